@@ -1,0 +1,184 @@
+//! What the launcher is asked to run. Everything is resolved: nothing is fetched, no name is looked up here.
+//!
+//! These records cross a process boundary (agent to launcher) and are kept in the attempt's folder as JSON, so that an agent
+//! started later, also a newer one, can read what an older one asked for. Fields are only added, with a default.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One attempt's member, ready to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    /// The attempt's text id as a user reads it, e.g. `17/train/3#2`; for messages and process titles only.
+    pub name: String,
+    /// The attempt's own folder, absolute. It holds the spec, the log spools and the exit record.
+    pub folder: PathBuf,
+    /// Program and arguments; never empty. The program is looked up in PATH of `env`, as the task would.
+    pub argv: Vec<String>,
+    /// The whole environment; nothing else is inherited.
+    pub env: Vec<(String, String)>,
+    /// The working directory: a host path for `Sandbox::Process`, a path inside the container otherwise.
+    pub workdir: PathBuf,
+    /// What it may use.
+    pub limits: Limits,
+    /// How it is separated from the host.
+    pub sandbox: Sandbox,
+    /// Wall time after which it is stopped with reason `timeout`; counted from the start of the user's process.
+    pub timeout_ms: Option<u64>,
+    /// Time between the stop signal (SIGTERM) and SIGKILL.
+    pub kill_grace_ms: u64,
+    /// Kept bytes of each of stdout and stderr; more is dropped and the drop announced in the log.
+    pub log_limit_bytes: u64,
+    /// File holding the boot-clock deadline (decimal milliseconds) of the node's lease; `None` for `on_disconnect = "keep"`.
+    pub lease_file: Option<PathBuf>,
+}
+
+/// Resource limits of one attempt; enforced by cgroup where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Thousandths of a CPU.
+    pub cpu_milli: u64,
+    /// Memory in bytes, shared memory and tmpfs included.
+    pub memory_bytes: u64,
+    /// Greatest number of processes and threads.
+    pub pids: u64,
+    /// Size of `/dev/shm` in bytes; 0 for the default.
+    pub shm_bytes: u64,
+    /// Size of the writable working space in bytes; 0 for no limit.
+    pub disk_bytes: u64,
+}
+
+/// How an attempt is separated from its host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sandbox {
+    /// A process group of the host in a cgroup, without namespaces.
+    Process,
+    /// A container.
+    Container(Box<ContainerSpec>),
+}
+
+/// What a container consists of beside its limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// The root file system.
+    pub root: Root,
+    /// Mounts over the root, in this order.
+    pub mounts: Vec<Mount>,
+    /// Network of the container.
+    pub network: Network,
+    /// Device nodes that exist inside and may be opened, beside the harmless standard ones (null, zero, random, tty, ...).
+    pub devices: Vec<PathBuf>,
+    /// Who the task is.
+    pub user: User,
+    /// Any OCI runtime binary to use instead of the linked-in one.
+    pub oci_runtime: Option<PathBuf>,
+}
+
+/// The root file system of a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// A fresh tmpfs with the host's top-level directories bound read-only; the paths in `hidden` are made empty and unreadable.
+    Host {
+        /// Host paths that a task must not see: agent state, root's home, shadow files, SSH keys, other users' homes.
+        hidden: Vec<PathBuf>,
+    },
+    /// An unpacked image, shared by all attempts that run it; writable through a private upper layer.
+    Tree {
+        /// Folder of the unpacked image.
+        lower: PathBuf,
+    },
+}
+
+/// One bind mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Host path.
+    pub source: PathBuf,
+    /// Path inside the container; made when missing.
+    pub target: PathBuf,
+    /// Whether the container may write.
+    pub read_only: bool,
+}
+
+/// Network of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// An own, empty network namespace with loopback.
+    None,
+}
+
+/// The identity of a task, inside and outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User id inside the container.
+    pub uid: u32,
+    /// Group id inside.
+    pub gid: u32,
+    /// The host's user id behind `uid`.
+    pub host_uid: u32,
+    /// The host's group id behind `gid`.
+    pub host_gid: u32,
+}
+
+/// How an attempt ended, as the process that watched it wrote it down (`exit.json` in the attempt's folder, by rename).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// What happened.
+    pub cause: ExitCause,
+    /// When the user's process started, wall clock in milliseconds; `None` if it never did.
+    pub started_at_ms: Option<u64>,
+    /// When it ended.
+    pub ended_at_ms: u64,
+    /// Highest memory use seen, in bytes.
+    pub peak_memory_bytes: u64,
+    /// CPU time used, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// Why an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ExitCause {
+    /// The process ended by itself.
+    Exited {
+        /// Its exit code.
+        code: i32,
+    },
+    /// A signal ended it that nobody here sent.
+    Signalled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The kernel, or we, killed it for using more memory than its limit.
+    OutOfMemory {
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
+    /// It ran longer than it may.
+    TimedOut {
+        /// The limit in milliseconds.
+        limit_ms: u64,
+    },
+    /// It was asked to stop.
+    Stopped,
+    /// The node's lease ended without word from the agent.
+    LeaseExpired,
+    /// The program was not found or could not be executed.
+    CommandFailed {
+        /// 127 not found, 126 not executable, as shells have it.
+        code: i32,
+        /// What a user should read.
+        message: String,
+    },
+    /// The sandbox could not be made; no code of the user has run.
+    StartFailed {
+        /// What an operator should read.
+        message: String,
+    },
+}
