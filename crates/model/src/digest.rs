@@ -85,7 +85,15 @@ mod tests {
         let digest = Digest { hash: [0xab; 32], length: 1024 };
         assert_eq!(digest.to_string().parse(), Ok(digest));
         let hex = "ab".repeat(32);
-        for bad in ["", "ab-1", &hex, &format!("{hex}-"), &format!("{hex}-01"), &format!("{hex}-+1"), &format!("{}-1", hex.to_uppercase())] {
+        for bad in [
+            "",
+            "ab-1",
+            &hex,
+            &format!("{hex}-"),
+            &format!("{hex}-01"),
+            &format!("{hex}-+1"),
+            &format!("{}-1", hex.to_uppercase()),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad} was taken for a digest");
         }
     }

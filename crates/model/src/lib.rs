@@ -1,8 +1,32 @@
 //! The words of Flowyard as plain data.
 //!
 //! No IO, no async, no wire types, no clock, no randomness. Everything kept in the replicated state, and every command that
-//! changes it, is defined here; `proto` alone converts between these types and bytes.
+//! changes it, is defined here; `proto` alone converts between these types and bytes. Integers carry their unit at the end of
+//! their name, there is no float, and every map is ordered.
 
+mod command;
 mod digest;
+mod effects;
+mod ids;
+pub mod limits;
+mod name;
+mod outcome;
+mod ranges;
+mod records;
+mod reference;
+mod resources;
+mod spec;
+mod validate;
 
+pub use command::*;
 pub use digest::{Digest, DigestError};
+pub use effects::{Changed, Effects};
+pub use ids::*;
+pub use name::{Name, NameError, QueuePath, QueuePathError};
+pub use outcome::*;
+pub use ranges::Ranges;
+pub use records::*;
+pub use reference::{Reference, ReferenceError};
+pub use resources::*;
+pub use spec::*;
+pub use validate::{validate, variable_part};

@@ -1,0 +1,290 @@
+//! Wishes, and what they are answered with.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AttemptNumber, Checkpoint, ClusterVersion, Digest, End, GpuIndex, Health, Incarnation, Inventory, JobId, JobSpec,
+    MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath, Revision, Scheduling, TaskKey, TimeMs,
+};
+
+/// A command with its place in the log and the leader's time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Index in the log; becomes the revision.
+    pub index: Revision,
+    /// When the leader proposed it; state time is the greatest seen.
+    pub time: TimeMs,
+    /// What is wished.
+    pub command: Command,
+}
+
+/// Everything that can be asked of the state. Closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Take a job.
+    SubmitJob(SubmitJob),
+    /// Stop a job.
+    CancelJob {
+        /// Which.
+        job: JobId,
+    },
+    /// Make or change a queue.
+    PutQueue(Queue),
+    /// Remove an empty queue.
+    DropQueue {
+        /// Which.
+        path: QueuePath,
+    },
+    /// A node says what it offers, for the first time or anew.
+    RegisterNode(RegisterNode),
+    /// What liveness concluded about a node.
+    SetNodeHealth {
+        /// Which.
+        node: NodeId,
+        /// The registration it was concluded about; another one makes the command void.
+        incarnation: Incarnation,
+        /// The conclusion.
+        health: Health,
+    },
+    /// Whether new work may be placed on a node.
+    SetNodeScheduling {
+        /// Which.
+        node: NodeId,
+        /// Whether.
+        scheduling: Scheduling,
+    },
+    /// Place tasks.
+    CommitPlan(Plan),
+    /// What an agent observed.
+    ReportAttempts(ReportAttempts),
+    /// A deadline has passed.
+    Tick,
+    /// All members support this behaviour from now on.
+    RaiseVersion {
+        /// The behaviour.
+        version: ClusterVersion,
+    },
+    /// Forget ended jobs before their time, to free space.
+    ForgetJobs {
+        /// Which; unknown and active ones are passed over.
+        jobs: Vec<JobId>,
+    },
+}
+
+/// A job to take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubmitJob {
+    /// What is asked for; checked before it was proposed.
+    pub spec: Arc<JobSpec>,
+    /// Digest of the encoded spec, to tell a repeated submission from another one with the same key.
+    pub spec_digest: Digest,
+    /// Who asks.
+    pub owner: String,
+    /// Makes a repeated submission the same submission.
+    pub key: Option<String>,
+}
+
+/// A node's registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterNode {
+    /// Its name; the same name is the same node.
+    pub name: Name,
+    /// What it offers.
+    pub inventory: Arc<Inventory>,
+    /// The registration it had before, if its agent remembers one: live attempts of it go on.
+    pub previous: Option<(NodeId, Incarnation)>,
+}
+
+/// The solver's proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Revision of the view it was made from.
+    pub based_on: Revision,
+    /// Ties were broken by it.
+    pub seed: u64,
+    /// Steps of work it was allowed.
+    pub budget: u64,
+    /// Version of the solver.
+    pub placer_version: u32,
+    /// The proposals, most urgent first.
+    pub placements: Vec<Placement>,
+}
+
+/// One line of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The task.
+    pub task: TaskKey,
+    /// The attempt this will be.
+    pub attempt: AttemptNumber,
+    /// Where each rank goes.
+    pub members: Vec<Seat>,
+}
+
+/// Where one member goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// The node.
+    pub node: NodeId,
+    /// The registration the solver saw.
+    pub incarnation: Incarnation,
+    /// The devices.
+    pub gpus: Vec<GpuIndex>,
+    /// Which of the request's alternatives they satisfy.
+    pub gpu_alternative: u32,
+}
+
+/// What an agent observed, for the registration it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportAttempts {
+    /// The agent's node.
+    pub node: NodeId,
+    /// Its registration.
+    pub incarnation: Incarnation,
+    /// Only what changed.
+    pub reports: Vec<AttemptReport>,
+}
+
+/// One member as an agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptReport {
+    /// Which.
+    pub member: MemberKey,
+    /// How far.
+    pub phase: Phase,
+    /// Since when.
+    pub times: PhaseTimes,
+    /// Its end; exactly when the phase is `ended`.
+    pub end: Option<Arc<End>>,
+    /// A checkpoint it wrote.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// What a command is answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The job was taken, now or before.
+    Submitted {
+        /// Its id.
+        job: JobId,
+        /// Whether it was there already, by its submission key.
+        existing: bool,
+    },
+    /// The node is registered.
+    Registered {
+        /// Its id.
+        node: NodeId,
+        /// Its registration.
+        incarnation: Incarnation,
+    },
+    /// The plan was looked at, placement by placement.
+    PlanCommitted {
+        /// Those that were stale: position in the plan, and why.
+        refused: Vec<(u32, Refusal)>,
+    },
+    /// Done; there is nothing to say.
+    Done,
+    /// Refused; retrying it unchanged is pointless.
+    Rejected(Rejection),
+}
+
+/// Why a placement was stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The task is unknown, not ready any more, or this attempt number was used.
+    TaskNotReady,
+    /// The step already has as many active tasks as it or its queue allows.
+    AtLimit,
+    /// The node is unknown, not up, drained, or registered anew.
+    NodeChanged,
+    /// CPU, memory, disk or tokens are taken.
+    NoRoom,
+    /// A device is taken, unhealthy or unknown.
+    DeviceTaken,
+    /// The members do not match the request.
+    Malformed,
+}
+
+/// Why a wish is refused. Closed; each says what would be accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Rejection {
+    /// No such job.
+    #[error("there is no job {job}; `fctl jobs` lists those that are remembered")]
+    UnknownJob {
+        /// As asked for.
+        job: JobId,
+    },
+    /// No such node.
+    #[error("there is no node {node}; `fctl nodes` lists them")]
+    UnknownNode {
+        /// As asked for.
+        node: String,
+    },
+    /// No such queue.
+    #[error("there is no queue `{queue}`; there are: {known}")]
+    UnknownQueue {
+        /// As asked for.
+        queue: QueuePath,
+        /// Those that exist.
+        known: String,
+    },
+    /// The queue still has jobs.
+    #[error("queue `{queue}` still has {jobs} active jobs; wait for them or cancel them first")]
+    QueueInUse {
+        /// Which.
+        queue: QueuePath,
+        /// How many.
+        jobs: u64,
+    },
+    /// The submission key was used for another spec.
+    #[error(
+        "submission key `{key}` was already used for job {job} with another spec; choose another key, or submit the same spec"
+    )]
+    KeyReused {
+        /// The key.
+        key: String,
+        /// The job it made.
+        job: JobId,
+    },
+    /// A job it should wait for is not known.
+    #[error("job {job} named by `after` is not known; it may have been forgotten")]
+    UnknownAfter {
+        /// Which.
+        job: JobId,
+    },
+    /// A spec that breaks a rule.
+    #[error("{path}: {message}")]
+    Invalid {
+        /// Where: `steps.train.retry.times`.
+        path: String,
+        /// What is wrong and what would be accepted.
+        message: String,
+    },
+    /// No node could ever run it.
+    #[error("step `{step}` asks for {asked}, which no node could ever give: {exists}")]
+    Infeasible {
+        /// Which step.
+        step: Name,
+        /// What it asks for.
+        asked: String,
+        /// What there is.
+        exists: String,
+    },
+    /// A version that may not be raised to.
+    #[error("cluster version {wished} cannot follow {current}")]
+    BadVersion {
+        /// As asked for.
+        wished: ClusterVersion,
+        /// As it is.
+        current: ClusterVersion,
+    },
+    /// A registration that another node holds.
+    #[error("node `{name}` is registered and heard from under another agent; stop that one, or choose another name")]
+    NodeNameTaken {
+        /// The name.
+        name: Name,
+    },
+}

@@ -1,0 +1,50 @@
+//! Every bound that a command or a spec is held to, with its name. Units are in the names.
+
+/// Bytes of a name.
+pub const NAME_BYTES: usize = 63;
+/// Parts of a queue path.
+pub const QUEUE_DEPTH: usize = 8;
+/// Steps of one job.
+pub const STEPS: usize = 1_000;
+/// Tasks of one step.
+pub const TASKS_PER_STEP: u32 = 10_000_000;
+/// Tasks of one job over all steps.
+pub const TASKS_PER_JOB: u64 = 50_000_000;
+/// Bytes of an encoded job spec.
+pub const SPEC_BYTES: usize = 512 * 1024;
+/// Bytes of an encoded log entry.
+pub const ENTRY_BYTES: usize = 1024 * 1024;
+/// Arguments of one command.
+pub const ARGUMENTS: usize = 4_096;
+/// Inputs, and outputs, of one step.
+pub const ARTIFACTS_PER_STEP: usize = 256;
+/// Environment variables of one step.
+pub const ENV_VARIABLES: usize = 512;
+/// Tags of one job.
+pub const TAGS: usize = 64;
+/// Bytes of a submission key, a tag, a free text such as a label's value.
+pub const TEXT_BYTES: usize = 256;
+/// Bytes of the message in the end of an attempt.
+pub const MESSAGE_BYTES: usize = 1_024;
+/// Placements in one plan; larger plans are split before they are proposed.
+pub const PLACEMENTS_PER_PLAN: usize = 1_000;
+/// Attempt reports in one entry.
+pub const REPORTS_PER_ENTRY: usize = 1_000;
+/// Tries of one task whose end is blamed on the platform or the hardware, before the task is given up.
+pub const UNBLAMED_ATTEMPTS: u32 = 20;
+/// Thousandths of a CPU one task may ask for.
+pub const CPU_MILLI: u64 = 4_096_000;
+/// Bytes of memory, disk or shared memory one task may ask for: one pebibyte.
+pub const RESOURCE_BYTES: u64 = 1 << 50;
+/// GPUs one task may ask for.
+pub const GPUS: u32 = 1_024;
+/// Retries of one task.
+pub const RETRIES: u32 = 1_000;
+/// Longest duration in a spec: ten years, in milliseconds.
+pub const DURATION_MS: u64 = 10 * 365 * 24 * 3_600 * 1_000;
+/// Finished jobs kept; the oldest are forgotten first.
+pub const FINISHED_JOBS: usize = 10_000;
+/// Work that one `Tick` does at most; the rest is due at the same deadline and done by the next.
+pub const WORK_PER_TICK: usize = 1_000;
+/// Jobs that one job may wait for.
+pub const AFTER_JOBS: usize = 64;

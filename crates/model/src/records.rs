@@ -1,0 +1,334 @@
+//! Every record the state keeps. Desired fields are written by the coordinator's commands, observed ones by agents' reports;
+//! no field has both writers.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AttemptNumber, Digest, End, GpuIndex, Incarnation, Inventory, ItemList, JobOutcome, JobSpec, Name, NodeId,
+    QueuePath, Ranges, TaskIndex, TaskOutcome, Term, TimeMs,
+};
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// What was asked for.
+    pub spec: Arc<JobSpec>,
+    /// Who submitted it.
+    pub owner: String,
+    /// The submission key, if one was given.
+    pub key: Option<String>,
+    /// When.
+    pub submitted_at: TimeMs,
+    /// Whether it should run.
+    pub desired: JobDesired,
+    /// Jobs it still waits for.
+    pub waits_for: u32,
+    /// Steps that are not complete yet.
+    pub open_steps: u32,
+    /// Set once it has ended.
+    pub ended: Option<JobEnd>,
+}
+
+/// Whether a job should run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobDesired {
+    /// Yes.
+    Run,
+    /// No: it ends as this once nothing of it is active.
+    Stop(JobOutcome),
+}
+
+/// The end of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEnd {
+    /// How.
+    pub outcome: JobOutcome,
+    /// When.
+    pub at: TimeMs,
+}
+
+/// A step of a job: its tasks as ranges until one is touched. Each task is either in exactly one of the four ranges, or has a
+/// [`Task`] of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Tasks, once known.
+    pub count: Option<u32>,
+    /// Where items come from, once known; in order of the tasks.
+    pub segments: Vec<Segment>,
+    /// Untouched tasks that wait for others.
+    pub blocked: Ranges,
+    /// Untouched tasks that can be placed.
+    pub ready: Ranges,
+    /// Untouched tasks that will not run because the job stops.
+    pub cancelled: Ranges,
+    /// Untouched tasks that will not run because what they follow did not succeed.
+    pub skipped: Ranges,
+    /// Needs of kind `all` not complete yet (and one for the job, while it waits for other jobs).
+    pub open_needs: u32,
+    /// Touched tasks by state, untouched ones added.
+    pub counts: TaskCounts,
+    /// When its first attempt was placed.
+    pub started_at: Option<TimeMs>,
+    /// When its last task ended.
+    pub ended_at: Option<TimeMs>,
+}
+
+/// Tasks that come from one list, consecutive in the step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// The task whose output the list is; 0 when the list was known at submit.
+    pub parent: TaskIndex,
+    /// First task that comes from it.
+    pub start: TaskIndex,
+    /// The list.
+    pub list: ItemList,
+}
+
+/// How many tasks of a step are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCounts {
+    /// Wait for others.
+    pub blocked: u32,
+    /// Can be placed.
+    pub ready: u32,
+    /// Wait for a time to pass before the next attempt.
+    pub waiting: u32,
+    /// Have a live attempt.
+    pub active: u32,
+    /// Ended well.
+    pub succeeded: u32,
+    /// Ended badly.
+    pub failed: u32,
+    /// Were stopped.
+    pub cancelled: u32,
+    /// Never had to run.
+    pub skipped: u32,
+}
+
+impl TaskCounts {
+    /// No task.
+    pub const NONE: Self =
+        Self { blocked: 0, ready: 0, waiting: 0, active: 0, succeeded: 0, failed: 0, cancelled: 0, skipped: 0 };
+
+    /// Tasks that have ended.
+    pub fn done(&self) -> u32 {
+        self.succeeded + self.failed + self.cancelled + self.skipped
+    }
+
+    /// All tasks.
+    pub fn total(&self) -> u32 {
+        self.blocked + self.ready + self.waiting + self.active + self.done()
+    }
+}
+
+/// A task that has been touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Where it stands: a function of its dependencies and attempts, stored for speed.
+    pub state: TaskState,
+    /// All its attempts, oldest first; at most one is live.
+    pub attempts: Vec<Attempt>,
+    /// Attempts that spent a retry.
+    pub spent: u32,
+    /// Attempts that ended through no fault of the user.
+    pub unblamed: u32,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Waits for other tasks.
+    Blocked,
+    /// Can be placed.
+    Ready,
+    /// Can be placed from this time on.
+    Waiting(TimeMs),
+    /// Has a live attempt.
+    Active,
+    /// Has ended.
+    Done(TaskOutcome),
+}
+
+/// One try of a task. It only moves forward and is never reused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Which try.
+    pub number: AttemptNumber,
+    /// When it was placed.
+    pub placed_at: TimeMs,
+    /// Whether it should run.
+    pub desired: AttemptDesired,
+    /// One per rank.
+    pub members: Vec<Member>,
+    /// The last checkpoint it reported.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// Whether an attempt should run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptDesired {
+    /// Yes.
+    Run,
+    /// No: its job stops.
+    Stop,
+    /// No: it makes room for another.
+    Preempt,
+}
+
+/// A saved state of a running attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Its manifest.
+    pub manifest: Digest,
+    /// When it was written.
+    pub at: TimeMs,
+}
+
+/// One member of an attempt: its allocation and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The node it is placed on.
+    pub node: NodeId,
+    /// The registration of that node it belongs to.
+    pub incarnation: Incarnation,
+    /// The devices it holds there.
+    pub gpus: Vec<GpuIndex>,
+    /// Which of the alternatives of the request was taken.
+    pub gpu_alternative: u32,
+    /// How far it is.
+    pub phase: Phase,
+    /// When it got there.
+    pub times: PhaseTimes,
+    /// Its end, once the phase is `ended`.
+    pub end: Option<Arc<End>>,
+}
+
+/// How far a member is; only moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// In the plan; the agent has not said anything yet.
+    Placed,
+    /// The agent has it.
+    Accepted,
+    /// Code, inputs and image are being brought.
+    Fetching,
+    /// The user's process runs.
+    Running,
+    /// Outputs and logs are being stored.
+    Storing,
+    /// Over.
+    Ended,
+}
+
+/// When a member reached its phases, by the agent's wall clock; `None` where a phase was passed without a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseTimes {
+    /// Accepted.
+    pub accepted: Option<TimeMs>,
+    /// Fetching.
+    pub fetching: Option<TimeMs>,
+    /// Running.
+    pub running: Option<TimeMs>,
+    /// Storing.
+    pub storing: Option<TimeMs>,
+    /// Ended.
+    pub ended: Option<TimeMs>,
+}
+
+impl PhaseTimes {
+    /// Nothing reached yet.
+    pub const NONE: Self = Self { accepted: None, fetching: None, running: None, storing: None, ended: None };
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Name an operator gave it; unique.
+    pub name: Name,
+    /// The counter of its registrations.
+    pub incarnation: Incarnation,
+    /// What it offers.
+    pub inventory: Arc<Inventory>,
+    /// What is known of its health.
+    pub health: Health,
+    /// Whether new work may be placed on it.
+    pub scheduling: Scheduling,
+    /// When it registered last.
+    pub registered_at: TimeMs,
+    /// What its live members hold.
+    pub used: Used,
+}
+
+/// What the live members of a node hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Thousandths of a CPU.
+    pub cpu_milli: u64,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Scratch space in bytes.
+    pub disk_bytes: u64,
+    /// Thousandths of each device, by its index.
+    pub gpu_milli: Vec<u32>,
+    /// Tokens by name.
+    pub tokens: std::collections::BTreeMap<Name, u32>,
+    /// Live members.
+    pub members: u32,
+}
+
+/// What is known of a node's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Heard from.
+    Up,
+    /// Silent for seconds: nothing new is placed there.
+    Suspect,
+    /// Silent for so long that its attempts are given up.
+    Down,
+}
+
+/// Whether new work may be placed on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduling {
+    /// Yes.
+    Open,
+    /// No; what runs there stays.
+    Drained,
+}
+
+/// A queue of the tenant tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Its path.
+    pub path: QueuePath,
+    /// Share relative to its siblings; at least 1.
+    pub weight: u32,
+    /// Most tasks active at one time; no bound if `None`.
+    pub max_active: Option<u32>,
+}
+
+/// Names a submission: owner and the key that the client chose.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SubmissionKey {
+    /// Who.
+    pub owner: String,
+    /// The client's word.
+    pub key: String,
+}
+
+/// What the coordinator tells agents with everything it desires, so that a message of an old leader is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fence {
+    /// Term of the leader that says it.
+    pub term: Term,
+    /// Revision it read.
+    pub revision: crate::Revision,
+}

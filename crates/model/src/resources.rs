@@ -1,0 +1,99 @@
+//! What tasks ask for and what nodes offer. Integers only; tokens are the one thing counted by name.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Name;
+
+/// What one member of a task needs on its node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Resources {
+    /// Thousandths of a CPU; at least 1.
+    pub cpu_milli: u64,
+    /// Memory in bytes; at least 1.
+    pub memory_bytes: u64,
+    /// Scratch space in bytes; 0 for no claim.
+    pub disk_bytes: u64,
+    /// Size of `/dev/shm` in bytes, part of the memory; 0 for the default of the agent.
+    pub shm_bytes: u64,
+    /// Countable things with a name, such as licences.
+    pub tokens: BTreeMap<Name, u32>,
+    /// Alternatives, the first that fits is taken; empty for no GPU.
+    pub gpus: Vec<GpuRequest>,
+}
+
+/// One acceptable way to be given GPUs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GpuRequest {
+    /// How many; at least 1.
+    pub count: u32,
+    /// Only devices of this model (as the inventory spells it, compared without case); any if `None`.
+    pub model: Option<String>,
+    /// Only devices with at least this much memory, in bytes; 0 for any.
+    pub min_memory_bytes: u64,
+    /// Whether all must be in one link group (NVLink, or one PCIe switch).
+    pub same_link_group: bool,
+    /// Thousandths of each device; 1000 for whole devices.
+    pub share_milli: u32,
+}
+
+/// What a node offers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Thousandths of a CPU.
+    pub cpu_milli: u64,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Scratch space in bytes.
+    pub disk_bytes: u64,
+    /// The devices; their position here is their [`GpuIndex`].
+    pub gpus: Vec<Gpu>,
+    /// Countable things with a name.
+    pub tokens: BTreeMap<Name, u32>,
+    /// For matching by constraints.
+    pub labels: BTreeMap<Name, String>,
+    /// What the node can enforce and run.
+    pub abilities: Abilities,
+}
+
+/// What an agent can do with a task; facts, probed at its start.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Abilities {
+    /// Whether containers can be made.
+    pub containers: bool,
+    /// Whether its configuration allows `isolation = "process"`.
+    pub process_isolation: bool,
+    /// Whether its configuration allows `image = "host"`.
+    pub host_image: bool,
+    /// How limits are enforced, in words (`cpu: cgroup, memory: watched, ...`).
+    pub enforcement: String,
+    /// Version of the agent's build.
+    pub agent_version: String,
+    /// Operating system and kernel.
+    pub system: String,
+}
+
+/// Position of a GPU in its node's inventory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GpuIndex(pub u32);
+
+/// One GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Gpu {
+    /// The driver's UUID, or `fake-N`.
+    pub id: String,
+    /// Product name.
+    pub model: String,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// NUMA node it hangs on.
+    pub numa_node: Option<u32>,
+    /// Devices with the same number are linked directly.
+    pub link_group: Option<u32>,
+    /// Whether it may be given out.
+    pub healthy: bool,
+    /// Whether it is pretended, for development.
+    pub fake: bool,
+}

@@ -1,0 +1,177 @@
+//! The rules a job spec keeps. Checked once, where a spec enters the coordinator; `apply` relies on them.
+
+use std::collections::BTreeSet;
+
+use crate::{FanOut, Input, JobSpec, Name, NeedKind, Rejection, Resources, StepIndex, StepSpec, limits};
+
+type Checked = Result<(), Rejection>;
+
+/// Checks every rule that can be seen from the spec alone.
+///
+/// # Errors
+/// [`Rejection::Invalid`] naming the place in the spec, what is wrong and what would be accepted.
+pub fn validate(spec: &JobSpec) -> Checked {
+    at_most("steps", spec.steps.len(), limits::STEPS)?;
+    require(!spec.steps.is_empty(), "steps", "a job has at least one step")?;
+    at_most("tags", spec.tags.len(), limits::TAGS)?;
+    for tag in &spec.tags {
+        text("tags", tag)?;
+        require(!tag.is_empty(), "tags", "a tag must not be empty")?;
+    }
+    at_most("after", spec.after.len(), limits::AFTER_JOBS)?;
+    duration("retention", spec.retention_ms)?;
+    let mut names = BTreeSet::new();
+    for (at, step) in spec.steps.iter().enumerate() {
+        let path = format!("steps.{}", step.name);
+        require(names.insert(&step.name), &path, "two steps have this name")?;
+        validate_step(spec, at, step).map_err(|rejection| below(&path, rejection))?;
+    }
+    Ok(())
+}
+
+fn validate_step(spec: &JobSpec, at: usize, step: &StepSpec) -> Checked {
+    validate_command(step)?;
+    validate_graph(spec, at, step)?;
+    validate_artifacts(step)?;
+    validate_env(step)?;
+    validate_resources(&step.resources).map_err(|rejection| below("resources", rejection))?;
+    require(step.size >= 1, "gang.size", "a gang has at least one member")?;
+    require(step.retry.times <= limits::RETRIES, "retry.times", &format!("at most {}", limits::RETRIES))?;
+    duration("retry.backoff", Some(step.retry.backoff_ms))?;
+    duration("timeout", step.timeout_ms)?;
+    require(step.timeout_ms != Some(0), "timeout", "must be longer than nothing")?;
+    duration("kill_grace", Some(step.kill_grace_ms))?;
+    require(step.max_parallel != Some(0), "max_parallel", "must be at least 1")?;
+    for mount in &step.mounts {
+        let plain = mount.path.starts_with('/') && !mount.path.split('/').any(|part| part == "..");
+        require(plain, "mounts", "a mount is an absolute path without `..`")?;
+    }
+    Ok(())
+}
+
+fn validate_command(step: &StepSpec) -> Checked {
+    let program = step.command.first().map_or("", String::as_str);
+    require(!program.is_empty(), "run", "name a program to run")?;
+    at_most("run", step.command.len(), limits::ARGUMENTS)?;
+    let whole = step.command.iter().all(|argument| !argument.contains('\0'));
+    require(whole, "run", "an argument cannot contain a NUL byte")
+}
+
+/// Every step comes after all it depends on, so a cycle cannot be written.
+fn validate_graph(spec: &JobSpec, at: usize, step: &StepSpec) -> Checked {
+    for need in step.needs.keys() {
+        require((need.0 as usize) < at, "needs", "a step depends only on steps before it in the list")?;
+    }
+    let produced = |path: &str, source: &StepIndex, output: Option<&Name>| {
+        require(step.needs.contains_key(source), path, "the step it names is not among the step's needs")?;
+        let known = output.is_none_or(|name| spec.steps[source.0 as usize].outputs.contains_key(name));
+        require(known, path, "the step it names has no such output")
+    };
+    for (name, input) in &step.inputs {
+        if let Input::Output { step: source, output } = input {
+            produced(&format!("inputs.{name}"), source, Some(output))?;
+        }
+    }
+    match &step.fan_out {
+        FanOut::Single => {}
+        FanOut::Range { count, start } => {
+            fan_out(*count)?;
+            let last = start.checked_add(i64::from(*count));
+            require(last.is_some(), "foreach.range", "the numbers leave the 64-bit range")?;
+        }
+        FanOut::Items(list) => fan_out(list.count)?,
+        FanOut::Output { step: source, output } => {
+            produced("foreach", source, Some(output))?;
+            let all = step.needs.get(source) == Some(&NeedKind::All);
+            require(all, "foreach", "the step that writes the list is needed as a whole")?;
+        }
+        FanOut::Each { step: source } => produced("each", source, None)?,
+    }
+    let each = |source: &StepIndex| matches!(&step.fan_out, FanOut::Each { step } if step == source);
+    let single_each = step.needs.iter().all(|(source, kind)| (*kind == NeedKind::Each) == each(source));
+    require(single_each, "needs", "only the step named by `each` is followed task by task")
+}
+
+fn fan_out(count: u32) -> Checked {
+    let message = format!("at most {} tasks", limits::TASKS_PER_STEP);
+    require(count <= limits::TASKS_PER_STEP, "foreach", &message)
+}
+
+fn validate_artifacts(step: &StepSpec) -> Checked {
+    at_most("inputs", step.inputs.len(), limits::ARTIFACTS_PER_STEP)?;
+    at_most("outputs", step.outputs.len(), limits::ARTIFACTS_PER_STEP)?;
+    for (kind, names) in
+        [("inputs", step.inputs.keys().collect::<Vec<_>>()), ("outputs", step.outputs.keys().collect())]
+    {
+        let mut variables = BTreeSet::new();
+        for name in names {
+            let distinct = variables.insert(variable_part(name));
+            require(distinct, &format!("{kind}.{name}"), "another one has the same environment variable")?;
+        }
+    }
+    for (name, path) in &step.outputs {
+        let inside = !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..");
+        let message = "an output is a path inside the working directory, without `..`";
+        require(inside && !path.contains('\0'), &format!("outputs.{name}"), message)?;
+        require(path.len() <= 4_096, &format!("outputs.{name}"), "a path has at most 4096 bytes")?;
+    }
+    Ok(())
+}
+
+/// The part of `FLOWYARD_INPUT_<NAME>` that stands for an artifact: upper case, everything but letters and digits as `_`.
+pub fn variable_part(name: &Name) -> String {
+    name.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+fn validate_env(step: &StepSpec) -> Checked {
+    at_most("env", step.env.len(), limits::ENV_VARIABLES)?;
+    for (name, value) in &step.env {
+        let path = format!("env.{}", name.escape_debug());
+        let mut chars = name.chars();
+        let starts = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+        let plain = starts && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
+        require(plain, &path, "a variable's name consists of letters, digits and `_`, not starting with a digit")?;
+        require(!name.starts_with("FLOWYARD_"), &path, "variables starting with FLOWYARD_ are set by Flowyard")?;
+        require(!value.contains('\0'), &path, "a value cannot contain a NUL byte")?;
+    }
+    Ok(())
+}
+
+fn validate_resources(resources: &Resources) -> Checked {
+    let cpu = (1..=limits::CPU_MILLI).contains(&resources.cpu_milli);
+    require(cpu, "cpu", &format!("between 0.001 and {}", limits::CPU_MILLI / 1_000))?;
+    let memory = (1..=limits::RESOURCE_BYTES).contains(&resources.memory_bytes);
+    require(memory, "memory", "between 1B and 1PiB")?;
+    require(resources.disk_bytes <= limits::RESOURCE_BYTES, "disk", "at most 1PiB")?;
+    require(resources.shm_bytes <= resources.memory_bytes, "shm", "is part of the memory and cannot be larger")?;
+    for request in &resources.gpus {
+        let count = (1..=limits::GPUS).contains(&request.count);
+        require(count, "gpu.count", &format!("between 1 and {}", limits::GPUS))?;
+        require((1..=1_000).contains(&request.share_milli), "gpu.share", "between 0.001 and 1")?;
+    }
+    Ok(())
+}
+
+fn duration(path: &str, value: Option<u64>) -> Checked {
+    require(value.is_none_or(|ms| ms <= limits::DURATION_MS), path, "at most ten years")
+}
+
+fn text(path: &str, value: &str) -> Checked {
+    let message = format!("at most {} bytes without control characters", limits::TEXT_BYTES);
+    require(value.len() <= limits::TEXT_BYTES && !value.chars().any(char::is_control), path, &message)
+}
+
+fn at_most(path: &str, count: usize, most: usize) -> Checked {
+    require(count <= most, path, &format!("at most {most}, these are {count}"))
+}
+
+fn require(holds: bool, path: &str, message: &str) -> Checked {
+    if holds { Ok(()) } else { Err(Rejection::Invalid { path: path.to_owned(), message: message.to_owned() }) }
+}
+
+fn below(parent: &str, rejection: Rejection) -> Rejection {
+    match rejection {
+        Rejection::Invalid { path, message } => Rejection::Invalid { path: format!("{parent}.{path}"), message },
+        other => other,
+    }
+}
