@@ -1,1 +1,65 @@
-fn main() {}
+//! The project's chores: one gate that never writes, one command that fixes, and the runs of tests and benches.
+//!
+//! Owns how this repository is checked; nothing of the product. Each subcommand is one file. Everything here uses the
+//! repository's own toolchain, so that a fresh machine needs no more than the README says.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its terminal")]
+
+mod bench;
+mod check;
+mod fix;
+mod gates;
+mod kill_loop;
+mod program;
+mod sim;
+mod tally;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use workspace::Workspace;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  check                    the gate: format, lints, sizes, words, dependencies, licences, documents; never writes
+  fix                      format, and apply the lints that can be applied
+  tidy                     only the sizes, words and names of `check`
+  test [--no-install] [--no-check]
+                           everything that can run on this machine; the rest is counted as skipped, with its reason
+  sim [--seed N] [--runs K]
+                           the whole cluster in one thread, one history per seed
+  kill-loop [ROUNDS]       kill -9 under the log, 200 rounds unless told otherwise
+  bench NAME               measure; without a name, list what there is";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = arguments.split_first() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let done = Workspace::find().and_then(|workspace| dispatch(&workspace, command, rest));
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(reason) => {
+            eprintln!("xtask {command}: {reason}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs one subcommand; `false` means it ran and found something wrong.
+fn dispatch(workspace: &Workspace, command: &str, rest: &[String]) -> Result<bool, String> {
+    match command {
+        "check" => check::run(workspace),
+        "fix" => fix::run(workspace),
+        "tidy" => tidy::run(workspace),
+        "test" => test::run(workspace, rest),
+        "sim" => sim::run(workspace, rest),
+        "kill-loop" => kill_loop::run(workspace, rest),
+        "bench" => bench::run(workspace, rest),
+        _ => Err(format!("no such command\n\n{USAGE}")),
+    }
+}

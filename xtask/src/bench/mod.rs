@@ -1,0 +1,43 @@
+//! `cargo xtask bench NAME`: measurements, always beside a floor taken in the same run.
+//!
+//! Machines are shared and noisy, so only ratios of one run count; a wall figure is information. A bench is a file here
+//! and a line in [`BENCHES`].
+
+mod crun;
+mod fctl;
+mod figures;
+mod floors;
+mod spawn;
+
+use crate::workspace::Workspace;
+
+struct Bench {
+    name: &'static str,
+    says: &'static str,
+    run: fn(&Workspace) -> Result<(), String>,
+}
+
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "floors",
+        says: "what this machine can do at most: spawned processes, crun containers",
+        run: floors::run,
+    },
+    Bench { name: "command-line", says: "how long fctl itself takes to start and end", run: fctl::run },
+];
+
+/// Runs the bench that is named, or lists them.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<bool, String> {
+    let Some(name) = arguments.first() else {
+        BENCHES.iter().for_each(|bench| println!("{:<14} {}", bench.name, bench.says));
+        return Ok(true);
+    };
+    if name == crun::INSIDE {
+        crun::inside(&arguments[1..])?;
+        return Ok(true);
+    }
+    let bench =
+        BENCHES.iter().find(|bench| bench.name == name).ok_or_else(|| format!("no bench is called `{name}`"))?;
+    (bench.run)(workspace)?;
+    Ok(true)
+}

@@ -1,0 +1,42 @@
+//! The file to which tests write why they could not run.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The variable that names the file; crate `flowyard-skip` reads it.
+const VARIABLE: &str = "FLOWYARD_SKIPS";
+
+/// An empty file of this run, removed at the end.
+pub(super) struct Skips {
+    file: PathBuf,
+}
+
+impl Skips {
+    pub(super) fn create(target: &Path) -> Result<Self, String> {
+        let file = target.join(format!("skips-{}.txt", std::process::id()));
+        File::create(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(Self { file })
+    }
+
+    /// Tells a test runner, and through it every test, where to write.
+    pub(super) fn tell(&self, command: &mut Command) {
+        command.env(VARIABLE, &self.file);
+    }
+
+    /// The lines written, sorted, once each.
+    pub(super) fn take(&self) -> Result<Vec<String>, String> {
+        let text = std::fs::read_to_string(&self.file).map_err(|error| format!("{}: {error}", self.file.display()))?;
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines.dedup();
+        Ok(lines)
+    }
+}
+
+impl Drop for Skips {
+    fn drop(&mut self) {
+        // The file lies in the build folder; one left behind harms nobody.
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
