@@ -1,0 +1,19 @@
+//! Compiles the wire contract without a protoc on the machine.
+
+use std::path::PathBuf;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = [
+        "flowyard/api/v1/types.proto",
+        "flowyard/api/v1/api.proto",
+        "flowyard/blob/v1/blob.proto",
+        "flowyard/agent/v1/agent.proto",
+        "flowyard/peer/v1/entry.proto",
+    ];
+    let descriptors = protox::compile(files, ["."])?;
+    println!("cargo:rerun-if-changed=flowyard");
+    let path = PathBuf::from(std::env::var("OUT_DIR")?).join("flowyard.bin");
+    std::fs::write(&path, prost::Message::encode_to_vec(&descriptors))?;
+    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(descriptors)?;
+    Ok(())
+}
