@@ -48,3 +48,9 @@ pub const FINISHED_JOBS: usize = 10_000;
 pub const WORK_PER_TICK: usize = 1_000;
 /// Jobs that one job may wait for.
 pub const AFTER_JOBS: usize = 64;
+/// How long an ended job is remembered when its spec does not say: 30 days, in milliseconds.
+pub const RETENTION_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// Wait before a task is tried again after an end that is not the user's fault, in milliseconds; doubled each time.
+pub const UNBLAMED_BACKOFF_MS: u64 = 1_000;
+/// Times a wait before a retry is doubled at most.
+pub const BACKOFF_DOUBLINGS: u32 = 6;

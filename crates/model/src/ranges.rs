@@ -106,6 +106,19 @@ impl Ranges {
         Self { ranges: std::mem::take(&mut self.ranges) }
     }
 
+    /// Puts all of `other` in.
+    ///
+    /// # Panics
+    /// If the two sets share an index.
+    pub fn absorb(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+        } else if !other.is_empty() {
+            let pairs = std::mem::take(&mut self.ranges).into_iter().chain(other.ranges);
+            *self = Self::from_pairs(pairs).expect("the two sets are disjoint");
+        }
+    }
+
     /// `Ok` with the range that holds `index`, or `Err` with the place a range of its own would have.
     fn position(&self, index: u32) -> Result<usize, usize> {
         let after = self.ranges.partition_point(|range| range.0 <= index);
@@ -140,6 +153,14 @@ mod tests {
                 prop_assert_eq!(Ranges::from_pairs(ranges.pairs().iter().copied()), Some(ranges.clone()));
             }
         }
+    }
+
+    #[test]
+    fn a_set_absorbs_a_disjoint_one() {
+        let mut ranges = Ranges::from_pairs([(0, 2), (8, 9)]).unwrap();
+        ranges.absorb(Ranges::none());
+        ranges.absorb(Ranges::from_pairs([(2, 3), (5, 8)]).unwrap());
+        assert_eq!(ranges.pairs(), &[(0, 3), (5, 9)]);
     }
 
     #[test]

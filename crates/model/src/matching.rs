@@ -1,0 +1,126 @@
+//! Whether a node, as it was built, suits a request. Room is another question: it changes with every placement.
+//!
+//! Both sides of the system ask it, the solver before it proposes and apply before it accepts; so it is answered once, here.
+
+use crate::{
+    Abilities, Constraint, ConstraintOperator, Gpu, GpuIndex, GpuRequest, Image, Inventory, Isolation, StepSpec,
+};
+
+impl Constraint {
+    /// Whether a node with this inventory satisfies it.
+    pub fn holds(&self, inventory: &Inventory) -> bool {
+        let label = inventory.labels.get(&self.label);
+        match self.operator {
+            ConstraintOperator::In => label.is_some_and(|value| self.values.contains(value)),
+            ConstraintOperator::NotIn => label.is_none_or(|value| !self.values.contains(value)),
+            ConstraintOperator::Exists => label.is_some(),
+            ConstraintOperator::Absent => label.is_none(),
+        }
+    }
+}
+
+impl Abilities {
+    /// Whether an agent with these can run tasks with this isolation and image.
+    pub fn suffice(&self, isolation: Isolation, image: &Image) -> bool {
+        match (isolation, image) {
+            (Isolation::Process, _) => self.process_isolation,
+            (Isolation::Container, Image::Host) => self.containers && self.host_image,
+            (Isolation::Container, Image::Stored { .. }) => self.containers,
+        }
+    }
+}
+
+impl GpuRequest {
+    /// Whether this device is of the kind asked for. Health and what is free of it are other questions.
+    pub fn accepts(&self, gpu: &Gpu) -> bool {
+        let model = self.model.as_ref().is_none_or(|model| model.eq_ignore_ascii_case(&gpu.model));
+        model && gpu.memory_bytes >= self.min_memory_bytes
+    }
+
+    /// Whether these distinct devices of a node are what was asked for: as many, each acceptable, linked if they must be.
+    pub fn accepts_all(&self, inventory: &Inventory, gpus: &[GpuIndex]) -> bool {
+        let devices: Vec<_> = gpus.iter().filter_map(|index| inventory.gpus.get(index.0 as usize)).collect();
+        let distinct = gpus.iter().enumerate().all(|(at, index)| !gpus[..at].contains(index));
+        let complete = devices.len() == gpus.len() && gpus.len() == self.count as usize;
+        let first = devices.first().and_then(|gpu| gpu.link_group);
+        let linked = !self.same_link_group
+            || self.count <= 1
+            || (first.is_some() && devices.iter().all(|gpu| gpu.link_group == first));
+        distinct && complete && linked && devices.iter().all(|gpu| self.accepts(gpu))
+    }
+}
+
+impl StepSpec {
+    /// Whether a node with this inventory could run this step as far as abilities and constraints go.
+    pub fn allows(&self, inventory: &Inventory) -> bool {
+        let able = inventory.abilities.suffice(self.isolation, &self.image);
+        able && self.constraints.iter().all(|constraint| constraint.holds(inventory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(model: &str, memory_bytes: u64, link_group: Option<u32>) -> Gpu {
+        Gpu {
+            id: model.to_owned(),
+            model: model.to_owned(),
+            memory_bytes,
+            numa_node: None,
+            link_group,
+            healthy: true,
+            fake: true,
+        }
+    }
+
+    fn inventory(gpus: Vec<Gpu>) -> Inventory {
+        let abilities = Abilities {
+            containers: true,
+            process_isolation: false,
+            host_image: false,
+            enforcement: String::new(),
+            agent_version: String::new(),
+            system: String::new(),
+        };
+        let labels = [("zone".parse().unwrap(), "a".to_owned())].into();
+        Inventory { cpu_milli: 1, memory_bytes: 1, disk_bytes: 0, gpus, tokens: Default::default(), labels, abilities }
+    }
+
+    #[test]
+    fn constraints_compare_labels() {
+        let node = inventory(vec![]);
+        let check = |label: &str, operator, values: &[&str]| {
+            let values = values.iter().map(|value| (*value).to_owned()).collect();
+            Constraint { label: label.parse().unwrap(), operator, values }.holds(&node)
+        };
+        assert!(check("zone", ConstraintOperator::In, &["b", "a"]));
+        assert!(!check("zone", ConstraintOperator::In, &["b"]));
+        assert!(!check("rack", ConstraintOperator::In, &["a"]));
+        assert!(check("zone", ConstraintOperator::NotIn, &["b"]));
+        assert!(check("rack", ConstraintOperator::NotIn, &["a"]));
+        assert!(!check("zone", ConstraintOperator::NotIn, &["a"]));
+        assert!(check("zone", ConstraintOperator::Exists, &[]) && !check("rack", ConstraintOperator::Exists, &[]));
+        assert!(check("rack", ConstraintOperator::Absent, &[]) && !check("zone", ConstraintOperator::Absent, &[]));
+    }
+
+    #[test]
+    fn devices_must_be_as_many_distinct_of_the_model_and_linked() {
+        let node = inventory(vec![gpu("A100", 40, Some(0)), gpu("a100", 40, Some(0)), gpu("L4", 24, None)]);
+        let request = |count, model: Option<&str>, same_link_group| GpuRequest {
+            count,
+            model: model.map(str::to_owned),
+            min_memory_bytes: 0,
+            same_link_group,
+            share_milli: 1_000,
+        };
+        let indexes = |of: &[u32]| of.iter().copied().map(GpuIndex).collect::<Vec<_>>();
+        assert!(request(2, Some("A100"), true).accepts_all(&node, &indexes(&[0, 1])));
+        assert!(!request(2, Some("A100"), false).accepts_all(&node, &indexes(&[0, 2])));
+        assert!(!request(2, None, true).accepts_all(&node, &indexes(&[0, 2])));
+        assert!(!request(2, None, false).accepts_all(&node, &indexes(&[0, 0])));
+        assert!(!request(2, None, false).accepts_all(&node, &indexes(&[0])));
+        assert!(!request(1, None, false).accepts_all(&node, &indexes(&[7])));
+        assert!(!GpuRequest { min_memory_bytes: 30, ..request(1, None, false) }.accepts_all(&node, &indexes(&[2])));
+    }
+}

@@ -1,0 +1,56 @@
+//! What a snapshot is made of: everything that cannot be computed from the rest, one record at a time, in one order.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ClusterVersion, Digest, Job, JobId, Node, NodeId, Queue, Revision, Step, StepIndex, SubmissionKey, Task, TaskKey,
+    TimeMs,
+};
+
+/// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, nodes, submission keys, jobs,
+/// waits, steps and tasks, each kind ordered by its key. Indexes are not recorded; they are rebuilt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// The scalars of the state; exactly one, first.
+    Meta(Meta),
+    /// A queue.
+    Queue(Queue),
+    /// A node.
+    Node(NodeId, Arc<Node>),
+    /// What a submission key stands for.
+    Submission(SubmissionKey, Submission),
+    /// A job.
+    Job(JobId, Arc<Job>),
+    /// The first job waits until the second has ended.
+    Wait(JobId, JobId),
+    /// A step.
+    Step(JobId, StepIndex, Arc<Step>),
+    /// A task that was touched.
+    Task(TaskKey, Arc<Task>),
+}
+
+/// The scalars of the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Index of the last applied entry.
+    pub revision: Revision,
+    /// State time: the greatest time an entry was stamped with.
+    pub time: TimeMs,
+    /// What apply may do.
+    pub version: ClusterVersion,
+    /// The id that the next job gets.
+    pub next_job: JobId,
+    /// The id that the next node gets.
+    pub next_node: NodeId,
+}
+
+/// What was submitted under a submission key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The job it made.
+    pub job: JobId,
+    /// Digest of the encoded spec.
+    pub spec_digest: Digest,
+}
