@@ -1,3 +1,5 @@
 //! The agent: keeps what runs on one node in step with what the coordinator desires.
 
+pub mod reconcile;
 pub mod runtime;
+pub mod session;

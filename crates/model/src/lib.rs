@@ -5,6 +5,7 @@
 //! their name, there is no float, and every map is ordered.
 
 mod command;
+mod desired;
 mod digest;
 mod effects;
 mod ids;
@@ -21,6 +22,7 @@ mod spec;
 mod validate;
 
 pub use command::*;
+pub use desired::*;
 pub use digest::{Digest, DigestError};
 pub use effects::{Changed, Effects};
 pub use ids::*;

@@ -1,0 +1,140 @@
+//! One session with a coordinator, as seen by the agent: sequence numbers, fences, and what is still to be told. Pure.
+//!
+//! On connect both sides say everything; afterwards only differences, numbered. A gap in the coordinator's numbers, or a fence
+//! lower than one seen, ends the session, and the next one says everything again.
+
+use std::collections::BTreeMap;
+
+use flowyard_model::{AttemptReport, Desired, Fence, MemberKey, limits};
+
+/// Batches of reports that may be on their way unacknowledged; more reports are merged until one is.
+pub const BATCHES_IN_FLIGHT: u64 = 4;
+
+/// Why a session cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// A message is missing.
+    #[error("the coordinator's messages have a gap: expected number {expected}, got {got}")]
+    Gap {
+        /// The number that should have come.
+        expected: u64,
+        /// The one that came.
+        got: u64,
+    },
+    /// The sender is an old leader, or answers from an old state.
+    #[error("the coordinator speaks for an older term or revision than was seen before")]
+    Stale,
+    /// The first message did not say everything.
+    #[error("the coordinator did not say everything at the start of the session")]
+    Incomplete,
+}
+
+/// State of one session.
+#[derive(Debug)]
+pub struct Session {
+    received: u64,
+    sent: u64,
+    acknowledged: u64,
+    pending: BTreeMap<MemberKey, AttemptReport>,
+}
+
+impl Session {
+    /// A session in which nothing has been said.
+    pub fn begin() -> Self {
+        Self { received: 0, sent: 0, acknowledged: 0, pending: BTreeMap::new() }
+    }
+
+    /// Checks a message of the coordinator against what came before; `highest` is the highest fence ever seen.
+    ///
+    /// # Errors
+    /// When the session must end and begin anew.
+    pub fn receive(&mut self, desired: &Desired, highest: &mut Fence) -> Result<(), SessionError> {
+        let expected = self.received + 1;
+        if desired.sequence != expected {
+            return Err(SessionError::Gap { expected, got: desired.sequence });
+        }
+        if desired.fence < *highest {
+            return Err(SessionError::Stale);
+        }
+        if expected == 1 && !desired.all {
+            return Err(SessionError::Incomplete);
+        }
+        self.received = expected;
+        *highest = desired.fence;
+        Ok(())
+    }
+
+    /// Puts a report in line; a later report on the same member replaces an earlier one that was not sent yet.
+    pub fn report(&mut self, report: AttemptReport) {
+        self.pending.insert(report.member, report);
+    }
+
+    /// The next batch to send with its number, if there is something to say and room on the way.
+    pub fn next_batch(&mut self) -> Option<(u64, Vec<AttemptReport>)> {
+        if self.pending.is_empty() || self.sent - self.acknowledged >= BATCHES_IN_FLIGHT {
+            return None;
+        }
+        let mut batch = Vec::new();
+        while batch.len() < limits::REPORTS_PER_ENTRY
+            && let Some((_, report)) = self.pending.pop_first()
+        {
+            batch.push(report);
+        }
+        self.sent += 1;
+        Some((self.sent, batch))
+    }
+
+    /// The coordinator has put everything up to this number into its log.
+    pub fn acknowledge(&mut self, sequence: u64) {
+        self.acknowledged = self.acknowledged.max(sequence.min(self.sent));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flowyard_model::{
+        AttemptNumber, JobId, Phase, PhaseTimes, Rank, Revision, StepIndex, TaskIndex, TaskKey, Term,
+    };
+
+    use super::*;
+
+    fn fence(term: u64, revision: u64) -> Fence {
+        Fence { term: Term(term), revision: Revision(revision) }
+    }
+
+    fn desired(sequence: u64, all: bool, fence: Fence) -> Desired {
+        Desired { fence, sequence, all, steps: vec![], run: vec![], stop: vec![], gone: vec![] }
+    }
+
+    fn report(task: u32, phase: Phase) -> AttemptReport {
+        let task = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(task) };
+        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0) };
+        AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None }
+    }
+
+    #[test]
+    fn gaps_old_leaders_and_half_truths_end_the_session() {
+        let (mut session, mut highest) = (Session::begin(), fence(3, 10));
+        assert_eq!(session.receive(&desired(1, false, fence(3, 10)), &mut highest), Err(SessionError::Incomplete));
+        assert_eq!(session.receive(&desired(1, true, fence(2, 99)), &mut highest), Err(SessionError::Stale));
+        assert_eq!(session.receive(&desired(1, true, fence(4, 5)), &mut highest), Ok(()));
+        assert_eq!(highest, fence(4, 5));
+        let gap = SessionError::Gap { expected: 2, got: 3 };
+        assert_eq!(session.receive(&desired(3, false, fence(4, 6)), &mut highest), Err(gap));
+    }
+
+    #[test]
+    fn reports_are_merged_while_too_many_are_on_their_way() {
+        let mut session = Session::begin();
+        for sequence in 1..=BATCHES_IN_FLIGHT {
+            session.report(report(sequence as u32, Phase::Accepted));
+            assert_eq!(session.next_batch().map(|batch| batch.0), Some(sequence));
+        }
+        session.report(report(9, Phase::Accepted));
+        session.report(report(9, Phase::Running));
+        assert_eq!(session.next_batch(), None);
+        session.acknowledge(1);
+        let (sequence, batch) = session.next_batch().unwrap();
+        assert_eq!((sequence, batch), (BATCHES_IN_FLIGHT + 1, vec![report(9, Phase::Running)]));
+    }
+}
