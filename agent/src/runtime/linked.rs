@@ -1,0 +1,299 @@
+//! Containers made by the linked-in container library.
+//!
+//! The shim forks a maker, which enters the stage, lets the library make the container with its init as a child of the shim, and
+//! ends when the program is started. So the shim itself keeps its namespaces, its folder and its way to the cgroups, and nothing
+//! that the library does to its own process matters later.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+use super::maker::{self, Order};
+use super::oci::{self, Scratch};
+use super::report::Report;
+use super::spec::{ContainerSpec, LaunchSpec};
+use super::stage::Stage;
+use super::{End, Runtime, RuntimeError, Stats, Stdio, init, processes, sys};
+
+/// A container of the linked-in library.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    launch: LaunchSpec,
+    container: ContainerSpec,
+    stage: Rc<Stage>,
+    stdio: Option<Stdio>,
+    scratch: Scratch,
+    /// The maker's process and the way to it, until the program is started.
+    maker: Option<(Pid, OwnedFd)>,
+    /// What init reports.
+    reports: Option<OwnedFd>,
+    init: Option<Pid>,
+    /// Init's own wait status, once it has been collected.
+    collected: Option<WaitStatus>,
+    end: Option<End>,
+}
+
+impl Linked {
+    pub(crate) fn new(launch: &LaunchSpec, container: &ContainerSpec, stage: Rc<Stage>, stdio: Stdio) -> Self {
+        let folder = launch.folder.join("scratch");
+        Self {
+            launch: launch.clone(),
+            container: container.clone(),
+            stage,
+            stdio: Some(stdio),
+            scratch: Scratch { tmp: folder.join("tmp"), home: folder.join("home") },
+            maker: None,
+            reports: None,
+            init: None,
+            collected: None,
+            end: None,
+        }
+    }
+
+    fn order(&self, uid: u32, gid: u32) -> Result<Order, RuntimeError> {
+        let root = super::stage::root_folder();
+        let ids = oci::Ids::FromStage { uid, gid };
+        let description = oci::describe(&self.launch, &self.container, &root, &self.scratch, ids)?;
+        Ok(Order {
+            id: format!("c{}", std::process::id()),
+            description: description.to_string(),
+            user: self.container.user,
+            own_network: self.container.network == super::spec::Network::None,
+            program: Rc::new(program(&self.launch)?),
+        })
+    }
+
+    /// Collects dead children: the maker, the library's own helper process, and in the end init.
+    fn collect(&mut self, wait_for: Option<Pid>) -> Result<(), RuntimeError> {
+        loop {
+            let flags = if wait_for.is_some() { WaitPidFlag::empty() } else { WaitPidFlag::WNOHANG };
+            match waitpid(None, Some(flags)) {
+                Ok(WaitStatus::StillAlive) => return Ok(()),
+                Ok(status) => {
+                    if status.pid() == self.init && self.init.is_some() {
+                        self.collected = Some(status);
+                    }
+                    if status.pid() == wait_for {
+                        return Ok(());
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECHILD) => return Ok(()),
+                Err(source) => {
+                    return Err(RuntimeError::Step { what: "wait for the container", source: source.into() });
+                }
+            }
+        }
+    }
+
+    /// Reads what init had to say in the end; without a word it was killed.
+    fn settle(&mut self) -> Result<Option<End>, RuntimeError> {
+        let Some(status) = self.collected else { return Ok(None) };
+        if self.end.is_none() {
+            let mut end = match status {
+                WaitStatus::Signaled(_, signal, _) => End::Signalled { signal: signal as i32 },
+                WaitStatus::Exited(_, code) => End::Exited { code },
+                _ => return Ok(None),
+            };
+            while let Some(report) = self.report(false)? {
+                if let Report::Ended { status } = report {
+                    end = end_of(status);
+                }
+            }
+            self.end = Some(end);
+        }
+        Ok(self.end)
+    }
+
+    fn report(&self, wait: bool) -> Result<Option<Report>, RuntimeError> {
+        let Some(reports) = &self.reports else { return Ok(None) };
+        Report::receive(reports.as_fd(), wait)
+            .map_err(|source| RuntimeError::Step { what: "hear from the container", source })
+    }
+}
+
+/// What a raw wait status says.
+fn end_of(status: i32) -> End {
+    if libc::WIFEXITED(status) {
+        End::Exited { code: libc::WEXITSTATUS(status) }
+    } else {
+        End::Signalled { signal: libc::WTERMSIG(status) }
+    }
+}
+
+impl Runtime for Linked {
+    fn create(&mut self) -> Result<(), RuntimeError> {
+        let Some(stdio) = self.stdio.take() else {
+            return Err(RuntimeError::Refused("a container is created once".to_owned()));
+        };
+        let user = self.container.user;
+        let (uid, gid) = self.stage.ids_inside(user.host_uid, user.host_gid)?;
+        make_scratch(&self.scratch, user.host_uid, user.host_gid)?;
+        let order = self.order(uid, gid)?;
+        let (ours, theirs) = sys::packet_pair()?;
+        let (reports, init_side) = sys::packet_pair()?;
+        // SAFETY: shims have one thread (module documentation), so the child may use the allocator.
+        match unsafe { fork() }.map_err(|source| RuntimeError::Step { what: "fork", source: source.into() })? {
+            ForkResult::Child => {
+                drop((ours, reports));
+                maker::run(&order, &self.stage, stdio, &theirs, init_side)
+            }
+            ForkResult::Parent { child } => {
+                drop((theirs, init_side, stdio));
+                let answer = maker::hear(&ours);
+                self.maker = Some((child, ours));
+                self.reports = Some(reports);
+                let pid = answer?.parse().map_err(|_| RuntimeError::Died(None))?;
+                self.init = Some(Pid::from_raw(pid));
+                Ok(())
+            }
+        }
+    }
+
+    fn start(&mut self) -> Result<(), RuntimeError> {
+        let Some((maker, socket)) = self.maker.take() else {
+            return Err(RuntimeError::Refused("a container is started once, after it was created".to_owned()));
+        };
+        sys::send(socket.as_fd(), b"start")
+            .map_err(|source| RuntimeError::Step { what: "tell the maker to start", source })?;
+        let told = maker::hear(&socket);
+        drop(socket);
+        self.collect(Some(maker))?;
+        told?;
+        match self.report(true)? {
+            Some(Report::Started | Report::Ended { .. }) => Ok(()),
+            Some(Report::CommandFailed { code, message }) => Err(RuntimeError::Command { code, message }),
+            Some(Report::SandboxFailed(text)) => Err(RuntimeError::Refused(text)),
+            None => Err(RuntimeError::Died(None)),
+        }
+    }
+
+    fn init_pid(&self) -> Option<Pid> {
+        self.init
+    }
+
+    fn kill(&mut self, signal: i32) -> Result<(), RuntimeError> {
+        if signal == libc::SIGKILL {
+            return self.kill_all();
+        }
+        processes::signal(self.init.filter(|_| self.collected.is_none()), signal)
+    }
+
+    fn kill_all(&mut self) -> Result<(), RuntimeError> {
+        processes::signal(self.init.filter(|_| self.collected.is_none()), libc::SIGKILL)
+    }
+
+    fn try_wait(&mut self) -> Result<Option<End>, RuntimeError> {
+        if self.collected.is_none() {
+            self.collect(None)?;
+        }
+        self.settle()
+    }
+
+    fn wait(&mut self) -> Result<End, RuntimeError> {
+        let Some(init) = self.init else { return Err(RuntimeError::Died(None)) };
+        if self.collected.is_none() {
+            self.collect(Some(init))?;
+        }
+        self.settle()?.ok_or(RuntimeError::Died(None))
+    }
+
+    fn stats(&mut self) -> Result<Stats, RuntimeError> {
+        match self.init.filter(|_| self.collected.is_none()) {
+            Some(init) => processes::stats(init),
+            None => Ok(Stats::default()),
+        }
+    }
+
+    fn delete(&mut self) -> Result<(), RuntimeError> {
+        self.kill_all()?;
+        if let Some((maker, socket)) = self.maker.take() {
+            // The maker ends when its socket is closed, and takes the container's state with it.
+            drop(socket);
+            self.collect(Some(maker))?;
+        }
+        if let (Some(init), None) = (self.init, self.collected) {
+            self.collect(Some(init))?;
+        }
+        self.collect(None)?;
+        match self.scratch.tmp.parent() {
+            Some(folder) => remove_tree(folder),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The program and where to look for it, as a shell would.
+fn program(launch: &LaunchSpec) -> Result<init::Program, RuntimeError> {
+    let c = |text: &str| CString::new(text).map_err(|_| RuntimeError::Spec(format!("{text:?} contains a zero byte")));
+    let Some(name) = launch.argv.first() else {
+        return Err(RuntimeError::Spec("there is no command".to_owned()));
+    };
+    let path =
+        launch.env.iter().find(|(key, _)| key == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, path)| path);
+    let (candidates, sought) = if name.contains('/') {
+        (vec![c(name)?], name.clone())
+    } else {
+        let folders = path.split(':').filter(|folder| !folder.is_empty());
+        let all: Result<Vec<_>, _> = folders.map(|folder| c(&format!("{folder}/{name}"))).collect();
+        (all?, format!("{name} (PATH is {path})"))
+    };
+    let argv: Result<Vec<_>, _> = launch.argv.iter().map(|argument| c(argument)).collect();
+    let env: Result<Vec<_>, _> = oci::environment(launch).iter().map(|variable| c(variable)).collect();
+    Ok(init::Program { candidates, argv: argv?, env: env?, sought })
+}
+
+fn make_scratch(scratch: &Scratch, uid: u32, gid: u32) -> Result<(), RuntimeError> {
+    let make = |path: &Path, mode: u32, owned: bool| -> io::Result<()> {
+        match fs::DirBuilder::new().mode(mode).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        if owned && nix::unistd::geteuid().is_root() { chown(path, Some(uid), Some(gid)) } else { Ok(()) }
+    };
+    let step = |path: &Path, result: io::Result<()>| {
+        result.map_err(|source| RuntimeError::Path { what: "make folder", path: path.to_owned(), source })
+    };
+    let folder = scratch.tmp.parent().map(PathBuf::from).unwrap_or_default();
+    step(&folder, make(&folder, 0o755, false))?;
+    step(&scratch.tmp, make(&scratch.tmp, 0o700, true))?;
+    step(&scratch.home, make(&scratch.home, 0o700, true))
+}
+
+/// Removes a folder and all in it, also folders that a task has closed to itself.
+fn remove_tree(folder: &Path) -> Result<(), RuntimeError> {
+    let result = match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_folders(folder);
+            fs::remove_dir_all(folder)
+        }
+        other => other,
+    };
+    match result {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(RuntimeError::Path { what: "remove", path: folder.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open_folders(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+            }
+        }
+    }
+}

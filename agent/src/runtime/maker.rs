@@ -1,0 +1,143 @@
+//! The maker: a short-lived child of the shim that enters the stage and has the library make one container.
+//!
+//! The container's init becomes a child of the shim, not of the maker. The maker stays only until the program is to be started,
+//! because only from within the stage can the task be given its ids and its loopback device.
+
+use std::error::Error;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::notify_socket::{NOTIFY_FILE, NotifySocket};
+use libcontainer::syscall::syscall::SyscallType;
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::Pid;
+
+use super::spec::User;
+use super::stage::{self, Stage};
+use super::{RuntimeError, Stdio, init, sys};
+
+/// What the maker is to make.
+pub(crate) struct Order {
+    /// Unique among the containers of the stage that are being made.
+    pub(crate) id: String,
+    /// In the OCI format.
+    pub(crate) description: String,
+    /// Who the task is.
+    pub(crate) user: User,
+    /// Whether it has a network namespace of its own.
+    pub(crate) own_network: bool,
+    /// What to run.
+    pub(crate) program: Rc<init::Program>,
+}
+
+/// Waits for the maker's answer.
+pub(crate) fn hear(socket: &OwnedFd) -> Result<String, RuntimeError> {
+    let message = sys::receive(socket.as_fd(), true)
+        .map_err(|source| RuntimeError::Step { what: "hear from the maker", source })?
+        .ok_or(RuntimeError::Died(None))?;
+    match message.split_first() {
+        Some((b'+', text)) => Ok(String::from_utf8_lossy(text).into_owned()),
+        Some((_, text)) => Err(RuntimeError::Refused(String::from_utf8_lossy(text).into_owned())),
+        None => Err(RuntimeError::Died(None)),
+    }
+}
+
+fn tell(socket: &OwnedFd, answer: &Result<String, RuntimeError>) {
+    let mut message = match answer {
+        Ok(text) => format!("+{text}"),
+        Err(error) => format!("-{error}"),
+    }
+    .into_bytes();
+    message.truncate(sys::MESSAGE_BYTES);
+    // The shim may be gone; then nobody is to be told.
+    let _ = sys::send(socket.as_fd(), &message);
+}
+
+/// The maker's whole life.
+pub(crate) fn run(order: &Order, stage: &Stage, stdio: Stdio, shim: &OwnedFd, reports: OwnedFd) -> ! {
+    let folder = stage::state_folder().join(&order.id);
+    let made = make(order, stage, stdio, &folder, reports);
+    tell(shim, &made.as_ref().map(Pid::to_string).map_err(|error| RuntimeError::Refused(error.to_string())));
+    if let Ok(pid) = made
+        && matches!(sys::receive(shim.as_fd(), true), Ok(Some(_)))
+    {
+        tell(shim, &start(order, stage, &folder, pid).map(|()| String::new()));
+    }
+    let _ = fs::remove_dir_all(&folder);
+    // SAFETY: ends this process without running the shim's exit code.
+    unsafe { libc::_exit(0) }
+}
+
+fn make(order: &Order, stage: &Stage, stdio: Stdio, folder: &Path, reports: OwnedFd) -> Result<Pid, RuntimeError> {
+    stage.enter()?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    fs::create_dir(folder).map_err(|source| path_error("make folder", folder, source))?;
+    let file = folder.join("config.json");
+    fs::write(&file, &order.description).map_err(|source| path_error("write", &file, source))?;
+    let task = init::Init {
+        program: Rc::clone(&order.program),
+        filter: Rc::clone(stage.seccomp()),
+        reports: Rc::new(reports),
+    };
+    let container = ContainerBuilder::new("c".to_owned(), SyscallType::default())
+        .with_executor(task)
+        .with_stdin(stdio.stdin)
+        .with_stdout(stdio.stdout)
+        .with_stderr(stdio.stderr)
+        .with_root_path(folder)
+        .and_then(|builder| builder.as_init(folder).with_systemd(false).with_detach(true).as_sibling(true).build())
+        .map_err(|error| RuntimeError::Refused(format!("make the container: {}", chain(&error))))?;
+    let pid = container.pid().map(|pid| Pid::from_raw(pid.as_raw())).ok_or(RuntimeError::Died(None))?;
+    if order.own_network {
+        raise_loopback(pid)?;
+    }
+    Ok(pid)
+}
+
+fn start(order: &Order, stage: &Stage, folder: &Path, pid: Pid) -> Result<(), RuntimeError> {
+    stage.map_task(pid, order.user)?;
+    NotifySocket::new(folder.join("c").join(NOTIFY_FILE))
+        .notify_container_start()
+        .map_err(|error| RuntimeError::Refused(format!("start the container: {}", chain(&error))))
+}
+
+/// A new network namespace has a loopback device, but switched off.
+fn raise_loopback(init: Pid) -> Result<(), RuntimeError> {
+    let path = PathBuf::from(format!("/proc/{init}/ns/net"));
+    let namespace = fs::File::open(&path).map_err(|source| path_error("open", &path, source))?;
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+        .map_err(|source| RuntimeError::Step { what: "enter the task's network", source: source.into() })?;
+    // SAFETY: `request` is a valid interface request with a terminated name, and lives until the call returns.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        let mut request = std::mem::zeroed::<libc::ifreq>();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        if socket < 0 || libc::ioctl(socket, libc::SIOCSIFFLAGS, &request) != 0 {
+            return Err(RuntimeError::last_os("switch on the task's loopback device"));
+        }
+    }
+    Ok(())
+}
+
+fn path_error(what: &'static str, path: &Path, source: std::io::Error) -> RuntimeError {
+    RuntimeError::Path { what, path: path.to_owned(), source }
+}
+
+/// An error with everything that caused it: the library's own words are short.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}
