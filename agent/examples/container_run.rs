@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::create_dir(&base)?;
     let container = container(&base);
     let mut stages = Stages::new();
-    let begun = Instant::now();
+    let begun = flowyard_clock::monotonic();
     let stage = stages.ready(&container)?;
     eprintln!("stage: {:?}", begun.elapsed());
     let outcome = if count == 1 {
@@ -88,7 +88,7 @@ type Times = [Duration; 4];
 
 fn one(launch: &LaunchSpec, container: &ContainerSpec, stage: &Rc<Stage>, show: bool) -> Result<Times, RuntimeError> {
     let _ = fs::create_dir(&launch.folder);
-    let begun = Instant::now();
+    let begun = flowyard_clock::monotonic();
     let mut runtime = open(launch, container, stage, stdio(show)?)?;
     let result = lifetime(runtime.as_mut(), begun);
     let deleted = runtime.delete();
@@ -114,7 +114,7 @@ fn lifetime(runtime: &mut dyn Runtime, begun: Instant) -> Result<Times, RuntimeE
 }
 
 fn many(base: &Path, count: usize, parallel: usize, argv: &[String], container: &ContainerSpec, stage: &Rc<Stage>) {
-    let begun = Instant::now();
+    let begun = flowyard_clock::monotonic();
     let mut running = 0;
     for number in 0..count {
         if running == parallel {

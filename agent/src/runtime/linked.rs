@@ -64,7 +64,7 @@ impl Linked {
         let description = oci::describe(&self.launch, &self.container, &root, &self.scratch, ids)?;
         Ok(Order {
             id: format!("c{}", std::process::id()),
-            description: description.to_string(),
+            description,
             user: self.container.user,
             own_network: self.container.network == super::spec::Network::None,
             program: Rc::new(program(&self.launch)?),

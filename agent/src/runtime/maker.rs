@@ -5,14 +5,18 @@
 
 use std::error::Error;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::notify_socket::{NOTIFY_FILE, NotifySocket};
+use libcgroups::common::CgroupConfig;
+use libcontainer::notify_socket::{NOTIFY_FILE, NotifyListener, NotifySocket};
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::process::args::{ContainerArgs, ContainerType};
+use libcontainer::process::channel;
+use libcontainer::process::init::container_init_process;
 use libcontainer::syscall::syscall::SyscallType;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Pid;
 
 use super::spec::User;
@@ -24,7 +28,7 @@ pub(crate) struct Order {
     /// Unique among the containers of the stage that are being made.
     pub(crate) id: String,
     /// In the OCI format.
-    pub(crate) description: String,
+    pub(crate) description: serde_json::Value,
     /// Who the task is.
     pub(crate) user: User,
     /// Whether it has a network namespace of its own.
@@ -72,34 +76,87 @@ pub(crate) fn run(order: &Order, stage: &Stage, stdio: Stdio, shim: &OwnedFd, re
 }
 
 fn make(order: &Order, stage: &Stage, stdio: Stdio, folder: &Path, reports: OwnedFd) -> Result<Pid, RuntimeError> {
+    let spec: Spec = serde_json::from_value(order.description.clone())
+        .map_err(|error| RuntimeError::Refused(format!("describe the container: {error}")))?;
     stage.enter()?;
+    // From here on a process of the container must not be able to look into this one.
+    sys::set_dumpable(false);
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     fs::create_dir(folder).map_err(|source| path_error("make folder", folder, source))?;
-    let file = folder.join("config.json");
-    fs::write(&file, &order.description).map_err(|source| path_error("write", &file, source))?;
     let task = init::Init {
         program: Rc::clone(&order.program),
         filter: Rc::clone(stage.seccomp()),
         reports: Rc::new(reports),
     };
-    let container = ContainerBuilder::new("c".to_owned(), SyscallType::default())
-        .with_executor(task)
-        .with_stdin(stdio.stdin)
-        .with_stdout(stdio.stdout)
-        .with_stderr(stdio.stderr)
-        .with_root_path(folder)
-        .and_then(|builder| builder.as_init(folder).with_systemd(false).with_detach(true).as_sibling(true).build())
-        .map_err(|error| RuntimeError::Refused(format!("make the container: {}", chain(&error))))?;
-    let pid = container.pid().map(|pid| Pid::from_raw(pid.as_raw())).ok_or(RuntimeError::Died(None))?;
+    let pid = fork_init(&arguments(spec, folder, stdio, task)?)?;
     if order.own_network {
         raise_loopback(pid)?;
     }
     Ok(pid)
 }
 
+/// What the library's init part is told.
+fn arguments(spec: Spec, folder: &Path, stdio: Stdio, task: init::Init) -> Result<ContainerArgs, RuntimeError> {
+    let notify_listener = NotifyListener::new(&folder.join(NOTIFY_FILE))
+        .map_err(|error| RuntimeError::Refused(format!("make the container: {}", chain(&error))))?;
+    Ok(ContainerArgs {
+        container_type: ContainerType::InitContainer,
+        syscall: SyscallType::default(),
+        spec: Rc::new(spec),
+        rootfs: stage::root_folder(),
+        console_socket: None,
+        notify_listener,
+        preserve_fds: 0,
+        container: None,
+        user_ns_config: None,
+        cgroup_config: CgroupConfig {
+            cgroup_path: PathBuf::new(),
+            systemd_cgroup: false,
+            container_name: String::new(),
+        },
+        detached: true,
+        executor: Box::new(task),
+        no_pivot: false,
+        stdin: Some(stdio.stdin.into_raw_fd()),
+        stdout: Some(stdio.stdout.into_raw_fd()),
+        stderr: Some(stdio.stderr.into_raw_fd()),
+        as_sibling: true,
+        pid_file: None,
+    })
+}
+
+/// Forks the container's init as a child of the shim, and waits until the library has made everything up to the start.
+///
+/// This takes the place of the library's own two outer processes. They would make cgroups, which are the launcher's business, and
+/// for that read the table of mounts once per kind of cgroup: more than all the rest of making a container costs.
+fn fork_init(args: &ContainerArgs) -> Result<Pid, RuntimeError> {
+    let refused = |error: &dyn Error| RuntimeError::Refused(format!("make the container: {}", chain(error)));
+    let (mut to_maker, mut from_init) = channel::main_channel().map_err(|error| refused(&error))?;
+    let (_to_init, mut from_maker) = channel::init_channel().map_err(|error| refused(&error))?;
+    unshare(CloneFlags::CLONE_NEWPID)
+        .map_err(|source| RuntimeError::Step { what: "make a process namespace", source: source.into() })?;
+    // SAFETY: a fork that also makes the child a sibling: no stack, no pointers. The maker has one thread.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) };
+    if pid == 0 {
+        let failed = container_init_process(args, &mut to_maker, &mut from_maker);
+        if let Err(error) = failed {
+            let _ = to_maker.exec_failed(chain(&error));
+        }
+        // SAFETY: ends this process without running the shim's exit code.
+        unsafe { libc::_exit(1) }
+    }
+    if pid < 0 {
+        return Err(RuntimeError::last_os("fork the container's init"));
+    }
+    // Our copy of init's side, so that we notice when init is gone.
+    to_maker.close().map_err(|error| refused(&error))?;
+    from_init.wait_for_init_ready().map_err(|error| refused(&error))?;
+    Ok(Pid::from_raw(pid as i32))
+}
+
 fn start(order: &Order, stage: &Stage, folder: &Path, pid: Pid) -> Result<(), RuntimeError> {
     stage.map_task(pid, order.user)?;
-    NotifySocket::new(folder.join("c").join(NOTIFY_FILE))
+    NotifySocket::new(folder.join(NOTIFY_FILE))
         .notify_container_start()
         .map_err(|error| RuntimeError::Refused(format!("start the container: {}", chain(&error))))
 }
