@@ -1,1 +1,3 @@
-//! Placeholder for flowyard-coordinator.
+//! The coordinator: the replicated log, the actors around the state, and the API.
+
+pub mod raft;

@@ -1,0 +1,67 @@
+//! How a replica is set up.
+
+use std::path::PathBuf;
+
+use openraft::{Config, ConfigError, SnapshotPolicy};
+
+use super::engine::EngineKind;
+
+/// What [`Replica::open`](super::Replica::open) needs to know.
+#[derive(Debug, Clone)]
+pub struct ReplicaConfig {
+    /// Where log, snapshots and identity are kept; made when missing.
+    pub folder: PathBuf,
+    /// The engine for a folder that has none yet; an existing one keeps its own.
+    pub engine: EngineKind,
+    /// Entries between two snapshots.
+    pub snapshot_every_entries: u64,
+    /// Entries kept behind a snapshot, for replicas that lag a little.
+    pub keep_entries: u64,
+    /// Proposals in flight; one more is refused.
+    pub proposals_max: u32,
+    /// Bytes of the proposals in flight; more are refused.
+    pub proposal_bytes_max: u32,
+    /// How other replicas reach this one; not used in a cluster of one.
+    pub address: String,
+}
+
+impl ReplicaConfig {
+    /// The usual settings for a replica in `folder`.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            engine: EngineKind::default(),
+            snapshot_every_entries: 50_000,
+            keep_entries: 5_000,
+            proposals_max: 8_192,
+            proposal_bytes_max: 32 * 1024 * 1024,
+            address: String::new(),
+        }
+    }
+
+    /// The settings for the Raft library.
+    ///
+    /// The clock is off at first: a cluster of one neither waits for an election nor sends heartbeats, and must not wake up
+    /// for them. It is switched on with the second voter.
+    pub(super) fn library(&self, cluster: &str) -> Result<Config, ConfigError> {
+        Config {
+            cluster_name: cluster.to_owned(),
+            enable_tick: false,
+            heartbeat_interval: 50,
+            election_timeout_min: 250,
+            election_timeout_max: 500,
+            enable_pre_vote: Some(true),
+            // A restart is a new term: whoever holds an order of the old one can tell.
+            enable_leader_restore: Some(false),
+            install_snapshot_timeout: 120_000,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every_entries),
+            max_in_snapshot_log_to_keep: self.keep_entries,
+            purge_batch_size: 256,
+            replication_lag_threshold: self.snapshot_every_entries.saturating_mul(2),
+            max_payload_entries: 1_024,
+            api_channel_size: Some(u64::from(self.proposals_max).saturating_mul(2)),
+            ..Config::default()
+        }
+        .validate()
+    }
+}
