@@ -100,14 +100,12 @@ impl<R: Send + Sync + 'static> RaftLogReader<Types<R>> for LogStore<R> {
         Ok(self.engine.state().vote.map(vote_of))
     }
 
+    /// The last entry of each leader: the library reads it so, though its documentation speaks of the first.
     async fn get_key_log_ids(&mut self, range: RangeInclusive<LogId>) -> Result<Vec<LogId>, io::Error> {
         let (first, last) = (range.start().index(), range.end().index());
-        let starts = self.engine.term_starts();
-        let mut key_ids: Vec<LogId> = vec![*range.start()];
-        key_ids.extend(starts.into_iter().filter(|start| start.index > first && start.index <= last).map(log_id));
-        if key_ids.last() != Some(range.end()) {
-            key_ids.push(*range.end());
-        }
+        let ends = self.engine.term_ends().into_iter().filter(|end| end.index >= first && end.index < last);
+        let mut key_ids: Vec<LogId> = ends.map(log_id).collect();
+        key_ids.push(*range.end());
         Ok(key_ids)
     }
 }

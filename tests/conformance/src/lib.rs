@@ -1,1 +1,3 @@
-//! Placeholder for flowyard-conformance.
+//! Suites that every implementation of a seam must pass, as library functions.
+
+pub mod log_engine;

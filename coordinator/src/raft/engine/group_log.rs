@@ -183,8 +183,8 @@ impl LogEngine for GroupLog {
         self.shared.queue().shadow.state()
     }
 
-    fn term_starts(&self) -> Vec<LogPoint> {
-        self.shared.queue().shadow.term_starts()
+    fn term_ends(&self) -> Vec<LogPoint> {
+        self.shared.queue().shadow.term_ends()
     }
 
     fn stats(&self) -> EngineStats {

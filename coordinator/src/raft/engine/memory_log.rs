@@ -59,8 +59,8 @@ impl LogEngine for MemoryLog {
         self.lock().shadow.state()
     }
 
-    fn term_starts(&self) -> Vec<LogPoint> {
-        self.lock().shadow.term_starts()
+    fn term_ends(&self) -> Vec<LogPoint> {
+        self.lock().shadow.term_ends()
     }
 
     fn stats(&self) -> EngineStats {

@@ -141,8 +141,8 @@ pub trait LogEngine: Send + Sync + 'static {
     /// What the log holds, with everything that was submitted.
     fn state(&self) -> EngineState;
 
-    /// The first entry of every term the log still holds.
-    fn term_starts(&self) -> Vec<LogPoint>;
+    /// The last entry of every term of which the log still holds entries, oldest first.
+    fn term_ends(&self) -> Vec<LogPoint>;
 
     /// Figures about the log.
     fn stats(&self) -> EngineStats;

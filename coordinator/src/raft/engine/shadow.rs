@@ -55,8 +55,11 @@ impl Shadow {
         (self.sizes.len() as u64, self.live_bytes)
     }
 
-    pub(super) fn term_starts(&self) -> Vec<LogPoint> {
-        self.term_starts.iter().copied().collect()
+    /// The last live entry of each term.
+    pub(super) fn term_ends(&self) -> Vec<LogPoint> {
+        let next_starts = self.term_starts.iter().skip(1).map(|start| start.index);
+        let ends = next_starts.chain([self.span().end]);
+        self.term_starts.iter().zip(ends).map(|(start, end)| LogPoint { term: start.term, index: end - 1 }).collect()
     }
 
     /// The live entries.
@@ -134,8 +137,8 @@ impl Shadow {
             if self.term_starts.back().is_some_and(|start| start.index == last_index) {
                 self.term_starts.pop_back();
             }
-            self.state.last = match last_index.checked_sub(1) {
-                Some(before) if !self.sizes.is_empty() => self.point_at(before),
+            self.state.last = match (last_index.checked_sub(1), self.term_starts.back()) {
+                (Some(index), Some(start)) if !self.sizes.is_empty() => Some(LogPoint { term: start.term, index }),
                 _ => self.state.purged,
             };
         }
@@ -266,23 +269,23 @@ mod tests {
         let mut shadow = filled();
         play(&mut shadow, Op::TruncateAfter(Some(4)));
         assert_eq!(shadow.state().last, Some(LogPoint { term: 2, index: 4 }));
-        assert_eq!(shadow.term_starts().len(), 2);
+        assert_eq!(shadow.term_ends(), [LogPoint { term: 1, index: 2 }, LogPoint { term: 2, index: 4 }]);
         play(&mut shadow, Op::Append(vec![entry(6, 5)]));
         assert_eq!(shadow.point_at(5), Some(LogPoint { term: 6, index: 5 }));
         assert_eq!(shadow.live(), (6, 60));
     }
 
     #[test]
-    fn a_purge_keeps_term_starts_true_for_what_is_left() {
+    fn a_purge_keeps_the_terms_of_what_is_left() {
         let mut shadow = filled();
         play(&mut shadow, Op::PurgeTo(LogPoint { term: 4, index: 6 }));
-        assert_eq!(shadow.term_starts(), [LogPoint { term: 4, index: 7 }, LogPoint { term: 5, index: 9 }]);
+        assert_eq!(shadow.term_ends(), [LogPoint { term: 4, index: 8 }, LogPoint { term: 5, index: 9 }]);
         assert_eq!(shadow.span(), 7..10);
         assert_eq!(shadow.tail_span(), 7..10);
         assert!(shadow.check(&[Op::TruncateAfter(Some(5))]).is_err());
         play(&mut shadow, Op::TruncateAfter(None));
         assert_eq!(shadow.state().last, Some(LogPoint { term: 4, index: 6 }));
-        assert!(shadow.term_starts().is_empty());
+        assert!(shadow.term_ends().is_empty());
     }
 
     #[test]
@@ -293,7 +296,7 @@ mod tests {
         assert!(shadow.check(&[Op::Append(vec![entry(7, 10)])]).is_err());
         play(&mut shadow, Op::Append(vec![entry(7, 21)]));
         assert_eq!(shadow.span(), 21..22);
-        assert_eq!(shadow.term_starts(), [LogPoint { term: 7, index: 21 }]);
+        assert_eq!(shadow.term_ends(), [LogPoint { term: 7, index: 21 }]);
     }
 
     #[test]
