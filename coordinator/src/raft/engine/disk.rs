@@ -101,6 +101,10 @@ pub(super) fn load(disk: &dyn LogDisk, tail_bytes_max: usize) -> Result<Loaded, 
     };
     load_entries(disk, &mut loaded, tail_bytes_max)?;
     check(&loaded)?;
+    if loaded.last().is_none() {
+        // Truncated to nothing: the next entry says anew where the log starts.
+        loaded.start = None;
+    }
     Ok(loaded)
 }
 
