@@ -127,9 +127,8 @@ impl<M: Machine> RaftStateMachine<Types<M::Reply>> for Applier<M> {
         let mut machine = machine.ok_or_else(|| io::Error::other("the machine was lost in a failed restore"))?;
         let (snapshots, expected) = (self.snapshots.clone(), meta.clone());
         let restored = tokio::task::spawn_blocking(move || {
-            let is_current = snapshots.current().is_some_and(|(held, file)| {
-                held == expected && file.path() == snapshot.path()
-            });
+            let is_current =
+                snapshots.current().is_some_and(|(held, file)| held == expected && file.path() == snapshot.path());
             if !is_current {
                 // The current one was verified when its folder was opened; a received one was not yet.
                 snapshot.verified_meta()?;

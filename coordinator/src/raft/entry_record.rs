@@ -212,10 +212,8 @@ mod tests {
     #[test]
     fn a_snapshot_head_keeps_position_and_membership() {
         let at = |index| log_id(LogPoint { term: 2, index });
-        let meta = SnapshotMeta {
-            last_log_id: Some(at(40)),
-            last_membership: StoredMembership::new(Some(at(7)), joint()),
-        };
+        let meta =
+            SnapshotMeta { last_log_id: Some(at(40)), last_membership: StoredMembership::new(Some(at(7)), joint()) };
         assert_eq!(decode_head(&encode_head(&meta)).unwrap(), meta);
         let empty = SnapshotMeta::default();
         assert_eq!(decode_head(&encode_head(&empty)).unwrap(), empty);
@@ -224,9 +222,8 @@ mod tests {
     #[test]
     fn an_entry_of_a_newer_format_or_without_body_is_refused() {
         let point = LogPoint { term: 1, index: 1 };
-        let refuse = |record: EntryRecord| {
-            decode_entry(Record { point, payload: record.encode_to_vec().into() }).unwrap_err()
-        };
+        let refuse =
+            |record: EntryRecord| decode_entry(Record { point, payload: record.encode_to_vec().into() }).unwrap_err();
         let newer = EntryRecord { format: 2, body: Some(Body::Blank(BlankRecord {})) };
         assert!(matches!(refuse(newer), RecordError::Newer { found: 2 }));
         assert!(matches!(refuse(EntryRecord { format: 1, body: None }), RecordError::Incomplete("a body")));

@@ -183,7 +183,8 @@ fn write_file(
     meta: &SnapshotMeta,
     encode: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut out = Hashing { to: BufWriter::with_capacity(256 * 1024, File::create(path)?), hasher: blake3::Hasher::new() };
+    let mut out =
+        Hashing { to: BufWriter::with_capacity(256 * 1024, File::create(path)?), hasher: blake3::Hasher::new() };
     let head = encode_head(meta);
     out.write_all(MAGIC)?;
     out.write_all(&(head.len() as u32).to_le_bytes())?;

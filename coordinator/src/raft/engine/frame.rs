@@ -105,8 +105,7 @@ pub(super) fn open(kind: Kind, value: &[u8]) -> Result<Opened<'_>, DiskError> {
     if header[0] != FRAME_VERSION || header[1] != kind as u8 {
         return Err(DiskError::Damaged(format!("value of kind {} where {} was expected", header[1], kind as u8)));
     }
-    let point =
-        LogPoint { index: u64_at(header, 6, u64::from_le_bytes), term: u64_at(header, 14, u64::from_le_bytes) };
+    let point = LogPoint { index: u64_at(header, 6, u64::from_le_bytes), term: u64_at(header, 14, u64::from_le_bytes) };
     let (chunk, chunks) = (u16::from_le_bytes([header[2], header[3]]), u16::from_le_bytes([header[4], header[5]]));
     Ok(Opened { chunk, chunks, point, payload })
 }

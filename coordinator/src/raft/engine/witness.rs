@@ -129,7 +129,11 @@ mod tests {
 
     fn loaded(index: u64, term: u64) -> Loaded {
         let state = state(index, term);
-        Loaded { vote: state.vote, entries: state.last.map(|last| (last, 0)).into_iter().collect(), ..Loaded::default() }
+        Loaded {
+            vote: state.vote,
+            entries: state.last.map(|last| (last, 0)).into_iter().collect(),
+            ..Loaded::default()
+        }
     }
 
     #[test]
