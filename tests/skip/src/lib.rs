@@ -4,7 +4,7 @@
 //! to the file that `FLOWYARD_SKIPS` names, by which `cargo xtask test` counts the test as skipped and not as passed. One
 //! call per test: every line counts as one test.
 //!
-//! ```
+//! ```no_run
 //! # fn find(_: &str) -> Option<()> { None }
 //! let Some(crun) = find("crun") else {
 //!     return flowyard_skip::skip("crun is not installed");

@@ -1,4 +1,6 @@
-//! Gates that are a cargo command. They print their own complaints.
+//! Gates that are a cargo command. Those that compile print their complaints while they work.
+
+use std::process::{Command, Stdio};
 
 use crate::program::{find_tool, succeeds};
 use crate::tally::Verdict;
@@ -26,7 +28,7 @@ pub(super) fn machete(workspace: &Workspace) -> Verdict {
     let Some(tool) = find_tool(workspace, "cargo-machete") else {
         return missing("cargo-machete");
     };
-    Verdict::of_program(succeeds(&mut workspace.command(&tool.to_string_lossy())))
+    quietly(workspace.command(&tool.to_string_lossy()).stdin(Stdio::null()))
 }
 
 /// Bans, licences and sources of deny.toml. Advisories need the network and are a job of their own.
@@ -36,7 +38,19 @@ pub(super) fn deny(workspace: &Workspace) -> Verdict {
     };
     let mut command = workspace.command(&tool.to_string_lossy());
     command.args(["--log-level", "error", "--locked", "check", "--hide-inclusion-graph"]);
-    Verdict::of_program(succeeds(command.args(["bans", "licenses", "sources"])))
+    quietly(command.args(["bans", "licenses", "sources"]))
+}
+
+/// Shows what the tool prints only when it found something.
+fn quietly(command: &mut Command) -> Verdict {
+    match command.output() {
+        Ok(output) if output.status.success() => Verdict::Passed,
+        Ok(output) => {
+            let said = [output.stdout, output.stderr].concat();
+            Verdict::Failed(String::from_utf8_lossy(&said).lines().map(str::to_owned).collect())
+        }
+        Err(error) => Verdict::Failed(vec![format!("cannot run it: {error}")]),
+    }
 }
 
 fn missing(tool: &str) -> Verdict {

@@ -1,4 +1,6 @@
 //! Every dependency is accounted for: one line in docs/decisions/dependencies.md says what it replaces and who keeps it.
+//!
+//! The root manifest is the only place that names a version, so that nothing slips past the ledger in a crate's own.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +15,23 @@ pub(super) fn problems(workspace: &Workspace) -> Result<Vec<String>, String> {
     let listed = lines_of(&workspace.read(Path::new(LEDGER))?);
     let missing = used.difference(&listed).map(|name| format!("{LEDGER}: no line for {name}"));
     let stale = listed.difference(&used).map(|name| format!("{LEDGER}: {name} is no dependency of the workspace"));
-    Ok(missing.chain(stale).collect())
+    let mut problems: Vec<String> = missing.chain(stale).collect();
+    for member in workspace.metadata()?.members() {
+        let manifest = member.manifest_path.strip_prefix(&workspace.root).unwrap_or(&member.manifest_path);
+        for name in not_shared(&workspace.read(manifest)?)? {
+            problems.push(format!("{}: {name} must be `workspace = true`", manifest.display()));
+        }
+    }
+    Ok(problems)
+}
+
+/// The dependencies of a member's manifest that do not come from the root manifest.
+fn not_shared(manifest: &str) -> Result<Vec<String>, String> {
+    let manifest: toml::Table = manifest.parse().map_err(|error| format!("a member's manifest: {error}"))?;
+    let tables = ["dependencies", "dev-dependencies", "build-dependencies"].map(|name| manifest.get(name));
+    let entries = tables.into_iter().flatten().filter_map(toml::Value::as_table).flatten();
+    let shared = |value: &toml::Value| value.get("workspace").and_then(toml::Value::as_bool) == Some(true);
+    Ok(entries.filter(|(_, value)| !shared(value)).map(|(name, _)| name.clone()).collect())
 }
 
 /// The dependencies of the root manifest that are not our own crates.
@@ -39,6 +57,12 @@ mod tests {
     fn own_crates_need_no_line_and_others_do() {
         let manifest = "[workspace.dependencies]\nours = { path = \"a\" }\ntheirs = \"1\"\n";
         assert_eq!(declared(manifest).unwrap(), BTreeSet::from(["theirs".to_owned()]));
+    }
+
+    #[test]
+    fn a_member_names_no_version_of_its_own() {
+        let manifest = "[dependencies]\na.workspace = true\nb = \"1\"\n[dev-dependencies]\nc = { version = \"1\" }\n";
+        assert_eq!(not_shared(manifest).unwrap(), ["b", "c"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 mod machine;
 mod python;
-mod rust;
+pub(crate) mod rust;
 mod skips;
 
 use crate::check;

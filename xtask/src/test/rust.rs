@@ -10,25 +10,34 @@ use crate::program::find_tool;
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 
+/// Reads one line of a runner's output; a summary line gives counts.
+type Count = fn(&str) -> Option<Tally>;
+
 /// Runs unit, integration and documentation tests of the whole workspace.
 pub(super) fn run(workspace: &Workspace, skips: &Skips) -> Result<Tally, String> {
+    let (arguments, count): (&[&str], Count) = match find_tool(workspace, "cargo-nextest") {
+        Some(_) => (&["nextest", "run", "--no-tests=pass"], nextest_summary),
+        None => (&["test", "--all-targets"], libtest_summary),
+    };
+    let documents: &[&str] = &["test", "--doc", "--quiet"];
     let mut tally = Tally::default();
-    if find_tool(workspace, "cargo-nextest").is_some() {
-        let arguments = ["nextest", "run", "--locked", "--workspace", "--no-fail-fast", "--no-tests=pass"];
-        tally.add(run_and_count(workspace.cargo(&arguments), skips, nextest_summary)?);
-    } else {
-        let arguments = ["test", "--locked", "--workspace", "--no-fail-fast", "--all-targets"];
-        tally.add(run_and_count(workspace.cargo(&arguments), skips, libtest_summary)?);
+    for (arguments, count) in [(arguments, count), (documents, libtest_summary)] {
+        let mut command = workspace.cargo(arguments);
+        command.args(["--locked", "--workspace", "--no-fail-fast"]);
+        skips.tell(&mut command);
+        tally.add(run_and_count(command, count)?);
     }
-    let documents = ["test", "--locked", "--workspace", "--no-fail-fast", "--doc", "--quiet"];
-    tally.add(run_and_count(workspace.cargo(&documents), skips, libtest_summary)?);
     Ok(tally)
+}
+
+/// Runs a command that is `cargo test` and counts what it ran.
+pub(crate) fn run_cargo_test(command: Command) -> Result<Tally, String> {
+    run_and_count(command, libtest_summary)
 }
 
 /// Passes the runner's output on line by line and adds up its summaries. A runner that ends badly without naming a
 /// failed test (it did not build, or it was killed) counts as one failure.
-fn run_and_count(mut command: Command, skips: &Skips, count: fn(&str) -> Option<Tally>) -> Result<Tally, String> {
-    skips.tell(&mut command);
+fn run_and_count(mut command: Command, count: Count) -> Result<Tally, String> {
     let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
     let errors = writer.try_clone().map_err(|error| format!("no pipe: {error}"))?;
     let mut child =
