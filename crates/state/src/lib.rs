@@ -1,1 +1,57 @@
-//! To be written.
+//! The replicated state machine: [`apply`] takes a [`State`] and an entry of the log and gives effects.
+//!
+//! It owns every truth that is kept in the log: jobs, steps, tasks, attempts, nodes, queues, submission keys, the cluster
+//! version. It must not search, fail, read a clock, draw a random number, do IO, or know about placement.
+//!
+//! # Rules of a job
+//! - A step is complete once the number of its tasks is known and all of them are done. A job ends when all its steps are
+//!   complete.
+//! - A task becomes ready when every need of kind `all` of its step is complete (and the jobs named by `after` have
+//!   succeeded), and, where its step follows another task by task, when that task has succeeded. It is skipped when the task
+//!   it follows did not succeed.
+//! - A task that ends failed in a step with `on_failure = "stop"` stops its job: what was not placed is cancelled at once,
+//!   what is active is asked to stop. With `"continue"` its siblings go on and joins proceed.
+//! - A stopped job ends as what it was stopped as. Another one ends failed if a task failed in a step that no other step
+//!   needs (nobody could have taken the failure into account), and succeeded otherwise.
+//! - A job that waits for another one fails, with all its tasks skipped, when that one does not succeed.
+//!
+//! # Rules of an attempt
+//! - Only a desired attempt can publish: a success reported after the attempt was asked to stop counts as stopped.
+//! - An attempt of a gang is over when all its members are; the first that does not succeed stops the others.
+//! - A failure blamed on the user spends a retry. Everything else does not, and is tried again up to
+//!   [`limits::UNBLAMED_ATTEMPTS`](flowyard_model::limits::UNBLAMED_ATTEMPTS) times; being preempted is not even counted.
+//!
+//! # Work per entry
+//! Every entry is linear in what it names (placements, reports) times the steps of a job, with these exceptions, each
+//! linear and cheap: stopping a job in its touched tasks that are not done; a node that goes down in its live members;
+//! releasing a step that follows another one task by task, and had other needs beside, in the tasks that one has finished.
+//! What could cascade without bound (jobs waiting for jobs, things falling due) is done up to
+//! [`limits::WORK_PER_TICK`](flowyard_model::limits::WORK_PER_TICK), and the rest by the next `Tick`, which is due at once.
+#![deny(clippy::float_arithmetic)]
+
+mod after;
+mod apply;
+mod attempt;
+mod check;
+mod forget;
+mod graph;
+mod indexes;
+mod job;
+mod node;
+mod plan;
+mod queue;
+mod records;
+mod report;
+mod retry;
+mod room;
+mod state;
+mod step;
+mod submit;
+mod task;
+mod tick;
+
+pub use apply::apply;
+pub use check::{Violation, check_all};
+pub use indexes::{Load, ReadyStep};
+pub use records::RecordError;
+pub use state::{State, StepKey, View};

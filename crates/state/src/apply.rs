@@ -1,0 +1,57 @@
+//! The one way in: an entry of the log changes the state and gives effects.
+
+use flowyard_model::{Changed, ClusterVersion, Command, Effects, Entry, Rejection, Reply};
+
+use crate::state::State;
+use crate::{after, forget, job, node, plan, queue, report, submit, tick};
+
+/// Applies one entry.
+///
+/// # Panics
+/// When an invariant of the state is broken, or the entry asks for a behaviour that this build does not know: the replica
+/// must stop rather than go on with a state that others do not have.
+pub fn apply(state: &mut State, entry: Entry) -> Effects {
+    assert!(entry.index > state.meta.revision, "entries are applied once and in order");
+    state.meta.revision = entry.index;
+    state.meta.time = state.meta.time.max(entry.time);
+    let deadline = state.next_deadline();
+    let mut changed = Changed::nothing();
+    let reply = perform(state, &mut changed, entry.command);
+    after::settle_waits(state, &mut changed);
+    forget::enforce_cap(state, &mut changed);
+    changed.deadline = deadline != state.next_deadline();
+    Effects { reply, changed }
+}
+
+fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply {
+    match command {
+        Command::SubmitJob(wish) => submit::submit(state, changed, wish),
+        Command::CancelJob { job } => job::cancel(state, changed, job),
+        Command::PutQueue(queue) => queue::put(state, changed, queue),
+        Command::DropQueue { path } => queue::drop_queue(state, &path),
+        Command::RegisterNode(wish) => node::register(state, changed, wish),
+        Command::SetNodeHealth { node, incarnation, health } => {
+            node::set_health(state, changed, node, incarnation, health)
+        }
+        Command::SetNodeScheduling { node, scheduling } => node::set_scheduling(state, changed, node, scheduling),
+        Command::CommitPlan(plan) => plan::commit(state, changed, plan),
+        Command::ReportAttempts(reports) => report::take(state, changed, reports),
+        Command::Tick => tick::tick(state, changed),
+        Command::RaiseVersion { version } => raise_version(state, version),
+        Command::ForgetJobs { jobs } => forget::forget_all(state, changed, jobs),
+    }
+}
+
+/// Versions are raised one by one; the same one again says nothing new.
+fn raise_version(state: &mut State, wished: ClusterVersion) -> Reply {
+    let current = state.meta.version;
+    if wished == current {
+        return Reply::Done;
+    }
+    if wished.0 != current.0 + 1 {
+        return Reply::Rejected(Rejection::BadVersion { wished, current });
+    }
+    assert!(wished <= ClusterVersion::NEWEST, "this build does not know cluster version {wished}: it must be upgraded");
+    state.meta.version = wished;
+    Reply::Done
+}

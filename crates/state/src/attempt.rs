@@ -1,0 +1,159 @@
+//! The end of members, of attempts, and of tasks.
+//!
+//! Invariant: what a member holds on its node is given back exactly when the member ends.
+
+use std::sync::Arc;
+
+use flowyard_model::{
+    Attempt, AttemptDesired, AttemptOutcome, Blame, Changed, End, FanOut, JobDesired, JobId, JobOutcome, Logs,
+    MemberKey, NodeId, OnFailure, Phase, Reason, StepIndex, TaskKey, TaskOutcome, TaskState, limits,
+};
+
+use crate::graph::task_done;
+use crate::job::{stop_job, stop_live_attempt};
+use crate::retry::{Try, after_attempt};
+use crate::room;
+use crate::state::State;
+use crate::task::{edit_attempt, move_task};
+
+/// A live member ended: its node has room again; the others of a gang stop if it did not succeed; when it was the last, the
+/// attempt is over.
+pub(crate) fn end_member(state: &mut State, changed: &mut Changed, node: NodeId, key: MemberKey, end: End) {
+    assert!(state.indexes.live.remove(&(node, key)).is_some(), "only live members end");
+    let attempt = state.attempt(key.task, key.attempt).expect("a live member has an attempt");
+    let end = settled_end(state, attempt, key, end);
+    let succeeded = end.outcome == AttemptOutcome::Succeeded;
+    free(state, changed, node, key);
+    let now = state.meta.time;
+    let (over, stop_others) = edit_attempt(state, key, |attempt| {
+        let member = &mut attempt.members[key.rank.0 as usize];
+        member.phase = Phase::Ended;
+        member.times.ended.get_or_insert(now);
+        member.end = Some(Arc::new(end));
+        let over = attempt.members.iter().all(|member| member.phase == Phase::Ended);
+        (over, !over && !succeeded && attempt.desired == AttemptDesired::Run)
+    });
+    changed.jobs.insert(key.task.job);
+    if stop_others {
+        stop_live_attempt(state, changed, key.task);
+    }
+    if over {
+        attempt_over(state, changed, key.task);
+    }
+}
+
+fn free(state: &mut State, changed: &mut Changed, node: NodeId, key: MemberKey) {
+    let spec = state.jobs.get(&key.task.job).expect("a live member has a job").spec.clone();
+    let wanted = &spec.steps[key.task.step.0 as usize].resources;
+    let attempt = state.attempt(key.task, key.attempt).expect("a live member has an attempt");
+    let member = &attempt.members[key.rank.0 as usize];
+    let (gpus, share) = (member.gpus.clone(), room::share(wanted, member.gpu_alternative));
+    let node_record = Arc::make_mut(state.nodes.get_mut(&node).expect("a live member has a node"));
+    room::give_back(&mut node_record.used, wanted, &gpus, share);
+    changed.nodes.insert(node);
+    changed.placement = true;
+}
+
+/// The end as it counts. What was asked to stop has stopped, however it says it ended, and publishes nothing; a success
+/// without the list that another step fans out from is none.
+fn settled_end(state: &State, attempt: &Attempt, key: MemberKey, mut end: End) -> End {
+    let by_itself = matches!(end.outcome, AttemptOutcome::Succeeded | AttemptOutcome::Failed);
+    let asked = match attempt.desired {
+        AttemptDesired::Run => None,
+        AttemptDesired::Stop => Some((AttemptOutcome::Stopped, Reason::Cancelled)),
+        AttemptDesired::Preempt => Some((AttemptOutcome::Preempted, Reason::Preempted)),
+    };
+    if let Some((outcome, reason)) = asked.filter(|_| by_itself) {
+        (end.outcome, end.reason, end.blame) = (outcome, reason, Blame::Platform);
+    }
+    if end.outcome == AttemptOutcome::Succeeded
+        && key.rank.0 == 0
+        && let Some(message) = unusable_list(state, key.task.job, key.task.step, &end)
+    {
+        (end.outcome, end.reason, end.blame) = (AttemptOutcome::Failed, Reason::Output, Blame::User);
+        end.message = message;
+    }
+    if end.outcome != AttemptOutcome::Succeeded {
+        end.outputs.clear();
+    }
+    end
+}
+
+/// What is wrong with the lists of this end that decide about tasks of other steps.
+fn unusable_list(state: &State, job: JobId, step: StepIndex, end: &End) -> Option<String> {
+    let spec = &state.job(job)?.spec;
+    spec.steps.iter().find_map(|later| {
+        let FanOut::Output { step: source, output } = &later.fan_out else { return None };
+        if *source != step {
+            return None;
+        }
+        match end.outputs.get(output).and_then(|output| output.list) {
+            None => {
+                Some(format!("output `{output}` is not a list, but step `{}` has a task per item of it", later.name))
+            }
+            Some(list) if list.count > limits::TASKS_PER_STEP => {
+                let most = limits::TASKS_PER_STEP;
+                Some(format!("output `{output}` has {} items; a step has at most {most} tasks", list.count))
+            }
+            Some(_) => None,
+        }
+    })
+}
+
+/// All members have ended: the task is done, or is tried again.
+fn attempt_over(state: &mut State, changed: &mut Changed, key: TaskKey) {
+    let task = state.task(key).expect("an attempt has a task");
+    let attempt = task.attempts.last().expect("the attempt that is over is the last");
+    let job = state.job(key.job).expect("a task has a job");
+    let spec = &job.spec.steps[key.step.0 as usize];
+    let (end, now) = (decisive_end(attempt), state.time());
+    let stops = job.desired != JobDesired::Run;
+    let before = Try { spent: task.spent, unblamed: task.unblamed };
+    let (to, tried) = if stops {
+        (TaskState::Done(TaskOutcome::Cancelled), before)
+    } else {
+        after_attempt(&spec.retry, before, end, now)
+    };
+    let fatal = to == TaskState::Done(TaskOutcome::Failed) && spec.on_failure == OnFailure::Stop;
+    move_task(state, key, to, |task| (task.spent, task.unblamed) = (tried.spent, tried.unblamed));
+    changed.placement |= to == TaskState::Ready;
+    if fatal {
+        stop_job(state, changed, key.job, JobOutcome::Failed, TaskOutcome::Cancelled);
+    } else if let TaskState::Done(outcome) = to {
+        task_done(state, changed, key, outcome);
+    }
+}
+
+/// The end that stands for the whole attempt: the worst of its members', the lowest rank's among equals.
+fn decisive_end(attempt: &Attempt) -> &End {
+    let ends = attempt.members.iter().map(|member| &**member.end.as_ref().expect("all members have ended"));
+    ends.reduce(|worst, end| if gravity(end.outcome) > gravity(worst.outcome) { end } else { worst })
+        .expect("an attempt has members")
+}
+
+fn gravity(outcome: AttemptOutcome) -> u8 {
+    match outcome {
+        AttemptOutcome::Succeeded => 0,
+        AttemptOutcome::Stopped => 1,
+        AttemptOutcome::Preempted => 2,
+        AttemptOutcome::Rejected => 3,
+        AttemptOutcome::Lost => 4,
+        AttemptOutcome::Failed => 5,
+    }
+}
+
+/// The end of a member of which nothing will be heard any more.
+pub(crate) fn lost(reason: Reason, blame: Blame, message: &str) -> End {
+    End {
+        outcome: AttemptOutcome::Lost,
+        reason,
+        blame,
+        exit_code: None,
+        signal: None,
+        message: message.to_owned(),
+        peak_memory_bytes: 0,
+        cpu_us: 0,
+        outputs: Default::default(),
+        logs: Logs::NONE,
+    }
+}

@@ -1,0 +1,204 @@
+//! Everything that must always hold, computed anew from the records. For tests, the simulation and the operator's doubt.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flowyard_model::{
+    AttemptDesired, AttemptOutcome, FanOut, Job, JobDesired, JobId, NeedKind, NodeId, Phase, Step, StepIndex, Task,
+    TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
+};
+
+use crate::indexes::Indexes;
+use crate::room;
+use crate::state::State;
+use crate::step::{counter, is_complete, untouched_state};
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {rule}")]
+pub struct Violation {
+    /// Where: a job, step, task or node.
+    pub place: String,
+    /// The rule that is broken.
+    pub rule: &'static str,
+}
+
+type Held = Result<(), Violation>;
+
+fn hold(holds: bool, rule: &'static str, place: impl FnOnce() -> String) -> Held {
+    if holds { Ok(()) } else { Err(Violation { place: place(), rule }) }
+}
+
+/// Computes everything that can be computed and compares it with what is stored. Linear in the whole state, untouched tasks
+/// of steps that follow others included.
+///
+/// # Errors
+/// The first [`Violation`] found.
+pub fn check_all(state: &State) -> Result<(), Violation> {
+    hold(state.indexes == Indexes::rebuild(state), "indexes follow from the records", || "state".to_owned())?;
+    for (key, _) in &state.submissions {
+        let job = state.submissions[key].job;
+        hold(state.jobs.contains_key(&job), "a submission key names a remembered job", || key.key.clone())?;
+    }
+    for (id, job) in &state.jobs {
+        check_job(state, *id, job)?;
+    }
+    for (job, step) in state.steps.keys() {
+        hold(state.step_spec(*job, *step).is_some(), "a step belongs to a job", || format!("{job}/{step}"))?;
+    }
+    for (job, step) in state.tasks.keys() {
+        hold(state.steps.contains_key(&(*job, *step)), "a task belongs to a step", || format!("{job}/{step}"))?;
+    }
+    check_nodes(state)
+}
+
+fn check_job(state: &State, id: JobId, job: &Job) -> Held {
+    let place = || format!("job {id}");
+    hold(state.queues.contains_key(&job.spec.queue), "an active job has a queue", place).or_else(|violation| {
+        // An ended job may outlive its queue.
+        if job.ended.is_some() { Ok(()) } else { Err(violation) }
+    })?;
+    let waits = state.waits.iter().filter(|(_, waiting)| *waiting == id).count();
+    hold(job.waits_for as usize == waits, "a job counts the jobs it waits for", place)?;
+    hold(state.steps(id).count() == job.spec.steps.len(), "a job has all its steps", place)?;
+    let open = state.steps(id).filter(|(_, step)| step.ended_at.is_none()).count();
+    hold(job.open_steps as usize == open, "a job counts its open steps", place)?;
+    hold((open == 0) == job.ended.is_some(), "a job has ended exactly when its steps have", place)?;
+    if let (Some(end), JobDesired::Stop(outcome)) = (job.ended, job.desired) {
+        hold(end.outcome == outcome, "a stopped job ends as it was stopped", place)?;
+    }
+    for (index, step) in state.steps(id) {
+        check_step(state, id, job, index, step)?;
+    }
+    Ok(())
+}
+
+fn check_step(state: &State, id: JobId, job: &Job, index: StepIndex, step: &Step) -> Held {
+    let place = || format!("step {id}/{index}");
+    let spec = &job.spec.steps[index.0 as usize];
+    let complete = |need: StepIndex| state.step(id, need).is_some_and(|step| is_complete(step));
+    let needs = spec.needs.iter().filter(|(need, kind)| **kind == NeedKind::All && !complete(**need)).count();
+    let open_needs = needs as u32 + u32::from(job.waits_for > 0);
+    hold(step.open_needs == open_needs, "a step counts its open needs", place)?;
+    hold(step.ended_at.is_some() == is_complete(step), "a step has ended exactly when it is complete", place)?;
+    let counts = recount(state, id, index, step);
+    hold(counts == Some(step.counts), "a step counts its tasks by state, each in one place", place)?;
+    hold(step.count.is_none_or(|count| count == step.counts.total()), "a step has all its tasks", place)?;
+    hold(step.count.is_some() || step.counts == TaskCounts::NONE, "unknown tasks have no state", place)?;
+    let stops = job.desired != JobDesired::Run;
+    hold(!stops || step.counts.ready + step.counts.blocked + step.counts.waiting == 0, "a stopped job is idle", place)?;
+    hold(stops || step.counts.cancelled == 0, "only a stopped job has cancelled tasks", place)?;
+    let free = open_needs == 0;
+    hold(
+        free || step.counts.ready + step.counts.active + step.counts.waiting == 0,
+        "nothing runs before its needs",
+        place,
+    )?;
+    if let FanOut::Each { step: followed } = spec.fan_out {
+        check_followed(state, TaskKey { job: id, step: index, task: TaskIndex(0) }, followed, free)?;
+    } else {
+        hold(!free || step.counts.blocked == 0, "what needs nothing is not blocked", place)?;
+    }
+    for (task, record) in state.tasks_from(id, index, TaskIndex(0)) {
+        check_task(state, TaskKey { job: id, step: index, task }, record, stops)?;
+    }
+    Ok(())
+}
+
+/// Counts the tasks anew; `None` if one is in two places or out of bounds.
+fn recount(state: &State, id: JobId, index: StepIndex, step: &Step) -> Option<TaskCounts> {
+    let mut counts = TaskCounts::NONE;
+    let mut spans: Vec<(u32, u32)> = Vec::new();
+    let ranges = [
+        (&step.blocked, TaskState::Blocked),
+        (&step.ready, TaskState::Ready),
+        (&step.cancelled, TaskState::Done(TaskOutcome::Cancelled)),
+        (&step.skipped, TaskState::Done(TaskOutcome::Skipped)),
+    ];
+    for (range, task) in ranges {
+        *counter(&mut counts, task) += range.count() as u32;
+        spans.extend(range.pairs());
+    }
+    for (task, record) in state.tasks_from(id, index, TaskIndex(0)) {
+        *counter(&mut counts, record.state) += 1;
+        spans.push((task.0, task.0 + 1));
+    }
+    spans.sort_unstable();
+    let disjoint = spans.windows(2).all(|pair| pair[0].1 <= pair[1].0);
+    let last = spans.last().map_or(0, |span| span.1);
+    (disjoint && last <= step.count.unwrap_or(0)).then_some(counts)
+}
+
+/// Task by task, what the followed one allows.
+fn check_followed(state: &State, first: TaskKey, followed: StepIndex, free: bool) -> Held {
+    let step = state.step(first.job, first.step).expect("it is being checked");
+    for index in 0..step.count.unwrap_or(0) {
+        let key = TaskKey { task: TaskIndex(index), ..first };
+        let leader = state.task_state(TaskKey { step: followed, ..key });
+        let own = state.task_state(key);
+        let holds = match own {
+            Some(TaskState::Blocked) => !matches!(leader, Some(TaskState::Done(TaskOutcome::Succeeded))) || !free,
+            Some(TaskState::Done(TaskOutcome::Cancelled)) => true,
+            Some(TaskState::Done(TaskOutcome::Skipped)) => {
+                !matches!(leader, Some(TaskState::Done(TaskOutcome::Succeeded)))
+            }
+            Some(_) => leader == Some(TaskState::Done(TaskOutcome::Succeeded)),
+            None => false,
+        };
+        hold(holds, "a task follows the one it is told to", || format!("{key:?}: {own:?} after {leader:?}"))?;
+    }
+    Ok(())
+}
+
+fn check_task(state: &State, key: TaskKey, task: &Task, stops: bool) -> Held {
+    let place = || format!("task {key:?}");
+    let step = state.step(key.job, key.step).expect("it is being checked");
+    hold(untouched_state(step, key.task).is_none(), "a touched task is in no range", place)?;
+    hold(!task.attempts.is_empty(), "a task is touched by its first attempt", place)?;
+    let numbered = task.attempts.iter().enumerate().all(|(at, attempt)| attempt.number.0 as usize == at + 1);
+    hold(numbered, "attempts are counted from 1", place)?;
+    let live = |at: usize| task.attempts[at].members.iter().any(|member| member.phase != Phase::Ended);
+    let last = task.attempts.len() - 1;
+    hold((0..last).all(|at| !live(at)), "only the last attempt may be live", place)?;
+    hold(live(last) == (task.state == TaskState::Active), "a task is active while its attempt lives", place)?;
+    let published = task.attempts.iter().filter(|attempt| {
+        attempt.members.iter().all(|m| m.end.as_ref().is_some_and(|end| end.outcome == AttemptOutcome::Succeeded))
+    });
+    let succeeded = u32::from(task.state == TaskState::Done(TaskOutcome::Succeeded));
+    hold(published.count() as u32 == succeeded, "a task succeeds by exactly one attempt", place)?;
+    if task.state == TaskState::Active {
+        let desired = task.attempts[last].desired == AttemptDesired::Run;
+        hold(!(stops && desired), "nothing of a stopped job is desired", place)?;
+    }
+    let consistent = task.attempts.iter().flat_map(|attempt| &attempt.members);
+    let ended = consistent.into_iter().all(|member| (member.phase == Phase::Ended) == member.end.is_some());
+    hold(ended, "an end is recorded exactly with the last phase", place)
+}
+
+/// What nodes hold, and under which registration.
+fn check_nodes(state: &State) -> Held {
+    let mut used: BTreeMap<NodeId, Used> =
+        state.nodes.iter().map(|(id, node)| (*id, room::unused(node.inventory.gpus.len()))).collect();
+    for (id, key) in &state.indexes.live {
+        let place = || format!("{key:?} on node {id}");
+        let attempt = state.attempt(key.task, key.attempt);
+        let member = attempt.and_then(|attempt| attempt.members.get(key.rank.0 as usize));
+        let (Some(member), Some(node)) = (member, state.node(*id)) else {
+            return hold(false, "a live member has a record and a node", place);
+        };
+        hold(member.incarnation == node.incarnation, "a live member has its node's registration", place)?;
+        hold(node.health != flowyard_model::Health::Down, "nothing lives on a node that is down", place)?;
+        let spec = state.step_spec(key.task.job, key.task.step).expect("the job was checked");
+        let inside = member.gpus.iter().all(|gpu| (gpu.0 as usize) < node.inventory.gpus.len());
+        hold(inside, "a member holds devices that exist", place)?;
+        let share = room::share(&spec.resources, member.gpu_alternative);
+        room::add(used.get_mut(id).expect("the node exists"), &spec.resources, &member.gpus, share);
+    }
+    let names: BTreeSet<_> = state.nodes.values().map(|node| &node.name).collect();
+    hold(names.len() == state.nodes.len(), "names of nodes are unique", || "nodes".to_owned())?;
+    for (id, node) in &state.nodes {
+        hold(used.get(id) == Some(&node.used), "a node holds what its live members hold", || format!("node {id}"))?;
+        let whole = node.used.gpu_milli.iter().all(|milli| *milli <= 1_000);
+        hold(whole, "a device is given out once", || format!("node {id}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! What is kept beside the records so that nothing has to be searched for.
+//!
+//! Invariant: [`Indexes::rebuild`] gives the same from the records alone. That is how a snapshot is loaded, and checked.
+
+use std::cmp::Reverse;
+
+use flowyard_model::{
+    Job, JobId, MemberKey, Name, NodeId, Phase, QueuePath, Rank, StepIndex, Task, TaskCounts, TaskKey, TaskState,
+    TimeMs, limits,
+};
+use imbl::{OrdMap, OrdSet};
+
+use crate::state::{State, StepKey};
+
+/// A step that has a ready task; ordered by queue, then urgency, then age.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadyStep {
+    /// The queue of its job.
+    pub queue: QueuePath,
+    /// Priority of the job and the step together; the greatest first.
+    pub priority: Reverse<i64>,
+    /// The job.
+    pub job: JobId,
+    /// The step in it.
+    pub step: StepIndex,
+}
+
+/// What a queue carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Jobs that have not ended.
+    pub jobs: u64,
+    /// Tasks with a live attempt.
+    pub active: u32,
+}
+
+impl Load {
+    /// Nothing.
+    pub const NONE: Self = Self { jobs: 0, active: 0 };
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Indexes {
+    pub(crate) node_names: OrdMap<Name, NodeId>,
+    /// Queues that carry something.
+    pub(crate) loads: OrdMap<QueuePath, Load>,
+    pub(crate) ready: OrdSet<ReadyStep>,
+    /// Touched tasks that are ready.
+    pub(crate) retries: OrdSet<TaskKey>,
+    /// Touched tasks that are not done.
+    pub(crate) open: OrdSet<TaskKey>,
+    /// Tasks that wait for a time.
+    pub(crate) waiting: OrdSet<(TimeMs, TaskKey)>,
+    /// Members that have not ended, by node.
+    pub(crate) live: OrdSet<(NodeId, MemberKey)>,
+    /// Ended jobs by the time of their end.
+    pub(crate) finished: OrdSet<(TimeMs, JobId)>,
+    /// Ended jobs by the time until which they are remembered.
+    pub(crate) expiry: OrdSet<(TimeMs, JobId)>,
+    /// Ended jobs whose end has not been passed on to all jobs that wait for them.
+    pub(crate) settling: OrdSet<JobId>,
+}
+
+impl Indexes {
+    pub(crate) fn none() -> Self {
+        Self {
+            node_names: OrdMap::new(),
+            loads: OrdMap::new(),
+            ready: OrdSet::new(),
+            retries: OrdSet::new(),
+            open: OrdSet::new(),
+            waiting: OrdSet::new(),
+            live: OrdSet::new(),
+            finished: OrdSet::new(),
+            expiry: OrdSet::new(),
+            settling: OrdSet::new(),
+        }
+    }
+
+    /// Computes all of it from the records.
+    pub(crate) fn rebuild(state: &State) -> Self {
+        let mut indexes = Self::none();
+        for (id, node) in &state.nodes {
+            indexes.node_names.insert(node.name.clone(), *id);
+        }
+        for (id, job) in &state.jobs {
+            match job.ended {
+                None => indexes.load_changed(&job.spec.queue, |load| load.jobs += 1),
+                Some(_) => indexes.job_ended(*id, job),
+            }
+        }
+        for (waited_for, _) in &state.waits {
+            if state.jobs.get(waited_for).is_some_and(|job| job.ended.is_some()) {
+                indexes.settling.insert(*waited_for);
+            }
+        }
+        for (key, step) in &state.steps {
+            if let Some(job) = state.jobs.get(&key.0) {
+                indexes.counts_changed(job, *key, TaskCounts::NONE, step.counts);
+            }
+        }
+        for ((job, step), tasks) in &state.tasks {
+            for (index, task) in tasks {
+                indexes.add_task(TaskKey { job: *job, step: *step, task: *index }, task);
+            }
+        }
+        indexes
+    }
+
+    fn add_task(&mut self, key: TaskKey, task: &Task) {
+        self.task_changed(key, TaskState::Blocked, task.state);
+        for attempt in &task.attempts {
+            for (rank, member) in attempt.members.iter().enumerate() {
+                if member.phase != Phase::Ended {
+                    let member_key = MemberKey { task: key, attempt: attempt.number, rank: Rank(rank as u32) };
+                    self.live.insert((member.node, member_key));
+                }
+            }
+        }
+    }
+
+    /// The earliest time at which something falls due by itself.
+    pub(crate) fn first_deadline(&self) -> Option<TimeMs> {
+        let waiting = self.waiting.get_min().map(|(time, _)| *time);
+        let expiry = self.expiry.get_min().map(|(time, _)| *time);
+        waiting.into_iter().chain(expiry).min()
+    }
+
+    /// A touched task went from one state to another. A task that is touched for the first time comes from `Blocked`, which
+    /// no index holds.
+    pub(crate) fn task_changed(&mut self, key: TaskKey, from: TaskState, to: TaskState) {
+        match from {
+            TaskState::Ready => drop(self.retries.remove(&key)),
+            TaskState::Waiting(until) => drop(self.waiting.remove(&(until, key))),
+            TaskState::Blocked | TaskState::Active | TaskState::Done(_) => {}
+        }
+        match to {
+            TaskState::Ready => drop(self.retries.insert(key)),
+            TaskState::Waiting(until) => drop(self.waiting.insert((until, key))),
+            TaskState::Blocked | TaskState::Active | TaskState::Done(_) => {}
+        }
+        match to {
+            TaskState::Blocked | TaskState::Done(_) => drop(self.open.remove(&key)),
+            TaskState::Ready | TaskState::Waiting(_) | TaskState::Active => drop(self.open.insert(key)),
+        }
+    }
+
+    /// The counts of a step went from one value to another.
+    pub(crate) fn counts_changed(&mut self, job: &Job, key: StepKey, from: TaskCounts, to: TaskCounts) {
+        if (from.ready == 0) != (to.ready == 0) {
+            let ready = ready_step(job, key);
+            if to.ready == 0 {
+                self.ready.remove(&ready);
+            } else {
+                self.ready.insert(ready);
+            }
+        }
+        if from.active != to.active {
+            self.load_changed(&job.spec.queue, |load| load.active = load.active + to.active - from.active);
+        }
+    }
+
+    /// A job ended.
+    pub(crate) fn job_ended(&mut self, id: JobId, job: &Job) {
+        let end = job.ended.expect("an ended job has an end");
+        self.finished.insert((end.at, id));
+        self.expiry.insert((expires_at(job), id));
+    }
+
+    /// An ended job is forgotten.
+    pub(crate) fn job_forgotten(&mut self, id: JobId, job: &Job) {
+        let end = job.ended.expect("only ended jobs are forgotten");
+        self.finished.remove(&(end.at, id));
+        self.expiry.remove(&(expires_at(job), id));
+    }
+
+    /// Changes what a queue carries.
+    pub(crate) fn load_changed(&mut self, queue: &QueuePath, change: impl FnOnce(&mut Load)) {
+        let mut load = self.loads.get(queue).copied().unwrap_or(Load::NONE);
+        change(&mut load);
+        if load == Load::NONE {
+            self.loads.remove(queue);
+        } else {
+            self.loads.insert(queue.clone(), load);
+        }
+    }
+}
+
+fn ready_step(job: &Job, (id, step): StepKey) -> ReadyStep {
+    let own = job.spec.steps[step.0 as usize].priority;
+    let priority = Reverse(i64::from(job.spec.priority) + i64::from(own));
+    ReadyStep { queue: job.spec.queue.clone(), priority, job: id, step }
+}
+
+fn expires_at(job: &Job) -> TimeMs {
+    let end = job.ended.expect("only ended jobs expire");
+    end.at.after(job.spec.retention_ms.unwrap_or(limits::RETENTION_MS))
+}

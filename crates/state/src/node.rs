@@ -1,0 +1,160 @@
+//! Nodes: registration, health, and whether they take work.
+//!
+//! Invariant: every live member carries the present incarnation of its node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flowyard_model::{
+    Blame, Changed, GpuIndex, Health, Incarnation, Inventory, MemberKey, Node, NodeId, Reason, RegisterNode, Rejection,
+    Reply, Scheduling,
+};
+
+use crate::attempt::{end_member, lost};
+use crate::room;
+use crate::state::State;
+use crate::task::edit_attempt;
+
+/// Applies `RegisterNode`.
+///
+/// An agent that remembers being this node keeps its attempts, whichever registration it remembers: the reply to a later
+/// one may have been lost on its way. One that remembers nothing takes the name over, unless the agent that holds it is
+/// heard from; what ran under the old registration is lost.
+pub(crate) fn register(state: &mut State, changed: &mut Changed, wish: RegisterNode) -> Reply {
+    let Some(id) = state.indexes.node_names.get(&wish.name).copied() else {
+        return register_first(state, changed, wish);
+    };
+    let node = state.node(id).expect("a named node exists");
+    let remembered = wish.previous.filter(|(previous, _)| *previous == id);
+    if wish.previous.is_none() && node.health == Health::Up {
+        return Reply::Rejected(Rejection::NodeNameTaken { name: wish.name });
+    }
+    let newest = remembered.map_or(node.incarnation, |(_, incarnation)| node.incarnation.max(incarnation));
+    let old = node.inventory.clone();
+    if remembered.is_none() {
+        lose_members(state, changed, id, "the agent came back without memory of it");
+    } else {
+        lose_missing_devices(state, changed, id, &old, &wish.inventory);
+    }
+    let incarnation = Incarnation(newest.0 + 1);
+    renew(state, changed, id, incarnation, wish.inventory);
+    adopt(state, id, incarnation, &old);
+    Reply::Registered { node: id, incarnation }
+}
+
+fn register_first(state: &mut State, changed: &mut Changed, wish: RegisterNode) -> Reply {
+    let id = state.meta.next_node;
+    state.meta.next_node = NodeId(id.0 + 1);
+    let incarnation = Incarnation(1);
+    state.indexes.node_names.insert(wish.name.clone(), id);
+    let node = Node {
+        name: wish.name,
+        incarnation,
+        used: room::unused(wish.inventory.gpus.len()),
+        inventory: wish.inventory,
+        health: Health::Up,
+        scheduling: Scheduling::Open,
+        registered_at: state.meta.time,
+    };
+    state.nodes.insert(id, Arc::new(node));
+    changed.nodes.insert(id);
+    changed.placement = true;
+    Reply::Registered { node: id, incarnation }
+}
+
+fn renew(state: &mut State, changed: &mut Changed, id: NodeId, incarnation: Incarnation, inventory: Arc<Inventory>) {
+    let now = state.meta.time;
+    let node = Arc::make_mut(state.nodes.get_mut(&id).expect("a named node exists"));
+    node.incarnation = incarnation;
+    node.inventory = inventory;
+    node.health = Health::Up;
+    node.registered_at = now;
+    changed.nodes.insert(id);
+    changed.placement = true;
+}
+
+/// The live members go on under the new registration. Devices are found again by their id: positions may have changed.
+fn adopt(state: &mut State, id: NodeId, incarnation: Incarnation, old: &Inventory) {
+    let inventory = state.node(id).expect("a named node exists").inventory.clone();
+    let moved = moved_devices(old, &inventory);
+    let members: Vec<_> = state.live_keys(id).collect();
+    let mut used = room::unused(inventory.gpus.len());
+    for key in members {
+        let spec = state.job(key.task.job).expect("a live member has a job").spec.clone();
+        let wanted = &spec.steps[key.task.step.0 as usize].resources;
+        edit_attempt(state, key, |attempt| {
+            let member = &mut attempt.members[key.rank.0 as usize];
+            member.incarnation = incarnation;
+            for gpu in &mut member.gpus {
+                *gpu = moved[gpu];
+            }
+            room::add(&mut used, wanted, &member.gpus, room::share(wanted, member.gpu_alternative));
+        });
+    }
+    Arc::make_mut(state.nodes.get_mut(&id).expect("a named node exists")).used = used;
+}
+
+/// Where the devices of the old inventory are in the new one.
+fn moved_devices(old: &Inventory, new: &Inventory) -> BTreeMap<GpuIndex, GpuIndex> {
+    let place: BTreeMap<&str, usize> = new.gpus.iter().enumerate().map(|(at, gpu)| (gpu.id.as_str(), at)).collect();
+    let indexed = old.gpus.iter().enumerate();
+    indexed.filter_map(|(at, gpu)| Some((GpuIndex(at as u32), GpuIndex(*place.get(gpu.id.as_str())? as u32)))).collect()
+}
+
+/// Members that hold a device which is gone have lost it, and all with it.
+fn lose_missing_devices(state: &mut State, changed: &mut Changed, id: NodeId, old: &Inventory, new: &Inventory) {
+    let moved = moved_devices(old, new);
+    let holds_missing = |key: &MemberKey| {
+        let attempt = state.attempt(key.task, key.attempt).expect("a live member has an attempt");
+        attempt.members[key.rank.0 as usize].gpus.iter().any(|gpu| !moved.contains_key(gpu))
+    };
+    let members: Vec<_> = state.live_keys(id).filter(holds_missing).collect();
+    for key in members {
+        let end = lost(Reason::Device, Blame::Hardware, "a device it held is gone");
+        end_member(state, changed, id, key, end);
+    }
+}
+
+/// All live members of the node end as lost.
+fn lose_members(state: &mut State, changed: &mut Changed, id: NodeId, message: &str) {
+    let members: Vec<_> = state.live_keys(id).collect();
+    for key in members {
+        end_member(state, changed, id, key, lost(Reason::NodeLost, Blame::Platform, message));
+    }
+}
+
+/// Applies `SetNodeHealth`. What was concluded about another registration is void.
+pub(crate) fn set_health(
+    state: &mut State,
+    changed: &mut Changed,
+    id: NodeId,
+    incarnation: Incarnation,
+    health: Health,
+) -> Reply {
+    let Some(node) = state.nodes.get_mut(&id) else { return unknown(id) };
+    if node.incarnation != incarnation || node.health == health {
+        return Reply::Done;
+    }
+    Arc::make_mut(node).health = health;
+    changed.nodes.insert(id);
+    changed.placement |= health == Health::Up;
+    if health == Health::Down {
+        lose_members(state, changed, id, "its node was declared down");
+    }
+    Reply::Done
+}
+
+/// Applies `SetNodeScheduling`.
+pub(crate) fn set_scheduling(state: &mut State, changed: &mut Changed, id: NodeId, scheduling: Scheduling) -> Reply {
+    let Some(node) = state.nodes.get_mut(&id) else { return unknown(id) };
+    if node.scheduling != scheduling {
+        Arc::make_mut(node).scheduling = scheduling;
+        changed.nodes.insert(id);
+        changed.placement |= scheduling == Scheduling::Open;
+    }
+    Reply::Done
+}
+
+fn unknown(id: NodeId) -> Reply {
+    Reply::Rejected(Rejection::UnknownNode { node: id.to_string() })
+}

@@ -1,0 +1,109 @@
+//! The state as a sequence of records, and back. What the snapshot and its digest are made of.
+
+use std::sync::Arc;
+
+use flowyard_model::{JobId, Meta, Record, StepIndex, TaskIndex, TaskKey};
+use imbl::{OrdMap, OrdSet};
+
+use crate::indexes::Indexes;
+use crate::state::State;
+
+/// Why records do not make a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The first record is not the scalars.
+    #[error("a snapshot starts with its scalars")]
+    NoMeta,
+    /// The scalars come again.
+    #[error("a snapshot has its scalars only once")]
+    SecondMeta,
+    /// A record refers to one that did not come before it.
+    #[error("a record of job {job} comes without the job")]
+    Orphan {
+        /// The job that is missing.
+        job: JobId,
+    },
+}
+
+impl State {
+    /// All records in their order, the same for equal states.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let queues = self.queues.values().cloned().map(Record::Queue);
+        let nodes = self.nodes.iter().map(|(id, node)| Record::Node(*id, node.clone()));
+        let keys = self.submissions.iter().map(|(key, value)| Record::Submission(key.clone(), *value));
+        let jobs = self.jobs.iter().map(|(id, job)| Record::Job(*id, job.clone()));
+        let waits = self.waits.iter().map(|(waited_for, waiting)| Record::Wait(*waiting, *waited_for));
+        let steps = self.steps.iter().map(|((job, index), step)| Record::Step(*job, *index, step.clone()));
+        let tasks = self.tasks.iter().flat_map(|((job, step), tasks)| {
+            let key = |task: &TaskIndex| TaskKey { job: *job, step: *step, task: *task };
+            tasks.iter().map(move |(index, task)| Record::Task(key(index), task.clone()))
+        });
+        let meta = std::iter::once(Record::Meta(self.meta));
+        meta.chain(queues).chain(nodes).chain(keys).chain(jobs).chain(waits).chain(steps).chain(tasks)
+    }
+
+    /// The state that these records were made from.
+    ///
+    /// # Errors
+    /// [`RecordError`] if they were not made by [`State::records`].
+    pub fn from_records(records: impl IntoIterator<Item = Record>) -> Result<Self, RecordError> {
+        let mut records = records.into_iter();
+        let Some(Record::Meta(meta)) = records.next() else { return Err(RecordError::NoMeta) };
+        let mut state = Self::without_records(meta);
+        for record in records {
+            state.insert(record)?;
+        }
+        state.indexes = Indexes::rebuild(&state);
+        Ok(state)
+    }
+
+    fn without_records(meta: Meta) -> Self {
+        Self {
+            meta,
+            queues: OrdMap::new(),
+            nodes: OrdMap::new(),
+            submissions: OrdMap::new(),
+            jobs: OrdMap::new(),
+            waits: OrdSet::new(),
+            steps: OrdMap::new(),
+            tasks: OrdMap::new(),
+            indexes: Indexes::none(),
+        }
+    }
+
+    fn insert(&mut self, record: Record) -> Result<(), RecordError> {
+        match record {
+            Record::Meta(_) => return Err(RecordError::SecondMeta),
+            Record::Queue(queue) => drop(self.queues.insert(queue.path.clone(), queue)),
+            Record::Node(id, node) => drop(self.nodes.insert(id, node)),
+            Record::Submission(key, value) => drop(self.submissions.insert(key, value)),
+            Record::Job(id, job) => drop(self.jobs.insert(id, job)),
+            Record::Wait(waiting, waited_for) => {
+                self.require(waiting, None)?;
+                self.require(waited_for, None)?;
+                self.waits.insert((waited_for, waiting));
+            }
+            Record::Step(job, index, step) => {
+                self.require(job, Some(index))?;
+                self.steps.insert((job, index), step);
+            }
+            Record::Task(key, task) => self.insert_task(key, task)?,
+        }
+        Ok(())
+    }
+
+    fn insert_task(&mut self, key: TaskKey, task: Arc<flowyard_model::Task>) -> Result<(), RecordError> {
+        if !self.steps.contains_key(&(key.job, key.step)) {
+            return Err(RecordError::Orphan { job: key.job });
+        }
+        self.tasks.entry((key.job, key.step)).or_default().insert(key.task, task);
+        Ok(())
+    }
+
+    /// The job is there, and its spec has such a step.
+    fn require(&self, job: JobId, step: Option<StepIndex>) -> Result<(), RecordError> {
+        let known = self.jobs.get(&job).ok_or(RecordError::Orphan { job })?;
+        let has = step.is_none_or(|step| (step.0 as usize) < known.spec.steps.len());
+        if has { Ok(()) } else { Err(RecordError::Orphan { job }) }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the live members of a node hold, and whether one more fits.
+
+use flowyard_model::{GpuIndex, GpuRequest, Inventory, Refusal, Resources, Seat, Used};
+
+/// Nothing is held of a node with this many devices.
+pub(crate) fn unused(gpus: usize) -> Used {
+    Used {
+        cpu_milli: 0,
+        memory_bytes: 0,
+        disk_bytes: 0,
+        gpu_milli: vec![0; gpus],
+        tokens: Default::default(),
+        members: 0,
+    }
+}
+
+/// Takes what one member needs, if there is room for it and the devices are what was asked for.
+pub(crate) fn take(used: &mut Used, inventory: &Inventory, wanted: &Resources, seat: &Seat) -> Result<(), Refusal> {
+    let request = matching_request(inventory, wanted, seat)?;
+    let fits = |used: u64, wanted: u64, all: u64| used.checked_add(wanted).is_some_and(|sum| sum <= all);
+    let tokens = wanted.tokens.iter().all(|(name, count)| {
+        let (used, all) = (used.tokens.get(name), inventory.tokens.get(name));
+        let value = |count: Option<&u32>| u64::from(count.copied().unwrap_or(0));
+        fits(value(used), u64::from(*count), value(all))
+    });
+    let room = fits(used.cpu_milli, wanted.cpu_milli, inventory.cpu_milli)
+        && fits(used.memory_bytes, wanted.memory_bytes, inventory.memory_bytes)
+        && fits(used.disk_bytes, wanted.disk_bytes, inventory.disk_bytes);
+    if !room || !tokens {
+        return Err(Refusal::NoRoom);
+    }
+    let share = request.map_or(0, |request| request.share_milli);
+    let device_free = |index: &GpuIndex| {
+        let at = index.0 as usize;
+        inventory.gpus[at].healthy && used.gpu_milli.get(at).is_some_and(|used| used + share <= 1_000)
+    };
+    if !seat.gpus.iter().all(device_free) {
+        return Err(Refusal::DeviceTaken);
+    }
+    add(used, wanted, &seat.gpus, share);
+    Ok(())
+}
+
+/// The alternative that the seat names, if its devices satisfy it.
+fn matching_request<'a>(
+    inventory: &Inventory,
+    wanted: &'a Resources,
+    seat: &Seat,
+) -> Result<Option<&'a GpuRequest>, Refusal> {
+    if wanted.gpus.is_empty() {
+        let plain = seat.gpus.is_empty() && seat.gpu_alternative == 0;
+        return if plain { Ok(None) } else { Err(Refusal::Malformed) };
+    }
+    if seat.gpus.iter().any(|index| index.0 as usize >= inventory.gpus.len()) {
+        return Err(Refusal::DeviceTaken);
+    }
+    let request = wanted.gpus.get(seat.gpu_alternative as usize).ok_or(Refusal::Malformed)?;
+    if request.accepts_all(inventory, &seat.gpus) { Ok(Some(request)) } else { Err(Refusal::Malformed) }
+}
+
+/// Adds what a member holds, whether or not there is room.
+pub(crate) fn add(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], share_milli: u32) {
+    used.cpu_milli += wanted.cpu_milli;
+    used.memory_bytes += wanted.memory_bytes;
+    used.disk_bytes += wanted.disk_bytes;
+    used.members += 1;
+    for index in gpus {
+        used.gpu_milli[index.0 as usize] += share_milli;
+    }
+    for (name, count) in wanted.tokens.iter().filter(|(_, count)| **count > 0) {
+        *used.tokens.entry(name.clone()).or_insert(0) += count;
+    }
+}
+
+/// Gives back what a member held.
+pub(crate) fn give_back(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], share_milli: u32) {
+    used.cpu_milli -= wanted.cpu_milli;
+    used.memory_bytes -= wanted.memory_bytes;
+    used.disk_bytes -= wanted.disk_bytes;
+    used.members -= 1;
+    for index in gpus {
+        used.gpu_milli[index.0 as usize] -= share_milli;
+    }
+    for (name, count) in wanted.tokens.iter().filter(|(_, count)| **count > 0) {
+        let held = used.tokens.get_mut(name).expect("what is given back was taken");
+        *held -= count;
+        if *held == 0 {
+            used.tokens.remove(name);
+        }
+    }
+}
+
+/// Thousandths of each device that a member placed by this alternative holds.
+pub(crate) fn share(wanted: &Resources, alternative: u32) -> u32 {
+    wanted.gpus.get(alternative as usize).map_or(0, |request| request.share_milli)
+}

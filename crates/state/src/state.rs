@@ -1,0 +1,252 @@
+//! The tables, and how they are read. Written only by the modules beside this one, from within `apply`.
+//!
+//! Invariant: whatever `indexes` holds can be computed from the other tables; `check_all` does it.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use flowyard_model::{
+    Attempt, AttemptNumber, ClusterVersion, Job, JobId, Member, MemberKey, Meta, Name, Node, NodeId, Queue, QueuePath,
+    Revision, Step, StepIndex, StepSpec, Submission, SubmissionKey, Task, TaskIndex, TaskKey, TaskState, TimeMs,
+};
+use imbl::{OrdMap, OrdSet};
+
+use crate::indexes::{Indexes, Load, ReadyStep};
+
+/// One step of one job, as tables order them.
+pub type StepKey = (JobId, StepIndex);
+
+/// Everything the cluster agreed on, as of one revision.
+///
+/// All tables are persistent maps: cloning costs a few reference counts, whatever their size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    pub(crate) meta: Meta,
+    pub(crate) queues: OrdMap<QueuePath, Queue>,
+    pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
+    pub(crate) submissions: OrdMap<SubmissionKey, Submission>,
+    pub(crate) jobs: OrdMap<JobId, Arc<Job>>,
+    /// (waited for, waiting).
+    pub(crate) waits: OrdSet<(JobId, JobId)>,
+    pub(crate) steps: OrdMap<StepKey, Arc<Step>>,
+    /// Touched tasks only. A step without any has no map here.
+    pub(crate) tasks: OrdMap<StepKey, OrdMap<TaskIndex, Arc<Task>>>,
+    pub(crate) indexes: Indexes,
+}
+
+/// An immutable snapshot of the state. Cheap to make, to clone and to keep; reads like the [`State`] it was made from.
+#[derive(Debug, Clone)]
+pub struct View(Arc<State>);
+
+impl Deref for View {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl State {
+    /// A cluster in which nothing has happened yet: no entry applied, one queue.
+    pub fn new() -> Self {
+        let default = Queue { path: QueuePath::fallback(), weight: 1, max_active: None };
+        let meta = Meta {
+            revision: Revision(0),
+            time: TimeMs(0),
+            version: ClusterVersion(1),
+            next_job: JobId(1),
+            next_node: NodeId(1),
+        };
+        Self {
+            meta,
+            queues: OrdMap::unit(default.path.clone(), default),
+            nodes: OrdMap::new(),
+            submissions: OrdMap::new(),
+            jobs: OrdMap::new(),
+            waits: OrdSet::new(),
+            steps: OrdMap::new(),
+            tasks: OrdMap::new(),
+            indexes: Indexes::none(),
+        }
+    }
+
+    /// A snapshot of it as it is now.
+    pub fn view(&self) -> View {
+        View(Arc::new(self.clone()))
+    }
+
+    /// Index of the last applied entry.
+    pub fn revision(&self) -> Revision {
+        self.meta.revision
+    }
+
+    /// State time: the greatest time an applied entry was stamped with.
+    pub fn time(&self) -> TimeMs {
+        self.meta.time
+    }
+
+    /// What apply may do.
+    pub fn version(&self) -> ClusterVersion {
+        self.meta.version
+    }
+
+    /// When a `Tick` is due; `None` if nothing waits for time to pass.
+    pub fn next_deadline(&self) -> Option<TimeMs> {
+        if self.indexes.settling.is_empty() { self.indexes.first_deadline() } else { Some(self.meta.time) }
+    }
+
+    /// A job.
+    pub fn job(&self, job: JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(&job)
+    }
+
+    /// All remembered jobs, by id; both directions.
+    pub fn jobs(&self) -> impl DoubleEndedIterator<Item = (JobId, &Arc<Job>)> {
+        self.jobs.iter().map(|(id, job)| (*id, job))
+    }
+
+    /// Number of remembered jobs.
+    pub fn job_count(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// The ended jobs that are remembered, by the time of their end.
+    pub fn finished(&self) -> impl DoubleEndedIterator<Item = JobId> {
+        self.indexes.finished.iter().map(|(_, job)| *job)
+    }
+
+    /// What a client's submission key stands for.
+    pub fn submission(&self, key: &SubmissionKey) -> Option<Submission> {
+        self.submissions.get(key).copied()
+    }
+
+    /// A step.
+    pub fn step(&self, job: JobId, step: StepIndex) -> Option<&Arc<Step>> {
+        self.steps.get(&(job, step))
+    }
+
+    /// The steps of a job, in the order of its spec.
+    pub fn steps(&self, job: JobId) -> impl Iterator<Item = (StepIndex, &Arc<Step>)> {
+        self.steps.range(step_span(job)).map(|((_, index), step)| (*index, step))
+    }
+
+    /// What was asked for in a step.
+    pub fn step_spec(&self, job: JobId, step: StepIndex) -> Option<&StepSpec> {
+        self.jobs.get(&job)?.spec.steps.get(step.0 as usize)
+    }
+
+    /// The position of a step, by its name.
+    pub fn step_named(&self, job: JobId, name: &Name) -> Option<StepIndex> {
+        let at = self.jobs.get(&job)?.spec.steps.iter().position(|step| step.name == *name)?;
+        Some(StepIndex(u32::try_from(at).ok()?))
+    }
+
+    /// A task that was touched; `None` for one that is still, or ended, in the ranges of its step.
+    pub fn task(&self, key: TaskKey) -> Option<&Arc<Task>> {
+        self.tasks.get(&(key.job, key.step))?.get(&key.task)
+    }
+
+    /// The touched tasks of a step, by index, from one on.
+    pub fn tasks_from(
+        &self,
+        job: JobId,
+        step: StepIndex,
+        from: TaskIndex,
+    ) -> impl Iterator<Item = (TaskIndex, &Arc<Task>)> {
+        self.tasks.get(&(job, step)).into_iter().flat_map(move |tasks| tasks.range(from..)).map(|(k, v)| (*k, v))
+    }
+
+    /// Where a task stands, touched or not; `None` if there is no such task (yet).
+    pub fn task_state(&self, key: TaskKey) -> Option<TaskState> {
+        if let Some(task) = self.task(key) {
+            return Some(task.state);
+        }
+        self.steps.get(&(key.job, key.step)).and_then(|step| crate::step::untouched_state(step, key.task))
+    }
+
+    /// An attempt.
+    pub fn attempt(&self, key: TaskKey, number: AttemptNumber) -> Option<&Attempt> {
+        let at = number.0.checked_sub(1)? as usize;
+        self.task(key)?.attempts.get(at)
+    }
+
+    /// Steps that have a ready task: by queue, most urgent first, then by job and step.
+    pub fn ready_steps(&self) -> impl Iterator<Item = &ReadyStep> {
+        self.indexes.ready.iter()
+    }
+
+    /// The ready tasks of a step with the attempt that each would make: first those that were tried before.
+    pub fn ready_tasks(&self, job: JobId, step: StepIndex) -> impl Iterator<Item = (TaskIndex, AttemptNumber)> {
+        let key = |task| TaskKey { job, step, task };
+        let retries = self.indexes.retries.range(key(TaskIndex(0))..=key(TaskIndex(u32::MAX)));
+        let tried = retries.map(move |retry| {
+            let attempts = self.task(*retry).map_or(0, |task| task.attempts.len() as u32);
+            (retry.task, AttemptNumber(attempts + 1))
+        });
+        let untouched = self.steps.get(&(job, step)).into_iter().flat_map(|step| step.ready.iter());
+        tried.chain(untouched.map(|index| (TaskIndex(index), AttemptNumber(1))))
+    }
+
+    /// A node.
+    pub fn node(&self, node: NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(&node)
+    }
+
+    /// All nodes, by id.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Arc<Node>)> {
+        self.nodes.iter().map(|(id, node)| (*id, node))
+    }
+
+    /// A node by its name.
+    pub fn node_named(&self, name: &Name) -> Option<(NodeId, &Arc<Node>)> {
+        let id = *self.indexes.node_names.get(name)?;
+        Some((id, self.nodes.get(&id)?))
+    }
+
+    /// The members that a node holds and that have not ended: what its agent is told to run, or to stop.
+    pub fn live_members(&self, node: NodeId) -> impl Iterator<Item = (MemberKey, &Attempt, &Member)> {
+        self.live_keys(node).map(|key| {
+            let attempt = self.attempt(key.task, key.attempt).expect("a live member has an attempt");
+            (key, attempt, &attempt.members[key.rank.0 as usize])
+        })
+    }
+
+    pub(crate) fn live_keys(&self, node: NodeId) -> impl Iterator<Item = MemberKey> + '_ {
+        self.indexes.live.range((node, MEMBER_MIN)..=(node, MEMBER_MAX)).map(|(_, key)| *key)
+    }
+
+    /// All queues, by path.
+    pub fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.queues.values()
+    }
+
+    /// A queue.
+    pub fn queue(&self, path: &QueuePath) -> Option<&Queue> {
+        self.queues.get(path)
+    }
+
+    /// What a queue carries now.
+    pub fn load(&self, path: &QueuePath) -> Load {
+        self.indexes.loads.get(path).copied().unwrap_or(Load::NONE)
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// All step keys of a job.
+pub(crate) fn step_span(job: JobId) -> std::ops::RangeInclusive<StepKey> {
+    (job, StepIndex(0))..=(job, StepIndex(u32::MAX))
+}
+
+const fn member(task: u64, rest: u32) -> MemberKey {
+    let (step, index) = (StepIndex(rest), TaskIndex(rest));
+    let task = TaskKey { job: JobId(task), step, task: index };
+    MemberKey { task, attempt: AttemptNumber(rest), rank: flowyard_model::Rank(rest) }
+}
+
+const MEMBER_MIN: MemberKey = member(0, 0);
+const MEMBER_MAX: MemberKey = member(u64::MAX, u32::MAX);

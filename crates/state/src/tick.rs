@@ -1,0 +1,30 @@
+//! What falls due by itself.
+
+use flowyard_model::{Changed, Reply, TaskState, limits};
+
+use crate::forget::forget;
+use crate::state::State;
+use crate::task::move_task;
+
+/// Applies `Tick`: does what is due at state time, up to [`limits::WORK_PER_TICK`]. What is left stays due.
+pub(crate) fn tick(state: &mut State, changed: &mut Changed) -> Reply {
+    let now = state.meta.time;
+    for _ in 0..limits::WORK_PER_TICK {
+        if let Some((_, key)) = state.indexes.waiting.get_min().filter(|(until, _)| *until <= now).copied() {
+            move_task(state, key, TaskState::Ready, |_| {});
+            changed.jobs.insert(key.job);
+            changed.placement = true;
+        } else if !forget_expired(state, changed) {
+            break;
+        }
+    }
+    Reply::Done
+}
+
+/// Forgets the job whose time was up first. One whose end others must still learn holds up those behind it until the next
+/// entry, which passes the end on.
+fn forget_expired(state: &mut State, changed: &mut Changed) -> bool {
+    let now = state.meta.time;
+    let due = state.indexes.expiry.get_min().filter(|(until, _)| *until <= now).copied();
+    due.is_some_and(|(_, job)| forget(state, changed, job))
+}

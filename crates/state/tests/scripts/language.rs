@@ -1,0 +1,364 @@
+//! The commands of the scripts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flowyard_model::*;
+use flowyard_state::{State, apply, check_all};
+
+use crate::print;
+
+pub(crate) struct Machine {
+    state: State,
+    time: u64,
+}
+
+/// A line taken apart: plain words, and those of the form `key=value`.
+struct Line<'a> {
+    words: Vec<&'a str>,
+    values: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Line<'a> {
+    fn new(line: &'a str) -> Self {
+        let (values, words) = line.split_whitespace().partition::<Vec<_>, _>(|word| word.contains('='));
+        Self { words, values: values.into_iter().filter_map(|word| word.split_once('=')).collect() }
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &str, otherwise: T) -> T {
+        self.values.get(key).map_or(otherwise, |text| parsed(text))
+    }
+
+    fn list(&self, key: &str) -> Vec<&'a str> {
+        self.values.get(key).map_or(Vec::new(), |text| text.split(',').filter(|part| !part.is_empty()).collect())
+    }
+}
+
+fn parsed<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("cannot read `{text}`"))
+}
+
+fn digest(of: &str) -> Digest {
+    let mut hash = [0; 32];
+    for (at, byte) in of.bytes().enumerate() {
+        hash[at % 32] ^= byte.rotate_left(at as u32 / 32);
+    }
+    Digest { hash, length: of.len() as u64 }
+}
+
+impl Machine {
+    pub(crate) fn new() -> Self {
+        Self { state: State::new(), time: 1_000 }
+    }
+
+    pub(crate) fn run(&mut self, lines: &[&str]) -> String {
+        let line = Line::new(lines[0]);
+        let word = |at: usize| *line.words.get(at).unwrap_or_else(|| panic!("`{}` needs more words", lines[0]));
+        match word(0) {
+            "time" => {
+                self.time = match word(1).strip_prefix('+') {
+                    Some(more) => self.time + parsed::<u64>(more),
+                    None => parsed(word(1)),
+                };
+                print::deadline(&self.state, self.time)
+            }
+            "show" => print::job(&self.state, JobId(parsed(word(1)))),
+            "nodes" => print::nodes(&self.state),
+            "ready" => print::ready(&self.state),
+            _ => {
+                let command = self.command(word(0), &line, &lines[1..]);
+                self.apply(command)
+            }
+        }
+    }
+
+    fn apply(&mut self, command: Command) -> String {
+        let index = Revision(self.state.revision().0 + 1);
+        let before = self.state.view();
+        let records_before: Vec<_> = before.records().collect();
+        let effects = apply(&mut self.state, Entry { index, time: TimeMs(self.time), command });
+        check_all(&self.state).unwrap_or_else(|violation| panic!("{violation}"));
+        let again = State::from_records(self.state.records()).unwrap();
+        assert!(again == self.state, "a snapshot is the state");
+        assert!(before.records().eq(records_before), "a view does not change");
+        print::effects(&effects)
+    }
+
+    fn command(&self, name: &str, line: &Line<'_>, below: &[&str]) -> Command {
+        let word = |at: usize| *line.words.get(at).unwrap_or_else(|| panic!("`{name}` needs more words"));
+        match name {
+            "submit" => Command::SubmitJob(submit(line, below)),
+            "cancel" => Command::CancelJob { job: JobId(parsed(word(1))) },
+            "queue" => Command::PutQueue(Queue {
+                path: parsed(word(1)),
+                weight: line.number("weight", 1),
+                max_active: line.values.get("max").map(|text| parsed(text)),
+            }),
+            "drop" => Command::DropQueue { path: parsed(word(1)) },
+            "node" => Command::RegisterNode(register(line)),
+            "health" => self.health(word(1), word(2), line),
+            "drain" => Command::SetNodeScheduling { node: NodeId(parsed(word(1))), scheduling: Scheduling::Drained },
+            "open" => Command::SetNodeScheduling { node: NodeId(parsed(word(1))), scheduling: Scheduling::Open },
+            "place" => Command::CommitPlan(Plan {
+                based_on: self.state.revision(),
+                seed: 0,
+                budget: 0,
+                placer_version: 1,
+                placements: below.iter().map(|line| self.placement(line)).collect(),
+            }),
+            "report" => self.report(line, below),
+            "tick" => Command::Tick,
+            "version" => Command::RaiseVersion { version: ClusterVersion(parsed(word(1))) },
+            "forget" => Command::ForgetJobs { jobs: line.words[1..].iter().map(|text| JobId(parsed(text))).collect() },
+            other => panic!("there is no command `{other}`"),
+        }
+    }
+
+    fn incarnation(&self, node: NodeId, line: &Line<'_>) -> Incarnation {
+        let now = self.state.node(node).map_or(1, |node| node.incarnation.0);
+        Incarnation(line.number("incarnation", now))
+    }
+
+    fn health(&self, node: &str, health: &str, line: &Line<'_>) -> Command {
+        let node = NodeId(parsed(node));
+        let health = match health {
+            "up" => Health::Up,
+            "suspect" => Health::Suspect,
+            "down" => Health::Down,
+            other => panic!("no health `{other}`"),
+        };
+        Command::SetNodeHealth { node, incarnation: self.incarnation(node, line), health }
+    }
+
+    /// `1/train/0#1 on 1 2:0,1` places rank 0 on node 1 and rank 1 on node 2 with its devices 0 and 1.
+    fn placement(&self, text: &str) -> Placement {
+        let line = Line::new(text);
+        let (task, attempt, _) = self.reference(line.words[0]);
+        let members = line.words[2..].iter().map(|seat| {
+            let (node, gpus) = seat.split_once(':').unwrap_or((seat, ""));
+            let node = NodeId(parsed(node));
+            let gpus = gpus.split(',').filter(|part| !part.is_empty()).map(|part| GpuIndex(parsed(part))).collect();
+            let incarnation = self.incarnation(node, &line);
+            Seat { node, incarnation, gpus, gpu_alternative: line.number("alternative", 0) }
+        });
+        Placement { task, attempt, members: members.collect() }
+    }
+
+    fn reference(&self, text: &str) -> (TaskKey, AttemptNumber, Rank) {
+        let reference: Reference = parsed(text);
+        let step = self.state.step_named(reference.job, reference.step.as_ref().unwrap());
+        let step = step.unwrap_or(StepIndex(99));
+        let task = TaskKey { job: reference.job, step, task: reference.task.unwrap_or(TaskIndex(0)) };
+        (task, reference.attempt.unwrap_or(AttemptNumber(1)), reference.rank.unwrap_or(Rank(0)))
+    }
+
+    fn report(&self, line: &Line<'_>, below: &[&str]) -> Command {
+        let node = NodeId(parsed(line.words[1]));
+        let reports = below.iter().map(|line| self.attempt_report(&Line::new(line))).collect();
+        Command::ReportAttempts(ReportAttempts { node, incarnation: self.incarnation(node, line), reports })
+    }
+
+    fn attempt_report(&self, line: &Line<'_>) -> AttemptReport {
+        let (task, attempt, rank) = self.reference(line.words[0]);
+        let now = TimeMs(self.time);
+        let at = Some(now);
+        let mut times = PhaseTimes::NONE;
+        let phase = match line.words[1] {
+            "accepted" => (times.accepted = at, Phase::Accepted).1,
+            "fetching" => (times.fetching = at, Phase::Fetching).1,
+            "running" => (times.running = at, Phase::Running).1,
+            "storing" => (times.storing = at, Phase::Storing).1,
+            _ => (times.ended = at, Phase::Ended).1,
+        };
+        let end = (phase == Phase::Ended).then(|| Arc::new(end(line)));
+        let checkpoint = line.values.get("checkpoint").map(|text| Checkpoint { manifest: digest(text), at: now });
+        AttemptReport { member: MemberKey { task, attempt, rank }, phase, times, end, checkpoint }
+    }
+}
+
+fn end(line: &Line<'_>) -> End {
+    use AttemptOutcome::{Failed, Lost, Preempted, Rejected, Stopped, Succeeded};
+    let (outcome, reason, blame) = match line.words[1] {
+        "succeeded" => (Succeeded, Reason::Exit, Blame::User),
+        "failed" => (Failed, Reason::Exit, Blame::User),
+        "oom" => (Failed, Reason::Oom, Blame::User),
+        "timeout" => (Failed, Reason::Timeout, Blame::User),
+        "broken" => (Failed, Reason::Sandbox, Blame::Platform),
+        "device" => (Failed, Reason::Device, Blame::Hardware),
+        "rejected" => (Rejected, Reason::Refused, Blame::Platform),
+        "stopped" => (Stopped, Reason::Cancelled, Blame::Platform),
+        "preempted" => (Preempted, Reason::Preempted, Blame::Platform),
+        "lost" => (Lost, Reason::NodeLost, Blame::Platform),
+        other => panic!("no end `{other}`"),
+    };
+    let outputs = line.list("out").into_iter().map(|output| {
+        let (name, count) = output.split_once(':').map_or((output, None), |(name, count)| (name, Some(count)));
+        let list = count.map(|count| ItemList { items: digest(name), count: parsed(count) });
+        (parsed(name), Output { manifest: digest(name), list })
+    });
+    End {
+        outcome,
+        reason,
+        blame,
+        exit_code: Some(i32::from(outcome == Failed)),
+        signal: None,
+        message: String::new(),
+        peak_memory_bytes: 0,
+        cpu_us: 0,
+        outputs: outputs.collect(),
+        logs: Logs::NONE,
+    }
+}
+
+fn register(line: &Line<'_>) -> RegisterNode {
+    let gpu = |text: &&str| {
+        let mut parts = text.split(':');
+        let (id, model) = (parts.next().unwrap(), parts.next().unwrap_or("fake"));
+        let rest: Vec<_> = parts.collect();
+        Gpu {
+            id: id.to_owned(),
+            model: model.to_owned(),
+            memory_bytes: 1 << 30,
+            numa_node: None,
+            link_group: rest.iter().find_map(|part| part.strip_prefix("link").map(parsed)),
+            healthy: !rest.contains(&"sick"),
+            fake: true,
+        }
+    };
+    let pairs = |key| line.list(key).into_iter().map(|pair| pair.split_once(':').unwrap()).collect::<Vec<_>>();
+    let lacks = line.list("lacks");
+    let abilities = Abilities {
+        containers: !lacks.contains(&"containers"),
+        process_isolation: !lacks.contains(&"process"),
+        host_image: !lacks.contains(&"host"),
+        enforcement: String::new(),
+        agent_version: String::new(),
+        system: String::new(),
+    };
+    let inventory = Inventory {
+        cpu_milli: line.number("cpu", 4_000),
+        memory_bytes: line.number("memory", 1 << 30),
+        disk_bytes: line.number("disk", 1 << 30),
+        gpus: line.list("gpus").iter().map(gpu).collect(),
+        tokens: pairs("tokens").into_iter().map(|(name, count)| (parsed(name), parsed(count))).collect(),
+        labels: pairs("labels").into_iter().map(|(name, value)| (parsed(name), value.to_owned())).collect(),
+        abilities,
+    };
+    let previous = line.values.get("previous").map(|text| {
+        let (node, incarnation) = text.split_once('.').unwrap();
+        (NodeId(parsed(node)), Incarnation(parsed(incarnation)))
+    });
+    RegisterNode { name: parsed(line.words[1]), inventory: Arc::new(inventory), previous }
+}
+
+fn submit(line: &Line<'_>, below: &[&str]) -> SubmitJob {
+    let mut steps: Vec<StepSpec> = Vec::new();
+    for text in below {
+        let step = step(&Line::new(text), &steps);
+        steps.push(step);
+    }
+    let spec = JobSpec {
+        name: parsed(line.words[1]),
+        queue: line.values.get("queue").map_or(QueuePath::fallback(), |text| parsed(text)),
+        priority: line.number("priority", 0),
+        tags: BTreeSet::new(),
+        params: BTreeMap::new(),
+        steps,
+        after: line.list("after").into_iter().map(|job| JobId(parsed(job))).collect(),
+        retention_ms: line.values.get("retention").map(|text| parsed(text)),
+    };
+    SubmitJob {
+        spec_digest: digest(&format!("{spec:?}")),
+        spec: Arc::new(spec),
+        owner: line.values.get("owner").copied().unwrap_or("me").to_owned(),
+        key: line.values.get("key").map(|key| (*key).to_owned()),
+    }
+}
+
+/// `train foreach=split/grid needs=other retry=2 on=failed,oom backoff=100 continue gpus=1:A100 size=2 max=3`
+fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
+    let named = |name: &str| {
+        let at = before.iter().position(|step| step.name.as_str() == name);
+        StepIndex(at.unwrap_or_else(|| panic!("no step `{name}` before")) as u32)
+    };
+    let mut needs: BTreeMap<_, _> = line.list("needs").into_iter().map(|name| (named(name), NeedKind::All)).collect();
+    let fan_out = if let Some(count) = line.values.get("tasks") {
+        FanOut::Range { start: 0, count: parsed(count) }
+    } else if let Some(count) = line.values.get("items") {
+        FanOut::Items(ItemList { items: digest("items"), count: parsed(count) })
+    } else if let Some((step, output)) = line.values.get("foreach").and_then(|text| text.split_once('/')) {
+        needs.insert(named(step), NeedKind::All);
+        FanOut::Output { step: named(step), output: parsed(output) }
+    } else if let Some(step) = line.values.get("each") {
+        needs.insert(named(step), NeedKind::Each);
+        FanOut::Each { step: named(step) }
+    } else {
+        FanOut::Single
+    };
+    let on = match &*line.list("on") {
+        [] => BTreeSet::from([RetryOn::Failed, RetryOn::Oom, RetryOn::Timeout]),
+        words => words.iter().map(|word| retry_on(word)).collect(),
+    };
+    let fails = if line.words.contains(&"continue") { OnFailure::Continue } else { OnFailure::Stop };
+    let process = line.words.contains(&"process");
+    StepSpec {
+        name: parsed(line.words[0]),
+        command: vec!["true".to_owned()],
+        image: Image::Host,
+        isolation: if process { Isolation::Process } else { Isolation::Container },
+        code: None,
+        inputs: BTreeMap::new(),
+        outputs: line.list("out").into_iter().map(|name| (parsed(name), name.to_owned())).collect(),
+        fan_out,
+        needs,
+        env: BTreeMap::new(),
+        resources: resources(line),
+        size: line.number("size", 1),
+        retry: Retry { times: line.number("retry", 0), backoff_ms: line.number("backoff", 0), on },
+        timeout_ms: None,
+        on_failure: fails,
+        max_parallel: line.values.get("max").map(|text| parsed(text)),
+        constraints: line.list("label").into_iter().map(constraint).collect(),
+        network: NetworkMode::Host,
+        mounts: Vec::new(),
+        kill_grace_ms: 1_000,
+        on_disconnect: OnDisconnect::Keep,
+        priority: line.number("priority", 0),
+    }
+}
+
+fn retry_on(word: &str) -> RetryOn {
+    match word {
+        "failed" => RetryOn::Failed,
+        "oom" => RetryOn::Oom,
+        "timeout" => RetryOn::Timeout,
+        other => panic!("no end `{other}` to retry on"),
+    }
+}
+
+fn constraint(text: &str) -> Constraint {
+    let (label, value) = text.split_once(':').unwrap();
+    Constraint { label: parsed(label), operator: ConstraintOperator::In, values: vec![value.to_owned()] }
+}
+
+fn resources(line: &Line<'_>) -> Resources {
+    let gpus = line.list("gpus").into_iter().map(|text| {
+        let (count, model) = text.split_once(':').map_or((text, None), |(count, model)| (count, Some(model)));
+        GpuRequest {
+            count: parsed(count),
+            model: model.map(str::to_owned),
+            min_memory_bytes: 0,
+            same_link_group: line.words.contains(&"linked"),
+            share_milli: line.number("share", 1_000),
+        }
+    });
+    let tokens = line.list("tokens").into_iter().map(|pair| pair.split_once(':').unwrap());
+    Resources {
+        cpu_milli: line.number("cpu", 1_000),
+        memory_bytes: line.number("memory", 1),
+        disk_bytes: line.number("disk", 0),
+        shm_bytes: 0,
+        tokens: tokens.map(|(name, count)| (parsed(name), parsed(count))).collect(),
+        gpus: gpus.collect(),
+    }
+}

@@ -1,0 +1,148 @@
+//! What the scripts show.
+
+use std::fmt::Write as _;
+
+use flowyard_model::*;
+use flowyard_state::State;
+
+pub(crate) fn effects(effects: &Effects) -> String {
+    let mut text = match &effects.reply {
+        Reply::Submitted { job, existing: false } => format!("job {job}\n"),
+        Reply::Submitted { job, existing: true } => format!("job {job}, as before\n"),
+        Reply::Registered { node, incarnation } => format!("node {node}, incarnation {incarnation}\n"),
+        Reply::PlanCommitted { refused } if refused.is_empty() => "placed\n".to_owned(),
+        Reply::PlanCommitted { refused } => {
+            let lines = refused.iter().map(|(at, refusal)| format!("refused line {at}: {refusal:?}\n"));
+            lines.collect()
+        }
+        Reply::Done => "done\n".to_owned(),
+        Reply::Rejected(rejection) => format!("rejected: {rejection}\n"),
+    };
+    let changed = &effects.changed;
+    let mut parts = Vec::new();
+    parts.extend(changed.nodes.iter().map(|node| format!("node {node}")));
+    parts.extend(changed.jobs.iter().map(|job| format!("job {job}")));
+    parts.extend(changed.placement.then(|| "placement".to_owned()));
+    parts.extend(changed.deadline.then(|| "deadline".to_owned()));
+    if !parts.is_empty() {
+        writeln!(text, "changed: {}", parts.join(", ")).unwrap();
+    }
+    text
+}
+
+pub(crate) fn deadline(state: &State, now: u64) -> String {
+    match state.next_deadline() {
+        None => format!("{now}; nothing is due\n"),
+        Some(TimeMs(due)) => format!("{now}; next deadline {due}\n"),
+    }
+}
+
+fn counts(counts: &TaskCounts) -> String {
+    let all = [
+        (counts.blocked, "blocked"),
+        (counts.ready, "ready"),
+        (counts.waiting, "waiting"),
+        (counts.active, "active"),
+        (counts.succeeded, "succeeded"),
+        (counts.failed, "failed"),
+        (counts.cancelled, "cancelled"),
+        (counts.skipped, "skipped"),
+    ];
+    let shown: Vec<_> = all.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    if shown.is_empty() { "no tasks".to_owned() } else { shown.join(", ") }
+}
+
+pub(crate) fn job(state: &State, id: JobId) -> String {
+    let Some(job) = state.job(id) else { return "forgotten\n".to_owned() };
+    let mut text = format!("{} `{}`", job.spec.queue, job.spec.name);
+    match (job.ended, job.desired) {
+        (Some(end), _) => write!(text, ": {:?} at {}", end.outcome, end.at).unwrap(),
+        (None, JobDesired::Stop(outcome)) => write!(text, ": stopping as {outcome:?}").unwrap(),
+        (None, JobDesired::Run) => write!(text, ": {} steps open", job.open_steps).unwrap(),
+    }
+    if job.waits_for > 0 {
+        write!(text, ", waits for {} jobs", job.waits_for).unwrap();
+    }
+    text.push('\n');
+    for (index, step) in state.steps(id) {
+        show_step(state, id, index, step, &mut text);
+    }
+    text
+}
+
+fn show_step(state: &State, id: JobId, index: StepIndex, step: &Step, text: &mut String) {
+    let spec = state.step_spec(id, index).unwrap();
+    write!(text, "  {}: {}", spec.name, counts(&step.counts)).unwrap();
+    if step.count.is_none() {
+        text.push_str(", number not known yet");
+    }
+    if step.open_needs > 0 {
+        write!(text, ", {} needs open", step.open_needs).unwrap();
+    }
+    for segment in &step.segments {
+        write!(text, "; from {} on: list of task {}", segment.start, segment.parent).unwrap();
+    }
+    text.push('\n');
+    for (index, task) in state.tasks_from(id, index, TaskIndex(0)) {
+        show_task(index, task, text);
+    }
+}
+
+fn show_task(index: TaskIndex, task: &Task, text: &mut String) {
+    write!(text, "    {index}: {:?}", task.state).unwrap();
+    if task.spent + task.unblamed > 0 {
+        write!(text, ", {} spent, {} unblamed", task.spent, task.unblamed).unwrap();
+    }
+    text.push('\n');
+    for attempt in &task.attempts {
+        let members = attempt.members.iter().map(|member| {
+            let end = member.end.as_ref();
+            let phase = end.map_or(format!("{:?}", member.phase), |end| {
+                let outputs: Vec<_> = end.outputs.keys().map(|name| format!(" +{name}")).collect();
+                format!("{:?}({:?}, {:?}){}", end.outcome, end.reason, end.blame, outputs.concat())
+            });
+            let gpus: Vec<_> = member.gpus.iter().map(|gpu| format!(":gpu{}", gpu.0)).collect();
+            format!("{}.{}{} {phase}", member.node, member.incarnation, gpus.concat())
+        });
+        let members: Vec<_> = members.collect();
+        let desired = match attempt.desired {
+            AttemptDesired::Run => "",
+            AttemptDesired::Stop => " (to stop)",
+            AttemptDesired::Preempt => " (to preempt)",
+        };
+        writeln!(text, "      #{}{desired} on {}", attempt.number, members.join(" | ")).unwrap();
+    }
+}
+
+pub(crate) fn nodes(state: &State) -> String {
+    let mut text = String::new();
+    for (id, node) in state.nodes() {
+        let used = &node.used;
+        write!(
+            text,
+            "{id} {} incarnation {}: {:?}, {:?}; {} members use {} cpu",
+            node.name, node.incarnation, node.health, node.scheduling, used.members, used.cpu_milli
+        )
+        .unwrap();
+        if !used.gpu_milli.is_empty() {
+            write!(text, ", gpus {:?}", used.gpu_milli).unwrap();
+        }
+        if !used.tokens.is_empty() {
+            let tokens: Vec<_> = used.tokens.iter().map(|(name, count)| format!("{name}:{count}")).collect();
+            write!(text, ", tokens {}", tokens.join(" ")).unwrap();
+        }
+        text.push('\n');
+    }
+    if text.is_empty() { "no nodes\n".to_owned() } else { text }
+}
+
+pub(crate) fn ready(state: &State) -> String {
+    let mut text = String::new();
+    for step in state.ready_steps() {
+        let name = &state.step_spec(step.job, step.step).unwrap().name;
+        let tasks: Vec<_> =
+            state.ready_tasks(step.job, step.step).take(5).map(|(task, attempt)| format!("{task}#{attempt}")).collect();
+        writeln!(text, "{} {}/{name} priority {}: {}", step.queue, step.job, step.priority.0, tasks.join(" ")).unwrap();
+    }
+    if text.is_empty() { "nothing is ready\n".to_owned() } else { text }
+}
