@@ -2,6 +2,15 @@
 //!
 //! Turning wire into domain is where validation happens, once. Nothing outside this crate converts.
 
+mod convert;
+pub mod decode;
+mod entry;
+#[cfg(any(test, feature = "generators"))]
+pub mod generators;
+pub mod request;
+pub mod status;
+pub mod view;
+
 /// The generated modules, nested as the packages are because they refer to each other by that path.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 mod generated {
@@ -27,6 +36,8 @@ mod generated {
     }
 }
 
+pub use decode::{DecodeError, Problem};
+pub use entry::{ENTRY_FORMAT, EncodeError, decode_entry, decode_spec, encode_entry, encode_spec};
 pub use generated::agent::v1 as agent;
 pub use generated::api::v1 as api;
 pub use generated::blob::v1 as blob;

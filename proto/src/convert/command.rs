@@ -1,0 +1,279 @@
+//! Commands, and the reports in them that agents send too.
+
+use std::sync::Arc;
+
+use flowyard_model as model;
+use flowyard_model::{
+    AttemptNumber, ClusterVersion, Command, GpuIndex, Incarnation, JobId, NodeId, Phase, Revision, StepIndex,
+    TaskIndex, TaskKey, limits,
+};
+
+use super::number;
+use crate::decode::{self, DecodeError, Decoded, Problem, Under};
+use crate::peer::log_entry::Command as WireCommand;
+use crate::{api as wire, peer};
+
+impl From<&Command> for WireCommand {
+    fn from(command: &Command) -> Self {
+        match command {
+            Command::SubmitJob(submit) => Self::SubmitJob(submit.into()),
+            Command::CancelJob { job } => Self::CancelJob(peer::CancelJob { job: job.0 }),
+            Command::PutQueue(queue) => Self::PutQueue(peer::PutQueue { queue: Some(queue.into()) }),
+            Command::DropQueue { path } => Self::DropQueue(peer::DropQueue { path: path.to_string() }),
+            Command::RegisterNode(register) => Self::RegisterNode(register.into()),
+            Command::SetNodeHealth { node, incarnation, health } => Self::SetNodeHealth(peer::SetNodeHealth {
+                node: node.0,
+                incarnation: incarnation.0,
+                health: number::<_, wire::Health>(*health),
+            }),
+            Command::SetNodeScheduling { node, scheduling } => Self::SetNodeScheduling(peer::SetNodeScheduling {
+                node: node.0,
+                scheduling: number::<_, wire::Scheduling>(*scheduling),
+            }),
+            Command::CommitPlan(plan) => Self::CommitPlan(plan.into()),
+            Command::ReportAttempts(reports) => Self::ReportAttempts(reports.into()),
+            Command::Tick => Self::Tick(peer::Tick {}),
+            Command::RaiseVersion { version } => Self::RaiseVersion(peer::RaiseVersion { version: version.0 }),
+            Command::ForgetJobs { jobs } => {
+                Self::ForgetJobs(peer::ForgetJobs { jobs: jobs.iter().map(|job| job.0).collect() })
+            }
+        }
+    }
+}
+
+impl TryFrom<WireCommand> for Command {
+    type Error = DecodeError;
+
+    fn try_from(command: WireCommand) -> Decoded<Self> {
+        Ok(match command {
+            WireCommand::SubmitJob(submit) => Self::SubmitJob(submit.try_into().under("submit_job")?),
+            WireCommand::CancelJob(cancel) => Self::CancelJob { job: JobId(cancel.job) },
+            WireCommand::PutQueue(put) => Self::PutQueue(decode::required("queue", put.queue).under("put_queue")?),
+            WireCommand::DropQueue(drop) => {
+                Self::DropQueue { path: drop.path.parse().map_err(Problem::QueuePath).under("drop_queue.path")? }
+            }
+            WireCommand::RegisterNode(register) => Self::RegisterNode(register.try_into().under("register_node")?),
+            WireCommand::SetNodeHealth(set) => Self::SetNodeHealth {
+                node: NodeId(set.node),
+                incarnation: Incarnation(set.incarnation),
+                health: decode::closed("set_node_health.health", set.health)?,
+            },
+            WireCommand::SetNodeScheduling(set) => Self::SetNodeScheduling {
+                node: NodeId(set.node),
+                scheduling: decode::closed("set_node_scheduling.scheduling", set.scheduling)?,
+            },
+            WireCommand::CommitPlan(plan) => Self::CommitPlan(plan.try_into().under("commit_plan")?),
+            WireCommand::ReportAttempts(report) => Self::ReportAttempts(report.try_into().under("report_attempts")?),
+            WireCommand::Tick(peer::Tick {}) => Self::Tick,
+            WireCommand::RaiseVersion(raise) => Self::RaiseVersion { version: ClusterVersion(raise.version) },
+            WireCommand::ForgetJobs(forget) => Self::ForgetJobs { jobs: forget.jobs.into_iter().map(JobId).collect() },
+        })
+    }
+}
+
+impl From<&model::SubmitJob> for peer::SubmitJob {
+    fn from(submit: &model::SubmitJob) -> Self {
+        Self {
+            spec: Some(submit.spec.as_ref().into()),
+            spec_digest: Some(submit.spec_digest.into()),
+            owner: submit.owner.clone(),
+            key: submit.key.clone(),
+        }
+    }
+}
+
+impl TryFrom<peer::SubmitJob> for model::SubmitJob {
+    type Error = DecodeError;
+
+    fn try_from(submit: peer::SubmitJob) -> Decoded<Self> {
+        Ok(Self {
+            spec: Arc::new(decode::required("spec", submit.spec)?),
+            spec_digest: decode::required("spec_digest", submit.spec_digest)?,
+            owner: submit.owner,
+            key: submit.key,
+        })
+    }
+}
+
+impl From<&model::RegisterNode> for peer::RegisterNode {
+    fn from(register: &model::RegisterNode) -> Self {
+        let (node, incarnation) = register.previous.unzip();
+        Self {
+            name: register.name.to_string(),
+            inventory: Some(register.inventory.as_ref().into()),
+            previous_node: node.map(|node| node.0),
+            previous_incarnation: incarnation.map(|incarnation| incarnation.0),
+        }
+    }
+}
+
+impl TryFrom<peer::RegisterNode> for model::RegisterNode {
+    type Error = DecodeError;
+
+    fn try_from(register: peer::RegisterNode) -> Decoded<Self> {
+        Ok(Self {
+            name: decode::name("name", &register.name)?,
+            inventory: Arc::new(decode::required("inventory", register.inventory)?),
+            previous: previous(register.previous_node, register.previous_incarnation)?,
+        })
+    }
+}
+
+/// A former registration: both parts of it or none.
+pub(crate) fn previous(node: Option<u64>, incarnation: Option<u64>) -> Decoded<Option<(NodeId, Incarnation)>> {
+    match (node, incarnation) {
+        (Some(node), Some(incarnation)) => Ok(Some((NodeId(node), Incarnation(incarnation)))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Problem::Missing).under("previous_incarnation"),
+        (None, Some(_)) => Err(Problem::Missing).under("previous_node"),
+    }
+}
+
+impl From<&model::Plan> for peer::Plan {
+    fn from(plan: &model::Plan) -> Self {
+        Self {
+            based_on: plan.based_on.0,
+            seed: plan.seed,
+            budget: plan.budget,
+            placer_version: plan.placer_version,
+            placements: plan.placements.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<peer::Plan> for model::Plan {
+    type Error = DecodeError;
+
+    fn try_from(plan: peer::Plan) -> Decoded<Self> {
+        decode::at_most("placements", limits::PLACEMENTS_PER_PLAN, plan.placements.len())?;
+        Ok(Self {
+            based_on: Revision(plan.based_on),
+            seed: plan.seed,
+            budget: plan.budget,
+            placer_version: plan.placer_version,
+            placements: decode::list("placements", plan.placements)?,
+        })
+    }
+}
+
+impl From<&model::Placement> for peer::Placement {
+    fn from(placement: &model::Placement) -> Self {
+        Self {
+            job: placement.task.job.0,
+            step: placement.task.step.0,
+            task: placement.task.task.0,
+            attempt: placement.attempt.0,
+            members: placement.members.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<peer::Placement> for model::Placement {
+    fn from(placement: peer::Placement) -> Self {
+        Self {
+            task: TaskKey {
+                job: JobId(placement.job),
+                step: StepIndex(placement.step),
+                task: TaskIndex(placement.task),
+            },
+            attempt: AttemptNumber(placement.attempt),
+            members: placement.members.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&model::Seat> for peer::Seat {
+    fn from(seat: &model::Seat) -> Self {
+        Self {
+            node: seat.node.0,
+            incarnation: seat.incarnation.0,
+            gpus: seat.gpus.iter().map(|gpu| gpu.0).collect(),
+            gpu_alternative: seat.gpu_alternative,
+        }
+    }
+}
+
+impl From<peer::Seat> for model::Seat {
+    fn from(seat: peer::Seat) -> Self {
+        Self {
+            node: NodeId(seat.node),
+            incarnation: Incarnation(seat.incarnation),
+            gpus: seat.gpus.into_iter().map(GpuIndex).collect(),
+            gpu_alternative: seat.gpu_alternative,
+        }
+    }
+}
+
+impl From<&model::ReportAttempts> for peer::ReportAttempts {
+    fn from(report: &model::ReportAttempts) -> Self {
+        Self {
+            node: report.node.0,
+            incarnation: report.incarnation.0,
+            reports: report.reports.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<peer::ReportAttempts> for model::ReportAttempts {
+    type Error = DecodeError;
+
+    fn try_from(report: peer::ReportAttempts) -> Decoded<Self> {
+        decode::at_most("reports", limits::REPORTS_PER_ENTRY, report.reports.len())?;
+        Ok(Self {
+            node: NodeId(report.node),
+            incarnation: Incarnation(report.incarnation),
+            reports: decode::list("reports", report.reports)?,
+        })
+    }
+}
+
+impl From<&model::AttemptReport> for wire::AttemptReport {
+    fn from(report: &model::AttemptReport) -> Self {
+        Self {
+            member: Some(report.member.into()),
+            phase: number::<_, wire::Phase>(report.phase),
+            times: Some(report.times.into()),
+            end: report.end.as_deref().map(Into::into),
+            checkpoint: report.checkpoint.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<wire::AttemptReport> for model::AttemptReport {
+    type Error = DecodeError;
+
+    fn try_from(report: wire::AttemptReport) -> Decoded<Self> {
+        let phase = decode::closed("phase", report.phase)?;
+        let end: Option<model::End> = decode::optional("end", report.end)?;
+        check_end(phase, end.as_ref())?;
+        Ok(Self {
+            member: decode::required("member", report.member)?,
+            phase,
+            times: decode::required("times", report.times)?,
+            end: end.map(Arc::new),
+            checkpoint: decode::optional("checkpoint", report.checkpoint)?,
+        })
+    }
+}
+
+/// A member has an end exactly when it has ended.
+pub(super) fn check_end(phase: Phase, end: Option<&model::End>) -> Decoded<()> {
+    match (phase == Phase::Ended, end) {
+        (true, None) => Err(Problem::Missing).under("end"),
+        (false, Some(_)) => Err(Problem::Contradiction("only a member that has ended has an end")).under("end"),
+        _ => Ok(()),
+    }
+}
+
+/// What decoding will ask of reports, asked before they are encoded.
+pub(crate) fn check_reports(reports: &[model::AttemptReport]) -> Decoded<()> {
+    decode::at_most("reports", limits::REPORTS_PER_ENTRY, reports.len())?;
+    for (at, report) in reports.iter().enumerate() {
+        let end = report.end.as_deref();
+        check_end(report.phase, end).under_index("reports", at)?;
+        let Some(end) = end else { continue };
+        decode::within("end.message", limits::MESSAGE_BYTES, end.message.len()).under_index("reports", at)?;
+        decode::at_most("end.outputs", limits::ARTIFACTS_PER_STEP, end.outputs.len()).under_index("reports", at)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Parts of records that commands, snapshots and the API have in common.
+
+use flowyard_model as model;
+use flowyard_model::{AttemptNumber, JobId, Rank, StepIndex, TaskIndex, TaskKey, TaskOutcome, TimeMs};
+
+use super::{by_text, closed};
+use crate::decode::{self, DecodeError, Decoded, Problem, Under};
+use crate::{api as wire, peer};
+
+closed! {
+    Phase in wire { Placed, Accepted, Fetching, Running, Storing, Ended }
+    Health in wire { Up, Suspect, Down }
+    Scheduling in wire { Open, Drained }
+}
+
+impl From<model::MemberKey> for wire::MemberKey {
+    fn from(key: model::MemberKey) -> Self {
+        Self {
+            job: key.task.job.0,
+            step: key.task.step.0,
+            task: key.task.task.0,
+            attempt: key.attempt.0,
+            rank: key.rank.0,
+        }
+    }
+}
+
+impl From<wire::MemberKey> for model::MemberKey {
+    fn from(key: wire::MemberKey) -> Self {
+        Self {
+            task: TaskKey { job: JobId(key.job), step: StepIndex(key.step), task: TaskIndex(key.task) },
+            attempt: AttemptNumber(key.attempt),
+            rank: Rank(key.rank),
+        }
+    }
+}
+
+impl From<model::PhaseTimes> for wire::PhaseTimes {
+    fn from(times: model::PhaseTimes) -> Self {
+        let ms = |time: Option<TimeMs>| time.map(|time| time.0);
+        Self {
+            accepted_ms: ms(times.accepted),
+            fetching_ms: ms(times.fetching),
+            running_ms: ms(times.running),
+            storing_ms: ms(times.storing),
+            ended_ms: ms(times.ended),
+        }
+    }
+}
+
+impl From<wire::PhaseTimes> for model::PhaseTimes {
+    fn from(times: wire::PhaseTimes) -> Self {
+        Self {
+            accepted: times.accepted_ms.map(TimeMs),
+            fetching: times.fetching_ms.map(TimeMs),
+            running: times.running_ms.map(TimeMs),
+            storing: times.storing_ms.map(TimeMs),
+            ended: times.ended_ms.map(TimeMs),
+        }
+    }
+}
+
+impl From<model::Checkpoint> for wire::Checkpoint {
+    fn from(checkpoint: model::Checkpoint) -> Self {
+        Self { manifest: Some(checkpoint.manifest.into()), at_ms: checkpoint.at.0 }
+    }
+}
+
+impl TryFrom<wire::Checkpoint> for model::Checkpoint {
+    type Error = DecodeError;
+
+    fn try_from(checkpoint: wire::Checkpoint) -> Decoded<Self> {
+        Ok(Self { manifest: decode::required("manifest", checkpoint.manifest)?, at: TimeMs(checkpoint.at_ms) })
+    }
+}
+
+impl From<model::TaskCounts> for wire::TaskCounts {
+    fn from(counts: model::TaskCounts) -> Self {
+        Self {
+            blocked: counts.blocked,
+            ready: counts.ready,
+            waiting: counts.waiting,
+            active: counts.active,
+            succeeded: counts.succeeded,
+            failed: counts.failed,
+            cancelled: counts.cancelled,
+            skipped: counts.skipped,
+        }
+    }
+}
+
+impl From<wire::TaskCounts> for model::TaskCounts {
+    fn from(counts: wire::TaskCounts) -> Self {
+        Self {
+            blocked: counts.blocked,
+            ready: counts.ready,
+            waiting: counts.waiting,
+            active: counts.active,
+            succeeded: counts.succeeded,
+            failed: counts.failed,
+            cancelled: counts.cancelled,
+            skipped: counts.skipped,
+        }
+    }
+}
+
+/// A task's state is one number on the wire, with the time beside it when it waits for one.
+impl From<model::TaskState> for wire::TaskState {
+    fn from(state: model::TaskState) -> Self {
+        match state {
+            model::TaskState::Blocked => Self::Blocked,
+            model::TaskState::Ready => Self::Ready,
+            model::TaskState::Waiting(_) => Self::Waiting,
+            model::TaskState::Active => Self::Active,
+            model::TaskState::Done(TaskOutcome::Succeeded) => Self::Succeeded,
+            model::TaskState::Done(TaskOutcome::Failed) => Self::Failed,
+            model::TaskState::Done(TaskOutcome::Cancelled) => Self::Cancelled,
+            model::TaskState::Done(TaskOutcome::Skipped) => Self::Skipped,
+        }
+    }
+}
+
+/// The time that goes beside a task's state.
+pub(crate) fn waiting_until_ms(state: model::TaskState) -> Option<u64> {
+    if let model::TaskState::Waiting(until) = state { Some(until.0) } else { None }
+}
+
+/// A task's state from its number and its time.
+pub(crate) fn task_state(number: i32, waiting_until_ms: Option<u64>) -> Decoded<model::TaskState> {
+    let unknown = || decode::problem("state", Problem::UnknownValue { number });
+    let state = match wire::TaskState::try_from(number).map_err(|_| unknown())? {
+        wire::TaskState::Unspecified => return Err(Problem::Missing).under("state"),
+        wire::TaskState::Blocked => model::TaskState::Blocked,
+        wire::TaskState::Ready => model::TaskState::Ready,
+        wire::TaskState::Waiting => {
+            let until = waiting_until_ms.ok_or(Problem::Missing).under("waiting_until_ms")?;
+            return Ok(model::TaskState::Waiting(TimeMs(until)));
+        }
+        wire::TaskState::Active => model::TaskState::Active,
+        wire::TaskState::Succeeded => model::TaskState::Done(TaskOutcome::Succeeded),
+        wire::TaskState::Failed => model::TaskState::Done(TaskOutcome::Failed),
+        wire::TaskState::Cancelled => model::TaskState::Done(TaskOutcome::Cancelled),
+        wire::TaskState::Skipped => model::TaskState::Done(TaskOutcome::Skipped),
+    };
+    if waiting_until_ms.is_some() {
+        let contradiction = Problem::Contradiction("only a waiting task waits for a time");
+        return Err(contradiction).under("waiting_until_ms");
+    }
+    Ok(state)
+}
+
+impl From<&model::Used> for wire::Used {
+    fn from(used: &model::Used) -> Self {
+        Self {
+            cpu_milli: used.cpu_milli,
+            memory_bytes: used.memory_bytes,
+            disk_bytes: used.disk_bytes,
+            gpu_milli: used.gpu_milli.clone(),
+            tokens: by_text(&used.tokens, |count| *count),
+            members: used.members,
+        }
+    }
+}
+
+impl TryFrom<wire::Used> for model::Used {
+    type Error = DecodeError;
+
+    fn try_from(used: wire::Used) -> Decoded<Self> {
+        Ok(Self {
+            cpu_milli: used.cpu_milli,
+            memory_bytes: used.memory_bytes,
+            disk_bytes: used.disk_bytes,
+            gpu_milli: used.gpu_milli,
+            tokens: decode::named("tokens", used.tokens)?,
+            members: used.members,
+        })
+    }
+}
+
+impl From<&model::Queue> for peer::Queue {
+    fn from(queue: &model::Queue) -> Self {
+        Self { path: queue.path.to_string(), weight: queue.weight, max_active: queue.max_active }
+    }
+}
+
+impl TryFrom<peer::Queue> for model::Queue {
+    type Error = DecodeError;
+
+    fn try_from(queue: peer::Queue) -> Decoded<Self> {
+        Ok(Self {
+            path: queue.path.parse().map_err(Problem::QueuePath).under("path")?,
+            weight: decode::positive("weight", queue.weight)?,
+            max_active: queue.max_active,
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! What tasks ask for and what nodes offer.
+
+use flowyard_model as model;
+
+use super::by_text;
+use crate::api as wire;
+use crate::decode::{self, DecodeError, Decoded};
+
+impl From<&model::Resources> for wire::Resources {
+    fn from(resources: &model::Resources) -> Self {
+        Self {
+            cpu_milli: resources.cpu_milli,
+            memory_bytes: resources.memory_bytes,
+            disk_bytes: resources.disk_bytes,
+            shm_bytes: resources.shm_bytes,
+            tokens: by_text(&resources.tokens, |count| *count),
+            gpus: resources.gpus.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::Resources> for model::Resources {
+    type Error = DecodeError;
+
+    fn try_from(resources: wire::Resources) -> Decoded<Self> {
+        Ok(Self {
+            cpu_milli: decode::positive("cpu_milli", resources.cpu_milli)?,
+            memory_bytes: decode::positive("memory_bytes", resources.memory_bytes)?,
+            disk_bytes: resources.disk_bytes,
+            shm_bytes: resources.shm_bytes,
+            tokens: decode::named("tokens", resources.tokens)?,
+            gpus: decode::list("gpus", resources.gpus)?,
+        })
+    }
+}
+
+impl From<&model::GpuRequest> for wire::GpuRequest {
+    fn from(request: &model::GpuRequest) -> Self {
+        Self {
+            count: request.count,
+            model: request.model.clone(),
+            min_memory_bytes: request.min_memory_bytes,
+            same_link_group: request.same_link_group,
+            share_milli: request.share_milli,
+        }
+    }
+}
+
+impl TryFrom<wire::GpuRequest> for model::GpuRequest {
+    type Error = DecodeError;
+
+    fn try_from(request: wire::GpuRequest) -> Decoded<Self> {
+        Ok(Self {
+            count: decode::positive("count", request.count)?,
+            model: request.model,
+            min_memory_bytes: request.min_memory_bytes,
+            same_link_group: request.same_link_group,
+            share_milli: decode::positive("share_milli", request.share_milli)?,
+        })
+    }
+}
+
+impl From<&model::Inventory> for wire::Inventory {
+    fn from(inventory: &model::Inventory) -> Self {
+        Self {
+            cpu_milli: inventory.cpu_milli,
+            memory_bytes: inventory.memory_bytes,
+            disk_bytes: inventory.disk_bytes,
+            gpus: inventory.gpus.iter().map(Into::into).collect(),
+            tokens: by_text(&inventory.tokens, |count| *count),
+            labels: by_text(&inventory.labels, String::clone),
+            abilities: Some((&inventory.abilities).into()),
+        }
+    }
+}
+
+impl TryFrom<wire::Inventory> for model::Inventory {
+    type Error = DecodeError;
+
+    fn try_from(inventory: wire::Inventory) -> Decoded<Self> {
+        Ok(Self {
+            cpu_milli: inventory.cpu_milli,
+            memory_bytes: inventory.memory_bytes,
+            disk_bytes: inventory.disk_bytes,
+            gpus: decode::list("gpus", inventory.gpus)?,
+            tokens: decode::named("tokens", inventory.tokens)?,
+            labels: decode::named("labels", inventory.labels)?,
+            abilities: decode::required("abilities", inventory.abilities)?,
+        })
+    }
+}
+
+impl From<&model::Abilities> for wire::Abilities {
+    fn from(abilities: &model::Abilities) -> Self {
+        Self {
+            containers: abilities.containers,
+            process_isolation: abilities.process_isolation,
+            host_image: abilities.host_image,
+            enforcement: abilities.enforcement.clone(),
+            agent_version: abilities.agent_version.clone(),
+            system: abilities.system.clone(),
+        }
+    }
+}
+
+impl From<wire::Abilities> for model::Abilities {
+    fn from(abilities: wire::Abilities) -> Self {
+        Self {
+            containers: abilities.containers,
+            process_isolation: abilities.process_isolation,
+            host_image: abilities.host_image,
+            enforcement: abilities.enforcement,
+            agent_version: abilities.agent_version,
+            system: abilities.system,
+        }
+    }
+}
+
+impl From<&model::Gpu> for wire::Gpu {
+    fn from(gpu: &model::Gpu) -> Self {
+        Self {
+            id: gpu.id.clone(),
+            model: gpu.model.clone(),
+            memory_bytes: gpu.memory_bytes,
+            numa_node: gpu.numa_node,
+            link_group: gpu.link_group,
+            healthy: gpu.healthy,
+            fake: gpu.fake,
+        }
+    }
+}
+
+impl TryFrom<wire::Gpu> for model::Gpu {
+    type Error = DecodeError;
+
+    fn try_from(gpu: wire::Gpu) -> Decoded<Self> {
+        Ok(Self {
+            id: decode::positive("id", gpu.id)?,
+            model: gpu.model,
+            memory_bytes: gpu.memory_bytes,
+            numa_node: gpu.numa_node,
+            link_group: gpu.link_group,
+            healthy: gpu.healthy,
+            fake: gpu.fake,
+        })
+    }
+}

@@ -1,0 +1,51 @@
+//! Requests and messages of which every part has a word in the model.
+
+use std::sync::Arc;
+
+use flowyard_model::{AttemptReport, JobSpec, RegisterNode, limits};
+
+use crate::convert::previous;
+use crate::decode::{self, Decoded, Problem, Under};
+use crate::{agent, api};
+
+/// What a client wants to run, and the key that makes a repeated submission the same one.
+///
+/// # Errors
+/// When the spec breaks the contract, or the key is empty, too long or hostile to a terminal.
+pub fn submission(request: api::SubmitRequest) -> Decoded<(JobSpec, Option<String>)> {
+    if let Some(key) = &request.key {
+        decode::within("key", limits::TEXT_BYTES, key.len())?;
+        if key.is_empty() {
+            return Err(Problem::Missing).under("key");
+        }
+        if key.chars().any(char::is_control) {
+            return Err(Problem::ControlCharacter).under("key");
+        }
+    }
+    Ok((decode::required("spec", request.spec)?, request.key))
+}
+
+/// An agent's first message: its registration, and everything it has.
+///
+/// # Errors
+/// When a part of it breaks the contract.
+pub fn hello(hello: agent::Hello) -> Decoded<(RegisterNode, Vec<AttemptReport>)> {
+    let register = RegisterNode {
+        name: decode::name("name", &hello.name)?,
+        inventory: Arc::new(decode::required("inventory", hello.inventory)?),
+        previous: previous(hello.previous_node, hello.previous_incarnation)?,
+    };
+    Ok((register, decode::list("observed", hello.observed)?))
+}
+
+/// The message that [`hello`] reads.
+pub fn to_hello(register: &RegisterNode, observed: &[AttemptReport]) -> agent::Hello {
+    let (node, incarnation) = register.previous.unzip();
+    agent::Hello {
+        name: register.name.to_string(),
+        inventory: Some(register.inventory.as_ref().into()),
+        previous_node: node.map(|node| node.0),
+        previous_incarnation: incarnation.map(|incarnation| incarnation.0),
+        observed: observed.iter().map(Into::into).collect(),
+    }
+}
