@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "flowyard/blob/v1/blob.proto",
         "flowyard/agent/v1/agent.proto",
         "flowyard/peer/v1/entry.proto",
+        "flowyard/peer/v1/record.proto",
     ];
     let descriptors = protox::compile(files, ["."])?;
     println!("cargo:rerun-if-changed=flowyard");

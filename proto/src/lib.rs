@@ -8,7 +8,10 @@ mod entry;
 #[cfg(any(test, feature = "generators"))]
 pub mod generators;
 pub mod request;
+mod snapshot;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 /// The generated modules, nested as the packages are because they refer to each other by that path.
@@ -42,6 +45,10 @@ pub use generated::agent::v1 as agent;
 pub use generated::api::v1 as api;
 pub use generated::blob::v1 as blob;
 pub use generated::peer::v1 as peer;
+
+pub use snapshot::{
+    RECORD_BYTES, Records, SNAPSHOT_FORMAT, SnapshotError, decode_record, encode_record, read_records, write_records,
+};
 
 /// The descriptors of all of it, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/flowyard.bin"));

@@ -5,7 +5,9 @@
 //! no duplicates. Rules between the fields of a spec are not here but in `flowyard_model::validate`.
 
 mod command;
+mod desired;
 mod outcome;
+mod record;
 mod records;
 mod resources;
 mod spec;

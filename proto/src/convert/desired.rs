@@ -1,0 +1,171 @@
+//! What a coordinator tells one agent to run.
+
+use std::sync::Arc;
+
+use flowyard_model as model;
+use flowyard_model::{Fence, GpuIndex, JobId, Revision, StepIndex, TaskIndex, Term};
+
+use super::{by_text, number};
+use crate::decode::{self, DecodeError, Decoded, Problem, Under};
+use crate::{agent, api};
+
+impl From<&model::StepContext> for agent::StepContext {
+    fn from(context: &model::StepContext) -> Self {
+        Self {
+            job: context.job.0,
+            step: context.step.0,
+            job_name: context.job_name.to_string(),
+            spec: Some((&context.spec).into()),
+            params: by_text(&context.params, String::clone),
+            owner: context.owner.clone(),
+            lists: context.lists.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl TryFrom<agent::StepContext> for model::StepContext {
+    type Error = DecodeError;
+
+    fn try_from(context: agent::StepContext) -> Decoded<Self> {
+        Ok(Self {
+            job: JobId(context.job),
+            step: StepIndex(context.step),
+            job_name: decode::name("job_name", &context.job_name)?,
+            spec: decode::required("spec", context.spec)?,
+            params: decode::named("params", context.params)?,
+            owner: context.owner,
+            lists: decode::set("lists", context.lists.iter().map(|name| decode::name("", name)))?,
+        })
+    }
+}
+
+impl From<&model::DesiredMember> for agent::DesiredMember {
+    fn from(member: &model::DesiredMember) -> Self {
+        Self {
+            key: Some(member.key.into()),
+            gpus: member.gpus.iter().map(|gpu| gpu.0).collect(),
+            inputs: by_text(&member.inputs, |input| input.into()),
+            item: member.item.map(Into::into),
+            known: number::<_, api::Phase>(member.known),
+        }
+    }
+}
+
+impl TryFrom<agent::DesiredMember> for model::DesiredMember {
+    type Error = DecodeError;
+
+    fn try_from(member: agent::DesiredMember) -> Decoded<Self> {
+        Ok(Self {
+            key: decode::required("key", member.key)?,
+            gpus: member.gpus.into_iter().map(GpuIndex).collect(),
+            inputs: decode::named("inputs", member.inputs)?,
+            item: decode::optional("item", member.item)?,
+            known: decode::closed("known", member.known)?,
+        })
+    }
+}
+
+impl From<&model::ResolvedInput> for agent::ResolvedInput {
+    fn from(input: &model::ResolvedInput) -> Self {
+        use agent::resolved_input::Kind;
+        let kind = match input {
+            model::ResolvedInput::Artifact(manifest) => Kind::Manifest((*manifest).into()),
+            model::ResolvedInput::Join { count, entries } => {
+                let entry = |(task, manifest): &(TaskIndex, model::Digest)| agent::JoinEntry {
+                    task: task.0,
+                    manifest: Some((*manifest).into()),
+                };
+                Kind::Join(agent::Join { count: *count, entries: entries.iter().map(entry).collect() })
+            }
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<agent::ResolvedInput> for model::ResolvedInput {
+    type Error = DecodeError;
+
+    fn try_from(input: agent::ResolvedInput) -> Decoded<Self> {
+        use agent::resolved_input::Kind;
+        match input.kind.ok_or(Problem::Missing).under("kind")? {
+            Kind::Manifest(manifest) => Ok(Self::Artifact(manifest.try_into().under("manifest")?)),
+            Kind::Join(join) => {
+                let entries = join_entries(join.count, join.entries).under("join")?;
+                Ok(Self::Join { count: join.count, entries })
+            }
+        }
+    }
+}
+
+fn join_entries(count: u32, wire: Vec<agent::JoinEntry>) -> Decoded<Vec<(TaskIndex, model::Digest)>> {
+    let mut entries: Vec<(TaskIndex, model::Digest)> = Vec::with_capacity(wire.len());
+    for (at, entry) in wire.into_iter().enumerate() {
+        let task = TaskIndex(entry.task);
+        if entry.task >= count || entries.last().is_some_and(|last| last.0 >= task) {
+            let problem = Problem::Contradiction("tasks ascend, and all are below the count");
+            return Err(problem).under_index("entries", at);
+        }
+        entries.push((task, decode::required("manifest", entry.manifest).under_index("entries", at)?));
+    }
+    Ok(entries)
+}
+
+impl From<model::Item> for agent::Item {
+    fn from(item: model::Item) -> Self {
+        use agent::item::Source;
+        let source = match item {
+            model::Item::Number(number) => Source::Number(number),
+            model::Item::Listed { items, position } => {
+                Source::List(agent::ListItem { items: Some(items.into()), position })
+            }
+        };
+        Self { source: Some(source) }
+    }
+}
+
+impl TryFrom<agent::Item> for model::Item {
+    type Error = DecodeError;
+
+    fn try_from(item: agent::Item) -> Decoded<Self> {
+        use agent::item::Source;
+        match item.source.ok_or(Problem::Missing).under("source")? {
+            Source::Number(number) => Ok(Self::Number(number)),
+            Source::List(list) => {
+                let items = decode::required("items", list.items).under("list")?;
+                Ok(Self::Listed { items, position: list.position })
+            }
+        }
+    }
+}
+
+impl From<&model::Desired> for agent::Desired {
+    fn from(desired: &model::Desired) -> Self {
+        Self {
+            term: desired.fence.term.0,
+            revision: desired.fence.revision.0,
+            sequence: desired.sequence,
+            all: desired.all,
+            steps: desired.steps.iter().map(|context| context.as_ref().into()).collect(),
+            run: desired.run.iter().map(Into::into).collect(),
+            stop: desired.stop.iter().map(|key| (*key).into()).collect(),
+            gone: desired.gone.iter().map(|key| (*key).into()).collect(),
+        }
+    }
+}
+
+impl TryFrom<agent::Desired> for model::Desired {
+    type Error = DecodeError;
+
+    fn try_from(desired: agent::Desired) -> Decoded<Self> {
+        let steps: Vec<model::StepContext> = decode::list("steps", desired.steps)?;
+        Ok(Self {
+            fence: Fence { term: Term(desired.term), revision: Revision(desired.revision) },
+            sequence: decode::positive("sequence", desired.sequence)?,
+            all: desired.all,
+            steps: steps.into_iter().map(Arc::new).collect(),
+            run: decode::list("run", desired.run)?,
+            stop: decode::list("stop", desired.stop)?,
+            gone: decode::list("gone", desired.gone)?,
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! Commands, reports, and what agents are told.
+
+use std::sync::Arc;
+
+use flowyard_model::*;
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+
+prop_compose! {
+    /// An output.
+    pub fn output()(manifest in digest(), list in option::of(item_list())) -> Output {
+        Output { manifest, list }
+    }
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    one_of!(Reason {
+        Exit,
+        Signal,
+        Oom,
+        Timeout,
+        Disk,
+        Image,
+        Command,
+        Output,
+        Input,
+        Sandbox,
+        Stuck,
+        Cancelled,
+        Preempted,
+        NodeLost,
+        LeaseExpired,
+        Device,
+        Refused,
+    })
+}
+
+prop_compose! {
+    /// The end of a member.
+    pub fn end()(
+        outcome in one_of!(AttemptOutcome { Succeeded, Failed, Rejected, Stopped, Preempted, Lost }),
+        reason in reason(),
+        blame in one_of!(Blame { User, Platform, Hardware }),
+        exit_code in any::<Option<i32>>(),
+        signal in any::<Option<i32>>(),
+        message in text(),
+        peak_memory_bytes in any::<u64>(),
+        cpu_us in any::<u64>(),
+        outputs in by_name(output()).boxed(),
+        stdout in option::of(digest()),
+        stderr in option::of(digest()),
+    ) -> End {
+        let logs = Logs { stdout, stderr };
+        End { outcome, reason, blame, exit_code, signal, message, peak_memory_bytes, cpu_us, outputs, logs }
+    }
+}
+
+/// A phase, with an end exactly when it is the last.
+pub fn phase_and_end() -> impl Strategy<Value = (Phase, Option<Arc<End>>)> {
+    prop_oneof![
+        phase_before_end().prop_map(|phase| (phase, None)),
+        end().prop_map(|end| (Phase::Ended, Some(Arc::new(end)))),
+    ]
+}
+
+fn phase_before_end() -> impl Strategy<Value = Phase> {
+    one_of!(Phase { Placed, Accepted, Fetching, Running, Storing })
+}
+
+prop_compose! {
+    /// Times of phases.
+    pub fn phase_times()(
+        accepted in option::of(time()),
+        fetching in option::of(time()),
+        running in option::of(time()),
+        storing in option::of(time()),
+        ended in option::of(time()),
+    ) -> PhaseTimes {
+        PhaseTimes { accepted, fetching, running, storing, ended }
+    }
+}
+
+prop_compose! {
+    /// A checkpoint.
+    pub fn checkpoint()(manifest in digest(), at in time()) -> Checkpoint {
+        Checkpoint { manifest, at }
+    }
+}
+
+prop_compose! {
+    /// A report.
+    pub fn attempt_report()(
+        member in member_key(),
+        (phase, end) in phase_and_end().boxed(),
+        times in phase_times(),
+        checkpoint in option::of(checkpoint()),
+    ) -> AttemptReport {
+        AttemptReport { member, phase, times, end, checkpoint }
+    }
+}
+
+prop_compose! {
+    /// A registration.
+    pub fn register_node()(
+        name in name(),
+        inventory in inventory().boxed(),
+        previous in option::of((node_id(), incarnation())),
+    ) -> RegisterNode {
+        RegisterNode { name, inventory: Arc::new(inventory), previous }
+    }
+}
+
+prop_compose! {
+    /// A submission.
+    pub fn submit_job()(
+        spec in job_spec().boxed(),
+        spec_digest in digest(),
+        owner in text(),
+        key in option::of(text()),
+    ) -> SubmitJob {
+        SubmitJob { spec: Arc::new(spec), spec_digest, owner, key }
+    }
+}
+
+fn gpus() -> impl Strategy<Value = Vec<GpuIndex>> {
+    vec(any::<u32>().prop_map(GpuIndex), 0..4)
+}
+
+prop_compose! {
+    /// Where one member goes.
+    pub fn seat()(
+        node in node_id(),
+        incarnation in incarnation(),
+        gpus in gpus(),
+        gpu_alternative in any::<u32>(),
+    ) -> Seat {
+        Seat { node, incarnation, gpus, gpu_alternative }
+    }
+}
+
+prop_compose! {
+    /// A line of a plan.
+    pub fn placement()(task in task_key(), attempt in any::<u32>(), members in vec(seat(), 0..3)) -> Placement {
+        Placement { task, attempt: AttemptNumber(attempt), members }
+    }
+}
+
+prop_compose! {
+    /// A plan.
+    pub fn plan()(
+        based_on in any::<u64>(),
+        seed in any::<u64>(),
+        budget in any::<u64>(),
+        placer_version in any::<u32>(),
+        placements in vec(placement(), 0..4),
+    ) -> Plan {
+        Plan { based_on: Revision(based_on), seed, budget, placer_version, placements }
+    }
+}
+
+prop_compose! {
+    /// What an agent observed.
+    pub fn report_attempts()(
+        node in node_id(),
+        incarnation in incarnation(),
+        reports in vec(attempt_report().boxed(), 0..4),
+    ) -> ReportAttempts {
+        ReportAttempts { node, incarnation, reports }
+    }
+}
+
+/// A command of any kind.
+pub fn command() -> impl Strategy<Value = Command> {
+    let health = (node_id(), incarnation(), health());
+    prop_oneof![
+        submit_job().prop_map(Command::SubmitJob),
+        job_id().prop_map(|job| Command::CancelJob { job }),
+        queue().prop_map(Command::PutQueue),
+        queue_path().prop_map(|path| Command::DropQueue { path }),
+        register_node().prop_map(Command::RegisterNode),
+        health.prop_map(|(node, incarnation, health)| Command::SetNodeHealth { node, incarnation, health }),
+        (node_id(), scheduling()).prop_map(|(node, scheduling)| Command::SetNodeScheduling { node, scheduling }),
+        plan().prop_map(Command::CommitPlan),
+        report_attempts().prop_map(Command::ReportAttempts),
+        Just(Command::Tick),
+        any::<u32>().prop_map(|version| Command::RaiseVersion { version: ClusterVersion(version) }),
+        vec(job_id(), 0..4).prop_map(|jobs| Command::ForgetJobs { jobs }),
+    ]
+}
+
+prop_compose! {
+    /// What all tasks of a step have in common.
+    pub fn step_context()(
+        job in job_id(),
+        step in any::<u32>(),
+        job_name in name(),
+        spec in step_spec().boxed(),
+        params in by_name(text()),
+        owner in text(),
+        lists in btree_set(name(), 0..3),
+    ) -> StepContext {
+        StepContext { job, step: StepIndex(step), job_name, spec, params, owner, lists }
+    }
+}
+
+/// An input as digests.
+pub fn resolved_input() -> impl Strategy<Value = ResolvedInput> {
+    let entries = proptest::collection::btree_map(0u32..100, digest(), 0..4);
+    let join = (100u32.., entries).prop_map(|(count, entries)| ResolvedInput::Join {
+        count,
+        entries: entries.into_iter().map(|(task, manifest)| (TaskIndex(task), manifest)).collect(),
+    });
+    prop_oneof![digest().prop_map(ResolvedInput::Artifact), join]
+}
+
+/// The item of a task.
+pub fn item() -> impl Strategy<Value = Item> {
+    let listed = (digest(), any::<u32>()).prop_map(|(items, position)| Item::Listed { items, position });
+    prop_oneof![any::<i64>().prop_map(Item::Number), listed]
+}
+
+prop_compose! {
+    /// A member an agent should run.
+    pub fn desired_member()(
+        key in member_key(),
+        gpus in gpus(),
+        inputs in by_name(resolved_input()).boxed(),
+        item in option::of(item()),
+        known in phase_before_end(),
+    ) -> DesiredMember {
+        DesiredMember { key, gpus, inputs, item, known }
+    }
+}
+
+prop_compose! {
+    /// What one agent should run.
+    pub fn desired()(
+        term in any::<u64>(),
+        revision in any::<u64>(),
+        sequence in 1u64..,
+        all in any::<bool>(),
+        steps in vec(step_context().boxed().prop_map(Arc::new), 0..3),
+        run in vec(desired_member().boxed(), 0..3),
+        stop in vec(member_key(), 0..3),
+        gone in vec(member_key(), 0..3),
+    ) -> Desired {
+        let fence = Fence { term: Term(term), revision: Revision(revision) };
+        Desired { fence, sequence, all, steps, run, stop, gone }
+    }
+}

@@ -1,0 +1,207 @@
+//! Records of the state.
+
+use std::sync::Arc;
+
+use flowyard_model::*;
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+
+/// A node's health.
+pub fn health() -> impl Strategy<Value = Health> {
+    one_of!(Health { Up, Suspect, Down })
+}
+
+/// Whether work may be placed on a node.
+pub fn scheduling() -> impl Strategy<Value = Scheduling> {
+    one_of!(Scheduling { Open, Drained })
+}
+
+fn job_outcome() -> impl Strategy<Value = JobOutcome> {
+    one_of!(JobOutcome { Succeeded, Failed, Cancelled })
+}
+
+prop_compose! {
+    /// A queue.
+    pub fn queue()(path in queue_path(), weight in 1u32.., max_active in any::<Option<u32>>()) -> Queue {
+        Queue { path, weight, max_active }
+    }
+}
+
+prop_compose! {
+    /// The scalars of a state, of a version this build knows.
+    pub fn meta()(
+        revision in any::<u64>(),
+        time in time(),
+        next_job in job_id(),
+        next_node in node_id(),
+    ) -> Meta {
+        Meta { revision: Revision(revision), time, version: ClusterVersion::NEWEST, next_job, next_node }
+    }
+}
+
+prop_compose! {
+    /// What is held of a node.
+    pub fn used()(
+        cpu_milli in any::<u64>(),
+        memory_bytes in any::<u64>(),
+        disk_bytes in any::<u64>(),
+        gpu_milli in vec(any::<u32>(), 0..4),
+        tokens in by_name(any::<u32>()),
+        members in any::<u32>(),
+    ) -> Used {
+        Used { cpu_milli, memory_bytes, disk_bytes, gpu_milli, tokens, members }
+    }
+}
+
+prop_compose! {
+    /// A node.
+    pub fn node()(
+        name in name(),
+        incarnation in incarnation(),
+        inventory in inventory().boxed(),
+        health in health(),
+        scheduling in scheduling(),
+        registered_at in time(),
+        used in used(),
+    ) -> Node {
+        Node { name, incarnation, inventory: Arc::new(inventory), health, scheduling, registered_at, used }
+    }
+}
+
+prop_compose! {
+    /// The end of a job.
+    pub fn job_end()(outcome in job_outcome(), at in time()) -> JobEnd {
+        JobEnd { outcome, at }
+    }
+}
+
+prop_compose! {
+    /// A job.
+    pub fn job()(
+        spec in job_spec().boxed(),
+        owner in text(),
+        key in option::of(text()),
+        submitted_at in time(),
+        desired in prop_oneof![Just(JobDesired::Run), job_outcome().prop_map(JobDesired::Stop)],
+        waits_for in any::<u32>(),
+        open_steps in any::<u32>(),
+        ended in option::of(job_end()),
+    ) -> Job {
+        Job { spec: Arc::new(spec), owner, key, submitted_at, desired, waits_for, open_steps, ended }
+    }
+}
+
+/// A set of task indexes.
+pub fn ranges() -> impl Strategy<Value = Ranges> {
+    btree_set(any::<u32>(), 0..8).prop_map(|bounds| {
+        let bounds: Vec<_> = bounds.into_iter().collect();
+        let pairs = bounds.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+        Ranges::from_pairs(pairs).expect("ascending bounds are a set")
+    })
+}
+
+prop_compose! {
+    /// Tasks that come from one list.
+    pub fn segment()(parent in any::<u32>(), start in any::<u32>(), list in item_list()) -> Segment {
+        Segment { parent: TaskIndex(parent), start: TaskIndex(start), list }
+    }
+}
+
+prop_compose! {
+    /// Counts of tasks.
+    pub fn task_counts()(counts in any::<[u32; 8]>()) -> TaskCounts {
+        let [blocked, ready, waiting, active, succeeded, failed, cancelled, skipped] = counts;
+        TaskCounts { blocked, ready, waiting, active, succeeded, failed, cancelled, skipped }
+    }
+}
+
+prop_compose! {
+    /// A step.
+    pub fn step()(
+        count in any::<Option<u32>>(),
+        segments in vec(segment(), 0..3),
+        blocked in ranges(),
+        ready in ranges(),
+        cancelled in ranges(),
+        skipped in ranges(),
+        open_needs in any::<u32>(),
+        counts in task_counts(),
+        started_at in option::of(time()),
+        ended_at in option::of(time()),
+    ) -> Step {
+        Step { count, segments, blocked, ready, cancelled, skipped, open_needs, counts, started_at, ended_at }
+    }
+}
+
+/// Where a task stands.
+pub fn task_state() -> impl Strategy<Value = TaskState> {
+    prop_oneof![
+        Just(TaskState::Blocked),
+        Just(TaskState::Ready),
+        time().prop_map(TaskState::Waiting),
+        Just(TaskState::Active),
+        one_of!(TaskOutcome { Succeeded, Failed, Cancelled, Skipped }).prop_map(TaskState::Done),
+    ]
+}
+
+prop_compose! {
+    /// A member of an attempt.
+    pub fn member()(
+        seat in seat(),
+        (phase, end) in phase_and_end().boxed(),
+        times in phase_times(),
+    ) -> Member {
+        let Seat { node, incarnation, gpus, gpu_alternative } = seat;
+        Member { node, incarnation, gpus, gpu_alternative, phase, times, end }
+    }
+}
+
+prop_compose! {
+    /// An attempt.
+    pub fn attempt()(
+        number in any::<u32>(),
+        placed_at in time(),
+        desired in one_of!(AttemptDesired { Run, Stop, Preempt }),
+        members in vec(member(), 0..3),
+        checkpoint in option::of(checkpoint()),
+    ) -> Attempt {
+        Attempt { number: AttemptNumber(number), placed_at, desired, members, checkpoint }
+    }
+}
+
+prop_compose! {
+    /// A task.
+    pub fn task()(
+        state in task_state(),
+        attempts in vec(attempt().boxed(), 0..3),
+        spent in any::<u32>(),
+        unblamed in any::<u32>(),
+    ) -> Task {
+        Task { state, attempts, spent, unblamed }
+    }
+}
+
+prop_compose! {
+    /// What a submission key stands for.
+    pub fn submission()(owner in text(), key in text(), job in job_id(), spec_digest in digest()) -> Record {
+        Record::Submission(SubmissionKey { owner, key }, Submission { job, spec_digest })
+    }
+}
+
+/// A record of any kind.
+pub fn record() -> impl Strategy<Value = Record> {
+    let step = (job_id(), any::<u32>(), step());
+    prop_oneof![
+        meta().prop_map(Record::Meta),
+        queue().prop_map(Record::Queue),
+        (node_id(), node()).prop_map(|(id, node)| Record::Node(id, Arc::new(node))),
+        submission(),
+        (job_id(), job()).prop_map(|(id, job)| Record::Job(id, Arc::new(job))),
+        (job_id(), job_id()).prop_map(|(job, until)| Record::Wait(job, until)),
+        step.prop_map(|(job, index, step)| Record::Step(job, StepIndex(index), Arc::new(step))),
+        (task_key(), task()).prop_map(|(key, task)| Record::Task(key, Arc::new(task))),
+    ]
+}

@@ -1,0 +1,192 @@
+//! Specs, resources and inventories.
+
+use flowyard_model::*;
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+
+/// An image.
+pub fn image() -> impl Strategy<Value = Image> {
+    let stored = (digest(), text()).prop_map(|(manifest, source)| Image::Stored { manifest, source });
+    prop_oneof![Just(Image::Host), stored]
+}
+
+/// An input.
+pub fn input() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        digest().prop_map(|manifest| Input::Stored { manifest }),
+        (any::<u32>(), name()).prop_map(|(step, output)| Input::Output { step: StepIndex(step), output }),
+    ]
+}
+
+/// A list of items.
+pub fn item_list() -> impl Strategy<Value = ItemList> {
+    (digest(), any::<u32>()).prop_map(|(items, count)| ItemList { items, count })
+}
+
+/// A fan-out.
+pub fn fan_out() -> impl Strategy<Value = FanOut> {
+    prop_oneof![
+        Just(FanOut::Single),
+        (any::<i64>(), any::<u32>()).prop_map(|(start, count)| FanOut::Range { start, count }),
+        item_list().prop_map(FanOut::Items),
+        (any::<u32>(), name()).prop_map(|(step, output)| FanOut::Output { step: StepIndex(step), output }),
+        any::<u32>().prop_map(|step| FanOut::Each { step: StepIndex(step) }),
+    ]
+}
+
+prop_compose! {
+    /// A request for GPUs.
+    pub fn gpu_request()(
+        count in 1u32..,
+        model in option::of(text()),
+        min_memory_bytes in any::<u64>(),
+        same_link_group in any::<bool>(),
+        share_milli in 1u32..,
+    ) -> GpuRequest {
+        GpuRequest { count, model, min_memory_bytes, same_link_group, share_milli }
+    }
+}
+
+prop_compose! {
+    /// A request.
+    pub fn resources()(
+        cpu_milli in 1u64..,
+        memory_bytes in 1u64..,
+        disk_bytes in any::<u64>(),
+        shm_bytes in any::<u64>(),
+        tokens in by_name(any::<u32>()),
+        gpus in vec(gpu_request(), 0..3),
+    ) -> Resources {
+        Resources { cpu_milli, memory_bytes, disk_bytes, shm_bytes, tokens, gpus }
+    }
+}
+
+prop_compose! {
+    /// A retry rule.
+    pub fn retry()(
+        times in any::<u32>(),
+        backoff_ms in any::<u64>(),
+        on in btree_set(one_of!(RetryOn { Failed, Oom, Timeout }), 0..4),
+    ) -> Retry {
+        Retry { times, backoff_ms, on }
+    }
+}
+
+prop_compose! {
+    /// A constraint.
+    pub fn constraint()(
+        label in name(),
+        operator in one_of!(ConstraintOperator { In, NotIn, Exists, Absent }),
+        values in vec(text(), 0..3),
+    ) -> Constraint {
+        Constraint { label, operator, values }
+    }
+}
+
+prop_compose! {
+    /// A mount.
+    pub fn host_mount()(path in "/[a-z/]{0,8}", read_only in any::<bool>()) -> HostMount {
+        HostMount { path, read_only }
+    }
+}
+
+/// Needs.
+fn needs() -> impl Strategy<Value = std::collections::BTreeMap<StepIndex, NeedKind>> {
+    btree_map(any::<u32>().prop_map(StepIndex), one_of!(NeedKind { All, Each }), 0..3)
+}
+
+prop_compose! {
+    /// A step of a spec.
+    pub fn step_spec()(
+        name in name(),
+        command in vec(text(), 0..4),
+        image in image().boxed(),
+        isolation in one_of!(Isolation { Container, Process }),
+        code in option::of(digest()),
+        inputs in by_name(input()).boxed(),
+        outputs in by_name(text()).boxed(),
+        fan_out in fan_out().boxed(),
+        needs in needs().boxed(),
+        env in btree_map(text(), text(), 0..3),
+        resources in resources().boxed(),
+        size in 1u32..,
+        retry in retry().boxed(),
+        timeout_ms in any::<Option<u64>>(),
+        on_failure in one_of!(OnFailure { Stop, Continue }),
+        max_parallel in any::<Option<u32>>(),
+        constraints in vec(constraint(), 0..3),
+        network in one_of!(NetworkMode { Host, Private, None }),
+        mounts in vec(host_mount(), 0..3),
+        kill_grace_ms in any::<u64>(),
+        on_disconnect in one_of!(OnDisconnect { Keep, Stop }),
+        priority in any::<i32>(),
+    ) -> StepSpec {
+        StepSpec {
+            name, command, image, isolation, code, inputs, outputs, fan_out, needs, env, resources, size, retry,
+            timeout_ms, on_failure, max_parallel, constraints, network, mounts, kill_grace_ms, on_disconnect, priority,
+        }
+    }
+}
+
+prop_compose! {
+    /// A job's spec.
+    pub fn job_spec()(
+        name in name(),
+        queue in queue_path(),
+        priority in any::<i32>(),
+        tags in btree_set(text(), 0..4),
+        params in by_name(text()).boxed(),
+        steps in vec(step_spec().boxed(), 0..3),
+        after in vec(job_id(), 0..3),
+        retention_ms in any::<Option<u64>>(),
+    ) -> JobSpec {
+        JobSpec { name, queue, priority, tags, params, steps, after, retention_ms }
+    }
+}
+
+prop_compose! {
+    /// A device.
+    pub fn gpu()(
+        id in "[a-z0-9-]{1,12}",
+        model in text(),
+        memory_bytes in any::<u64>(),
+        numa_node in any::<Option<u32>>(),
+        link_group in any::<Option<u32>>(),
+        healthy in any::<bool>(),
+        fake in any::<bool>(),
+    ) -> Gpu {
+        Gpu { id, model, memory_bytes, numa_node, link_group, healthy, fake }
+    }
+}
+
+prop_compose! {
+    /// What an agent can do.
+    pub fn abilities()(
+        containers in any::<bool>(),
+        process_isolation in any::<bool>(),
+        host_image in any::<bool>(),
+        enforcement in text(),
+        agent_version in text(),
+        system in text(),
+    ) -> Abilities {
+        Abilities { containers, process_isolation, host_image, enforcement, agent_version, system }
+    }
+}
+
+prop_compose! {
+    /// An inventory.
+    pub fn inventory()(
+        cpu_milli in any::<u64>(),
+        memory_bytes in any::<u64>(),
+        disk_bytes in any::<u64>(),
+        gpus in vec(gpu(), 0..3),
+        tokens in by_name(any::<u32>()),
+        labels in by_name(text()),
+        abilities in abilities(),
+    ) -> Inventory {
+        Inventory { cpu_milli, memory_bytes, disk_bytes, gpus, tokens, labels, abilities }
+    }
+}

@@ -1,0 +1,262 @@
+//! Each rule of the contract refuses once what breaks it, and names the field.
+
+use std::sync::Arc;
+
+use flowyard_model::{
+    AttemptReport, Blame, Command, Desired, End, Inventory, JobId, JobSpec, Logs, MemberKey, Phase, PhaseTimes, Ranges,
+    Reason, ReportAttempts, TaskKey, TimeMs, limits,
+};
+use prost::Message;
+
+use crate::decode::{Decoded, Problem};
+use crate::{agent, api, decode_entry, decode_spec, encode_entry, encode_spec, peer, request};
+
+fn digest() -> api::Digest {
+    api::Digest { hash: vec![7; 32].into(), length: 7 }
+}
+
+fn short_digest() -> api::Digest {
+    api::Digest { hash: vec![7; 31].into(), length: 7 }
+}
+
+fn step() -> api::StepSpec {
+    api::StepSpec {
+        name: "train".into(),
+        command: vec!["true".into()],
+        image: Some(api::Image { kind: Some(api::image::Kind::Host(api::image::Host {})) }),
+        isolation: 1,
+        fan_out: Some(api::FanOut { kind: Some(api::fan_out::Kind::Single(api::fan_out::Single {})) }),
+        resources: Some(api::Resources { cpu_milli: 1, memory_bytes: 1, ..Default::default() }),
+        size: 1,
+        retry: Some(api::Retry::default()),
+        on_failure: 1,
+        network: 1,
+        on_disconnect: 1,
+        ..Default::default()
+    }
+}
+
+fn spec() -> api::JobSpec {
+    api::JobSpec { name: "iris".into(), queue: "default".into(), steps: vec![step()], ..Default::default() }
+}
+
+fn said<T: std::fmt::Debug>(decoded: Decoded<T>) -> String {
+    decoded.unwrap_err().to_string()
+}
+
+/// What is said of the spec after its step was changed.
+fn step_says(change: impl FnOnce(&mut api::StepSpec)) -> String {
+    let mut spec = spec();
+    change(&mut spec.steps[0]);
+    said(JobSpec::try_from(spec))
+}
+
+#[test]
+fn the_base_of_these_tests_is_accepted() {
+    assert!(JobSpec::try_from(spec()).is_ok());
+    assert!(AttemptReport::try_from(api::AttemptReport::from(&report())).is_ok());
+}
+
+#[test]
+fn missing_messages_and_quantities_are_named() {
+    assert_eq!(step_says(|step| step.resources = None), "steps[0].resources: missing");
+    assert_eq!(step_says(|step| step.image = Some(api::Image { kind: None })), "steps[0].image.kind: missing");
+    assert_eq!(step_says(|step| step.size = 0), "steps[0].size: missing");
+    let no_cpu = api::Resources { memory_bytes: 1, ..Default::default() };
+    assert_eq!(step_says(|step| step.resources = Some(no_cpu)), "steps[0].resources.cpu_milli: missing");
+    let mount = api::HostMount { path: String::new(), read_only: true };
+    assert_eq!(step_says(|step| step.mounts = vec![mount]), "steps[0].mounts[0].path: missing");
+}
+
+#[test]
+fn enums_must_be_given_and_known() {
+    assert_eq!(step_says(|step| step.network = 0), "steps[0].network: missing");
+    assert_eq!(step_says(|step| step.network = 9), "steps[0].network: 9 is not a value this build knows");
+    assert_eq!(step_says(|step| step.needs = [(4, 0)].into()), "steps[0].needs[4]: missing");
+}
+
+#[test]
+fn names_and_paths_must_be_what_they_are() {
+    let said_of = step_says(|step| step.name = "a/b".into());
+    assert!(said_of.starts_with("steps[0].name: a name consists of letters"), "{said_of}");
+    let key = step_says(|step| step.outputs = [("\u{1b}[31m".into(), "x".into())].into());
+    assert!(key.starts_with("steps[0].outputs: a name starts with") && !key.contains('\u{1b}'), "{key}");
+    let queue = said(JobSpec::try_from(api::JobSpec { queue: "a//b".into(), ..spec() }));
+    assert_eq!(queue, "queue: part 2 of a queue path: a name must not be empty");
+}
+
+#[test]
+fn digests_have_32_bytes() {
+    let said_of = step_says(|step| step.code = Some(short_digest()));
+    assert_eq!(said_of, "steps[0].code.hash: a hash has 32 bytes, this one has 31");
+    let stored = api::Input { source: Some(api::input::Source::Stored(short_digest())) };
+    let said_of = step_says(|step| step.inputs = [("data".into(), stored)].into());
+    assert_eq!(said_of, "steps[0].inputs.data.stored.hash: a hash has 32 bytes, this one has 31");
+}
+
+#[test]
+fn a_set_has_nothing_twice() {
+    let twice = api::JobSpec { tags: vec!["a".into(), "b".into(), "a".into()], ..spec() };
+    assert_eq!(said(JobSpec::try_from(twice)), "tags[2]: given twice");
+    let retry = api::Retry { on: vec![1, 1], ..Default::default() };
+    assert_eq!(step_says(|step| step.retry = Some(retry)), "steps[0].retry.on[1]: given twice");
+}
+
+#[test]
+fn ranges_ascend_and_do_not_overlap() {
+    let says = |bounds: &[u32]| said(Ranges::try_from(peer::Ranges { bounds: bounds.to_vec() }));
+    for bad in [&[0, 5, 4, 6][..], &[3, 3], &[0, 1, 1, 2], &[1], &[4, 5, 0, 1]] {
+        assert_eq!(says(bad), "bounds: ranges must not be empty and must not overlap", "{bad:?}");
+    }
+    assert_eq!(Ranges::try_from(peer::Ranges { bounds: vec![0, u32::MAX] }).unwrap(), Ranges::span(0, u32::MAX));
+}
+
+fn report() -> AttemptReport {
+    AttemptReport {
+        member: MemberKey {
+            task: TaskKey { job: JobId(1), step: flowyard_model::StepIndex(0), task: flowyard_model::TaskIndex(0) },
+            attempt: flowyard_model::AttemptNumber(1),
+            rank: flowyard_model::Rank(0),
+        },
+        phase: Phase::Ended,
+        times: PhaseTimes::NONE,
+        end: Some(Arc::new(End {
+            outcome: flowyard_model::AttemptOutcome::Succeeded,
+            reason: Reason::Exit,
+            blame: Blame::User,
+            exit_code: Some(0),
+            signal: None,
+            message: String::new(),
+            peak_memory_bytes: 0,
+            cpu_us: 0,
+            outputs: [].into(),
+            logs: Logs::NONE,
+        })),
+        checkpoint: None,
+    }
+}
+
+fn reports(reports: Vec<AttemptReport>) -> Command {
+    let (node, incarnation) = (flowyard_model::NodeId(1), flowyard_model::Incarnation(1));
+    Command::ReportAttempts(ReportAttempts { node, incarnation, reports })
+}
+
+#[test]
+fn an_end_and_the_last_phase_go_together() {
+    let wire = |change: fn(&mut api::AttemptReport)| {
+        let mut wire = api::AttemptReport::from(&report());
+        change(&mut wire);
+        said(AttemptReport::try_from(wire))
+    };
+    assert_eq!(wire(|report| report.end = None), "end: missing");
+    assert_eq!(wire(|report| report.phase = 4), "end: only a member that has ended has an end");
+    let half = AttemptReport { end: None, ..report() };
+    let error = encode_entry(TimeMs(1), &reports(vec![report(), half])).unwrap_err();
+    assert_eq!(error.to_string(), "cannot be written: reports[1].end: missing");
+}
+
+#[test]
+fn batches_and_messages_are_bounded_on_both_sides() {
+    let batch = reports(vec![report(); limits::REPORTS_PER_ENTRY]);
+    assert!(decode_entry(&encode_entry(TimeMs(1), &batch).unwrap()).is_ok());
+    let batch = reports(vec![report(); limits::REPORTS_PER_ENTRY + 1]);
+    assert!(encode_entry(TimeMs(1), &batch).unwrap_err().is_too_large());
+
+    let mut long = report();
+    Arc::make_mut(long.end.as_mut().unwrap()).message = "x".repeat(limits::MESSAGE_BYTES + 1);
+    assert!(encode_entry(TimeMs(1), &reports(vec![long.clone()])).unwrap_err().is_too_large());
+    let said_of = said(AttemptReport::try_from(api::AttemptReport::from(&long)));
+    assert_eq!(said_of, "end.message: at most 1024 bytes, this has 1025");
+}
+
+#[test]
+fn an_entry_over_the_limit_is_neither_written_nor_read() {
+    let jobs = (0..limits::ENTRY_BYTES as u64).map(JobId).collect();
+    let error = encode_entry(TimeMs(1), &Command::ForgetJobs { jobs }).unwrap_err();
+    assert!(matches!(error.reason().problem, Problem::TooLarge { most: limits::ENTRY_BYTES, .. }));
+    assert!(matches!(decode_entry(&vec![0; limits::ENTRY_BYTES + 1]).unwrap_err().problem, Problem::TooLarge { .. }));
+    let wide = api::JobSpec { tags: vec!["x".repeat(limits::SPEC_BYTES)], ..spec() }.try_into().unwrap();
+    assert!(encode_spec(&wide).unwrap_err().is_too_large());
+    assert!(matches!(decode_spec(&vec![0; limits::SPEC_BYTES + 1]).unwrap_err().problem, Problem::TooLarge { .. }));
+}
+
+#[test]
+fn what_could_not_be_read_is_not_written() {
+    let mut spec = JobSpec::try_from(spec()).unwrap();
+    spec.steps[0].resources.cpu_milli = 0;
+    let submit = flowyard_model::SubmitJob {
+        spec: Arc::new(spec),
+        spec_digest: digest().try_into().unwrap(),
+        owner: "root".into(),
+        key: None,
+    };
+    let error = encode_entry(TimeMs(1), &Command::SubmitJob(submit)).unwrap_err();
+    assert_eq!(error.to_string(), "cannot be written: submit_job.spec.steps[0].resources.cpu_milli: missing");
+}
+
+#[test]
+fn an_unknown_command_or_format_is_told_apart_from_damage() {
+    let entry = |format, command| peer::LogEntry { format, time_ms: 5, command }.encode_to_vec();
+    let tick = Some(peer::log_entry::Command::Tick(peer::Tick {}));
+    assert_eq!(decode_entry(&entry(1, tick.clone())), Ok((TimeMs(5), Command::Tick)));
+    let newer = decode_entry(&entry(2, tick.clone())).unwrap_err().problem;
+    assert!(newer == Problem::UnknownFormat { format: 2 } && newer.is_newer());
+    assert_eq!(said(decode_entry(&entry(0, tick))), "format: missing");
+
+    // Field 2000 holds an empty message: a command of a later release.
+    let mut bytes = entry(1, None);
+    bytes.extend_from_slice(&[0x82, 0x7d, 0]);
+    let unknown = decode_entry(&bytes).unwrap_err().problem;
+    assert!(unknown == Problem::UnknownCommand && unknown.is_newer());
+
+    let damaged = decode_entry(&[0x08]).unwrap_err().problem;
+    assert!(matches!(damaged, Problem::Malformed(_)) && !damaged.is_newer());
+    let none = crate::decode_record(&[]).unwrap_err().problem;
+    assert!(none == Problem::UnknownRecord && none.is_newer());
+}
+
+#[test]
+fn only_a_waiting_task_has_a_time() {
+    let task = |state, waiting_until_ms| api::Task { state, waiting_until_ms, ..Default::default() };
+    assert_eq!(said(crate::view::state_of(&task(3, None))), "waiting_until_ms: missing");
+    let said_of = said(crate::view::state_of(&task(4, Some(1))));
+    assert_eq!(said_of, "waiting_until_ms: only a waiting task waits for a time");
+    assert_eq!(said(crate::view::state_of(&task(0, None))), "state: missing");
+}
+
+#[test]
+fn a_former_registration_is_given_whole_or_not() {
+    let inventory = Some(api::Inventory { abilities: Some(api::Abilities::default()), ..Default::default() });
+    let hello = agent::Hello { name: "n1".into(), inventory, previous_node: Some(3), ..Default::default() };
+    assert_eq!(said(request::hello(hello)), "previous_incarnation: missing");
+    assert_eq!(said(Inventory::try_from(api::Inventory::default())), "abilities: missing");
+}
+
+#[test]
+fn entries_of_a_join_ascend_below_its_count() {
+    let desired = |tasks: &[u32]| {
+        let entry = |task: &u32| agent::JoinEntry { task: *task, manifest: Some(digest()) };
+        let join = agent::Join { count: 3, entries: tasks.iter().map(entry).collect() };
+        let input = agent::ResolvedInput { kind: Some(agent::resolved_input::Kind::Join(join)) };
+        let member = agent::DesiredMember {
+            key: Some(api::MemberKey::default()),
+            inputs: [("models".into(), input)].into(),
+            known: 1,
+            ..Default::default()
+        };
+        Desired::try_from(agent::Desired { sequence: 1, run: vec![member], ..Default::default() })
+    };
+    assert!(desired(&[0, 2]).is_ok());
+    let bad = "run[0].inputs.models.join.entries[1]: tasks ascend, and all are below the count";
+    for tasks in [[1, 0], [1, 1], [1, 3]] {
+        assert_eq!(said(desired(&tasks)), bad);
+    }
+}
+
+#[test]
+fn a_submission_key_is_a_short_harmless_text() {
+    let says = |key: &str| said(request::submission(api::SubmitRequest { spec: Some(spec()), key: Some(key.into()) }));
+    assert_eq!(says(""), "key: missing");
+    assert_eq!(says("a\nb"), "key: must not have control characters");
+    assert_eq!(says(&"k".repeat(257)), "key: at most 256 bytes, this has 257");
+}
