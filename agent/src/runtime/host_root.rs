@@ -156,6 +156,12 @@ pub(crate) fn lay_out<'a>(
     Ok(())
 }
 
+/// What containers with an image get of `/sys`, in `ground`.
+pub(crate) fn lay_out_sys(ground: &Path) -> Result<(), RuntimeError> {
+    show_sys(ground)?;
+    Covers::make(ground)?.hide_with_empty(&ground.join(SYS_HIDDEN))
+}
+
 /// `/sys` in parts: as a whole it could not be had without the control groups mounted in it.
 fn show_sys(root: &Path) -> Result<(), RuntimeError> {
     for part in SYS_SHOWN {

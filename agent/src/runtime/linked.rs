@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -19,8 +19,9 @@ use nix::unistd::{ForkResult, Pid, fork};
 use super::maker::{self, Order};
 use super::oci::{self, Scratch};
 use super::report::Report;
-use super::spec::{ContainerSpec, LaunchSpec};
+use super::spec::{ContainerSpec, LaunchSpec, Network, Root};
 use super::stage::Stage;
+use super::tree_root::Layer;
 use super::{End, Runtime, RuntimeError, Stats, Stdio, init, processes, sys};
 
 /// A container of the linked-in library.
@@ -49,7 +50,7 @@ impl Linked {
             container: container.clone(),
             stage,
             stdio: Some(stdio),
-            scratch: Scratch { tmp: folder.join("tmp"), home: folder.join("home") },
+            scratch: Scratch { tmp: folder.join("tmp"), home: folder.join("home"), folder },
             maker: None,
             reports: None,
             init: None,
@@ -66,7 +67,11 @@ impl Linked {
             id: format!("c{}", std::process::id()),
             description,
             user: self.container.user,
-            own_network: self.container.network == super::spec::Network::None,
+            own_network: self.container.network == Network::None,
+            image: match &self.container.root {
+                Root::Host { .. } => None,
+                Root::Tree { lower } => Some((lower.clone(), Layer::below(&self.scratch.folder))),
+            },
             program: Rc::new(program(&self.launch)?),
         })
     }
@@ -137,6 +142,9 @@ impl Runtime for Linked {
         let user = self.container.user;
         let (uid, gid) = self.stage.ids_inside(user.host_uid, user.host_gid)?;
         make_scratch(&self.scratch, user.host_uid, user.host_gid)?;
+        if matches!(self.container.root, Root::Tree { .. }) {
+            Layer::below(&self.scratch.folder).make()?;
+        }
         let order = self.order(uid, gid)?;
         let (ours, theirs) = sys::packet_pair()?;
         let (reports, init_side) = sys::packet_pair()?;
@@ -224,10 +232,7 @@ impl Runtime for Linked {
             self.collect(Some(init))?;
         }
         self.collect(None)?;
-        match self.scratch.tmp.parent() {
-            Some(folder) => remove_tree(folder),
-            None => Ok(()),
-        }
+        remove_tree(&self.scratch.folder)
     }
 }
 
@@ -262,8 +267,7 @@ fn make_scratch(scratch: &Scratch, uid: u32, gid: u32) -> Result<(), RuntimeErro
     let step = |path: &Path, result: io::Result<()>| {
         result.map_err(|source| RuntimeError::Path { what: "make folder", path: path.to_owned(), source })
     };
-    let folder = scratch.tmp.parent().map(PathBuf::from).unwrap_or_default();
-    step(&folder, make(&folder, 0o755, false))?;
+    step(&scratch.folder, make(&scratch.folder, 0o755, false))?;
     step(&scratch.tmp, make(&scratch.tmp, 0o700, true))?;
     step(&scratch.home, make(&scratch.home, 0o700, true))
 }

@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 
 use super::spec::User;
 use super::stage::{self, Stage};
+use super::tree_root::Layer;
 use super::{RuntimeError, Stdio, init, sys};
 
 /// What the maker is to make.
@@ -33,6 +34,8 @@ pub(crate) struct Order {
     pub(crate) user: User,
     /// Whether it has a network namespace of its own.
     pub(crate) own_network: bool,
+    /// The image and the writable layer over it; `None` for the stage's own root.
+    pub(crate) image: Option<(PathBuf, Layer)>,
     /// What to run.
     pub(crate) program: Rc<init::Program>,
 }
@@ -83,6 +86,9 @@ fn make(order: &Order, stage: &Stage, stdio: Stdio, folder: &Path, reports: Owne
     sys::set_dumpable(false);
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     fs::create_dir(folder).map_err(|source| path_error("make folder", folder, source))?;
+    if let Some((lower, layer)) = &order.image {
+        layer.put_up(lower, &stage::root_folder())?;
+    }
     let task = init::Init {
         program: Rc::clone(&order.program),
         filter: Rc::clone(stage.seccomp()),

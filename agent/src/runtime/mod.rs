@@ -22,6 +22,7 @@ mod seccomp;
 pub mod spec;
 mod stage;
 mod sys;
+mod tree_root;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

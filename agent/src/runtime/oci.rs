@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::RuntimeError;
-use super::spec::{ContainerSpec, LaunchSpec, Network};
+use super::spec::{ContainerSpec, LaunchSpec, Network, Root};
 
 /// The home of a task; private and writable. The user's own home, where it is visible, is read-only.
 pub const HOME: &str = "/flowyard/home";
@@ -36,6 +36,8 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// Private folders of one container on the host's disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Scratch {
+    /// Where they all lie.
+    pub(crate) folder: PathBuf,
     /// Becomes `/tmp` and `/var/tmp`.
     pub(crate) tmp: PathBuf,
     /// Becomes the home.
@@ -65,7 +67,7 @@ pub(crate) fn describe(
     let Ids::FromStage { uid, gid } = ids;
     Ok(json!({
         "ociVersion": "1.0.2",
-        "root": { "path": root, "readonly": matches!(container.root, super::spec::Root::Host { .. }) },
+        "root": { "path": root, "readonly": matches!(container.root, Root::Host { .. }) },
         "hostname": "flowyard",
         "process": {
             "terminal": false,
@@ -110,7 +112,7 @@ fn mounts(launch: &LaunchSpec, container: &ContainerSpec, scratch: &Scratch) -> 
     let shm = if limits.shm_bytes > 0 { limits.shm_bytes } else { (limits.memory_bytes / 2).max(SHM_BYTES_MIN) };
     let mut all = vec![
         fresh("proc", "/proc", &["nosuid", "noexec", "nodev"]),
-        fresh("tmpfs", "/dev", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
+        fresh("tmpfs", "/dev", &["nosuid", "noexec", "strictatime", "mode=755", "size=1m"]),
         fresh("devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
         fresh("tmpfs", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={shm}")]),
         fresh("tmpfs", "/flowyard", &["nosuid", "nodev", "mode=755", "size=1m"]),
@@ -118,6 +120,9 @@ fn mounts(launch: &LaunchSpec, container: &ContainerSpec, scratch: &Scratch) -> 
         bind(&scratch.tmp, Path::new("/var/tmp"), false),
         bind(&scratch.home, Path::new(HOME), false),
     ];
+    if matches!(container.root, Root::Tree { .. }) {
+        all.push(bind(&super::stage::sys_folder(), Path::new("/sys"), true));
+    }
     all.extend(container.mounts.iter().map(|mount| bind(&mount.source, &mount.target, mount.read_only)));
     all
 }

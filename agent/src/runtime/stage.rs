@@ -243,6 +243,11 @@ pub(crate) fn root_folder() -> PathBuf {
     Path::new(GROUND).join("root")
 }
 
+/// What containers with an image get as `/sys`, as seen from within.
+pub(crate) fn sys_folder() -> PathBuf {
+    Path::new(GROUND).join("sys")
+}
+
 /// Where the container library keeps what it must keep in files, as seen from within.
 pub(crate) fn state_folder() -> PathBuf {
     Path::new(GROUND).join("state")
@@ -277,8 +282,9 @@ fn put_up(key: &Key) -> Result<(), RuntimeError> {
             source,
         })?;
     }
-    if let Some(hidden) = &key.hidden {
-        host_root::lay_out(&host, &ground, &root, hidden.iter().map(|entry| entry.0.as_path()))?;
+    match &key.hidden {
+        Some(hidden) => host_root::lay_out(&host, &ground, &root, hidden.iter().map(|entry| entry.0.as_path()))?,
+        None => host_root::lay_out_sys(&ground)?,
     }
     host.attach_all(site)?;
     sys::change_root(site)
