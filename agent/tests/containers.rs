@@ -488,3 +488,72 @@ fn mounts_are_read_only_or_writable_as_asked() {
         drop((folder, kept));
     }
 }
+
+/// A statically linked program that prints its words, shows files (`cat:PATH`) and makes them (`put:PATH`).
+fn static_program(target: &Path) -> bool {
+    const SOURCE: &str = r#"
+        #include <fcntl.h>
+        #include <stdio.h>
+        #include <string.h>
+        #include <unistd.h>
+        int main(int count, char **words) {
+            setvbuf(stdout, 0, _IONBF, 0);
+            for (int i = 1; i < count; i++) {
+                char text[4096];
+                if (!strncmp(words[i], "cat:", 4)) {
+                    int file = open(words[i] + 4, O_RDONLY);
+                    long got = file < 0 ? -1 : read(file, text, sizeof text);
+                    if (got < 0) puts("none"); else fwrite(text, 1, got, stdout);
+                } else if (!strncmp(words[i], "put:", 4)) {
+                    puts(open(words[i] + 4, O_WRONLY | O_CREAT, 0644) < 0 ? "cannot" : "put");
+                } else puts(words[i]);
+            }
+            return 0;
+        }"#;
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("program.c");
+    fs::write(&source, SOURCE).expect("a source file");
+    let built = std::process::Command::new("cc").arg("-static").arg("-o").arg(target).arg(&source).output();
+    let built = built.is_ok_and(|output| output.status.success());
+    if !built {
+        eprintln!("skipped: no C compiler that links statically");
+    }
+    built
+}
+
+#[test]
+fn an_image_runs_with_a_private_writable_layer() {
+    for ordinary in users() {
+        let image = tempfile::tempdir().expect("a folder");
+        for folder in ["bin", "etc", "usr/share"] {
+            fs::create_dir_all(image.path().join(folder)).expect("a folder");
+        }
+        if !static_program(&image.path().join("bin/words")) {
+            return;
+        }
+        fs::write(image.path().join("etc/release"), "from the image\n").expect("a file");
+        fs::set_permissions(image.path(), fs::Permissions::from_mode(0o755)).expect("an open folder");
+        let words = [
+            "words",
+            "cat:/etc/release",
+            "put:/tmp/x",
+            "put:/flowyard/home/x",
+            "cat:/etc/shadow",
+            "put:/proc/sys/kernel/core_pattern",
+        ];
+        let mut case = Case::command(&words, ordinary);
+        // As root the image belongs to root, as it would when the agent unpacked it; as an ordinary user to that user.
+        let owner = case.container.user.host_uid;
+        let mut open = vec![image.path().to_owned()];
+        while let Some(path) = open.pop() {
+            chown(&path, Some(owner), Some(owner)).expect("an owner");
+            open.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+        case.launch.argv.push("put:/usr/share/new".into());
+        case.container.root = Root::Tree { lower: image.path().into() };
+        let outcome = case.run();
+        assert_eq!(outcome.stdout, "from the image\nput\nput\nnone\ncannot\nput\n", "ordinary: {ordinary} {outcome:?}");
+        assert!(!image.path().join("usr/share/new").exists(), "the image was changed");
+        assert!(!image.path().join("flowyard").exists(), "the image was changed");
+    }
+}
