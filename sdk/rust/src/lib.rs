@@ -1,1 +1,13 @@
-//! Placeholder for flowyard-sdk.
+//! What a program needs to use a Flowyard cluster: flow files, values of flags, and later the client of the API.
+//!
+//! | Module | Owns |
+//! |---|---|
+//! | [`flow`] | the flow file: reading, checking, and making a job spec of it |
+//! | [`flags`] | the same words as values of command-line flags |
+//! | [`units`] | quantities: sizes, times, CPUs |
+//! | [`shown`] | foreign text made harmless for a terminal |
+
+pub mod flags;
+pub mod flow;
+pub mod shown;
+pub mod units;

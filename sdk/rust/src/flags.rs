@@ -1,0 +1,341 @@
+//! Values of command-line flags, in the same words as the flow file: `--retry times=2,backoff=5s`, `--input data=./x.csv`.
+//!
+//! Every parser takes the text of one flag and returns a typed value or an error that says what would be accepted, so that it
+//! can be handed to the argument parser as it is.
+
+use flowyard_model::{GpuRequest, HostMount, Name, NameError, Retry, RetryOn, limits};
+
+use crate::flow::{Foreach, ImageSource, fallback};
+use crate::shown::{did_you_mean, shown};
+use crate::units::{self, QuantityError};
+
+pub use crate::flow::{ConstraintError, constraint};
+pub use crate::units::{bytes, cpu_milli, duration_ms, positive_duration_ms};
+
+/// Why the value of a flag is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FlagError {
+    /// Not of the form `A=B`.
+    #[error("`{text}` is not of the form {form}")]
+    Form {
+        /// What was written, made harmless.
+        text: String,
+        /// What is accepted.
+        form: &'static str,
+    },
+    /// Not a name.
+    #[error("`{text}` cannot be a name: {source}")]
+    Name {
+        /// What was written, made harmless.
+        text: String,
+        /// What is wrong with it.
+        source: NameError,
+    },
+    /// Not the name of a variable that may be set.
+    #[error("`{text}` cannot be a variable: {problem}")]
+    Variable {
+        /// What was written, made harmless.
+        text: String,
+        /// Why not.
+        problem: &'static str,
+    },
+    /// A path that is not below the working directory.
+    #[error("`{text}` cannot be an output: a path below the working directory, without `..` and without `/` in front")]
+    OutputPath {
+        /// What was written, made harmless.
+        text: String,
+    },
+    /// A quantity.
+    #[error(transparent)]
+    Quantity(#[from] QuantityError),
+    /// A number out of bounds.
+    #[error("`{text}` is not a whole number from {low} to {high}")]
+    Number {
+        /// What was written, made harmless.
+        text: String,
+        /// The least.
+        low: u32,
+        /// The most.
+        high: u32,
+    },
+    /// An unknown word.
+    #[error("`{text}` is unknown{suggestion}; {form}")]
+    Word {
+        /// What was written, made harmless.
+        text: String,
+        /// `; did you mean ...` or nothing.
+        suggestion: String,
+        /// What is accepted.
+        form: &'static str,
+    },
+    /// An empty or too long range.
+    #[error("`{text}` is not a range of tasks: FIRST-LAST with LAST not below FIRST and at most {most} numbers, such as 0-99", most = limits::TASKS_PER_STEP)]
+    Range {
+        /// What was written, made harmless.
+        text: String,
+    },
+    /// A mount that is not an absolute path.
+    #[error("`{text}` is not a mount: an absolute path without `..`, then `:ro` or `:rw`, such as /data:ro")]
+    Mount {
+        /// What was written, made harmless.
+        text: String,
+    },
+    /// An image that would have to be pulled.
+    #[error(
+        "image `{text}` is not a path, and pulling from a registry is not supported yet; save it with `skopeo copy \
+         docker://{text} oci-archive:image.tar` and write \"./image.tar\", or write \"host\" for the node's own system"
+    )]
+    Registry {
+        /// What was written, made harmless, without scheme.
+        text: String,
+    },
+}
+
+/// Ends that a retry rule can name.
+pub const RETRY_ON: [(&str, RetryOn); 3] =
+    [("failed", RetryOn::Failed), ("oom", RetryOn::Oom), ("timeout", RetryOn::Timeout)];
+
+const RETRY_FORM: &str = "write 2, or times=2,backoff=5s,on=failed+oom+timeout";
+const GPU_FORM: &str = "write 2, or count=2,model=H100,memory=40GiB";
+
+/// A retry rule for all ends of user blame.
+pub(crate) fn retry_all(times: u32) -> Retry {
+    Retry { times, backoff_ms: fallback::BACKOFF_MS, on: RETRY_ON.map(|(_, end)| end).into() }
+}
+
+/// `NAME=TEXT`, the text kept as it is.
+fn pair<'t>(text: &'t str, form: &'static str) -> Result<(&'t str, &'t str), FlagError> {
+    text.split_once('=').ok_or_else(|| FlagError::Form { text: shown(text), form })
+}
+
+fn name(text: &str) -> Result<Name, FlagError> {
+    text.parse().map_err(|source| FlagError::Name { text: shown(text), source })
+}
+
+/// `-P NAME=VALUE`.
+///
+/// # Errors
+/// [`FlagError`].
+pub fn param(text: &str) -> Result<(String, String), FlagError> {
+    pair(text, "NAME=VALUE, such as folds=10").map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
+/// `--env NAME=VALUE`.
+///
+/// # Errors
+/// [`FlagError`].
+pub fn env(text: &str) -> Result<(String, String), FlagError> {
+    let (name, value) = pair(text, "NAME=VALUE, such as LEVEL=3")?;
+    variable_name(name)?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Whether a variable of this name may be set.
+///
+/// # Errors
+/// [`FlagError::Variable`].
+pub fn variable_name(text: &str) -> Result<(), FlagError> {
+    let refused = |problem| Err(FlagError::Variable { text: shown(text), problem });
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !starts || !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return refused("its name consists of letters, digits and `_`, and does not start with a digit");
+    }
+    if text.len() > limits::TEXT_BYTES {
+        return refused("its name has at most 256 bytes");
+    }
+    if text.starts_with("FLOWYARD_") {
+        return refused("those starting with FLOWYARD_ are set by Flowyard");
+    }
+    Ok(())
+}
+
+/// `--input NAME=PATH`.
+///
+/// # Errors
+/// [`FlagError`].
+pub fn input(text: &str) -> Result<(Name, String), FlagError> {
+    let (label, path) = pair(text, "NAME=PATH, such as data=./iris.csv")?;
+    Ok((name(label)?, path.to_owned()))
+}
+
+/// `--output NAME=PATH`.
+///
+/// # Errors
+/// [`FlagError`].
+pub fn output(text: &str) -> Result<(Name, String), FlagError> {
+    let (label, path) = pair(text, "NAME=PATH, such as model=model.json")?;
+    output_path(path)?;
+    Ok((name(label)?, path.to_owned()))
+}
+
+/// Whether a path can be an output.
+///
+/// # Errors
+/// [`FlagError::OutputPath`].
+pub fn output_path(path: &str) -> Result<(), FlagError> {
+    let inside = !path.starts_with('/') && !path.split('/').any(|part| part == "..");
+    let whole = !path.is_empty() && path.len() <= 4_096 && !path.contains('\0');
+    if inside && whole { Ok(()) } else { Err(FlagError::OutputPath { text: shown(path) }) }
+}
+
+/// `--label NAME=VALUE`: the node must have it.
+///
+/// # Errors
+/// [`FlagError`].
+pub fn label(text: &str) -> Result<(Name, String), FlagError> {
+    const FORM: &str = "NAME=VALUE, such as rack=r1";
+    let (label, value) = pair(text, FORM)?;
+    let fits = !value.is_empty() && value.len() <= limits::TEXT_BYTES && !value.chars().any(char::is_control);
+    if !fits {
+        return Err(FlagError::Form { text: shown(text), form: FORM });
+    }
+    Ok((name(label)?, value.to_owned()))
+}
+
+/// `--retry 2` or `--retry times=2,backoff=5s,on=failed+oom`.
+///
+/// # Errors
+/// [`FlagError`].
+pub fn retry(text: &str) -> Result<Retry, FlagError> {
+    let mut retry = retry_all(0);
+    if !text.contains('=') {
+        retry.times = number(text, 0, limits::RETRIES)?;
+        return Ok(retry);
+    }
+    let mut times = None;
+    for part in text.split(',') {
+        match pair(part, "times=2,backoff=5s,on=failed+oom+timeout")? {
+            ("times", value) => times = Some(number(value, 0, limits::RETRIES)?),
+            ("backoff", value) => retry.backoff_ms = units::duration_ms(value)?,
+            ("on", value) => retry.on = value.split('+').map(retry_on).collect::<Result<_, _>>()?,
+            (other, _) => return Err(word(other, ["times", "backoff", "on"], RETRY_FORM)),
+        }
+    }
+    retry.times = times.ok_or_else(|| FlagError::Form { text: shown(text), form: "times=2,backoff=5s" })?;
+    Ok(retry)
+}
+
+fn retry_on(text: &str) -> Result<RetryOn, FlagError> {
+    let found = RETRY_ON.iter().find(|(word, _)| *word == text).map(|(_, end)| *end);
+    found.ok_or_else(|| word(text, RETRY_ON.map(|(word, _)| word), RETRY_FORM))
+}
+
+/// `--gpu 2` or `--gpu count=2,model=H100,memory=40GiB`; `0` for none.
+///
+/// # Errors
+/// [`FlagError`].
+pub fn gpu(text: &str) -> Result<Vec<GpuRequest>, FlagError> {
+    let mut request =
+        GpuRequest { count: 1, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000 };
+    if !text.contains('=') {
+        request.count = number(text, 0, limits::GPUS)?;
+        return Ok(if request.count == 0 { Vec::new() } else { vec![request] });
+    }
+    for part in text.split(',') {
+        match pair(part, "count=2,model=H100,memory=40GiB")? {
+            ("count", value) => request.count = number(value, 1, limits::GPUS)?,
+            ("model", value) => request.model = Some(value.to_owned()),
+            ("memory", value) => request.min_memory_bytes = units::bytes(value)?,
+            (other, _) => return Err(word(other, ["count", "model", "memory"], GPU_FORM)),
+        }
+    }
+    Ok(vec![request])
+}
+
+/// `--array FIRST-LAST`, both included.
+///
+/// # Errors
+/// [`FlagError::Range`].
+pub fn array(text: &str) -> Result<Foreach, FlagError> {
+    let refused = || FlagError::Range { text: shown(text) };
+    let (first, last) = text.split_once('-').ok_or_else(refused)?;
+    let plain = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let (start, last) = plain(first).zip(plain(last)).ok_or_else(refused)?;
+    let count = last.checked_sub(start).and_then(|rest| rest.checked_add(1)).filter(|count| *count > 0);
+    let count = count.and_then(|count| u32::try_from(count).ok()).filter(|count| *count <= limits::TASKS_PER_STEP);
+    Ok(Foreach::Range { start, count: count.ok_or_else(refused)? })
+}
+
+/// `--mount PATH[:ro|:rw]`.
+///
+/// # Errors
+/// [`FlagError::Mount`].
+pub fn mount(text: &str) -> Result<HostMount, FlagError> {
+    let (path, read_only) = match text.rsplit_once(':') {
+        Some((path, "ro")) => (path, true),
+        Some((path, "rw")) => (path, false),
+        Some(_) => return Err(FlagError::Mount { text: shown(text) }),
+        None => (text, true),
+    };
+    let plain = path.starts_with('/') && !path.split('/').any(|part| part == "..") && !path.contains('\0');
+    if !plain {
+        return Err(FlagError::Mount { text: shown(text) });
+    }
+    Ok(HostMount { path: path.to_owned(), read_only })
+}
+
+/// `--image host` or `--image ./image.tar`.
+///
+/// # Errors
+/// [`FlagError::Registry`].
+pub fn image(text: &str) -> Result<ImageSource, FlagError> {
+    if text == "host" {
+        return Ok(ImageSource::Host);
+    }
+    if text.starts_with("./") || text.starts_with("../") || text.starts_with('/') {
+        return Ok(ImageSource::Path(text.to_owned()));
+    }
+    let name = text.split_once("://").map_or(text, |(_, name)| name);
+    Err(FlagError::Registry { text: shown(name) })
+}
+
+fn number(text: &str, low: u32, high: u32) -> Result<u32, FlagError> {
+    let number = text.parse().ok().filter(|number| (low..=high).contains(number));
+    number.ok_or_else(|| FlagError::Number { text: shown(text), low, high })
+}
+
+fn word<const N: usize>(text: &str, known: [&'static str; N], form: &'static str) -> FlagError {
+    FlagError::Word { text: shown(text), suggestion: did_you_mean(text, known), form }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_take_the_same_words_as_the_flow_file() {
+        assert_eq!(retry("2"), Ok(retry_all(2)));
+        let rule = retry("times=2,backoff=5s,on=failed+oom").unwrap();
+        assert_eq!((rule.times, rule.backoff_ms, rule.on.len()), (2, 5_000, 2));
+        assert_eq!(array("0-99"), Ok(Foreach::Range { start: 0, count: 100 }));
+        assert_eq!(array("5-5"), Ok(Foreach::Range { start: 5, count: 1 }));
+        assert_eq!(mount("/data:rw"), Ok(HostMount { path: "/data".into(), read_only: false }));
+        assert_eq!(env("A=b=c"), Ok(("A".into(), "b=c".into())));
+        assert_eq!(gpu("count=2,model=H100,memory=40GiB").unwrap()[0].min_memory_bytes, 40 << 30);
+        assert_eq!(image("./a.tar"), Ok(ImageSource::Path("./a.tar".into())));
+    }
+
+    #[test]
+    fn what_is_refused_says_what_would_be_accepted() {
+        for (error, expected) in [
+            (retry("often").unwrap_err(), "`often` is not a whole number from 0 to 1000"),
+            (retry("times=2,of=oom").unwrap_err(), "write 2, or times=2,backoff=5s,on=failed+oom+timeout"),
+            (retry("times=2,on=fail").unwrap_err(), "`fail` is unknown; did you mean `failed`?; write 2"),
+            (array("9-3").unwrap_err(), "LAST not below FIRST"),
+            (array("100").unwrap_err(), "FIRST-LAST"),
+            (array("0-99999999").unwrap_err(), "at most 10000000 numbers"),
+            (array("-3-4").unwrap_err(), "FIRST-LAST"),
+            (env("1A=x").unwrap_err(), "does not start with a digit"),
+            (env("FLOWYARD_X=1").unwrap_err(), "are set by Flowyard"),
+            (env("A").unwrap_err(), "`A` is not of the form NAME=VALUE"),
+            (input("data").unwrap_err(), "`data` is not of the form NAME=PATH"),
+            (input("=x").unwrap_err(), "a name must not be empty"),
+            (output("m=../m").unwrap_err(), "a path below the working directory"),
+            (mount("data:ro").unwrap_err(), "an absolute path"),
+            (mount("/a:rx").unwrap_err(), "`:ro` or `:rw`"),
+            (image("docker://python:3.12").unwrap_err(), "skopeo copy docker://python:3.12 oci-archive:image.tar"),
+        ] {
+            assert!(error.to_string().contains(expected), "{error}\nlacks\n{expected}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Every key of a flow file, once: what it is called, what it holds, what it means.
+//!
+//! The reader takes its known keys from here, and the JSON Schema and the reference for users are made of it.
+
+use flowyard_model::limits;
+
+/// A key of a table in the flow file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field {
+    /// The key.
+    pub(crate) name: &'static str,
+    /// What it holds.
+    pub(crate) shape: Shape,
+    /// What it means, for a user.
+    pub(crate) doc: &'static str,
+    /// As it is written, value only.
+    pub(crate) example: &'static str,
+    /// What holds without it; empty if nothing does.
+    pub(crate) default: &'static str,
+    /// Whether `[defaults]` may hold it too.
+    pub(crate) in_defaults: bool,
+}
+
+/// What a key holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shape {
+    /// Any text.
+    Text,
+    /// A name.
+    Name,
+    /// A queue path.
+    Queue,
+    /// Yes or no.
+    Boolean,
+    /// A whole number between these.
+    Integer(i64, i64),
+    /// A size with a unit.
+    Bytes,
+    /// A time with a unit.
+    Duration,
+    /// A number of CPUs.
+    Cpu,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
+    /// A list of some of these words.
+    Choices(&'static [&'static str]),
+    /// Name to text.
+    TextMap,
+    /// Any value.
+    Any,
+    /// A list of any values.
+    List,
+    /// What `foreach` takes.
+    Foreach,
+    /// What `retry` takes.
+    Retry,
+    /// What `gpu` takes.
+    Gpu,
+    /// Name to parameter.
+    Params,
+    /// The defaults of steps.
+    Defaults,
+    /// Name to step.
+    Steps,
+    /// Reserved for later; refused.
+    Reserved,
+}
+
+const fn field(name: &'static str, shape: Shape, doc: &'static str, example: &'static str) -> Field {
+    Field { name, shape, doc, example, default: "", in_defaults: false }
+}
+
+impl Field {
+    const fn or(mut self, default: &'static str) -> Self {
+        self.default = default;
+        self
+    }
+
+    const fn shared(mut self) -> Self {
+        self.in_defaults = true;
+        self
+    }
+}
+
+/// Keys at the top of the file.
+pub(crate) const FLOW: &[Field] = &[
+    field("name", Shape::Name, "Name of the flow; jobs are listed under it. Required.", "\"iris\""),
+    field("queue", Shape::Queue, "The queue its jobs wait in.", "\"research/vision\"").or("\"default\""),
+    field("priority", PRIORITY, "Higher goes first within its queue.", "10").or("0"),
+    field("tags", Shape::Texts, "Free words to find its jobs by.", "[\"nightly\"]"),
+    field("retention", Shape::Duration, "How long a finished job is remembered.", "\"30d\"").or("the cluster's"),
+    field("params", Shape::Params, "Parameters: values given at submit with `-P NAME=VALUE`.", ""),
+    field("defaults", Shape::Defaults, "Step fields that hold for every step that does not say otherwise.", ""),
+    field("steps", Shape::Steps, "The steps. At least one.", ""),
+];
+
+/// Keys of a parameter.
+pub(crate) const PARAM: &[Field] = &[
+    field("type", Shape::Choice(&["int", "float", "string", "bool"]), "What values it takes. Required.", "\"int\""),
+    field("default", Shape::Any, "Its value when none is given; without it, one must be.", "5"),
+    field("description", Shape::Text, "One line for people, shown by `fctl validate`.", "\"number of folds\""),
+    field("choices", Shape::List, "The only values it takes.", "[3, 5, 10]"),
+];
+
+const PRIORITY: Shape = Shape::Integer(-1_000_000, 1_000_000);
+
+/// Keys of a step.
+pub(crate) const STEP: &[Field] = &[
+    field(
+        "run",
+        Shape::Texts,
+        "Program and arguments; no shell is involved. `${params.NAME}` is replaced by the parameter's value, `$${` stands \
+         for `${`. Required.",
+        "[\"python3\", \"train.py\", \"--folds\", \"${params.folds}\"]",
+    ),
+    field(
+        "code",
+        Shape::Text,
+        "Folder, relative to the flow file, that is packaged and becomes the working directory. Honours `.gitignore` and \
+         `.flowyardignore`.",
+        "\".\"",
+    )
+    .or("an empty working directory")
+    .shared(),
+    field(
+        "inputs",
+        Shape::TextMap,
+        "Artifacts to read, by name. A value is a path relative to the flow file, or `STEP/NAME`, an output of another step, \
+         which then comes first. A value whose first part is a declared step is such an output; write `./` in front to mean \
+         the path. An output of a step with many tasks arrives as a folder with the entries `0`, `1`, ... The task finds it \
+         under `$FLOWYARD_INPUT_<NAME>`, in containers also under `/flowyard/in/NAME`.",
+        "{ data = \"./iris.csv\", folds = \"split/folds\" }",
+    ),
+    field(
+        "outputs",
+        Shape::TextMap,
+        "Artifacts it writes, by name: files or folders below the working directory, stored when the command succeeds. The \
+         task finds the path under `$FLOWYARD_OUTPUT_<NAME>`.",
+        "{ model = \"model.json\" }",
+    ),
+    field(
+        "foreach",
+        Shape::Foreach,
+        "Makes one task per item: of a JSON list that another step writes (`\"STEP/NAME\"`), of a literal list, or of the \
+         whole numbers from the first up to but not including the second (`{ range = [0, 100] }`). The task finds its item as \
+         JSON in `$FLOWYARD_ITEM` (over 32 KiB: in the file `$FLOWYARD_ITEM_FILE`). If the list turns out empty, the step is \
+         skipped and a join of it gets an empty folder.",
+        "\"split/grid\"",
+    ),
+    field(
+        "each",
+        Shape::Text,
+        "Follows another step task by task: task i starts when task i of that step has succeeded, with the same item, and an \
+         input from that step is the artifact of task i alone.",
+        "\"train\"",
+    ),
+    field(
+        "needs",
+        Shape::Texts,
+        "Steps that must have succeeded first, beside those named by `inputs`, `foreach` and `each`.",
+        "[\"warm-up\"]",
+    ),
+    field(
+        "env",
+        Shape::TextMap,
+        "Variables. `${params.NAME}` is replaced as in `run`. Together with those of `[defaults]`, name by name. `{ secret = \
+         \"NAME\" }` as a value is reserved.",
+        "{ OMP_NUM_THREADS = \"1\" }",
+    )
+    .shared(),
+    field("environment", Shape::Reserved, "The dependencies of a step. Reserved: refused until supported.", "").shared(),
+    field(
+        "retry",
+        Shape::Retry,
+        "Tries failed attempts again: a number of tries, or a table. Ends that are the platform's or the hardware's fault are \
+         tried again anyway and do not count.",
+        "{ times = 2, backoff = \"5s\", on = [\"failed\", \"oom\"] }",
+    )
+    .or("none")
+    .shared(),
+    field("timeout", Shape::Duration, "Longest run of an attempt; it is stopped then.", "\"10m\"").or("none").shared(),
+    field(
+        "on_failure",
+        Shape::Choice(&["stop", "continue"]),
+        "What it means when a task has failed for good. `stop`: everything else stops and the job fails. `continue`: the \
+         other tasks go on, and a join sees which entries are missing.",
+        "\"continue\"",
+    )
+    .or("\"stop\"")
+    .shared(),
+    field("max_parallel", Shape::Integer(1, 10_000_000), "Most tasks of the step active at one time.", "8")
+        .or("no limit")
+        .shared(),
+    field(
+        "cpu",
+        Shape::Cpu,
+        "CPUs, from 0.001 on, kept in thousandths. A number, or the number as text.",
+        "0.5",
+    )
+    .or("1")
+    .shared(),
+    field("memory", Shape::Bytes, "Memory; a task that uses more is killed.", "\"2GiB\"").or("\"512MiB\"").shared(),
+    field("disk", Shape::Bytes, "Scratch space.", "\"20GiB\"").or("no claim").shared(),
+    field("shm", Shape::Bytes, "Size of `/dev/shm`, part of the memory.", "\"1GiB\"").or("the agent's").shared(),
+    field(
+        "gpu",
+        Shape::Gpu,
+        "GPUs: how many (0 for none), or a table with the model and memory each must have.",
+        "{ count = 2, model = \"H100\", memory = \"40GiB\" }",
+    )
+    .or("none")
+    .shared(),
+    field(
+        "labels",
+        Shape::TextMap,
+        "Runs only on nodes that have these labels with these values. Together with those of `[defaults]`, name by name.",
+        "{ rack = \"r1\" }",
+    )
+    .shared(),
+    field(
+        "constraints",
+        Shape::Texts,
+        "Runs only on nodes whose labels satisfy all of these: `LABEL`, `!LABEL`, `LABEL == V`, `LABEL != V`, `LABEL in [V, \
+         W]`, `LABEL not in [V, W]`.",
+        "[\"rack == r1\", \"zone in [a, b]\", \"!spot\"]",
+    )
+    .shared(),
+    field(
+        "network",
+        Shape::Choice(&["host", "none", "private"]),
+        "Network of its containers. `host`: the node's. `none`: loopback only. `private` is reserved.",
+        "\"none\"",
+    )
+    .or("\"host\"")
+    .shared(),
+    field(
+        "mounts",
+        Shape::Texts,
+        "Host folders to see inside under the same path, `PATH:ro` or `PATH:rw` (read-only if neither); only what the agent's \
+         configuration allows.",
+        "[\"/data:ro\"]",
+    )
+    .shared(),
+    field("kill_grace", Shape::Duration, "Time between the stop signal and the kill.", "\"1m\"").or("\"10s\"").shared(),
+    field(
+        "on_disconnect",
+        Shape::Choice(&["keep", "stop"]),
+        "What an attempt does when its agent hears nothing from the coordinator. `keep`: it runs on, and its task may run \
+         twice. `stop`: it stops when its lease ends, so that its task never runs twice.",
+        "\"stop\"",
+    )
+    .or("\"keep\"")
+    .shared(),
+    field("priority", PRIORITY, "Added to the job's priority.", "1").or("0").shared(),
+    field(
+        "image",
+        Shape::Text,
+        "Root file system: `\"host\"` for the node's own operating system, read-only; or the path of an OCI layout folder or \
+         of an OCI or docker archive, starting with `./` or `/`.",
+        "\"./image.tar\"",
+    )
+    .or("\"host\"")
+    .shared(),
+    field(
+        "isolation",
+        Shape::Choice(&["container", "process"]),
+        "`container`, or `process` for a plain process with resource limits, where the agent's configuration allows it.",
+        "\"process\"",
+    )
+    .or("\"container\"")
+    .shared(),
+    field("gang", Shape::Reserved, "Tasks of many members. Reserved: refused until supported.", ""),
+];
+
+/// Keys of `retry`.
+pub(crate) const RETRY: &[Field] = &[
+    field("times", Shape::Integer(0, limits::RETRIES as i64), "Tries beside the first. Required.", "2"),
+    field("backoff", Shape::Duration, "Wait before the next try; doubled each time, up to 64-fold.", "\"5s\"").or("\"1s\""),
+    field("on", Shape::Choices(RETRY_ON), "Which ends are tried again.", "[\"failed\", \"oom\"]").or("all of them"),
+];
+
+/// Ends that a retry rule can name.
+pub(crate) const RETRY_ON: &[&str] = &["failed", "oom", "timeout"];
+
+/// Keys of `gpu`.
+pub(crate) const GPU: &[Field] = &[
+    field("count", Shape::Integer(1, limits::GPUS as i64), "How many.", "2").or("1"),
+    field("model", Shape::Text, "Only devices of this model, as `fctl nodes` spells it, without regard to case.", "\"H100\""),
+    field("memory", Shape::Bytes, "Only devices with at least this much memory.", "\"40GiB\""),
+    field("same_link_group", Shape::Boolean, "Whether all must be linked directly.", "true").or("false"),
+];
+
+/// Keys of a range in `foreach`.
+pub(crate) const RANGE: &[Field] =
+    &[field("range", Shape::List, "First number, and the number after the last.", "[0, 100]")];

@@ -1,0 +1,336 @@
+//! The fields of a step, or of the defaults: each key one arm, each value one parser.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flowyard_model::{
+    GpuRequest, Isolation, Name, NetworkMode, OnDisconnect, OnFailure, Retry, RetryOn, limits,
+};
+
+use super::constraints::constraint;
+use super::fields;
+use super::json::to_json;
+use super::read::{is_tag, priority};
+use super::spec::{FlowStep, Foreach, fallback};
+use super::walk::{At, KeyAt, Walk};
+use crate::flags;
+use crate::shown::shown;
+use crate::units;
+
+const SIZE: &str = "a size with a unit, such as \"256MiB\"";
+const TIME: &str = "a time with a unit, such as \"10m\"";
+
+/// Reads the known keys of a step.
+pub(crate) fn read_step(walk: &mut Walk<'_>, entries: &[KeyAt<'_, '_>]) -> FlowStep {
+    let mut step = FlowStep::default();
+    for entry in entries {
+        let at = &entry.at;
+        match entry.key {
+            "run" => step.run = read_run(walk, at),
+            "code" => step.code = read_path(walk, at, "the path of a folder, such as \".\""),
+            "inputs" => step.inputs = read_artifacts(walk, at, "an input", "{ data = \"./iris.csv\" }"),
+            "outputs" => step.outputs = read_outputs(walk, at),
+            "foreach" => step.foreach = read_foreach(walk, at),
+            "each" => step.each = walk.text(at, "the name of a step, in quotes"),
+            "needs" => step.needs = walk.texts(at, "a list of steps such as [\"split\"]"),
+            "env" => step.env = read_env(walk, at),
+            "labels" => step.labels = read_labels(walk, at),
+            "environment" | "gang" => reserved(walk, entry),
+            _ => read_resource(walk, entry, &mut step),
+        }
+    }
+    step
+}
+
+fn read_resource(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, step: &mut FlowStep) {
+    let at = &entry.at;
+    match entry.key {
+        "cpu" => step.cpu_milli = walk.quantity(at, "a number of CPUs such as 0.5", units::cpu_milli),
+        "memory" => step.memory_bytes = walk.quantity(at, SIZE, units::bytes),
+        "disk" => step.disk_bytes = walk.quantity(at, SIZE, units::bytes),
+        "shm" => step.shm_bytes = walk.quantity(at, SIZE, units::bytes),
+        "gpu" => step.gpus = read_gpu(walk, at),
+        "image" => step.image = walk.parsed(at, "\"host\" or a path such as \"./image.tar\"", flags::image),
+        "isolation" => {
+            let words = [("container", Isolation::Container), ("process", Isolation::Process)];
+            step.isolation = walk.choice(at, &words);
+        }
+        "network" => step.network = read_network(walk, at),
+        "mounts" => step.mounts = parsed_list(walk, at, "a list such as [\"/data:ro\"]", flags::mount),
+        "constraints" => step.constraints = parsed_list(walk, at, "a list such as [\"rack == r1\"]", constraint),
+        _ => read_policy(walk, entry, step),
+    }
+}
+
+fn read_policy(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, step: &mut FlowStep) {
+    let at = &entry.at;
+    match entry.key {
+        "retry" => step.retry = read_retry(walk, at),
+        "timeout" => step.timeout_ms = walk.quantity(at, TIME, units::positive_duration_ms),
+        "kill_grace" => step.kill_grace_ms = walk.quantity(at, TIME, units::duration_ms),
+        "max_parallel" => step.max_parallel = walk.integer(at, 1, i64::from(limits::TASKS_PER_STEP)),
+        "priority" => step.priority = priority(walk, at),
+        "on_failure" => {
+            let words = [("stop", OnFailure::Stop), ("continue", OnFailure::Continue)];
+            step.on_failure = walk.choice(at, &words);
+        }
+        "on_disconnect" => {
+            let words = [("keep", OnDisconnect::Keep), ("stop", OnDisconnect::Stop)];
+            step.on_disconnect = walk.choice(at, &words);
+        }
+        other => unreachable!("`{other}` is in the table of fields and has no reader"),
+    }
+}
+
+fn reserved(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>) {
+    let (message, help) = match entry.key {
+        "environment" => (
+            "`environment` is reserved and not supported yet",
+            "put the dependencies into the image, or run the python of a virtual environment",
+        ),
+        _ => ("`gang` is reserved and not supported yet", "leave it out: every task has one member"),
+    };
+    walk.problems.at_span(entry.key_span.clone(), &entry.at.path, message).help(help);
+}
+
+fn read_run(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Vec<String> {
+    let expected = "a list of program and arguments, such as [\"python3\", \"train.py\"]";
+    if let Some(line) = at.as_text() {
+        let words: Vec<_> = line.split_whitespace().map(|word| format!("\"{}\"", shown(word))).collect();
+        let help = format!("no shell is involved: write run = [{}]", shown(&words.join(", ")));
+        walk.wrong(at, expected).help(help);
+        return Vec::new();
+    }
+    let Some(items) = walk.list(at, expected) else { return Vec::new() };
+    let run: Vec<_> = items.iter().filter_map(|item| walk.item_text(item)).collect();
+    if items.is_empty() || run.first().is_some_and(String::is_empty) {
+        walk.problem(at, "`run` names no program").help("write run = [\"PROGRAM\", \"ARGUMENT\", ...]");
+    }
+    if items.len() > limits::ARGUMENTS {
+        walk.problem(at, format!("at most {} arguments, these are {}", limits::ARGUMENTS, items.len()));
+    }
+    if run.iter().any(|argument| argument.contains('\0')) {
+        walk.problem(at, "an argument cannot contain a NUL character");
+    }
+    run
+}
+
+fn read_path(walk: &mut Walk<'_>, at: &At<'_, '_>, expected: &str) -> Option<String> {
+    let text = walk.text(at, expected)?;
+    if text.is_empty() || text.contains('\0') {
+        walk.problem(at, "a path is not empty and has no NUL character");
+        return None;
+    }
+    Some(text)
+}
+
+fn read_artifacts(walk: &mut Walk<'_>, at: &At<'_, '_>, what: &str, example: &str) -> BTreeMap<Name, String> {
+    let entries = walk.table(at, &format!("a table such as {example}")).unwrap_or_default();
+    if entries.len() > limits::ARTIFACTS_PER_STEP {
+        walk.problem(at, format!("at most {}, these are {}", limits::ARTIFACTS_PER_STEP, entries.len()));
+    }
+    let mut artifacts = BTreeMap::new();
+    for entry in &entries {
+        let name = walk.name_key(entry, what);
+        let path = read_path(walk, &entry.at, "a path in quotes");
+        if let (Some(name), Some(path)) = (name, path) {
+            same_variable(walk, entry, &name, &artifacts, what);
+            artifacts.insert(name, path);
+        }
+    }
+    artifacts
+}
+
+/// Two names that differ only in case or punctuation would share an environment variable.
+fn same_variable(
+    walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, name: &Name, others: &BTreeMap<Name, String>, what: &str,
+) {
+    let variable = flowyard_model::variable_part(name);
+    let Some(other) = others.keys().find(|other| flowyard_model::variable_part(other) == variable) else { return };
+    let direction = if what == "an input" { "INPUT" } else { "OUTPUT" };
+    let message = format!("`{other}` and `{name}` would both be $FLOWYARD_{direction}_{variable}; rename one");
+    walk.problems.at_span(entry.key_span.clone(), &entry.at.path, message);
+}
+
+fn read_outputs(walk: &mut Walk<'_>, at: &At<'_, '_>) -> BTreeMap<Name, String> {
+    let outputs = read_artifacts(walk, at, "an output", "{ model = \"model.json\" }");
+    for (name, path) in &outputs {
+        if let Err(error) = flags::output_path(path) {
+            walk.problems.at_path(&format!("{}.{name}", at.path), error.to_string());
+        }
+    }
+    outputs
+}
+
+fn read_foreach(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Foreach> {
+    let expected = "\"STEP/NAME\", a list, or { range = [0, 100] }";
+    if let Some(text) = at.as_text() {
+        return Some(Foreach::Output(text.to_owned()));
+    }
+    if at.is_list() {
+        return read_items(walk, at);
+    }
+    let entries = walk.table(at, expected)?;
+    let entries = walk.fields(entries, fields::RANGE, "in `foreach`");
+    let Some(range) = entries.first() else {
+        walk.wrong(at, expected);
+        return None;
+    };
+    read_range(walk, &range.at)
+}
+
+fn read_items(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Foreach> {
+    let items = walk.list(at, "a list")?;
+    if items.len() > limits::TASKS_PER_STEP as usize {
+        walk.problem(at, format!("at most {} items, these are {}", limits::TASKS_PER_STEP, items.len()));
+        return None;
+    }
+    let mut texts = Vec::with_capacity(items.len());
+    for item in &items {
+        match to_json(item.value.get_ref()) {
+            Ok(json) => texts.push(json.to_string()),
+            Err(error) => drop(walk.problem(item, error.to_string())),
+        }
+    }
+    Some(Foreach::Items(texts))
+}
+
+fn read_range(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Foreach> {
+    let expected = "two whole numbers, such as [0, 100]";
+    let items = walk.list(at, expected)?;
+    let numbers: Vec<i64> = items.iter().filter_map(At::as_integer).collect();
+    let (&[start, end], 2) = (numbers.as_slice(), items.len()) else {
+        walk.wrong(at, expected);
+        return None;
+    };
+    let count = end.checked_sub(start).filter(|count| *count > 0);
+    let Some(count) = count else {
+        let message = format!("the range from {start} up to, but not including, {end} is empty");
+        walk.problem(at, message).help("the second number must be larger than the first");
+        return None;
+    };
+    match u32::try_from(count).ok().filter(|count| *count <= limits::TASKS_PER_STEP) {
+        Some(count) => Some(Foreach::Range { start, count }),
+        None => {
+            walk.problem(at, format!("at most {} tasks, these are {count}", limits::TASKS_PER_STEP));
+            None
+        }
+    }
+}
+
+fn read_env(walk: &mut Walk<'_>, at: &At<'_, '_>) -> BTreeMap<String, String> {
+    let entries = walk.table(at, "a table such as { LEVEL = \"3\" }").unwrap_or_default();
+    if entries.len() > limits::ENV_VARIABLES {
+        walk.problem(at, format!("at most {} variables, these are {}", limits::ENV_VARIABLES, entries.len()));
+    }
+    let mut env = BTreeMap::new();
+    for entry in &entries {
+        if let Err(error) = flags::variable_name(entry.key) {
+            walk.problems.at_span(entry.key_span.clone(), &entry.at.path, error.to_string());
+        }
+        if entry.at.as_table().is_some_and(|table| table.contains_key("secret")) {
+            let help = "write the value itself, or let the command read it from a file the node has";
+            walk.problem(&entry.at, "secrets are reserved and not supported yet").help(help);
+            continue;
+        }
+        let Some(value) = walk.text(&entry.at, "a text in quotes") else { continue };
+        if value.contains('\0') {
+            walk.problem(&entry.at, "a value cannot contain a NUL character");
+        }
+        env.insert(entry.key.to_owned(), value);
+    }
+    env
+}
+
+fn read_labels(walk: &mut Walk<'_>, at: &At<'_, '_>) -> BTreeMap<Name, String> {
+    let entries = walk.table(at, "a table such as { rack = \"r1\" }").unwrap_or_default();
+    let mut labels = BTreeMap::new();
+    for entry in &entries {
+        let name = walk.name_key(entry, "a label");
+        let Some(value) = walk.text(&entry.at, "a text in quotes") else { continue };
+        if is_tag(&value) {
+            labels.extend(name.map(|name| (name, value)));
+        } else {
+            let message = format!("a label's value has 1 to {} bytes and no control characters", limits::TEXT_BYTES);
+            walk.problem(&entry.at, message);
+        }
+    }
+    labels
+}
+
+fn parsed_list<T, E: std::fmt::Display>(
+    walk: &mut Walk<'_>, at: &At<'_, '_>, expected: &str, parse: impl Fn(&str) -> Result<T, E>,
+) -> Option<Vec<T>> {
+    let items = walk.list(at, expected)?;
+    Some(items.iter().filter_map(|item| walk.parsed(item, "a text in quotes", &parse)).collect())
+}
+
+fn read_network(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<NetworkMode> {
+    if at.as_text() == Some("private") {
+        let help = "write \"host\" for the node's network, or \"none\" for loopback only";
+        walk.problem(at, "network \"private\" is reserved and not supported yet").help(help);
+        return None;
+    }
+    walk.choice(at, &[("host", NetworkMode::Host), ("none", NetworkMode::None)])
+}
+
+fn read_gpu(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Vec<GpuRequest>> {
+    let any = GpuRequest { count: 1, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000 };
+    if at.as_table().is_none() {
+        if at.as_integer().is_none() {
+            walk.wrong(at, "a number of GPUs, or a table such as { count = 2, model = \"H100\" }");
+            return None;
+        }
+        let count: u32 = walk.integer(at, 0, i64::from(limits::GPUS))?;
+        return Some(if count == 0 { Vec::new() } else { vec![GpuRequest { count, ..any }] });
+    }
+    let mut request = any;
+    let entries = walk.table(at, "a table")?;
+    for entry in walk.fields(entries, fields::GPU, "in `gpu`") {
+        match entry.key {
+            "count" => request.count = walk.integer(&entry.at, 1, i64::from(limits::GPUS))?,
+            "model" => request.model = Some(walk.text(&entry.at, "the model in quotes")?),
+            "memory" => request.min_memory_bytes = walk.quantity(&entry.at, SIZE, units::bytes)?,
+            _ => request.same_link_group = walk.boolean(&entry.at)?,
+        }
+    }
+    Some(vec![request])
+}
+
+fn read_retry(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Retry> {
+    if at.as_table().is_none() && at.as_integer().is_none() {
+        walk.wrong(at, "a number of tries, or a table such as { times = 2, backoff = \"5s\" }");
+        return None;
+    }
+    let mut retry = flags::retry_all(0);
+    if at.as_integer().is_some() {
+        retry.times = walk.integer(at, 0, i64::from(limits::RETRIES))?;
+        return Some(retry);
+    }
+    let entries = walk.table(at, "a table")?;
+    let mut times = None;
+    for entry in walk.fields(entries, fields::RETRY, "in `retry`") {
+        match entry.key {
+            "times" => times = Some(walk.integer(&entry.at, 0, i64::from(limits::RETRIES))?),
+            "backoff" => retry.backoff_ms = walk.quantity(&entry.at, TIME, units::duration_ms)?,
+            _ => retry.on = read_retry_on(walk, &entry.at)?,
+        }
+    }
+    let Some(times) = times else {
+        walk.problem(at, "`retry` does not say how many times").help("add times = 2");
+        return None;
+    };
+    Some(Retry { times, ..retry })
+}
+
+fn read_retry_on(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<BTreeSet<RetryOn>> {
+    let items = walk.list(at, "a list such as [\"failed\", \"oom\"]")?;
+    if items.is_empty() {
+        walk.problem(at, "`on` names no end").help("leave it out for all: [\"failed\", \"oom\", \"timeout\"]");
+    }
+    Some(items.iter().filter_map(|item| walk.choice(item, &flags::RETRY_ON)).collect())
+}
+
+/// The retry rule of a step that has none.
+pub(crate) fn no_retry() -> Retry {
+    Retry { times: 0, backoff_ms: fallback::BACKOFF_MS, on: BTreeSet::new() }
+}
