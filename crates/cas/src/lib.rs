@@ -6,6 +6,7 @@
 //! | [`manifest`] | the list of paths that is an artifact, and its one encoding |
 //! | [`pack`] | reading a file or folder of a user into a manifest and the files behind it |
 //! | [`checkout`] | writing a manifest back to a folder |
+//! | [`items`] | JSON lists in which each item is found by its number |
 //! | [`local`] | the blobs on this machine's disk: pinned, counted, evicted |
 //! | [`origin`] | the durable blobs everybody reads from |
 //! | [`store`] | the one composition of both |
@@ -20,6 +21,7 @@ mod copying;
 mod error;
 pub mod hashing;
 mod inflight;
+pub mod items;
 pub mod local;
 pub mod manifest;
 pub mod origin;
