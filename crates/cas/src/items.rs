@@ -43,7 +43,9 @@ pub enum ItemsError {
     #[error("the list has more than {most} items", most = limits::TASKS_PER_STEP)]
     TooMany,
     /// One item is larger than allowed.
-    #[error("item {index} of the list is larger than {ITEM_BYTES} bytes; put large values into a file and its name into the list")]
+    #[error(
+        "item {index} of the list is larger than {ITEM_BYTES} bytes; put large values into a file and its name into the list"
+    )]
     ItemTooLarge {
         /// Counted from 0.
         index: u32,

@@ -12,7 +12,8 @@ const MOST_NESTED: u32 = 100;
 
 /// Gives every item of the list to `take`.
 pub(super) fn items<R: BufRead>(
-    reader: R, mut take: impl FnMut(&[u8]) -> Result<(), ItemsError>,
+    reader: R,
+    mut take: impl FnMut(&[u8]) -> Result<(), ItemsError>,
 ) -> Result<(), ItemsError> {
     let mut scan = Scan { reader, line: 1, column: 1, item: Vec::new(), index: 0 };
     scan.blanks()?;

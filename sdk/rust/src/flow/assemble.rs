@@ -22,7 +22,10 @@ impl Flow {
     /// # Errors
     /// Everything wrong that was found: parameters, paths, and rules of the model.
     pub fn resolve(
-        &self, base: &Path, params: &[(String, String)], artifacts: &mut dyn Artifacts,
+        &self,
+        base: &Path,
+        params: &[(String, String)],
+        artifacts: &mut dyn Artifacts,
     ) -> Result<JobSpec, FlowError> {
         let graph = check(self)?;
         let mut problems = Problems::new(&self.source);
@@ -34,8 +37,7 @@ impl Flow {
         for (rank, at) in graph.order.iter().enumerate() {
             ranks[*at] = StepIndex(u32::try_from(rank).unwrap_or(u32::MAX));
         }
-        let mut storing =
-            Storing { flow: self, base, artifacts, problems: &mut problems, done: BTreeMap::new() };
+        let mut storing = Storing { flow: self, base, artifacts, problems: &mut problems, done: BTreeMap::new() };
         let stored: Vec<_> = (0..self.steps.len()).map(|at| storing.step(&graph, at, &ranks)).collect();
         problems.into_result(|| ())?;
 
@@ -45,7 +47,11 @@ impl Flow {
     }
 
     fn assemble(
-        &self, graph: &Graph, ranks: &[StepIndex], values: &BTreeMap<Name, ParamValue>, stored: Vec<Stored>,
+        &self,
+        graph: &Graph,
+        ranks: &[StepIndex],
+        values: &BTreeMap<Name, ParamValue>,
+        stored: Vec<Stored>,
     ) -> JobSpec {
         let mut stored: Vec<_> = stored.into_iter().map(Some).collect();
         let steps = graph.order.iter().filter_map(|at| {
@@ -93,15 +99,22 @@ impl Flow {
                 limits::SPEC_BYTES / 1024,
                 largest / 1024
             );
-            problems.at_path(&format!("steps.{name}"), message).help("put long commands and values into files: `code` and `inputs`");
+            problems
+                .at_path(&format!("steps.{name}"), message)
+                .help("put long commands and values into files: `code` and `inputs`");
         }
         problems.into_result(|| ())
     }
 }
 
 fn step_spec(
-    name: &Name, step: &FlowStep, command: Vec<String>, env: BTreeMap<String, String>, links: &Links,
-    ranks: &[StepIndex], stored: Stored,
+    name: &Name,
+    step: &FlowStep,
+    command: Vec<String>,
+    env: BTreeMap<String, String>,
+    links: &Links,
+    ranks: &[StepIndex],
+    stored: Stored,
 ) -> StepSpec {
     StepSpec {
         name: name.clone(),

@@ -42,7 +42,8 @@ pub fn constraint(text: &str) -> Result<Constraint, ConstraintError> {
     if let Some(rest) = plain.strip_prefix('!') {
         return Ok(Constraint { label: label(rest)?, operator: ConstraintOperator::Absent, values: Vec::new() });
     }
-    let end = plain.find(|c: char| c.is_whitespace() || matches!(c, '=' | '!' | '[' | '<' | '>')).unwrap_or(plain.len());
+    let end =
+        plain.find(|c: char| c.is_whitespace() || matches!(c, '=' | '!' | '[' | '<' | '>')).unwrap_or(plain.len());
     let (name, rest) = plain.split_at(end);
     let rest = rest.trim();
     if rest.is_empty() {

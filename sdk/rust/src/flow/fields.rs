@@ -92,7 +92,7 @@ pub(crate) const FLOW: &[Field] = &[
     field("tags", Shape::Texts, "Free words to find its jobs by.", "[\"nightly\"]"),
     field("retention", Shape::Duration, "How long a finished job is remembered.", "\"30d\"").or("the cluster's"),
     field("params", Shape::Params, "Parameters: values given at submit with `-P NAME=VALUE`.", ""),
-    field("defaults", Shape::Defaults, "Step fields that hold for every step that does not say otherwise.", ""),
+    field("defaults", Shape::Defaults, DEFAULTS_DOC, ""),
     field("steps", Shape::Steps, "The steps. At least one.", ""),
 ];
 
@@ -277,7 +277,8 @@ pub(crate) const STEP: &[Field] = &[
 /// Keys of `retry`.
 pub(crate) const RETRY: &[Field] = &[
     field("times", Shape::Integer(0, limits::RETRIES as i64), "Tries beside the first. Required.", "2"),
-    field("backoff", Shape::Duration, "Wait before the next try; doubled each time, up to 64-fold.", "\"5s\"").or("\"1s\""),
+    field("backoff", Shape::Duration, "Wait before the next try; doubled each time, up to 64-fold.", "\"5s\"")
+        .or("\"1s\""),
     field("on", Shape::Choices(RETRY_ON), "Which ends are tried again.", "[\"failed\", \"oom\"]").or("all of them"),
 ];
 
@@ -287,7 +288,12 @@ pub(crate) const RETRY_ON: &[&str] = &["failed", "oom", "timeout"];
 /// Keys of `gpu`.
 pub(crate) const GPU: &[Field] = &[
     field("count", Shape::Integer(1, limits::GPUS as i64), "How many.", "2").or("1"),
-    field("model", Shape::Text, "Only devices of this model, as `fctl nodes` spells it, without regard to case.", "\"H100\""),
+    field(
+        "model",
+        Shape::Text,
+        "Only devices of this model, as `fctl nodes` spells it, without regard to case.",
+        "\"H100\"",
+    ),
     field("memory", Shape::Bytes, "Only devices with at least this much memory.", "\"40GiB\""),
     field("same_link_group", Shape::Boolean, "Whether all must be linked directly.", "true").or("false"),
 ];
@@ -295,3 +301,6 @@ pub(crate) const GPU: &[Field] = &[
 /// Keys of a range in `foreach`.
 pub(crate) const RANGE: &[Field] =
     &[field("range", Shape::List, "First number, and the number after the last.", "[0, 100]")];
+
+/// What `[defaults]` is.
+pub(crate) const DEFAULTS_DOC: &str = "Step fields that hold for every step that does not say otherwise.";

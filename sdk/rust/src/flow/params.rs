@@ -56,7 +56,9 @@ pub enum ParamValue {
 pub(crate) enum SubstitutionError {
     #[error("there is no parameter `{name}`{suggestion}{known}")]
     Unknown { name: String, suggestion: String, known: String },
-    #[error("`${{{inside}}}` is not a parameter: write `${{params.NAME}}` for one, or `$${{{inside}}}` for the text itself")]
+    #[error(
+        "`${{{inside}}}` is not a parameter: write `${{params.NAME}}` for one, or `$${{{inside}}}` for the text itself"
+    )]
     NotAParameter { inside: String },
     #[error("`${{` has no closing brace: write `${{params.NAME}}`, or `$${{` for the text itself")]
     Unclosed,
@@ -122,7 +124,8 @@ impl ParamValue {
 
 /// Replaces `${params.NAME}` by what `value` says, and `$${` by `${`. What was put in is not read again.
 pub(crate) fn substitute(
-    text: &str, mut value: impl FnMut(&str) -> Result<String, SubstitutionError>,
+    text: &str,
+    mut value: impl FnMut(&str) -> Result<String, SubstitutionError>,
 ) -> Result<String, SubstitutionError> {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -161,7 +164,9 @@ pub(crate) fn unknown_param(name: &str, params: &[Param]) -> SubstitutionError {
 
 /// Puts the values of parameters into a text.
 pub(crate) fn put_in(
-    text: &str, params: &[Param], values: &BTreeMap<Name, ParamValue>,
+    text: &str,
+    params: &[Param],
+    values: &BTreeMap<Name, ParamValue>,
 ) -> Result<String, SubstitutionError> {
     substitute(text, |name| {
         let value = values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value.to_text());

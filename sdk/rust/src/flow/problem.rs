@@ -112,7 +112,10 @@ impl<'s> Problems<'s> {
 
     /// A problem with these bytes of the file.
     pub(crate) fn at_span(
-        &mut self, span: std::ops::Range<usize>, path: &str, message: impl Into<String>,
+        &mut self,
+        span: std::ops::Range<usize>,
+        path: &str,
+        message: impl Into<String>,
     ) -> Reported<'_> {
         self.report(Some(span), path, message.into())
     }

@@ -154,7 +154,8 @@ fn read_param(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>) -> Option<Param> {
         walk.problems.at_span(entry.key_span.clone(), &entry.at.path, message).help(help);
         return None;
     };
-    let kinds = [ParamKind::Int, ParamKind::Float, ParamKind::String, ParamKind::Bool].map(|kind| (kind.as_str(), kind));
+    let kinds =
+        [ParamKind::Int, ParamKind::Float, ParamKind::String, ParamKind::Bool].map(|kind| (kind.as_str(), kind));
     let kind = walk.choice(kind_at, &kinds)?;
     let default = find("default").and_then(|at| param_value(walk, at, kind));
     let description = find("description").and_then(|at| walk.text(at, "a text in quotes"));

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flowyard_model::{
-    GpuRequest, Isolation, Name, NetworkMode, OnDisconnect, OnFailure, Retry, RetryOn, limits,
-};
+use flowyard_model::{GpuRequest, Isolation, Name, NetworkMode, OnDisconnect, OnFailure, Retry, RetryOn, limits};
 
 use super::constraints::constraint;
 use super::fields;
@@ -141,9 +139,7 @@ fn read_artifacts(walk: &mut Walk<'_>, at: &At<'_, '_>, what: &str, example: &st
 }
 
 /// Two names that differ only in case or punctuation would share an environment variable.
-fn same_variable(
-    walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, name: &Name, others: &BTreeMap<Name, String>, what: &str,
-) {
+fn same_variable(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, name: &Name, others: &BTreeMap<Name, String>, what: &str) {
     let variable = flowyard_model::variable_part(name);
     let Some(other) = others.keys().find(|other| flowyard_model::variable_part(other) == variable) else { return };
     let direction = if what == "an input" { "INPUT" } else { "OUTPUT" };
@@ -258,7 +254,10 @@ fn read_labels(walk: &mut Walk<'_>, at: &At<'_, '_>) -> BTreeMap<Name, String> {
 }
 
 fn parsed_list<T, E: std::fmt::Display>(
-    walk: &mut Walk<'_>, at: &At<'_, '_>, expected: &str, parse: impl Fn(&str) -> Result<T, E>,
+    walk: &mut Walk<'_>,
+    at: &At<'_, '_>,
+    expected: &str,
+    parse: impl Fn(&str) -> Result<T, E>,
 ) -> Option<Vec<T>> {
     let items = walk.list(at, expected)?;
     Some(items.iter().filter_map(|item| walk.parsed(item, "a text in quotes", &parse)).collect())

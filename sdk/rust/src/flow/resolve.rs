@@ -29,7 +29,9 @@ pub(crate) struct Stored {
 
 /// The value of every parameter: given, or its default.
 pub(crate) fn choose_params(
-    flow: &Flow, given: &[(String, String)], problems: &mut Problems<'_>,
+    flow: &Flow,
+    given: &[(String, String)],
+    problems: &mut Problems<'_>,
 ) -> BTreeMap<Name, ParamValue> {
     let mut values = BTreeMap::new();
     for (index, (name, text)) in given.iter().enumerate() {
@@ -59,7 +61,10 @@ pub(crate) fn choose_params(
 }
 
 fn fill_defaults(
-    flow: &Flow, given: &[(String, String)], values: &mut BTreeMap<Name, ParamValue>, problems: &mut Problems<'_>,
+    flow: &Flow,
+    given: &[(String, String)],
+    values: &mut BTreeMap<Name, ParamValue>,
+    problems: &mut Problems<'_>,
 ) {
     for param in &flow.params {
         let named = given.iter().any(|(name, _)| param.name.as_str() == name);
@@ -156,7 +161,13 @@ impl Storing<'_, '_> {
             return None;
         }
         let stored = if is_code { self.artifacts.code(&place) } else { self.artifacts.path(&place) };
-        let digest = stored.map_err(|error| drop(self.problems.at_path(path, chain(error.as_ref())))).ok();
+        let digest = match stored {
+            Ok(digest) => Some(digest),
+            Err(error) => {
+                self.problems.at_path(path, chain(error.as_ref()));
+                None
+            }
+        };
         self.done.insert((place, is_code), digest);
         digest
     }

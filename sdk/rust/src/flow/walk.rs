@@ -122,7 +122,10 @@ impl<'s> Walk<'s> {
 
     /// The entries whose keys are fields; the others are reported with the nearest field.
     pub(crate) fn fields<'t, 'i>(
-        &mut self, entries: Vec<KeyAt<'t, 'i>>, fields: &[Field], place: &str,
+        &mut self,
+        entries: Vec<KeyAt<'t, 'i>>,
+        fields: &[Field],
+        place: &str,
     ) -> Vec<KeyAt<'t, 'i>> {
         let (known, unknown): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| fields.iter().any(|field| field.name == entry.key));
@@ -187,18 +190,30 @@ impl<'s> Walk<'s> {
 
     /// A text that `parse` understands.
     pub(crate) fn parsed<T, E: std::fmt::Display>(
-        &mut self, at: &At<'_, '_>, expected: &str, parse: impl FnOnce(&str) -> Result<T, E>,
+        &mut self,
+        at: &At<'_, '_>,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let Some(text) = at.as_text() else {
             self.wrong(at, expected);
             return None;
         };
-        parse(text).map_err(|error| drop(self.problem(at, error.to_string()))).ok()
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problem(at, error.to_string());
+                None
+            }
+        }
     }
 
     /// A quantity with a unit, which is always text.
     pub(crate) fn quantity(
-        &mut self, at: &At<'_, '_>, expected: &str, parse: impl FnOnce(&str) -> Result<u64, QuantityError>,
+        &mut self,
+        at: &At<'_, '_>,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Result<u64, QuantityError>,
     ) -> Option<u64> {
         let number = at.as_number_text();
         match number.as_deref().or(at.as_text()).map(parse) {

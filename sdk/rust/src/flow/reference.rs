@@ -1,0 +1,232 @@
+//! The reference of the flow file for users, made of the table of fields.
+
+use std::fmt::Write;
+
+use super::fields::{FLOW, Field, GPU, PARAM, RETRY, RETRY_ON, STEP, Shape};
+
+const INTRODUCTION: &str = "\
+<!-- Made from the table of fields in sdk/rust/src/flow/fields.rs; a test keeps both the same. -->
+
+# The flow file
+
+A flow is a TOML file: a name, parameters, and steps that name what they read and write. `fctl submit flow.toml` submits it,
+`fctl validate flow.toml` checks it without submitting and lists its parameters, and `fctl schema` prints a JSON Schema for
+editors. Paths in it are relative to the folder it is in.
+
+```toml
+name = \"sweep\"
+
+[params]
+folds = { type = \"int\", default = 5 }
+
+[defaults]
+cpu = 1
+memory = \"256MiB\"
+
+[steps.split]
+run = [\"python3\", \"split.py\", \"--folds\", \"${params.folds}\"]
+code = \".\"
+inputs = { data = \"./data.csv\" }
+outputs = { folds = \"folds\", grid = \"grid.json\" }
+
+[steps.train]
+foreach = \"split/grid\"
+run = [\"python3\", \"train.py\"]
+code = \".\"
+inputs = { folds = \"split/folds\" }
+outputs = { model = \"model.json\" }
+
+[steps.pick]
+run = [\"python3\", \"pick.py\"]
+code = \".\"
+inputs = { models = \"train/model\" }
+outputs = { best = \"best.json\" }
+```
+";
+
+const NOTATION: &str = "\
+## Names and quantities
+
+- A **name** (of a flow, step, parameter, input, output or label) starts with a letter or digit and goes on with letters,
+  digits, `_`, `-` and `.`; at most 63 bytes. Two inputs (or two outputs) of a step whose names differ only in case or
+  punctuation are refused, because they would share an environment variable.
+- A **size** has a unit: `B`, `KB`, `MB`, `GB`, `TB` (thousands) or `KiB`, `MiB`, `GiB`, `TiB` (1024). `1.5GiB` is fine as long
+  as it comes out as whole bytes.
+- A **time** has a unit: `ms`, `s`, `m`, `h`, `d`.
+- **CPUs** are a decimal number from 0.001 to 4096 with at most three decimals.
+- A **queue** is a path of names, such as `research/vision`.
+";
+
+const MEANING: &str = "\
+## How names are joined
+
+- The value of an input is an output of another step if its first part is the name of a declared step, and a path otherwise.
+  `./` in front always means a path. A value that is both (a step's output, and a file of that name) is refused.
+- Naming an output makes the dependency; `needs` adds further ones. Steps that need each other in a circle are refused.
+- A path must not climb out of the folder of the flow with `..`; an absolute path is accepted.
+- An output of a step with many tasks arrives as a folder with the entries `0`, `1`, ... in the order of the items; with
+  `each`, task i gets the artifact of task i alone.
+- `foreach` over a list that turns out empty skips the step, and a join of it gets an empty folder. A list has at most
+  10,000,000 items of at most 1 MiB each.
+- Inputs of the form `SCHEME://...` and `17/train/model` (an output of another job) are reserved.
+
+## What a task sees
+
+| Variable | Meaning |
+|---|---|
+| `FLOWYARD_INPUT_<NAME>` | Path of an input; the name in upper case, `-` and `.` as `_`. Read-only. |
+| `FLOWYARD_OUTPUT_<NAME>` | Path to write an output to. |
+| `FLOWYARD_JOB`, `FLOWYARD_STEP`, `FLOWYARD_TASK`, `FLOWYARD_ATTEMPT` | What it is. |
+| `FLOWYARD_ITEM` | Its item as JSON; over 32 KiB it is in the file `FLOWYARD_ITEM_FILE`. |
+| `FLOWYARD_PARAMS` | All parameters as a JSON object. |
+
+Nothing else is inherited but `PATH`, `LANG` and `TZ`; `env` adds to it. Variables starting with `FLOWYARD_` cannot be set.
+";
+
+/// The reference, as Markdown.
+pub fn reference_markdown() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    text.push_str("\n## At the top of the file\n\n");
+    rows(&mut text, FLOW);
+    text.push_str("\n## `[params]`\n\nEach entry is a table, `NAME = { type = \"int\", default = 5 }`.\n\n");
+    rows(&mut text, PARAM);
+    text.push_str("\n## `[steps.NAME]`\n");
+    for field in STEP {
+        section(&mut text, field);
+    }
+    text.push_str("\n## `[defaults]`\n\nWhat may stand here, for all steps that do not say otherwise: ");
+    let shared: Vec<_> = STEP.iter().filter(|field| field.in_defaults && !is_reserved(field)).collect();
+    let shared: Vec<_> = shared.iter().map(|field| format!("`{}`", field.name)).collect();
+    text.push_str(&shared.join(", "));
+    text.push_str(".\n\n");
+    text.push_str(NOTATION);
+    text.push('\n');
+    text.push_str(MEANING);
+    text
+}
+
+fn is_reserved(field: &Field) -> bool {
+    matches!(field.shape, Shape::Reserved)
+}
+
+fn rows(text: &mut String, fields: &[Field]) {
+    text.push_str("| Key | Holds | Default | Meaning |\n|---|---|---|---|\n");
+    for field in fields {
+        let example = if field.example.is_empty() { String::new() } else { format!(", as `{}`", field.example) };
+        let holds = format!("{}{example}", holds(field.shape));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| `{}` | {holds} | {} | {} |", field.name, default(field), field.doc);
+    }
+}
+
+fn section(text: &mut String, field: &Field) {
+    let _ = write!(text, "\n### `{}`\n\n{}\n", field.name, field.doc);
+    if is_reserved(field) {
+        return;
+    }
+    let _ = write!(text, "\n- Holds {}.", holds(field.shape));
+    if !field.default.is_empty() {
+        let _ = write!(text, " Default: {}.", default(field));
+    }
+    let _ = write!(text, "\n- `{} = {}`\n", field.name, field.example);
+    match field.shape {
+        Shape::Retry => {
+            text.push('\n');
+            rows(text, RETRY);
+            let _ = write!(
+                text,
+                "\nThe ends are: `{}` (a non-zero exit code or a signal), `{}` (killed for its memory \
+                 use), `{}` (ran longer than its `timeout`).\n",
+                RETRY_ON[0], RETRY_ON[1], RETRY_ON[2]
+            );
+        }
+        Shape::Gpu => {
+            text.push('\n');
+            rows(text, GPU);
+        }
+        _ => {}
+    }
+}
+
+fn default(field: &Field) -> String {
+    match field.default {
+        "" => String::new(),
+        value if value.starts_with('"') || value.starts_with(|c: char| c.is_ascii_digit()) => format!("`{value}`"),
+        words => words.to_owned(),
+    }
+}
+
+fn holds(shape: Shape) -> String {
+    let words = |words: &[&str]| words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" or ");
+    match shape {
+        Shape::Text => "a text".to_owned(),
+        Shape::Name => "a name".to_owned(),
+        Shape::Queue => "a queue".to_owned(),
+        Shape::Boolean => "`true` or `false`".to_owned(),
+        Shape::Integer(low, high) => format!("a whole number from {low} to {high}"),
+        Shape::Bytes => "a size".to_owned(),
+        Shape::Duration => "a time".to_owned(),
+        Shape::Cpu => "a number of CPUs".to_owned(),
+        Shape::Choice(choices) => words(choices),
+        Shape::Texts => "a list of texts".to_owned(),
+        Shape::Choices(choices) => format!("a list of {}", words(choices)),
+        Shape::TextMap => "a table of texts".to_owned(),
+        Shape::Any => "a value of its type".to_owned(),
+        Shape::List => "a list".to_owned(),
+        Shape::Foreach => "`\"STEP/NAME\"`, a list, or a range".to_owned(),
+        Shape::Retry => "a number of tries, or a table".to_owned(),
+        Shape::Gpu => "a number, or a table".to_owned(),
+        Shape::Params | Shape::Defaults | Shape::Steps => "a table".to_owned(),
+        Shape::Reserved => "nothing yet".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Flow;
+
+    const STEPS: &str = "\n[steps.split]\nrun = [\"x\"]\noutputs = { grid = \"grid.json\", folds = \"folds\" }\n\
+                         [steps.train]\nrun = [\"x\"]\n[steps.warm-up]\nrun = [\"x\"]\n";
+
+    /// Every example of the reference is taken by the reader, which also shows that every field has one.
+    #[test]
+    fn every_example_in_the_table_of_fields_is_accepted() {
+        for field in STEP.iter().filter(|field| !is_reserved(field)) {
+            let run = if field.name == "run" { "" } else { "run = [\"x\"]\n" };
+            let example = format!("{} = {}", field.name, field.example);
+            let params = "[params]\nfolds = { type = \"int\", default = 5 }\n";
+            let text = format!("name = \"a\"\n{params}[steps.x]\n{run}{example}\n{STEPS}");
+            Flow::parse("flow.toml", text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+            if field.in_defaults {
+                let text = format!("name = \"a\"\n{params}[defaults]\n{example}\n{STEPS}");
+                Flow::parse("flow.toml", text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
+        for field in FLOW.iter().filter(|field| field.name != "name" && !field.example.is_empty()) {
+            let text = format!("name = \"a\"\n{} = {}\n{STEPS}", field.name, field.example);
+            Flow::parse("flow.toml", text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+
+    #[test]
+    fn the_schema_is_json_and_knows_every_field() {
+        let schema: serde_json::Value = serde_json::from_str(&crate::flow::json_schema()).unwrap();
+        for field in STEP {
+            assert!(schema["definitions"]["step"]["properties"][field.name].is_object(), "{}", field.name);
+            assert_eq!(schema["properties"]["defaults"]["properties"][field.name].is_object(), field.in_defaults);
+        }
+        assert_eq!(schema["definitions"]["step"]["additionalProperties"], false);
+    }
+
+    /// What the table says about defaults is what is filled in.
+    #[test]
+    fn the_documented_defaults_are_those_that_hold() {
+        use crate::flow::fallback;
+        use crate::units;
+        let default = |name: &str| STEP.iter().find(|field| field.name == name).unwrap().default.trim_matches('"');
+        assert_eq!(units::cpu_milli(default("cpu")), Ok(fallback::CPU_MILLI));
+        assert_eq!(units::bytes(default("memory")), Ok(fallback::MEMORY_BYTES));
+        assert_eq!(units::duration_ms(default("kill_grace")), Ok(fallback::KILL_GRACE_MS));
+    }
+}
