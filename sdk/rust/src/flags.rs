@@ -82,8 +82,9 @@ pub enum FlagError {
     },
     /// An image that would have to be pulled.
     #[error(
-        "image `{text}` is not a path, and pulling from a registry is not supported yet; save it with `skopeo copy \
-         docker://{text} oci-archive:image.tar` and write \"./image.tar\", or write \"host\" for the node's own system"
+        "image `{text}` is not a path (write ./{text} if it is one), and pulling from a registry is not supported yet; save \
+         it with `skopeo copy docker://{text} oci-archive:image.tar` and write \"./image.tar\", or write \"host\" for the \
+         node's own system"
     )]
     Registry {
         /// What was written, made harmless, without scheme.

@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use flowyard_model::{Digest, Name};
+use flowyard_cas::items::ItemsReader;
+use flowyard_model::{Digest, FanOut, Name};
 use flowyard_sdk::flags;
 use flowyard_sdk::flow::{ArtifactError, Artifacts, Flow, FlowStep, Packing, base_of};
 use proptest::prelude::*;
@@ -82,10 +83,10 @@ fn sockets_pipes_and_links_out_of_the_tree_are_refused_by_name() {
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("out/link")).unwrap();
     let flow = "name = \"a\"\n[steps.a]\nrun = [\"x\"]\ninputs = { a = \"./socket\", b = \"./out\" }\n";
     let message = message_of(flow.as_bytes(), &[], folder.path());
-    let expected = "flow.toml:4:16: `BASE/./socket` is a socket; only files, folders and links can be stored: remove it, or \
+    let expected = "flow.toml:4:16: `BASE/socket` is a socket; only files, folders and links can be stored: remove it, or \
                     leave it out";
     assert!(message.contains(expected), "{message}");
-    assert!(message.contains("`BASE/./out/link` is a symbolic link to `/etc/passwd`"), "{message}");
+    assert!(message.contains("`BASE/out/link` is a symbolic link to `/etc/passwd`"), "{message}");
 }
 
 #[test]
@@ -112,6 +113,22 @@ fn a_thousand_steps_in_one_line_are_ordered_and_one_more_is_refused() {
     assert_eq!(spec.steps[999].name.as_str(), "s999");
     let message = message_of(chain(1_001).as_bytes(), &[], &tree());
     assert!(message.contains("at most 1000 steps, these are 1001"), "{message}");
+}
+
+#[test]
+fn literal_lists_may_be_empty_and_may_be_large() {
+    let resolved = |items: String| {
+        let flow = format!("name = \"a\"\n[steps.a]\nrun = [\"x\"]\nforeach = [{items}]\n");
+        let mut packing = Packing::default();
+        let flow = Flow::parse("flow.toml", flow.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        let spec = flow.resolve(&tree(), &[], &mut packing).unwrap();
+        let FanOut::Items(list) = &spec.steps[0].fan_out else { panic!("not a list: {:?}", spec.steps[0].fan_out) };
+        (list.count, packing.lists[&list.items].clone())
+    };
+    assert_eq!(resolved(String::new()).0, 0);
+    let (count, blob) = resolved((0..100_000).map(|at| format!("{{ at = {at} }},")).collect());
+    assert_eq!(count, 100_000);
+    assert_eq!(ItemsReader::from_bytes(&blob).unwrap().item(99_999).unwrap(), "{\"at\":99999}");
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use flowyard_model::{
-    Constraint, ConstraintOperator, FanOut, Input, Isolation, JobSpec, Name, NetworkMode, OnDisconnect, OnFailure,
-    Rejection, Resources, StepIndex, StepSpec, limits, validate,
+    Constraint, ConstraintOperator, FanOut, Input, Isolation, ItemList, JobSpec, Name, NetworkMode, OnDisconnect,
+    OnFailure, Rejection, Resources, StepIndex, StepSpec, limits, validate,
 };
 
 use super::artifacts::Artifacts;
@@ -87,6 +87,14 @@ impl Flow {
                 problems.at_path(&path, format!("`{what}`: {message}"));
             }
             Err(other) => drop(problems.at_path("", other.to_string())),
+        }
+        let tasks = |step: &StepSpec| match &step.fan_out {
+            FanOut::Range { count, .. } | FanOut::Items(ItemList { count, .. }) => u64::from(*count),
+            _ => 1,
+        };
+        let tasks: u64 = spec.steps.iter().map(tasks).sum();
+        if tasks > limits::TASKS_PER_JOB {
+            problems.at_path("", format!("at most {} tasks in all steps, these are {tasks}", limits::TASKS_PER_JOB));
         }
         let weights: Vec<_> = spec.steps.iter().map(|step| (step_weight(step), &step.name)).collect();
         let total: usize = weights.iter().map(|(weight, _)| weight).sum();

@@ -302,5 +302,23 @@ pub(crate) const GPU: &[Field] = &[
 pub(crate) const RANGE: &[Field] =
     &[field("range", Shape::List, "First number, and the number after the last.", "[0, 100]")];
 
+/// What other tools call our keys, for the suggestion beside an unknown one.
+pub(crate) const ALIASES: &[(&str, &str)] = &[
+    ("command", "run"),
+    ("cmd", "run"),
+    ("script", "run"),
+    ("args", "run"),
+    ("depends_on", "needs"),
+    ("dependencies", "needs"),
+    ("after", "needs"),
+    ("matrix", "foreach"),
+    ("array", "foreach"),
+    ("variables", "env"),
+    ("retries", "retry"),
+    ("working_dir", "code"),
+    ("parameters", "params"),
+    ("nodes", "labels"),
+];
+
 /// What `[defaults]` is.
 pub(crate) const DEFAULTS_DOC: &str = "Step fields that hold for every step that does not say otherwise.";

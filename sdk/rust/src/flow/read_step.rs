@@ -151,7 +151,9 @@ fn read_outputs(walk: &mut Walk<'_>, at: &At<'_, '_>) -> BTreeMap<Name, String> 
     let outputs = read_artifacts(walk, at, "an output", "{ model = \"model.json\" }");
     for (name, path) in &outputs {
         if let Err(error) = flags::output_path(path) {
-            walk.problems.at_path(&format!("{}.{name}", at.path), error.to_string());
+            let path = format!("{}.{name}", at.path);
+            let span = walk.spans.get(&path).cloned().unwrap_or_else(|| at.value.span());
+            walk.problems.at_span(span, &path, error.to_string());
         }
     }
     outputs
@@ -166,12 +168,11 @@ fn read_foreach(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Foreach> {
         return read_items(walk, at);
     }
     let entries = walk.table(at, expected)?;
-    let entries = walk.fields(entries, fields::RANGE, "in `foreach`");
-    let Some(range) = entries.first() else {
+    if entries.is_empty() {
         walk.wrong(at, expected);
-        return None;
-    };
-    read_range(walk, &range.at)
+    }
+    let entries = walk.fields(entries, fields::RANGE, "in `foreach`");
+    read_range(walk, &entries.first()?.at)
 }
 
 fn read_items(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Foreach> {
@@ -198,12 +199,12 @@ fn read_range(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Foreach> {
         walk.wrong(at, expected);
         return None;
     };
-    let count = end.checked_sub(start).filter(|count| *count > 0);
-    let Some(count) = count else {
+    if end <= start {
         let message = format!("the range from {start} up to, but not including, {end} is empty");
         walk.problem(at, message).help("the second number must be larger than the first");
         return None;
-    };
+    }
+    let count = i128::from(end) - i128::from(start);
     match u32::try_from(count).ok().filter(|count| *count <= limits::TASKS_PER_STEP) {
         Some(count) => Some(Foreach::Range { start, count }),
         None => {

@@ -151,7 +151,9 @@ fn section(text: &mut String, field: &Field) {
 fn default(field: &Field) -> String {
     match field.default {
         "" => String::new(),
-        value if value.starts_with('"') || value.starts_with(|c: char| c.is_ascii_digit()) => format!("`{value}`"),
+        value if value == "false" || value.starts_with('"') || value.starts_with(|c: char| c.is_ascii_digit()) => {
+            format!("`{value}`")
+        }
         words => words.to_owned(),
     }
 }

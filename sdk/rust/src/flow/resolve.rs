@@ -149,7 +149,7 @@ impl Storing<'_, '_> {
 
     /// Stores a path of the user. A failure is reported at each place that names it.
     fn path(&mut self, path: &str, text: &str, is_code: bool) -> Option<Digest> {
-        let place = self.base.join(text);
+        let place: PathBuf = self.base.join(text).components().collect();
         if let Some(Some(digest)) = self.done.get(&(place.clone(), is_code)) {
             return Some(*digest);
         }

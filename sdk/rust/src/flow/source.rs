@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::fields::STEP;
 use crate::shown::shown_whole;
 
 /// Characters of a source line that are shown before the marked ones, and in all.
@@ -69,7 +70,7 @@ impl Source {
         if self.text.is_some() {
             return self.file.clone();
         }
-        let rest = path.strip_prefix("steps.").and_then(|rest| rest.split_once('.')).map_or(path, |(_, field)| field);
+        let rest = field_of(path).unwrap_or(path);
         let (field, name) = rest.split_once('.').map_or((rest, None), |(field, name)| (field, Some(name)));
         let flag = match field {
             "inputs" => "--input",
@@ -103,8 +104,19 @@ impl Source {
 }
 
 fn default_of(path: &str) -> Option<String> {
-    let (_, field) = path.strip_prefix("steps.")?.split_once('.')?;
-    Some(format!("defaults.{field}"))
+    Some(format!("defaults.{}", field_of(path)?))
+}
+
+/// The part of a step's path that starts with the field. The name of the step may have dots itself.
+fn field_of(path: &str) -> Option<&str> {
+    let mut rest = path.strip_prefix("steps.")?;
+    loop {
+        rest = rest.split_once('.')?.1;
+        let field = rest.split('.').next();
+        if STEP.iter().any(|known| Some(known.name) == field) {
+            return Some(rest);
+        }
+    }
 }
 
 fn floor_boundary(text: &str, offset: usize) -> usize {

@@ -10,9 +10,9 @@ use flowyard_model::{Name, NameError};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fields::Field;
+use super::fields::{ALIASES, Field};
 use super::problem::{Problems, Reported};
-use crate::shown::{did_you_mean, listed, shown};
+use crate::shown::{did_you_mean, listed, nearest, shown};
 use crate::units::QuantityError;
 
 /// The problems and positions found so far.
@@ -131,7 +131,11 @@ impl<'s> Walk<'s> {
             entries.into_iter().partition(|entry| fields.iter().any(|field| field.name == entry.key));
         for entry in unknown {
             let names = || fields.iter().map(|field| field.name);
-            let suggestion = did_you_mean(entry.key, names());
+            let aliases = ALIASES.iter().filter(|(_, field)| names().any(|name| name == *field));
+            let meant = nearest(entry.key, names().chain(aliases.map(|(alias, _)| *alias)));
+            let meant =
+                meant.map(|word| ALIASES.iter().find(|(alias, _)| *alias == word).map_or(word, |(_, field)| *field));
+            let suggestion = meant.map_or_else(String::new, |field| format!("; did you mean `{field}`?"));
             let message = format!("unknown key `{}` {place}{suggestion}", shown(entry.key));
             let reported = self.problems.at_span(entry.key_span, &entry.at.path, message);
             if suggestion.is_empty() {
