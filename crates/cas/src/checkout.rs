@@ -180,3 +180,6 @@ fn taken_or(action: &'static str, place: &Path, error: rustix::io::Errno) -> Sto
         error => StoreError::io(action, place, 0, error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -216,10 +216,17 @@ impl Store {
 
     async fn fetch(&self, digest: Digest) -> Result<PinnedBlob, StoreError> {
         let _slot = self.slot().await;
-        match self.origin.file_of(&digest) {
-            Some(path) => self.fetch_file(digest, path).await,
-            None => self.fetch_stream(digest).await,
+        if let Some(path) = self.origin.file_of(&digest) {
+            return self.fetch_file(digest, path).await;
         }
+        let fetched = self.fetch_stream(digest).await;
+        if let Err(error) = &fetched {
+            let (local, full) = (self.local.clone(), error.is_disk_full());
+            if full && blocking("an eviction", move || Ok(local.make_room(digest.length))).await? {
+                return self.fetch_stream(digest).await;
+            }
+        }
+        fetched
     }
 
     /// From an origin that is a directory: linked where possible, else copied; checked either way.
@@ -227,13 +234,17 @@ impl Store {
         if !self.origin.contains(&digest).await? {
             return Err(StoreError::Missing { digest, place: format!("the origin {}", self.origin) });
         }
-        let local = self.local.clone();
-        blocking("a fetch", move || match local.link_in(&digest, &path)? {
-            Some(blob) => Ok(blob),
-            None => local.put_file(&path, Some(digest)).map_err(|error| match error {
-                StoreError::Mismatch { .. } => StoreError::Damaged { digest, place: path.display().to_string() },
+        let (local, origin) = (self.local.clone(), self.origin.clone());
+        blocking("a fetch", move || {
+            let fetched = match local.link_in(&digest, &path) {
+                Ok(None) => local.put_file(&path, Some(digest)),
+                Ok(Some(blob)) => Ok(blob),
+                Err(error) => Err(error),
+            };
+            fetched.map_err(|error| match error {
+                StoreError::Mismatch { .. } => origin.found_damaged(&digest),
                 other => other,
-            }),
+            })
         })
         .await
     }

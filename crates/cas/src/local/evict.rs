@@ -9,6 +9,8 @@ use super::{LocalStore, remove_any};
 
 /// How many things are taken out under one hold of the index's lock.
 const BATCH: usize = 64;
+/// The least that is freed when the disk is full, so that the next small blob does not find it full again.
+const ROOM_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What an eviction removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +40,14 @@ impl LocalStore {
             }
         }
         evicted
+    }
+
+    /// Frees about `needed_bytes` and a little more on a disk that is full. Says whether anything went.
+    pub(crate) fn make_room(&self, needed_bytes: u64) -> bool {
+        let held_bytes = self.total_bytes();
+        let evicted = self.evict_to(held_bytes.saturating_sub(needed_bytes.saturating_mul(2).max(ROOM_BYTES)));
+        tracing::warn!(?evicted, needed_bytes, "the disk is full; evicted what was not in use");
+        evicted.bytes > 0
     }
 
     /// Evicts a little below the budget, so that the next put does not evict again.

@@ -330,3 +330,46 @@ fn many_threads_may_use_one_store() {
     assert_eq!(store.total_bytes(), 0);
     assert_eq!(files_below(&folder.path().join("v1")), 0);
 }
+
+/// A file system of its own with little room; unmounted at the end.
+struct TinyDisk(tempfile::TempDir);
+
+impl TinyDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", folder.path(), "tmpfs", flags, Some(c"size=1m")).ok()?;
+        Some(Self(folder))
+    }
+}
+
+impl Drop for TinyDisk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+fn on_a_full_disk_what_is_unused_makes_room_and_otherwise_the_error_says_what_was_needed() {
+    let Some(disk) = TinyDisk::mount() else {
+        return flowyard_skip::skip("mounting a small tmpfs is not allowed");
+    };
+    let store = open(disk.0.path(), u64::MAX);
+    let content = |number: u8| vec![number; 300 * 1024];
+    let pinned: Vec<_> = (0..2).map(|number| store.put_bytes(&content(number)).unwrap()).collect();
+    store.put_bytes(&content(2)).unwrap();
+    let third = store.put_bytes(&content(3)).unwrap();
+    assert!(!store.contains(&digest_bytes(&content(2))), "the unpinned blob made room");
+    let source = tempfile::NamedTempFile::new().unwrap();
+    fs::write(source.path(), content(4)).unwrap();
+    for error in [store.put_bytes(&content(4)).unwrap_err(), store.put_file(source.path(), None).unwrap_err()] {
+        assert!(error.is_disk_full(), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("no room left on the disk of") && text.contains("307200 bytes"), "{text}");
+        assert!(text.contains(disk.0.path().to_str().unwrap()), "{text}");
+    }
+    for blob in pinned.iter().chain([&third]) {
+        assert_eq!(crate::digest_file(blob.path()).unwrap(), blob.digest());
+    }
+    assert_eq!(files_below(&disk.0.path().join("v1/tmp")), 0, "the half-written blob was removed");
+}

@@ -24,6 +24,8 @@ pub struct BlobWriter {
     temp: TempFile,
     hasher: BlobHasher,
     expected: Option<Digest>,
+    /// How long the blob will be, as far as that is known.
+    needed_bytes: u64,
     source: String,
 }
 
@@ -47,12 +49,12 @@ impl Drop for TempFile {
 impl BlobWriter {
     /// Adds the next bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let needed = self.expected.map_or(self.hasher.length() + bytes.len() as u64, |expected| expected.length);
         self.hasher.update(bytes);
+        let needed_bytes = self.needed_bytes.max(self.hasher.length());
         if self.expected.is_some_and(|expected| self.hasher.length() > expected.length) {
             return Err(self.mismatch());
         }
-        self.temp.file.write_all(bytes).map_err(|source| StoreError::io("write", &self.temp.path, needed, source))
+        self.temp.file.write_all(bytes).map_err(|source| StoreError::io("write", &self.temp.path, needed_bytes, source))
     }
 
     /// Gives the blob its name. Refused when a digest was announced and these are not its bytes.
@@ -80,7 +82,14 @@ impl LocalStore {
     pub fn writer(&self, expected: Option<Digest>, source: impl Into<String>) -> Result<BlobWriter, StoreError> {
         let needed_bytes = expected.map_or(0, |digest| digest.length);
         let temp = self.temp_file(needed_bytes)?;
-        Ok(BlobWriter { store: self.clone(), temp, hasher: BlobHasher::new(), expected, source: source.into() })
+        Ok(BlobWriter {
+            store: self.clone(),
+            temp,
+            hasher: BlobHasher::new(),
+            expected,
+            needed_bytes,
+            source: source.into(),
+        })
     }
 
     /// Keeps `bytes`. Storing what is here already costs a check.
@@ -89,9 +98,11 @@ impl LocalStore {
         if let Some(blob) = self.healthy(&digest)? {
             return Ok(blob);
         }
-        let mut writer = self.writer(Some(digest), "memory")?;
-        writer.write(bytes)?;
-        writer.finish()
+        self.making_room(digest.length, || {
+            let mut writer = self.writer(Some(digest), "memory")?;
+            writer.write(bytes)?;
+            writer.finish()
+        })
     }
 
     /// Keeps what the file at `path` holds. With `expected`, a file that holds something else is refused.
@@ -104,14 +115,25 @@ impl LocalStore {
         {
             return Ok(blob);
         }
-        let mut from = File::open(path).map_err(|source| StoreError::io("open", path, 0, source))?;
+        let from = File::open(path).map_err(|source| StoreError::io("open", path, 0, source))?;
         let length = from.metadata().map_err(|source| StoreError::io("look at", path, 0, source))?.len();
+        self.making_room(length, || self.copy_in(&from, length, path, expected))
+    }
+
+    fn copy_in(
+        &self,
+        mut from: &File,
+        length: u64,
+        path: &Path,
+        expected: Option<Digest>,
+    ) -> Result<PinnedBlob, StoreError> {
         let mut writer = self.writer(expected, path.display().to_string())?;
-        if length > ALWAYS_HASHED_BYTES && clone(&from, &writer.temp.file) {
-            from = writer.temp.reopened()?;
-            writer.hasher = hash_all(&mut from, path)?;
+        writer.needed_bytes = length;
+        if length > ALWAYS_HASHED_BYTES && clone(from, &writer.temp.file) {
+            writer.hasher = hash_all(&writer.temp.file, path)?;
             return writer.finish();
         }
+        from.rewind().map_err(|source| StoreError::io("read", path, 0, source))?;
         let mut buffer = vec![0; READ_BYTES.min(length as usize + 1)];
         loop {
             match from.read(&mut buffer).map_err(|source| StoreError::io("read", path, 0, source))? {
@@ -128,9 +150,21 @@ impl LocalStore {
         let found = digest_open_file(&mut temp.file, digest.length);
         let found = found.map_err(|source| StoreError::io("read", path, 0, source))?;
         if found != *digest {
-            return Err(StoreError::Damaged { digest: *digest, place: path.display().to_string() });
+            return Err(StoreError::Mismatch { expected: *digest, found, place: path.display().to_string() });
         }
         self.publish(temp, *digest).map(Some)
+    }
+
+    /// Does `put`, and when the disk is full does it once more after evicting what is not in use.
+    fn making_room(
+        &self,
+        needed_bytes: u64,
+        put: impl Fn() -> Result<PinnedBlob, StoreError>,
+    ) -> Result<PinnedBlob, StoreError> {
+        match put() {
+            Err(error) if error.is_disk_full() && self.make_room(needed_bytes) => put(),
+            other => other,
+        }
     }
 
     /// The blob if it is here and right; a damaged one is gone afterwards and can be written anew.
@@ -203,15 +237,7 @@ impl LocalStore {
     }
 }
 
-impl TempFile {
-    fn reopened(&self) -> Result<File, StoreError> {
-        let mut file = self.file.try_clone().map_err(|source| StoreError::io("read", &self.path, 0, source))?;
-        file.rewind().map_err(|source| StoreError::io("read", &self.path, 0, source))?;
-        Ok(file)
-    }
-}
-
-fn hash_all(file: &mut File, path: &Path) -> Result<BlobHasher, StoreError> {
+fn hash_all(mut file: &File, path: &Path) -> Result<BlobHasher, StoreError> {
     let mut hasher = BlobHasher::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {

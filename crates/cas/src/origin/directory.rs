@@ -17,7 +17,7 @@ impl Origin {
         let Some(path) = self.file_of(&blob.digest()) else { return Ok(false) };
         let io = |source| StoreError::io("write", &path, blob.digest().length, source);
         let folder = path.parent().expect("a blob lies in its fan-out folder");
-        fs::create_dir_all(folder).map_err(io)?;
+        self.make_fan_out(folder).map_err(io)?;
         if self.fsync {
             File::open(blob.path()).and_then(|file| file.sync_all()).map_err(io)?;
         }
@@ -29,10 +29,50 @@ impl Origin {
         }
         make_young(&path);
         if self.fsync {
-            let upper = folder.parent().expect("a fan-out folder lies in the folder of all blobs");
-            sync_folder(folder).and_then(|()| sync_folder(upper)).map_err(io)?;
+            sync_folder(folder).map_err(io)?;
         }
         Ok(true)
+    }
+
+    /// Makes a fan-out folder and, if it is new, sees to it that it stays.
+    fn make_fan_out(&self, folder: &Path) -> io::Result<()> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(folder)?;
+        let upper = folder.parent().expect("a fan-out folder lies in the folder of all blobs");
+        if self.fsync { sync_folder(upper) } else { Ok(()) }
+    }
+
+    /// Takes a blob whose bytes were found wrong out of the way, so that it counts as missing and can be stored again. It is
+    /// kept under `v1/damaged` for whoever wants to look at it. Only in a directory: elsewhere the bytes may have been damaged
+    /// on the way to us.
+    pub(super) fn set_aside(&self, digest: &Digest) {
+        let (Some(root), Some(path)) = (&self.directory, self.file_of(digest)) else { return };
+        let aside = root.join("v1/damaged");
+        let moved = fs::create_dir_all(&aside).and_then(|()| fs::rename(&path, aside.join(digest.to_string())));
+        match moved {
+            Ok(()) => tracing::error!(%digest, folder = %aside.display(), "a damaged blob was set aside"),
+            Err(error) => tracing::error!(%digest, %error, "a damaged blob could not be set aside"),
+        }
+    }
+
+    /// Removes what writes that were cut off left in the directory. The library writes `NAME#NUMBER` beside `NAME`.
+    pub(super) fn remove_leftovers(&self, min_age_ms: u64, now_ms: u64) -> io::Result<()> {
+        let Some(root) = &self.directory else { return Ok(()) };
+        for folder in fs::read_dir(root.join(super::BLOBS))? {
+            for file in fs::read_dir(folder?.path())? {
+                let file = file?;
+                if !file.file_name().to_string_lossy().contains('#') {
+                    continue;
+                }
+                let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+                if now_ms.saturating_sub(modified.as_millis() as u64) >= min_age_ms {
+                    fs::remove_file(file.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

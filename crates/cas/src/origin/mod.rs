@@ -69,6 +69,11 @@ impl Origin {
         Self { objects, directory: None, fsync: false }
     }
 
+    /// An origin that lasts as long as its handles: for tests and the simulator.
+    pub fn in_memory() -> Self {
+        Self::in_objects(Arc::new(object_store::memory::InMemory::new()))
+    }
+
     /// The file that holds (or would hold) the blob, when the origin is a directory.
     pub(crate) fn file_of(&self, digest: &Digest) -> Option<PathBuf> {
         let name = digest.to_string();
@@ -161,7 +166,9 @@ impl Origin {
         StoreError::Missing { digest: *digest, place: format!("the origin {self}") }
     }
 
-    fn damaged_error(&self, digest: &Digest) -> StoreError {
+    /// Reports a blob whose bytes are wrong, and takes it out of the way.
+    pub(crate) fn found_damaged(&self, digest: &Digest) -> StoreError {
+        self.set_aside(digest);
         StoreError::Damaged { digest: *digest, place: format!("the origin {self} (`{}`)", key_of(digest)) }
     }
 }

@@ -42,7 +42,7 @@ impl Origin {
                         Ok(Some((piece, (pieces, hasher))))
                     }
                     None if hasher.digest() == digest => Ok(None),
-                    None => Err(origin.damaged_error(&digest)),
+                    None => Err(origin.found_damaged(&digest)),
                 }
             }
         });
@@ -78,7 +78,7 @@ impl Origin {
             Err(source) => return Err(self.error("read", &key, 0, source)),
         };
         if result.meta.size != digest.length {
-            return Err(self.damaged_error(digest));
+            return Err(self.found_damaged(digest));
         }
         let origin = self.clone();
         Ok(pieces_of(result).map_err(move |source| origin.error("read", &key, 0, source)).boxed())

@@ -58,6 +58,14 @@ impl Origin {
             swept.deleted += 1;
             swept.deleted_bytes += digest.length;
         }
+        let origin = self.clone();
+        crate::store::blocking("the origin", move || {
+            if let Err(error) = origin.remove_leftovers(min_age_ms, now_ms) {
+                tracing::warn!(%origin, %error, "what cut-off writes left behind could not be removed");
+            }
+            Ok(())
+        })
+        .await?;
         Ok(swept)
     }
 

@@ -1,7 +1,5 @@
 use std::os::unix::fs::PermissionsExt;
 
-use object_store::memory::InMemory;
-
 use super::*;
 use crate::local::{LocalOptions, LocalStore};
 use crate::manifest::Manifest;
@@ -12,7 +10,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 fn origins() -> (tempfile::TempDir, [Origin; 2]) {
     let folder = tempfile::tempdir().unwrap();
     let directory = Origin::in_directory(&folder.path().join("origin"), false).unwrap();
-    (folder, [directory, Origin::in_objects(Arc::new(InMemory::new()))])
+    (folder, [directory, Origin::in_memory()])
 }
 
 #[tokio::test]
@@ -81,6 +79,8 @@ async fn a_damaged_object_is_never_read_to_a_good_end() {
     let error = origin.get_bytes(&digest).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert!(error.to_string().contains(folder.path().to_str().unwrap()), "{error}");
+    assert!(!origin.contains(&digest).await.unwrap(), "it was set aside, so that it can be stored again");
+    assert_eq!(std::fs::read(folder.path().join("origin/v1/damaged").join(digest.to_string())).unwrap(), bytes);
     std::fs::write(&path, &bytes[1..]).unwrap();
     assert!(origin.get_bytes(&digest).await.is_err());
     assert!(!origin.contains(&digest).await.unwrap(), "a cut-off object counts as absent, so it is written again");
@@ -108,6 +108,21 @@ async fn a_sweep_keeps_what_live_manifests_name_and_what_is_young() {
         let swept = origin.sweep(&lost, DAY_MS, now_ms + 2 * DAY_MS).await.unwrap();
         assert_eq!((swept.lost_manifests, swept.deleted), (1, 3));
     }
+}
+
+#[tokio::test]
+async fn a_sweep_removes_what_cut_off_writes_left_behind() {
+    let (_folder, [origin, _]) = origins();
+    let digest = origin.put_bytes(Bytes::from_static(b"whole")).await.unwrap();
+    let path = origin.file_of(&digest).unwrap();
+    let left = path.with_file_name(format!("{digest}#1"));
+    std::fs::write(&left, b"who").unwrap();
+    let live = LiveBlobs { blobs: vec![digest], ..LiveBlobs::default() };
+    let now_ms = flowyard_clock::wall_ms();
+    origin.sweep(&live, 0, now_ms).await.unwrap();
+    assert!(left.exists(), "somebody may still be writing it");
+    origin.sweep(&live, 0, now_ms + DAY_MS).await.unwrap();
+    assert!(!left.exists() && path.exists());
 }
 
 #[tokio::test]

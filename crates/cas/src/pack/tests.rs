@@ -83,13 +83,26 @@ fn what_cannot_be_stored_is_refused_by_name() {
 fn an_unreadable_file_is_named_with_what_to_do() {
     let error = PackError::from_io(Path::new("out/x"), io::ErrorKind::PermissionDenied.into());
     assert!(error.to_string().starts_with("`out/x` may not be read; give read permission"), "{error}");
-    if rustix::process::geteuid().is_root() {
-        return; // Root may read everything, so the rest would prove nothing.
-    }
     let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     write(folder.path(), &[("x", "1")]);
     fs::set_permissions(folder.path().join("x"), fs::Permissions::from_mode(0o000)).unwrap();
-    assert!(matches!(pack_path(folder.path(), RootLink::Refuse), Err(PackError::Forbidden { .. })));
+    let packed = as_ordinary_user(|| pack_path(folder.path(), RootLink::Refuse).map(|_| ()));
+    assert!(matches!(packed, Err(PackError::Forbidden { .. })), "{packed:?}");
+    let packed = as_ordinary_user(|| pack_code(folder.path(), CODE_LIMIT_BYTES).map(|_| ()));
+    assert!(matches!(packed, Err(PackError::Forbidden { .. })), "{packed:?}");
+}
+
+/// Runs `work` on a thread that is not root, for root may read everything.
+fn as_ordinary_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let run = || {
+        if rustix::process::geteuid().is_root() {
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            rustix::thread::set_thread_uid(nobody).unwrap();
+        }
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
 
 #[test]

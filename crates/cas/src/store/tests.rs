@@ -2,8 +2,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use object_store::memory::InMemory;
-
 use super::*;
 use crate::hashing::digest_bytes;
 use crate::local::LocalOptions;
@@ -19,7 +17,7 @@ fn place(directory: bool) -> Place {
     let folder = tempfile::tempdir().unwrap();
     let origin = match directory {
         true => Origin::in_directory(&folder.path().join("origin"), true).unwrap(),
-        false => Origin::in_objects(Arc::new(InMemory::new())),
+        false => Origin::in_memory(),
     };
     let store = beside(&folder, "local", origin);
     Place { folder, store }
@@ -87,6 +85,8 @@ async fn a_damaged_local_blob_is_fetched_again_and_a_damaged_origin_is_refused()
     assert!(error.to_string().contains("origin"), "{error}");
     assert!(other.read(&digest).await.is_err());
     assert!(!other.local().contains(&digest));
+    assert!(other.put_bytes(vec![7; 100_000]).await.is_ok(), "a damaged blob can be stored again");
+    assert_eq!(store.origin().get_bytes(&digest).await.unwrap(), vec![7; 100_000]);
 }
 
 #[tokio::test]
