@@ -1,0 +1,177 @@
+//! A fixed history that uses every command and leaves a state with every kind of record.
+
+use std::sync::Arc;
+
+use flowyard_model::*;
+use flowyard_state::{State, apply};
+
+use crate::parts::{blob, end, inventory, job, name, report, step, sweep};
+
+/// The history while it is being written: each command is applied, so that the next ones can refer to what it made.
+struct Script {
+    state: State,
+    now: TimeMs,
+    entries: Vec<(TimeMs, Command)>,
+}
+
+/// The entries of the history, in order.
+pub fn script() -> Vec<(TimeMs, Command)> {
+    let mut script = Script { state: State::new(), now: TimeMs(1_700_000_000_000), entries: Vec::new() };
+    script.set_up();
+    let sweep = script.submit(sweep(), Some("nightly-1"));
+    script.split(sweep);
+    script.train(sweep);
+    script.finish(sweep);
+    script.others(sweep);
+    script.entries
+}
+
+impl Script {
+    fn say(&mut self, command: Command) -> Reply {
+        self.now = self.now.after(250);
+        self.entries.push((self.now, command.clone()));
+        let index = Revision(self.entries.len() as u64);
+        apply(&mut self.state, Entry { index, time: self.now, command }).reply
+    }
+
+    fn submit(&mut self, spec: JobSpec, key: Option<&str>) -> JobId {
+        let bytes = flowyard_proto::encode_spec(&spec).expect("a spec of the script is small");
+        let spec_digest = Digest { hash: *blake3::hash(&bytes).as_bytes(), length: bytes.len() as u64 };
+        let key = key.map(str::to_owned);
+        let submit = SubmitJob { spec: Arc::new(spec), spec_digest, owner: "ada".to_owned(), key };
+        match self.say(Command::SubmitJob(submit)) {
+            Reply::Submitted { job, .. } => job,
+            other => panic!("the script's job was not taken: {other:?}"),
+        }
+    }
+
+    fn register(&mut self, name_: &str, previous: Option<(NodeId, Incarnation)>) {
+        let register = RegisterNode { name: name(name_), inventory: Arc::new(inventory()), previous };
+        let reply = self.say(Command::RegisterNode(register));
+        assert!(matches!(reply, Reply::Registered { .. }), "the script's node was not taken: {reply:?}");
+    }
+
+    /// Places tasks on a node, with these devices; tells how many were refused.
+    fn place(&mut self, node: u64, tasks: &[(TaskKey, u32)], gpus: &[u32]) -> usize {
+        let incarnation = self.state.node(NodeId(node)).expect("a node of the script").incarnation;
+        let seat = Seat {
+            node: NodeId(node),
+            incarnation,
+            gpus: gpus.iter().copied().map(GpuIndex).collect(),
+            gpu_alternative: 0,
+        };
+        let place = |(task, attempt): &(TaskKey, u32)| Placement {
+            task: *task,
+            attempt: AttemptNumber(*attempt),
+            members: vec![seat.clone()],
+        };
+        let placements = tasks.iter().map(place).collect();
+        let based_on = self.state.revision();
+        let plan = Plan { based_on, seed: 42, budget: 10_000, placer_version: 1, placements };
+        match self.say(Command::CommitPlan(plan)) {
+            Reply::PlanCommitted { refused } => refused.len(),
+            other => panic!("a plan is answered line by line, not with {other:?}"),
+        }
+    }
+
+    fn report(&mut self, node: u64, reports: Vec<AttemptReport>) {
+        let incarnation = self.state.node(NodeId(node)).expect("a node of the script").incarnation;
+        self.say(Command::ReportAttempts(ReportAttempts { node: NodeId(node), incarnation, reports }));
+    }
+
+    /// Queues and nodes; what is set is changed again.
+    fn set_up(&mut self) {
+        self.say(Command::RaiseVersion { version: ClusterVersion(1) });
+        let queue = |path: &str, weight, max_active| {
+            Command::PutQueue(Queue { path: path.parse().expect("a path"), weight, max_active })
+        };
+        self.say(queue("research/vision", 3, Some(100)));
+        self.say(queue("old", 1, None));
+        self.say(Command::DropQueue { path: "old".parse().expect("a path") });
+        self.register("n1", None);
+        self.register("n2", None);
+        self.register("n3", None);
+        self.say(Command::SetNodeScheduling { node: NodeId(3), scheduling: Scheduling::Drained });
+        let suspect = Health::Suspect;
+        self.say(Command::SetNodeHealth { node: NodeId(3), incarnation: Incarnation(1), health: suspect });
+    }
+
+    /// The list of the sweep is written, with reports on the way.
+    fn split(&mut self, job: JobId) {
+        let split = key(job, 0, 0);
+        assert_eq!(self.place(1, &[(split, 1)], &[]), 0);
+        let mut running = report(split, 1, Phase::Running, None);
+        running.times = PhaseTimes { accepted: Some(self.now), running: Some(self.now), ..PhaseTimes::NONE };
+        running.checkpoint = Some(Checkpoint { manifest: blob("checkpoint"), at: self.now });
+        self.report(1, vec![running]);
+        let mut ended = end(0);
+        let list = Some(ItemList { items: blob("items"), count: 4 });
+        ended.outputs.insert(name("grid"), Output { manifest: blob("grid"), list });
+        self.report(1, vec![report(split, 1, Phase::Ended, Some(ended))]);
+    }
+
+    /// One task of the fan-out succeeds, one fails and is tried again, one is lost with its node, one is not placed yet.
+    fn train(&mut self, job: JobId) {
+        let train = |task| key(job, 1, task);
+        assert_eq!(self.place(1, &[(train(0), 1), (train(1), 1), (train(0), 1)], &[0]), 1, "one of them twice");
+        assert_eq!(self.place(2, &[(train(2), 1)], &[1]), 0);
+        let failed = report(train(1), 1, Phase::Ended, Some(end(3)));
+        self.report(1, vec![report(train(0), 1, Phase::Ended, Some(self.model(0))), failed]);
+        self.say(Command::SetNodeHealth { node: NodeId(2), incarnation: Incarnation(1), health: Health::Down });
+        self.register("n2", Some((NodeId(2), Incarnation(1))));
+        self.now = self.now.after(60_000);
+        self.say(Command::Tick);
+        assert_eq!(self.place(2, &[(train(1), 2), (train(2), 2)], &[1]), 0);
+        self.report(2, vec![report(train(2), 2, Phase::Fetching, None)]);
+    }
+
+    fn model(&self, task: u32) -> End {
+        let mut ended = end(0);
+        let manifest = blob(&format!("model {task}"));
+        ended.outputs.insert(name("model"), Output { manifest, list: None });
+        ended
+    }
+
+    /// A job that runs to its end, is asked for again by its key, and one that is forgotten.
+    fn finish(&mut self, sweep: JobId) {
+        let once = || job("once", vec![step("only")]);
+        let kept = self.submit(once(), Some("once"));
+        assert_eq!(self.submit(once(), Some("once")), kept, "the same submission is the same job");
+        let forgotten = self.submit(once(), None);
+        for job in [kept, forgotten] {
+            let only = key(job, 0, 0);
+            assert_eq!(self.place(1, &[(only, 1)], &[]), 0);
+            self.report(1, vec![report(only, 1, Phase::Ended, Some(end(0)))]);
+        }
+        self.say(Command::ForgetJobs { jobs: vec![forgotten, sweep] });
+        assert!(self.state.job(forgotten).is_none() && self.state.job(sweep).is_some());
+    }
+
+    /// A wide job that is cancelled half-way, one that fails and skips, and one that waits for the sweep.
+    fn others(&mut self, sweep: JobId) {
+        let mut wide = step("wide");
+        wide.fan_out = FanOut::Range { start: -5, count: 1_000_000 };
+        let cancelled = self.submit(job("wide", vec![wide]), None);
+        let placed: Vec<_> = [7, 8, 500_000].map(|task| (key(cancelled, 0, task), 1)).into();
+        assert_eq!(self.place(1, &placed, &[]), 0);
+        self.say(Command::CancelJob { job: cancelled });
+
+        let mut items = step("items");
+        items.fan_out = FanOut::Items(ItemList { items: blob("known items"), count: 3 });
+        items.on_failure = OnFailure::Continue;
+        let mut follow = step("follow");
+        follow.fan_out = FanOut::Each { step: StepIndex(0) };
+        follow.needs.insert(StepIndex(0), NeedKind::Each);
+        let failing = self.submit(job("failing", vec![items, follow]), None);
+        assert_eq!(self.place(2, &[(key(failing, 0, 1), 1)], &[]), 0);
+        self.report(2, vec![report(key(failing, 0, 1), 1, Phase::Ended, Some(end(1)))]);
+
+        let after = JobSpec { after: vec![sweep], ..job("after", vec![step("only")]) };
+        self.submit(after, None);
+        self.say(Command::CancelJob { job: JobId(999) });
+    }
+}
+
+fn key(job: JobId, step: u32, task: u32) -> TaskKey {
+    TaskKey { job, step: StepIndex(step), task: TaskIndex(task) }
+}
