@@ -14,7 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(files, ["."])?;
     println!("cargo:rerun-if-changed=flowyard");
     let path = PathBuf::from(std::env::var("OUT_DIR")?).join("flowyard.bin");
-    std::fs::write(&path, prost::Message::encode_to_vec(&descriptors))?;
+    let mut published = descriptors.clone();
+    // Comments and positions are for the generated code only.
+    published.file.iter_mut().for_each(|file| file.source_code_info = None);
+    std::fs::write(&path, prost::Message::encode_to_vec(&published))?;
     tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(descriptors)?;
     Ok(())
 }
