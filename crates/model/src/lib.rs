@@ -26,6 +26,7 @@ pub use desired::*;
 pub use digest::{Digest, DigestError};
 pub use effects::{Changed, Effects};
 pub use ids::*;
+pub use matching::Shape;
 pub use name::{Name, NameError, QueuePath, QueuePathError};
 pub use outcome::*;
 pub use ranges::Ranges;

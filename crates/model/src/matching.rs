@@ -2,9 +2,52 @@
 //!
 //! Both sides of the system ask it, the solver before it proposes and apply before it accepts; so it is answered once, here.
 
+use std::hash::{Hash, Hasher};
+
 use crate::{
-    Abilities, Constraint, ConstraintOperator, Gpu, GpuIndex, GpuRequest, Image, Inventory, Isolation, StepSpec,
+    Abilities, Constraint, ConstraintOperator, Gpu, GpuIndex, GpuRequest, Image, Inventory, Isolation, Resources,
+    StepSpec,
 };
+
+/// What placement looks at in a step. Tasks of equal shapes are interchangeable to it, so pending work is grouped by shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape<'a> {
+    /// What each member needs.
+    pub resources: &'a Resources,
+    /// Members of a task.
+    pub size: u32,
+    /// Conditions on labels.
+    pub constraints: &'a [Constraint],
+    /// Whether it runs without a container.
+    pub process: bool,
+    /// Whether it needs the node's own operating system as image.
+    pub host_image: bool,
+}
+
+impl Shape<'_> {
+    /// A number that equal shapes share and different ones hardly ever do. Good for grouping within one process; never to be
+    /// stored, as it may differ between builds.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// The hash of Fowler, Noll and Vo (1a, 64 bits): unlike the standard library's, it has no random key.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl Constraint {
     /// Whether a node with this inventory satisfies it.
@@ -51,6 +94,17 @@ impl GpuRequest {
 }
 
 impl StepSpec {
+    /// What placement looks at.
+    pub fn shape(&self) -> Shape<'_> {
+        Shape {
+            resources: &self.resources,
+            size: self.size,
+            constraints: &self.constraints,
+            process: self.isolation == Isolation::Process,
+            host_image: self.image == Image::Host,
+        }
+    }
+
     /// Whether a node with this inventory could run this step as far as abilities and constraints go.
     pub fn allows(&self, inventory: &Inventory) -> bool {
         let able = inventory.abilities.suffice(self.isolation, &self.image);

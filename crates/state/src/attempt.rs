@@ -116,7 +116,6 @@ fn attempt_over(state: &mut State, changed: &mut Changed, key: TaskKey) {
     };
     let fatal = to == TaskState::Done(TaskOutcome::Failed) && spec.on_failure == OnFailure::Stop;
     move_task(state, key, to, |task| (task.spent, task.unblamed) = (tried.spent, tried.unblamed));
-    changed.placement |= to == TaskState::Ready;
     if fatal {
         stop_job(state, changed, key.job, JobOutcome::Failed, TaskOutcome::Cancelled);
     } else if let TaskState::Done(outcome) = to {

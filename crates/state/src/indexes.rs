@@ -12,13 +12,15 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::state::{State, StepKey};
 
-/// A step that has a ready task; ordered by queue, then urgency, then age.
+/// A step that has a ready task and may have one more active; ordered by queue, then urgency, then shape, then age.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadyStep {
     /// The queue of its job.
     pub queue: QueuePath,
     /// Priority of the job and the step together; the greatest first.
     pub priority: Reverse<i64>,
+    /// Fingerprint of its shape.
+    pub shape: u64,
     /// The job.
     pub job: JobId,
     /// The step in it.
@@ -147,12 +149,14 @@ impl Indexes {
 
     /// The counts of a step went from one value to another.
     pub(crate) fn counts_changed(&mut self, job: &Job, key: StepKey, from: TaskCounts, to: TaskCounts) {
-        if (from.ready == 0) != (to.ready == 0) {
+        let most = job.spec.steps[key.1.0 as usize].max_parallel;
+        let placeable = |counts: TaskCounts| counts.ready > 0 && most.is_none_or(|most| counts.active < most);
+        if placeable(from) != placeable(to) {
             let ready = ready_step(job, key);
-            if to.ready == 0 {
-                self.ready.remove(&ready);
-            } else {
+            if placeable(to) {
                 self.ready.insert(ready);
+            } else {
+                self.ready.remove(&ready);
             }
         }
         if from.active != to.active {
@@ -187,9 +191,9 @@ impl Indexes {
 }
 
 fn ready_step(job: &Job, (id, step): StepKey) -> ReadyStep {
-    let own = job.spec.steps[step.0 as usize].priority;
-    let priority = Reverse(i64::from(job.spec.priority) + i64::from(own));
-    ReadyStep { queue: job.spec.queue.clone(), priority, job: id, step }
+    let spec = &job.spec.steps[step.0 as usize];
+    let priority = Reverse(i64::from(job.spec.priority) + i64::from(spec.priority));
+    ReadyStep { queue: job.spec.queue.clone(), priority, shape: spec.shape().fingerprint(), job: id, step }
 }
 
 fn expires_at(job: &Job) -> TimeMs {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever `indexes` holds can be computed from the other tables; `check_all` does it.
 
-use std::ops::Deref;
+use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use flowyard_model::{
@@ -170,9 +170,23 @@ impl State {
         self.task(key)?.attempts.get(at)
     }
 
-    /// Steps that have a ready task: by queue, most urgent first, then by job and step.
+    /// Steps that have a task to place: by queue, most urgent first, then by shape, job and step.
     pub fn ready_steps(&self) -> impl Iterator<Item = &ReadyStep> {
         self.indexes.ready.iter()
+    }
+
+    /// The first of each group of ready steps that differ only in their job and step; see [`State::ready_group`]. Costs the
+    /// number of groups, however many steps are in them.
+    pub fn ready_groups(&self) -> impl Iterator<Item = &ReadyStep> {
+        let after = |first: &&ReadyStep| {
+            self.indexes.ready.range((Bound::Excluded(end_of_group(first)), Bound::Unbounded)).next()
+        };
+        std::iter::successors(self.indexes.ready.get_min(), after)
+    }
+
+    /// The ready steps of a group from this one on, by job and step.
+    pub fn ready_group(&self, first: &ReadyStep) -> impl Iterator<Item = &ReadyStep> {
+        self.indexes.ready.range(first.clone()..=end_of_group(first))
     }
 
     /// The ready tasks of a step with the attempt that each would make: first those that were tried before.
@@ -235,6 +249,11 @@ impl Default for State {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Not before any step of the same group.
+fn end_of_group(step: &ReadyStep) -> ReadyStep {
+    ReadyStep { job: JobId(u64::MAX), step: StepIndex(u32::MAX), ..step.clone() }
 }
 
 /// All step keys of a job.

@@ -138,7 +138,9 @@ pub(crate) fn nodes(state: &State) -> String {
 
 pub(crate) fn ready(state: &State) -> String {
     let mut text = String::new();
-    for step in state.ready_steps() {
+    let mut steps: Vec<_> = state.ready_steps().collect();
+    steps.sort_by_key(|step| (&step.queue, step.priority, step.job, step.step));
+    for step in steps {
         let name = &state.step_spec(step.job, step.step).unwrap().name;
         let tasks: Vec<_> =
             state.ready_tasks(step.job, step.step).take(5).map(|(task, attempt)| format!("{task}#{attempt}")).collect();
