@@ -27,6 +27,9 @@ const SWEEP_BUSY_VALUES: usize = 64;
 /// Purged values removed at once while nobody waits.
 const SWEEP_IDLE_VALUES: usize = 512;
 
+/// File bytes per live byte above which something is wrong with the engine.
+const AMPLIFICATION_ALARM: u64 = 20;
+
 /// A [`LogEngine`] over an engine's files.
 pub struct GroupLog {
     shared: Arc<Shared>,
@@ -209,7 +212,12 @@ impl LogEngine for GroupLog {
             // The thread reports its failures through `end`; a panic in it was printed by the hook.
             let _ = thread.join();
         }
-        lock(&self.disk).take();
+        let failed = matches!(self.shared.queue().end, Some(EngineError::Failed(_)));
+        if let Some(disk) = lock(&self.disk).take().filter(|_| failed) {
+            // Closing an engine writes, and sled even waits for a write that will never come. Nothing may follow a failed
+            // write; the process ends soon and takes the files with it.
+            std::mem::forget(disk);
+        }
     }
 }
 
@@ -324,6 +332,9 @@ impl Writer {
         let started = flowyard_clock::monotonic();
         let swept = unpanicked(|| self.disk.write(&batch, durable))?;
         self.unswept = batch.sweep.is_some() && !swept;
+        if batch.sweep.is_some() && swept {
+            self.watch_space();
+        }
         if durable {
             self.witness.note(&round.after)?;
             let mut queue = self.shared.queue();
@@ -331,6 +342,15 @@ impl Writer {
             queue.latency.record(flowyard_clock::elapsed(started));
         }
         Ok(())
+    }
+
+    /// After a purge the files should be of the size of what is left; an engine that never gives space back is told of.
+    fn watch_space(&self) {
+        let live_bytes = self.shared.queue().shadow.live().1;
+        let stats = EngineStats { file_bytes: self.disk.file_bytes(), live_bytes, ..EngineStats::default() };
+        if stats.amplification() > AMPLIFICATION_ALARM {
+            tracing::warn!(stats.file_bytes, live_bytes, "the log takes far more space than it needs");
+        }
     }
 
     fn batch(&mut self, round: &mut Round) -> Batch {
