@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::disk::{self, Loaded, LogDisk};
 use super::engine_error::{DiskError, LogOpenError};
@@ -11,6 +12,10 @@ use super::redb_disk::RedbDisk;
 use super::shadow::TAIL_BYTES_MAX;
 use super::sled_disk::{self, SledDisk};
 use super::witness::Witness;
+
+/// How often and how long a second try waits for the first to let go.
+const RELEASE_TRIES: u32 = 20;
+const RELEASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Which engine keeps the log. It is chosen when a replica is made and never changes for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,14 +82,19 @@ fn open_checked(kind: EngineKind, folder: &Path) -> Result<(Box<dyn LogDisk>, Wi
 /// sled, with one more try without its index snapshots when it calls the database corrupt.
 fn open_sled(folder: &Path, witness: &Witness) -> Result<(Box<dyn LogDisk>, Loaded), DiskError> {
     let folder = folder.join("sled");
-    let first = load_checked(|| SledDisk::open(&folder), witness);
-    match first {
-        Err(error) if error.is_damage() && sled_disk::set_snapshots_aside(&folder)? => {
-            tracing::warn!(%error, folder = %folder.display(), "opening the log again without its index snapshot");
-            load_checked(|| SledDisk::open(&folder), witness)
+    let first = match load_checked(|| SledDisk::open(&folder), witness) {
+        Err(error) if error.is_damage() && sled_disk::set_snapshots_aside(&folder)? => error,
+        settled => return settled,
+    };
+    tracing::warn!(error = %first, folder = %folder.display(), "opening the log again without its index snapshot");
+    // Threads of the first try may hold sled's own lock for a moment longer. Ours is held, so nobody else has it.
+    for _ in 0..RELEASE_TRIES {
+        match load_checked(|| SledDisk::open(&folder), witness) {
+            Err(DiskError::Sled(sled::Error::Io(_))) => std::thread::sleep(RELEASE_PAUSE),
+            settled => return settled,
         }
-        settled => settled,
     }
+    Err(first)
 }
 
 fn load_checked<D: LogDisk>(
