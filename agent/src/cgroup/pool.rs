@@ -1,0 +1,126 @@
+//! Slots that wait for their next attempt.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::detect::Controller;
+use super::parents::{Parent, prepare, sweep};
+use super::slot::Slot;
+use super::{CgroupError, Enforced, Enforcement};
+use crate::runtime::spec::Limits;
+
+/// More slots than this do not wait for work; they are removed.
+const MAX_IDLE: usize = 256;
+
+/// Hands out slots and takes them back.
+#[derive(Debug)]
+pub struct Pool {
+    parents: Vec<Parent>,
+    idle: Vec<Slot>,
+    /// Slots whose last processes were killed and have not all gone.
+    leaving: Vec<Slot>,
+    made: u64,
+    /// Makes slot names differ from those of an earlier life of the same pool.
+    life: u64,
+}
+
+impl Pool {
+    /// The pool that belongs to the folder `home`: its cgroups are named after the folder, so that a pool opened on it after a
+    /// crash finds them. Everything left in them is killed, save in the slots that `keep` names.
+    pub fn open(home: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Self, CgroupError> {
+        let identity = std::fs::metadata(home).map_err(CgroupError::new("look at", home))?;
+        let name = format!("flowyard-{:x}-{:x}", identity.dev(), identity.ino());
+        let record = home.join("cgroups");
+        // Another life may have been started in another cgroup, and left its slots there.
+        let earlier = std::fs::read_to_string(&record).unwrap_or_default();
+        for directory in earlier.lines().map(Path::new).filter(|path| path.ends_with(&name)) {
+            sweep(directory, keep)?;
+        }
+        let parents = prepare(&name);
+        for parent in &parents {
+            sweep(&parent.directory, keep)?;
+        }
+        let places: Vec<String> = parents.iter().map(|parent| parent.directory.display().to_string()).collect();
+        std::fs::write(&record, places.join("\n")).map_err(CgroupError::new("write", &record))?;
+        Ok(Self { parents, idle: Vec::new(), leaving: Vec::new(), made: 0, life: flowyard_clock::boot_ms() })
+    }
+
+    /// How limits are held with this pool.
+    pub fn enforcement(&self) -> Enforcement {
+        let held = |controller| match self.parents.iter().any(|parent| parent.controllers.contains(&controller)) {
+            true => Enforced::Cgroup,
+            false => Enforced::None,
+        };
+        let memory = match held(Controller::Memory) {
+            Enforced::None => Enforced::Watched,
+            held => held,
+        };
+        Enforcement {
+            cpu: held(Controller::Cpu),
+            memory,
+            pids: held(Controller::Pids),
+            devices: held(Controller::Devices),
+        }
+    }
+
+    /// A slot with these limits; `None` where the host gives us no cgroup.
+    pub fn acquire(&mut self, limits: &Limits) -> Result<Option<Slot>, CgroupError> {
+        if self.parents.is_empty() {
+            return Ok(None);
+        }
+        let mut slot = match self.take_idle() {
+            Some(slot) => slot,
+            None => {
+                self.made += 1;
+                Slot::make(&self.parents, format!("{:x}-{}", self.life, self.made))?
+            }
+        };
+        match slot.prepare(limits) {
+            Ok(()) => Ok(Some(slot)),
+            Err(error) => {
+                slot.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn take_idle(&mut self) -> Option<Slot> {
+        if self.idle.is_empty() {
+            let gone = self.leaving.iter().position(Slot::is_empty)?;
+            return Some(self.leaving.swap_remove(gone));
+        }
+        self.idle.pop()
+    }
+
+    /// Takes a slot back whose attempt ended; what is still inside is killed.
+    pub fn release(&mut self, mut slot: Slot) {
+        if !slot.is_empty() {
+            slot.kill_all();
+            self.leaving.push(slot);
+        } else if self.idle.len() >= MAX_IDLE || slot.is_worn() {
+            slot.remove();
+        } else {
+            self.idle.push(slot);
+        }
+    }
+
+    /// Removes the slot called `name`, which a shim used that an earlier life of this pool started.
+    pub fn remove_left(&self, name: &str) -> Result<(), CgroupError> {
+        self.directories().try_for_each(|directory| sweep(directory, &|other| other != name))
+    }
+
+    fn directories(&self) -> impl Iterator<Item = &PathBuf> {
+        self.parents.iter().map(|parent| &parent.directory)
+    }
+
+    /// Removes every cgroup of the pool that is empty.
+    pub fn close(mut self) {
+        for slot in self.idle.iter_mut().chain(&mut self.leaving) {
+            slot.remove();
+        }
+        for directory in self.directories() {
+            // A slot whose processes have not gone keeps its parent for the next sweep.
+            let _ = std::fs::remove_dir(directory);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! When a running attempt must be signalled, and what its end is called. Pure: time comes in, actions come out.
+//!
+//! Used by the launcher for process attempts and by the shim for a container, so both enforce the same rules.
+//!
+//! Invariant: the first reason to end an attempt is the one recorded, whatever it then does with the signal.
+
+use std::path::{Path, PathBuf};
+
+use crate::runtime::spec::{ExitCause, LaunchSpec};
+
+/// After SIGKILL the kill is repeated at this distance until the process is gone: something may have been forked meanwhile.
+const KILL_AGAIN_MS: u64 = 1_000;
+
+/// Why an attempt is being ended by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Somebody asked.
+    Stopped,
+    /// It ran too long.
+    TimedOut { limit_ms: u64 },
+    /// Nobody renewed the lease.
+    LeaseExpired,
+    /// It was seen to use too much memory where no cgroup bounds it.
+    OutOfMemory { limit_bytes: u64 },
+}
+
+/// What has to be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    Nothing,
+    /// Send SIGTERM.
+    Terminate,
+    /// Send SIGKILL to everything that belongs to it.
+    Kill,
+}
+
+/// How a process ended, as the kernel says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitStatus {
+    Exited(i32),
+    Signalled(i32),
+}
+
+impl WaitStatus {
+    /// Reads the status word of `wait4`.
+    pub(crate) fn from_word(word: i32) -> Self {
+        if libc::WIFSIGNALED(word) {
+            Self::Signalled(libc::WTERMSIG(word))
+        } else {
+            Self::Exited(libc::WEXITSTATUS(word))
+        }
+    }
+}
+
+/// The limits in time of one running attempt. All times are boot-clock milliseconds.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    grace_ms: u64,
+    timeout: Option<(u64, u64)>,
+    lease: Option<(PathBuf, u64)>,
+    reason: Option<Reason>,
+    kill_at: Option<u64>,
+}
+
+impl Ending {
+    /// Begins to count at `now`. `lease_until` is what the spec's lease file says.
+    pub(crate) fn new(spec: &LaunchSpec, now: u64, lease_until: u64) -> Self {
+        Self {
+            grace_ms: spec.kill_grace_ms,
+            timeout: spec.timeout_ms.map(|limit_ms| (now.saturating_add(limit_ms), limit_ms)),
+            lease: spec.lease_file.clone().map(|file| (file, lease_until)),
+            reason: None,
+            kill_at: None,
+        }
+    }
+
+    /// When [`Ending::due`] must be called.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        match self.reason {
+            Some(_) => self.kill_at,
+            None => {
+                let timeout = self.timeout.map(|(at, _)| at);
+                let lease = self.lease.as_ref().map(|(_, until)| *until);
+                timeout.into_iter().chain(lease).min()
+            }
+        }
+    }
+
+    /// What the clock demands. `read_lease` gives the deadline that the lease file holds now.
+    pub(crate) fn due(&mut self, now: u64, read_lease: impl Fn(&Path) -> Option<u64>) -> Act {
+        if self.reason.is_some() {
+            return match self.kill_at {
+                Some(at) if at <= now => {
+                    self.kill_at = Some(now + KILL_AGAIN_MS);
+                    Act::Kill
+                }
+                _ => Act::Nothing,
+            };
+        }
+        if let Some((at, limit_ms)) = self.timeout
+            && at <= now
+        {
+            return self.end(Reason::TimedOut { limit_ms }, None, now);
+        }
+        if let Some((file, until)) = &mut self.lease
+            && *until <= now
+        {
+            // A lease that cannot be read is not held: the step must never run twice.
+            *until = read_lease(file).unwrap_or(0);
+            if *until <= now {
+                return self.end(Reason::LeaseExpired, None, now);
+            }
+        }
+        Act::Nothing
+    }
+
+    /// Ends the attempt for `reason`. A second call can only shorten the grace.
+    pub(crate) fn end(&mut self, reason: Reason, grace_ms: Option<u64>, now: u64) -> Act {
+        let already = self.reason.is_some();
+        self.reason.get_or_insert(reason);
+        let grace_ms = match reason {
+            Reason::OutOfMemory { .. } => 0,
+            _ => grace_ms.unwrap_or(self.grace_ms),
+        };
+        let kill_at = now.saturating_add(grace_ms);
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
+        match (grace_ms, already) {
+            (0, _) => {
+                self.kill_at = Some(now + KILL_AGAIN_MS);
+                Act::Kill
+            }
+            (_, true) => Act::Nothing,
+            (_, false) => Act::Terminate,
+        }
+    }
+
+    /// What the end is called. `oom_killed`: the kernel killed something of this attempt for its memory limit.
+    pub(crate) fn cause(&self, status: WaitStatus, oom_killed: bool, limit_bytes: u64) -> ExitCause {
+        match (self.reason, status) {
+            (Some(Reason::OutOfMemory { limit_bytes }), _) => ExitCause::OutOfMemory { limit_bytes },
+            (_, WaitStatus::Exited(1..) | WaitStatus::Signalled(libc::SIGKILL))
+                if oom_killed && self.reason.is_none() =>
+            {
+                ExitCause::OutOfMemory { limit_bytes }
+            }
+            (Some(Reason::Stopped), _) => ExitCause::Stopped,
+            (Some(Reason::TimedOut { limit_ms }), _) => ExitCause::TimedOut { limit_ms },
+            (Some(Reason::LeaseExpired), _) => ExitCause::LeaseExpired,
+            (None, WaitStatus::Exited(code)) => ExitCause::Exited { code },
+            (None, WaitStatus::Signalled(signal)) => ExitCause::Signalled { signal },
+        }
+    }
+}
+
+/// The deadline in a lease file.
+pub(crate) fn read_lease(file: &Path) -> Option<u64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::spec::{Limits, Sandbox};
+
+    fn spec(timeout_ms: Option<u64>, lease: bool) -> LaunchSpec {
+        LaunchSpec {
+            name: "1/a/0#0".into(),
+            folder: "/attempt".into(),
+            argv: vec!["true".into()],
+            env: Vec::new(),
+            workdir: "/".into(),
+            limits: Limits { cpu_milli: 0, memory_bytes: 0, pids: 0, shm_bytes: 0, disk_bytes: 0 },
+            sandbox: Sandbox::Process,
+            timeout_ms,
+            kill_grace_ms: 50,
+            log_limit_bytes: 0,
+            lease_file: lease.then(|| "/lease".into()),
+        }
+    }
+
+    #[test]
+    fn a_timeout_terminates_and_after_the_grace_kills() {
+        let mut ending = Ending::new(&spec(Some(100), false), 1_000, 0);
+        assert_eq!(ending.next_deadline(), Some(1_100));
+        assert_eq!(ending.due(1_099, |_| None), Act::Nothing);
+        assert_eq!(ending.due(1_100, |_| None), Act::Terminate);
+        assert_eq!(ending.next_deadline(), Some(1_150));
+        assert_eq!(ending.due(1_150, |_| None), Act::Kill);
+        assert_eq!(ending.cause(WaitStatus::Exited(0), false, 0), ExitCause::TimedOut { limit_ms: 100 });
+    }
+
+    #[test]
+    fn a_renewed_lease_is_kept_and_an_unreadable_one_is_not() {
+        let mut ending = Ending::new(&spec(None, true), 1_000, 1_100);
+        assert_eq!(ending.due(1_100, |_| Some(1_200)), Act::Nothing);
+        assert_eq!(ending.next_deadline(), Some(1_200));
+        assert_eq!(ending.due(1_200, |_| None), Act::Terminate);
+        assert_eq!(ending.cause(WaitStatus::Signalled(15), false, 0), ExitCause::LeaseExpired);
+    }
+
+    #[test]
+    fn the_first_reason_is_recorded_and_a_second_stop_only_shortens() {
+        let mut ending = Ending::new(&spec(Some(100), false), 1_000, 0);
+        assert_eq!(ending.end(Reason::Stopped, Some(500), 1_010), Act::Terminate);
+        assert_eq!(ending.next_deadline(), Some(1_510));
+        assert_eq!(ending.end(Reason::Stopped, Some(10), 1_020), Act::Nothing);
+        assert_eq!(ending.next_deadline(), Some(1_030));
+        assert_eq!(ending.end(Reason::Stopped, Some(0), 1_021), Act::Kill);
+        assert_eq!(ending.cause(WaitStatus::Signalled(9), true, 0), ExitCause::Stopped);
+    }
+
+    #[test]
+    fn an_oom_kill_names_the_end_unless_the_task_succeeded() {
+        let ending = Ending::new(&spec(None, false), 0, 0);
+        let oom = ExitCause::OutOfMemory { limit_bytes: 64 };
+        assert_eq!(ending.cause(WaitStatus::Signalled(9), true, 64), oom);
+        assert_eq!(ending.cause(WaitStatus::Exited(1), true, 64), oom);
+        assert_eq!(ending.cause(WaitStatus::Exited(137), true, 64), oom);
+        assert_eq!(ending.cause(WaitStatus::Exited(0), true, 64), ExitCause::Exited { code: 0 });
+        assert_eq!(ending.cause(WaitStatus::Signalled(9), false, 64), ExitCause::Signalled { signal: 9 });
+    }
+}

@@ -1,0 +1,203 @@
+//! A process attempt: a child of the launcher itself, with its pipes, its cgroup slot and its limits in time.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use super::command::Command;
+use super::ending::{Act, Ending, Reason, WaitStatus, read_lease};
+use super::spawn::{SpawnFailure, Spawner, Step, Surroundings};
+use super::stream::Stream;
+use crate::cgroup::memory_watch::{Snapshot, next_look_ms};
+use crate::cgroup::{CgroupError, Pool, Slot};
+use crate::logs::{STDERR_LOG, STDOUT_LOG};
+use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec};
+
+/// What starting a process attempt takes from the launcher.
+pub(super) struct Means<'a> {
+    pub(super) spawner: &'a mut Spawner,
+    pub(super) pool: &'a mut Pool,
+    pub(super) null: &'a File,
+}
+
+/// A running process attempt.
+#[derive(Debug)]
+pub(super) struct ProcessAttempt {
+    pub(super) spec: Box<LaunchSpec>,
+    pub(super) pid: u32,
+    pub(super) started_at_ms: u64,
+    pub(super) stdout: Stream,
+    pub(super) stderr: Stream,
+    slot: Option<Slot>,
+    ending: Ending,
+    /// When to look at its memory, where no cgroup bounds it.
+    look_at: Option<u64>,
+    peak_seen_bytes: u64,
+}
+
+/// How the kernel says that a process ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reaped {
+    pub(super) status: WaitStatus,
+    /// CPU time of the process and the children it waited for.
+    pub(super) cpu_us: u64,
+    pub(super) peak_memory_bytes: u64,
+}
+
+impl ProcessAttempt {
+    /// Starts `spec`, or says why nothing runs.
+    pub(super) fn start(spec: Box<LaunchSpec>, means: Means<'_>) -> Result<Self, ExitCause> {
+        let lease_until = match &spec.lease_file {
+            Some(file) => {
+                read_lease(file).ok_or_else(|| failed(format!("cannot read the lease {}", file.display())))?
+            }
+            None => 0,
+        };
+        let command = Command::new(&spec).map_err(|_| failed("a NUL byte in the command or its environment".into()))?;
+        let open = |name: &str| Stream::open(&spec.folder.join(name), spec.log_limit_bytes);
+        let (stdout, out) = open(STDOUT_LOG).map_err(|error| failed(format!("cannot make a log pipe: {error}")))?;
+        let (stderr, err) = open(STDERR_LOG).map_err(|error| failed(format!("cannot make a log pipe: {error}")))?;
+        let slot = means.pool.acquire(&spec.limits).map_err(|error| failed(cgroup_failure(&error)))?;
+        let surroundings = Surroundings {
+            stdin: means.null.as_raw_fd(),
+            stdout: out.as_raw_fd(),
+            stderr: err.as_raw_fd(),
+            enter: slot.iter().flat_map(Slot::enter_fds).collect(),
+        };
+        let pid = match means.spawner.spawn(&command, &surroundings) {
+            Ok(pid) => pid,
+            Err(failure) => {
+                if let Some(slot) = slot {
+                    means.pool.release(slot);
+                }
+                return Err(explain(failure, &command, &spec));
+            }
+        };
+        let now = flowyard_clock::boot_ms();
+        let bounded = slot.as_ref().is_some_and(Slot::bounds_memory) || spec.limits.memory_bytes == 0;
+        let look_at = (!bounded).then(|| now + next_look_ms(0, spec.limits.memory_bytes));
+        let ending = Ending::new(&spec, now, lease_until);
+        let started_at_ms = flowyard_clock::wall_ms();
+        Ok(Self { spec, pid, started_at_ms, stdout, stderr, slot, ending, look_at, peak_seen_bytes: 0 })
+    }
+
+    /// When [`ProcessAttempt::due`] must be called.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        self.ending.next_deadline().into_iter().chain(self.look_at).min()
+    }
+
+    /// Does what the clock demands.
+    pub(super) fn due(&mut self, now: u64) {
+        let act = self.ending.due(now, read_lease);
+        self.act(act);
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look(now);
+        }
+    }
+
+    /// Ends it because somebody asked.
+    pub(super) fn stop(&mut self, grace_ms: Option<u64>) {
+        let act = self.ending.end(Reason::Stopped, grace_ms, flowyard_clock::boot_ms());
+        self.act(act);
+    }
+
+    fn look(&mut self, now: u64) {
+        let limit_bytes = self.spec.limits.memory_bytes;
+        let begun = flowyard_clock::monotonic();
+        let used = Snapshot::take().resident_bytes(self.pid);
+        self.peak_seen_bytes = self.peak_seen_bytes.max(used);
+        if used > limit_bytes {
+            let act = self.ending.end(Reason::OutOfMemory { limit_bytes }, Some(0), now);
+            self.act(act);
+            self.look_at = None;
+            return;
+        }
+        // Looking may not cost more than a twentieth of a core, on a host with however many processes.
+        let rest_ms = 20 * flowyard_clock::elapsed(begun).as_millis() as u64;
+        self.look_at = Some(now + next_look_ms(used, limit_bytes).max(rest_ms));
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Nothing => {}
+            Act::Terminate => self.signal_group(libc::SIGTERM),
+            Act::Kill => self.kill_all(),
+        }
+    }
+
+    fn signal_group(&self, signal: i32) {
+        // SAFETY: kill has no memory effects. The group is our child's own: it cannot be another's before we have reaped
+        // the child, nor while a member of the group is left.
+        unsafe { libc::kill(-(self.pid as i32), signal) };
+    }
+
+    fn kill_all(&mut self) {
+        self.signal_group(libc::SIGKILL);
+        if let Some(slot) = &mut self.slot {
+            slot.kill_all();
+        }
+    }
+
+    /// Kills what the main process left in its group; called when it has ended and its pid cannot yet be another's.
+    pub(super) fn before_reap(&self) {
+        if self.slot.is_none() {
+            self.signal_group(libc::SIGKILL);
+        }
+    }
+
+    /// Closes everything after the main process was reaped: whatever it left in its cgroup is killed.
+    pub(super) fn finish(
+        mut self,
+        reaped: Reaped,
+        pool: &mut Pool,
+        buffer: &mut [u8],
+    ) -> (Box<LaunchSpec>, ExitRecord) {
+        if let Some(slot) = self.slot.as_mut().filter(|slot| !slot.is_empty()) {
+            slot.kill_all();
+        }
+        for stream in [&mut self.stdout, &mut self.stderr] {
+            // What could not be written is counted in the spool's own note, if even that can be written.
+            let _ = stream.finish(buffer);
+        }
+        let usage = self.slot.as_ref().map(Slot::usage).unwrap_or_default();
+        let limit_bytes = self.spec.limits.memory_bytes;
+        let record = ExitRecord {
+            cause: self.ending.cause(reaped.status, usage.oom_killed, limit_bytes),
+            started_at_ms: Some(self.started_at_ms),
+            ended_at_ms: flowyard_clock::wall_ms(),
+            peak_memory_bytes: match usage.peak_memory_bytes {
+                0 => reaped.peak_memory_bytes.max(self.peak_seen_bytes),
+                peak => peak,
+            },
+            cpu_us: usage.cpu_us.max(reaped.cpu_us),
+        };
+        if let Some(slot) = self.slot.take() {
+            pool.release(slot);
+        }
+        (self.spec, record)
+    }
+}
+
+fn failed(message: String) -> ExitCause {
+    ExitCause::StartFailed { message }
+}
+
+fn cgroup_failure(error: &CgroupError) -> String {
+    format!("{error}: {}", error.source)
+}
+
+fn explain(failure: SpawnFailure, command: &Command, spec: &LaunchSpec) -> ExitCause {
+    let (what, errno) = match failure {
+        SpawnFailure::Stuck { step: Step::Execute, errno } => return command.failure(spec, errno),
+        SpawnFailure::NoProcess { errno } => ("cannot make a process".to_owned(), errno),
+        SpawnFailure::Stuck { step, errno } => (
+            match step {
+                Step::EnterCgroup => "cannot enter its cgroup".to_owned(),
+                Step::Redirect => "cannot connect its log".to_owned(),
+                Step::Restrict => "cannot restrict it".to_owned(),
+                _ => format!("cannot enter its working directory {}", spec.workdir.display()),
+            },
+            errno,
+        ),
+    };
+    failed(format!("{what}: {}", std::io::Error::from_raw_os_error(errno)))
+}

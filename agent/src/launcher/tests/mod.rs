@@ -1,0 +1,178 @@
+//! The launcher as a process of its own, with real attempts.
+
+mod ends;
+mod limits;
+mod output;
+mod rate;
+mod survival;
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::protocol::{Event, Request, Running, encode};
+use super::{LauncherClient, StartCommand, socket};
+use crate::cgroup::{Enforced, Enforcement};
+use crate::logs::{Frames, Line, Lines, STDOUT_LOG};
+use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec, Limits, Sandbox};
+
+const FOLDER_VARIABLE: &str = "FLOWYARD_TEST_LAUNCHER_FOLDER";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Not a test: the process that the tests start as their launcher. One test thread means it runs on the main thread.
+#[test]
+#[ignore = "becomes the launcher of the other tests"]
+fn becomes_a_launcher() {
+    if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
+        super::main(Path::new(&folder));
+    }
+}
+
+/// A launcher in a folder of its own, and the connection of an agent to it.
+struct Yard {
+    folder: TempDir,
+    client: LauncherClient,
+    events: mpsc::Receiver<Event>,
+    enforcement: Enforcement,
+    running: Vec<Running>,
+    /// Events read while waiting for others.
+    ended: HashMap<PathBuf, ExitRecord>,
+    started: HashMap<PathBuf, u32>,
+    made: usize,
+}
+
+fn start_command(folder: &Path) -> StartCommand {
+    let arguments =
+        ["launcher::tests::becomes_a_launcher", "--exact", "--ignored", "--nocapture", "--test-threads=1", "-q"];
+    StartCommand {
+        program: std::env::current_exe().expect("own path"),
+        arguments: arguments.map(Into::into).to_vec(),
+        env: vec![(FOLDER_VARIABLE.into(), folder.as_os_str().to_owned())],
+    }
+}
+
+impl Yard {
+    async fn open() -> Self {
+        let folder = tempfile::Builder::new().prefix("launcher-test-").tempdir().expect("folder");
+        let (client, events, enforcement, running) = connect(&home(folder.path())).await;
+        let (ended, started) = (HashMap::new(), HashMap::new());
+        Self { folder, client, events, enforcement, running, ended, started, made: 0 }
+    }
+
+    /// As an agent that was killed and started again.
+    async fn reconnect(&mut self) {
+        let (client, events, _, running) = connect(&home(self.folder.path())).await;
+        (self.client, self.events, self.running) = (client, events, running);
+    }
+
+    /// A spec that runs `script` in a shell.
+    fn shell(&mut self, script: &str) -> LaunchSpec {
+        self.spec(&["/bin/sh", "-c", script])
+    }
+
+    fn spec(&mut self, argv: &[&str]) -> LaunchSpec {
+        self.made += 1;
+        let folder = self.folder.path().join(format!("attempt-{}", self.made));
+        std::fs::create_dir(&folder).expect("attempt folder");
+        LaunchSpec {
+            name: format!("1/test/{}#0", self.made),
+            workdir: folder.clone(),
+            folder,
+            argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            limits: Limits { cpu_milli: 0, memory_bytes: 0, pids: 0, shm_bytes: 0, disk_bytes: 0 },
+            sandbox: Sandbox::Process,
+            timeout_ms: None,
+            kill_grace_ms: 5_000,
+            log_limit_bytes: 64 << 20,
+            lease_file: None,
+        }
+    }
+
+    async fn run(&mut self, spec: LaunchSpec) -> ExitRecord {
+        let folder = spec.folder.clone();
+        self.client.start(spec).await.expect("launcher");
+        self.end_of(&folder).await
+    }
+
+    async fn end_of(&mut self, folder: &Path) -> ExitRecord {
+        while !self.ended.contains_key(folder) {
+            self.read_event().await;
+        }
+        self.ended[folder].clone()
+    }
+
+    /// Starts `spec` and gives its pid once it runs.
+    async fn start(&mut self, spec: LaunchSpec) -> u32 {
+        let folder = spec.folder.clone();
+        self.client.start(spec).await.expect("launcher");
+        while !self.started.contains_key(&folder) {
+            self.read_event().await;
+        }
+        self.started[&folder]
+    }
+
+    async fn read_event(&mut self) {
+        match tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("a launcher") {
+            Event::Ended { folder, record } => drop(self.ended.insert(folder, record)),
+            Event::Started { folder, pid, .. } => drop(self.started.insert(folder, pid)),
+            Event::Running { attempts, .. } => self.running = attempts,
+            Event::ShutdownRefused { .. } => {}
+        }
+    }
+}
+
+fn home(folder: &Path) -> PathBuf {
+    folder.join("home")
+}
+
+async fn connect(folder: &Path) -> (LauncherClient, mpsc::Receiver<Event>, Enforcement, Vec<Running>) {
+    let (client, mut events) =
+        LauncherClient::connect_or_start(folder, start_command(folder)).await.expect("a launcher");
+    match events.recv().await.expect("first event") {
+        Event::Running { enforcement, attempts } => (client, events, enforcement, attempts),
+        other => panic!("the first event was {other:?}"),
+    }
+}
+
+impl Drop for Yard {
+    fn drop(&mut self) {
+        let Ok(mut stream) = socket::connect(&home(self.folder.path())) else { return };
+        let mut bytes = Vec::new();
+        encode(&Request::Shutdown { kill: true }, &mut bytes);
+        if stream.write_all(&bytes).is_ok() {
+            // Reads on until the launcher has gone, so that its folder can be removed.
+            let _ = stream.read_to_end(&mut bytes);
+        }
+    }
+}
+
+fn lines(path: &Path) -> Vec<Line> {
+    match std::fs::File::open(path) {
+        Ok(file) => Lines::new(Frames::new(file)).map(|line| line.expect("line")).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn stdout_of(folder: &Path) -> String {
+    let text = |line: Line| String::from_utf8_lossy(&line.bytes).into_owned();
+    lines(&folder.join(STDOUT_LOG)).into_iter().map(text).collect::<Vec<_>>().join("\n")
+}
+
+/// Says why a test proves nothing here; the line is counted.
+fn skipped(reason: &str) {
+    // Standard error, because a passing test's standard output is not shown.
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+}
+
+fn exited(code: i32) -> ExitCause {
+    ExitCause::Exited { code }
+}
+
+fn is_alive(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
