@@ -1,6 +1,6 @@
 //! Whether one member fits on one node as it is now, and by which devices.
 
-use crate::problem::{Amounts, Device, Node, Shape, Wish};
+use crate::problem::{Amounts, Device, Node, Problem, Shape, Wish};
 
 /// Whether the divisible amounts suffice.
 pub(crate) fn amounts_fit(needs: &Amounts, free: &Amounts) -> bool {
@@ -18,6 +18,22 @@ pub(crate) fn amounts_capacity(needs: &Amounts, free: &Amounts, most: u64) -> u6
         .min(times(needs.disk_bytes, free.disk_bytes));
     let tokens = needs.tokens.iter().enumerate().map(|(at, count)| times(u64::from(*count), u64::from(free.token(at))));
     tokens.fold(plain, u64::min).min(most)
+}
+
+/// How many tasks of a shape may fit at most, by amounts and by devices looked at apart. Cheap; for not asking for more.
+pub fn bound(problem: &Problem, shape: &Shape) -> u64 {
+    let most = u64::from(shape.count) * u64::from(shape.size);
+    let slots = |wish: &Wish, node: &Node| -> u64 {
+        let free = node.devices.iter().filter(|device| wish.can_take(device));
+        free.map(|device| u64::from(device.free_milli / wish.share_milli.max(1))).sum::<u64>() / u64::from(wish.count)
+    };
+    let members = problem.eligible[shape.eligible].iter().map(|at| {
+        let node = &problem.nodes[at];
+        let devices = shape.wishes.iter().map(|wish| slots(wish, node)).sum();
+        let devices = if shape.wishes.is_empty() { most } else { devices };
+        amounts_capacity(&shape.needs, &node.free, most).min(devices)
+    });
+    (members.fold(0, u64::saturating_add) / u64::from(shape.size)).min(u64::from(shape.count))
 }
 
 /// The devices one member would take, best fit first; `None` if they are not there. No wish takes none.

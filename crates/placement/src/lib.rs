@@ -27,5 +27,6 @@ mod solve;
 
 pub use bits::Bits;
 pub use explain::{Explanation, Lack, could_ever_fit, explain};
+pub use fit::bound;
 pub use problem::{Amounts, Device, Node, Problem, Shape, Wish};
 pub use solve::{Budget, PLACER_VERSION, Placed, Plan, Seat, solve};

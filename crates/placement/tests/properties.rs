@@ -178,6 +178,9 @@ proptest! {
                 check_seat(&problem, &mut nodes, shape, seat)?;
             }
         }
+        for (at, shape) in problem.shapes.iter().enumerate() {
+            prop_assert!(u64::from(counts[at]) <= bound(&problem, shape));
+        }
         let order: Vec<_> = plan.placed.iter().map(|placed| placed.shape).collect();
         prop_assert!(order.is_sorted(), "the more urgent come first");
     }

@@ -1,0 +1,3 @@
+//! Keeps ready work placed: asks the solver what to do with a view, and proposes its answer.
+
+pub mod bridge;
