@@ -23,6 +23,8 @@ struct Case {
     container: ContainerSpec,
     folder: tempfile::TempDir,
     ordinary: bool,
+    /// Whether the host lets this process make user namespaces.
+    namespaces: bool,
 }
 
 /// What came of it.
@@ -69,7 +71,7 @@ impl Case {
             log_limit_bytes: 0,
             lease_file: None,
         };
-        Self { launch, container, folder, ordinary }
+        Self { launch, container, folder, ordinary, namespaces: true }
     }
 
     fn run(mut self) -> Outcome {
@@ -108,6 +110,11 @@ impl Case {
                 .and_then(|()| setresgid(gid, gid, gid))
                 .and_then(|()| setresuid(uid, uid, uid))
                 .expect("a user");
+        }
+        if !self.namespaces {
+            // In a user namespace of its own a process may set the limits for everything below it.
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).expect("a user namespace");
+            fs::write("/proc/sys/user/max_user_namespaces", "0").expect("a limit");
         }
         let file = |name: &str| OwnedFd::from(File::create(self.launch.folder.join(name)).expect("a file"));
         let stdio = Stdio {
@@ -556,4 +563,15 @@ fn an_image_runs_with_a_private_writable_layer() {
         assert!(!image.path().join("usr/share/new").exists(), "the image was changed");
         assert!(!image.path().join("flowyard").exists(), "the image was changed");
     }
+}
+
+#[test]
+fn where_containers_cannot_be_had_both_remedies_are_named() {
+    let mut case = Case::shell("true", true);
+    case.namespaces = false;
+    let (code, message) = case.run().result.expect_err("no container");
+    assert_eq!(code, -1);
+    assert!(message.starts_with("containers cannot be made here: make a user namespace: "), "{message}");
+    assert!(message.contains("allow unprivileged user namespaces (sysctl"), "{message}");
+    assert!(message.ends_with("or submit with --isolation process"), "{message}");
 }

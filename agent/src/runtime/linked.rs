@@ -5,11 +5,7 @@
 //! that the library does to its own process matters later.
 
 use std::ffi::CString;
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, chown};
-use std::path::Path;
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -17,11 +13,11 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::maker::{self, Order};
-use super::oci::{self, Scratch};
+use super::oci::{self, Parts};
 use super::report::Report;
-use super::spec::{ContainerSpec, LaunchSpec, Network, Root};
+use super::scratch::Scratch;
+use super::spec::{ContainerSpec, LaunchSpec, Network};
 use super::stage::Stage;
-use super::tree_root::Layer;
 use super::{End, Runtime, RuntimeError, Stats, Stdio, init, processes, sys};
 
 /// A container of the linked-in library.
@@ -44,13 +40,12 @@ pub(crate) struct Linked {
 
 impl Linked {
     pub(crate) fn new(launch: &LaunchSpec, container: &ContainerSpec, stage: Rc<Stage>, stdio: Stdio) -> Self {
-        let folder = launch.folder.join("scratch");
         Self {
             launch: launch.clone(),
             container: container.clone(),
             stage,
             stdio: Some(stdio),
-            scratch: Scratch { tmp: folder.join("tmp"), home: folder.join("home"), folder },
+            scratch: Scratch::of(launch),
             maker: None,
             reports: None,
             init: None,
@@ -61,17 +56,19 @@ impl Linked {
 
     fn order(&self, uid: u32, gid: u32) -> Result<Order, RuntimeError> {
         let root = super::stage::root_folder();
-        let ids = oci::Ids::FromStage { uid, gid };
-        let description = oci::describe(&self.launch, &self.container, &root, &self.scratch, ids)?;
+        let description = oci::describe(&Parts {
+            launch: &self.launch,
+            container: &self.container,
+            root: &root,
+            scratch: &self.scratch,
+            ids: (uid, gid),
+        })?;
         Ok(Order {
             id: format!("c{}", std::process::id()),
             description,
             user: self.container.user,
             own_network: self.container.network == Network::None,
-            image: match &self.container.root {
-                Root::Host { .. } => None,
-                Root::Tree { lower } => Some((lower.clone(), Layer::below(&self.scratch.folder))),
-            },
+            image: self.scratch.layer(&self.container),
             program: Rc::new(program(&self.launch)?),
         })
     }
@@ -141,10 +138,7 @@ impl Runtime for Linked {
         };
         let user = self.container.user;
         let (uid, gid) = self.stage.ids_inside(user.host_uid, user.host_gid)?;
-        make_scratch(&self.scratch, user.host_uid, user.host_gid)?;
-        if matches!(self.container.root, Root::Tree { .. }) {
-            Layer::below(&self.scratch.folder).make()?;
-        }
+        self.scratch.make(&self.container)?;
         let order = self.order(uid, gid)?;
         let (ours, theirs) = sys::packet_pair()?;
         let (reports, init_side) = sys::packet_pair()?;
@@ -232,7 +226,7 @@ impl Runtime for Linked {
             self.collect(Some(init))?;
         }
         self.collect(None)?;
-        remove_tree(&self.scratch.folder)
+        self.scratch.remove()
     }
 }
 
@@ -254,50 +248,4 @@ fn program(launch: &LaunchSpec) -> Result<init::Program, RuntimeError> {
     let argv: Result<Vec<_>, _> = launch.argv.iter().map(|argument| c(argument)).collect();
     let env: Result<Vec<_>, _> = oci::environment(launch).iter().map(|variable| c(variable)).collect();
     Ok(init::Program { candidates, argv: argv?, env: env?, sought })
-}
-
-fn make_scratch(scratch: &Scratch, uid: u32, gid: u32) -> Result<(), RuntimeError> {
-    let make = |path: &Path, mode: u32, owned: bool| -> io::Result<()> {
-        match fs::DirBuilder::new().mode(mode).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        if owned && nix::unistd::geteuid().is_root() { chown(path, Some(uid), Some(gid)) } else { Ok(()) }
-    };
-    let step = |path: &Path, result: io::Result<()>| {
-        result.map_err(|source| RuntimeError::Path { what: "make folder", path: path.to_owned(), source })
-    };
-    step(&scratch.folder, make(&scratch.folder, 0o755, false))?;
-    step(&scratch.tmp, make(&scratch.tmp, 0o700, true))?;
-    step(&scratch.home, make(&scratch.home, 0o700, true))
-}
-
-/// Removes a folder and all in it, also folders that a task has closed to itself.
-fn remove_tree(folder: &Path) -> Result<(), RuntimeError> {
-    let result = match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_folders(folder);
-            fs::remove_dir_all(folder)
-        }
-        other => other,
-    };
-    match result {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(RuntimeError::Path { what: "remove", path: folder.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn open_folders(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
-        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                open.push(entry.path());
-            }
-        }
-    }
 }

@@ -52,7 +52,8 @@ pub(crate) fn hear(socket: &OwnedFd) -> Result<String, RuntimeError> {
     }
 }
 
-fn tell(socket: &OwnedFd, answer: &Result<String, RuntimeError>) {
+/// Tells what came of it.
+pub(crate) fn tell(socket: &OwnedFd, answer: &Result<String, RuntimeError>) {
     let mut message = match answer {
         Ok(text) => format!("+{text}"),
         Err(error) => format!("-{error}"),

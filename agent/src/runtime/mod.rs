@@ -10,7 +10,10 @@
 //! 2. it forks a shim, which calls [`open`] and then `create`, `start`, `wait`, `delete` on the result;
 //! 3. between `start` and the end the shim may sleep on a pidfd of [`Runtime::init_pid`] and ask [`Runtime::try_wait`].
 
+mod binary;
 mod error;
+mod fake;
+mod gpu;
 mod host_root;
 mod init;
 mod linked;
@@ -18,6 +21,7 @@ mod maker;
 mod oci;
 mod processes;
 mod report;
+mod scratch;
 mod seccomp;
 pub mod spec;
 mod stage;
@@ -31,6 +35,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::RuntimeError;
+pub use self::fake::{FakeRuntime, FakeScript};
+pub use self::gpu::{GpuAccess, gpu_access};
 pub use self::host_root::default_hidden;
 pub use self::oci::HOME;
 use self::spec::{ContainerSpec, LaunchSpec};
@@ -111,5 +117,9 @@ pub fn open(
     stage: &Rc<Stage>,
     stdio: Stdio,
 ) -> Result<Box<dyn Runtime>, RuntimeError> {
-    Ok(Box::new(linked::Linked::new(launch, container, Rc::clone(stage), stdio)))
+    let stage = Rc::clone(stage);
+    match &container.oci_runtime {
+        Some(binary) => Ok(Box::new(binary::Binary::new(binary, launch, container, stage, stdio))),
+        None => Ok(Box::new(linked::Linked::new(launch, container, stage, stdio))),
+    }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::RuntimeError;
+use super::scratch::Scratch;
 use super::spec::{ContainerSpec, LaunchSpec, Network, Root};
 
 /// The home of a task; private and writable. The user's own home, where it is visible, is read-only.
@@ -33,38 +34,24 @@ const MASKED: [&str; 9] = [
 /// Parts of procfs that stay readable only.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Private folders of one container on the host's disk.
-#[derive(Debug, Clone)]
-pub(crate) struct Scratch {
-    /// Where they all lie.
-    pub(crate) folder: PathBuf,
-    /// Becomes `/tmp` and `/var/tmp`.
-    pub(crate) tmp: PathBuf,
-    /// Becomes the home.
-    pub(crate) home: PathBuf,
-}
-
-/// How ids and the filter are dealt with, which differs between the linked-in library and a runtime binary.
+/// What a description is made of.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Ids {
-    /// The maker is in a user namespace already and the task makes its own; the process starts as these ids.
-    FromStage {
-        /// User in the stage.
-        uid: u32,
-        /// Group in the stage.
-        gid: u32,
-    },
+pub(crate) struct Parts<'a> {
+    /// The attempt.
+    pub(crate) launch: &'a LaunchSpec,
+    /// The container.
+    pub(crate) container: &'a ContainerSpec,
+    /// Where its root lies, as its maker sees it.
+    pub(crate) root: &'a Path,
+    /// Its private folders.
+    pub(crate) scratch: &'a Scratch,
+    /// User and group in the stage that the process starts as.
+    pub(crate) ids: (u32, u32),
 }
 
-/// The description of a container whose root lies at `root`.
-pub(crate) fn describe(
-    launch: &LaunchSpec,
-    container: &ContainerSpec,
-    root: &Path,
-    scratch: &Scratch,
-    ids: Ids,
-) -> Result<Value, RuntimeError> {
-    let Ids::FromStage { uid, gid } = ids;
+/// The description for the linked-in library: the task's own user namespace and the system call filter are init's business.
+pub(crate) fn describe(parts: &Parts<'_>) -> Result<Value, RuntimeError> {
+    let Parts { launch, container, root, scratch, ids: (uid, gid) } = *parts;
     Ok(json!({
         "ociVersion": "1.0.2",
         "root": { "path": root, "readonly": matches!(container.root, Root::Host { .. }) },
@@ -88,6 +75,22 @@ pub(crate) fn describe(
             "rootfsPropagation": "private",
         },
     }))
+}
+
+/// The description for a runtime binary, which makes the user namespace and the filter itself.
+pub(crate) fn describe_for_binary(parts: &Parts<'_>, seccomp: Value) -> Result<Value, RuntimeError> {
+    let mut description = describe(parts)?;
+    let (uid, gid) = parts.ids;
+    let linux = &mut description["linux"];
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        namespaces.push(json!({ "type": "user" }));
+    }
+    // A runtime binary prepares the container as the root of its user namespace, so there has to be one. Ids above the task's
+    // own are not needed by a task that can become nobody else.
+    linux["uidMappings"] = json!([{ "containerID": 0, "hostID": 0, "size": uid + 1 }]);
+    linux["gidMappings"] = json!([{ "containerID": 0, "hostID": 0, "size": gid + 1 }]);
+    linux["seccomp"] = seccomp;
+    Ok(description)
 }
 
 /// The task's variables, with a home if none was given.
@@ -163,4 +166,76 @@ fn device(path: &Path) -> Result<Value, RuntimeError> {
         "minor": libc::minor(number),
         "fileMode": meta.mode() & 0o777,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::spec::{Limits, Mount, Sandbox, User};
+
+    fn launch() -> LaunchSpec {
+        LaunchSpec {
+            name: "17/train/3#2".into(),
+            folder: "/attempts/1".into(),
+            argv: vec!["python3".into(), "train.py".into()],
+            env: vec![("PATH".into(), "/usr/bin".into())],
+            workdir: "/flowyard/work".into(),
+            limits: Limits { cpu_milli: 1000, memory_bytes: 1 << 30, pids: 100, shm_bytes: 0, disk_bytes: 0 },
+            sandbox: Sandbox::Process,
+            timeout_ms: None,
+            kill_grace_ms: 0,
+            log_limit_bytes: 0,
+            lease_file: None,
+        }
+    }
+
+    fn container() -> ContainerSpec {
+        let mount =
+            |source: &str, target: &str, read_only| Mount { source: source.into(), target: target.into(), read_only };
+        ContainerSpec {
+            root: Root::Host { hidden: vec!["/etc/shadow".into()] },
+            mounts: vec![mount("/a/work", "/flowyard/work", false), mount("/a/in", "/flowyard/in/x", true)],
+            network: Network::None,
+            devices: vec!["/dev/null".into()],
+            user: User { uid: 1000, gid: 1000, host_uid: 1000, host_gid: 1000 },
+            oci_runtime: None,
+        }
+    }
+
+    fn description(launch: &LaunchSpec, container: &ContainerSpec) -> Value {
+        let (root, scratch) = (Path::new("/stage/root"), Scratch::of(launch));
+        describe(&Parts { launch, container, root, scratch: &scratch, ids: (1000, 1000) }).expect("a description")
+    }
+
+    #[test]
+    fn the_description_is_the_golden_one() {
+        let golden: Value = serde_json::from_str(include_str!("testdata/host.json")).expect("the golden description");
+        let found = description(&launch(), &container());
+        assert_eq!(found, golden, "{found:#}");
+    }
+
+    #[test]
+    fn the_library_understands_the_description() {
+        let spec: libcontainer::oci_spec::runtime::Spec =
+            serde_json::from_value(description(&launch(), &container())).expect("a specification");
+        assert_eq!(spec.mounts().as_ref().map(Vec::len), Some(10));
+    }
+
+    #[test]
+    fn shared_memory_follows_the_wish_then_the_memory_limit() {
+        let size = |shm, memory| {
+            let mut launch = launch();
+            (launch.limits.shm_bytes, launch.limits.memory_bytes) = (shm, memory);
+            description(&launch, &container())["mounts"][3]["options"][4].as_str().map(str::to_owned)
+        };
+        assert_eq!(size(4096, 1 << 30).as_deref(), Some("size=4096"));
+        assert_eq!(size(0, 1 << 30).as_deref(), Some("size=536870912"));
+        assert_eq!(size(0, 0).as_deref(), Some("size=67108864"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_device_cannot_be_granted() {
+        let error = devices(&[PathBuf::from("/etc/passwd")]).expect_err("no device");
+        assert_eq!(error.to_string(), "/etc/passwd is not a device");
+    }
 }

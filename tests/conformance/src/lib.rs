@@ -2,3 +2,4 @@
 
 pub mod blob_store;
 pub mod log_engine;
+pub mod runtime;
