@@ -23,7 +23,7 @@ pub trait Make {
 
 /// Runs every check; `make` gives each its own, empty log.
 pub fn log_engine<M: Make>(mut make: impl FnMut() -> M) {
-    let checks: [fn(&M); 9] = [
+    let checks: [fn(&M); 10] = [
         entries_are_readable_as_soon_as_they_are_submitted,
         callbacks_run_in_the_order_of_their_submits,
         a_submit_that_would_leave_a_hole_is_refused_whole,
@@ -32,6 +32,7 @@ pub fn log_engine<M: Make>(mut make: impl FnMut() -> M) {
         a_purge_beyond_the_end_moves_the_log_there,
         entries_of_every_size_come_back_and_giants_are_refused,
         a_read_stops_after_its_byte_limit_but_gives_at_least_one_entry,
+        a_log_too_long_for_memory_is_read_in_any_part,
         a_closed_log_refuses_work,
     ];
     for check in checks {
@@ -215,6 +216,30 @@ fn a_read_stops_after_its_byte_limit_but_gives_at_least_one_entry<M: Make>(make:
     assert_eq!(log.read(10..40, usize::MAX).expect("a read").len(), 30);
     let reopened = if make.durable() { reopened(make, log) } else { Opened(log) };
     assert_eq!(reopened.read(10..40, 2500).expect("a read").len(), 3);
+}
+
+/// 40 MiB, more than any engine keeps in memory: parts on disk, parts in memory, and across the border.
+fn a_log_too_long_for_memory_is_read_in_any_part<M: Make>(make: &M) {
+    let log = make.open();
+    settle(&*log, vec![vote()]);
+    let written: Vec<Record> = (0..50).map(|index| entry(1, index, noise(index, 800 * 1024))).collect();
+    for record in &written {
+        settle(&*log, vec![Op::Append(vec![record.clone()])]);
+    }
+    let check = |log: &dyn LogEngine| {
+        for (from, to) in [(0, 1), (3, 9), (0, 50), (20, 45), (49, 50), (10, 11)] {
+            let read = log.read(from..to, usize::MAX).expect("a read");
+            assert!(read == written[from as usize..to as usize], "entries {from} to {to} differ");
+            let recent = log.read_recent(from..to);
+            assert!(recent.is_none_or(|recent| recent == read), "entries {from} to {to} differ in memory");
+        }
+        assert_eq!(log.read(5..30, 2_000_000).expect("a read").len(), 3);
+    };
+    check(&*log);
+    if make.durable() {
+        assert_eq!(log.read_recent(0..1), None, "nothing was let go of");
+        check(&*reopened(make, log));
+    }
 }
 
 fn a_closed_log_refuses_work<M: Make>(make: &M) {

@@ -156,8 +156,9 @@ impl LogEngine for GroupLog {
             if wanted.is_empty() {
                 return Ok(Vec::new());
             }
-            let from = cached.start.max(wanted.start).min(wanted.end);
-            (wanted.clone(), from, queue.shadow.tail_range(from..wanted.end))
+            let from = cached.start.max(wanted.start);
+            let recent = if from < wanted.end { queue.shadow.tail_range(from..wanted.end) } else { Vec::new() };
+            (wanted.clone(), from.min(wanted.end), recent)
         };
         let mut records = match wanted.start < cached_from {
             true => disk::read(&*self.disk()?, wanted.start..cached_from, byte_limit)?,
