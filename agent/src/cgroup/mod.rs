@@ -8,6 +8,7 @@
 
 mod controllers;
 mod detect;
+mod device_rules;
 pub mod memory_watch;
 mod parents;
 mod pool;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use device_rules::rules_for;
 pub use pool::Pool;
 pub use slot::{Slot, Usage};
 
@@ -59,6 +61,11 @@ pub struct CgroupError {
 }
 
 impl CgroupError {
+    /// The message with its cause.
+    pub(crate) fn chain(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+
     fn new(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self { action, path, source }

@@ -1,11 +1,11 @@
 //! Becoming a launcher: leaving the process that started us, dropping what it had open, taking the folder's lock.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
 
@@ -120,12 +120,13 @@ fn reset_signals() {
     }
 }
 
-/// The folder's lock, if nobody else has it. It is held as long as the value lives.
-pub(super) fn lock(folder: &Path) -> io::Result<Option<Flock<File>>> {
+/// The folder's lock, if nobody else has it. It is held until the descriptor is closed here and in every process forked from us;
+/// so a shim closes it first of all. (A value that unlocks when dropped would unlock it for the launcher, too.)
+pub(super) fn lock(folder: &Path) -> io::Result<Option<File>> {
     let file = File::options().create(true).truncate(false).write(true).open(folder.join("launcher.lock"))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, nix::Error::EWOULDBLOCK)) => Ok(None),
-        Err((_, error)) => Err(error.into()),
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }

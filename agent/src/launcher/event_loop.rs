@@ -1,23 +1,30 @@
 //! The launcher's one loop: takes requests, starts and watches attempts, tells the agent. Everything it does is bounded per
 //! turn, so no attempt and no agent can keep it from the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::mem::take;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{ForkResult, fork};
+
 use super::agent_link::AgentLink;
+use super::attempt::Attempt;
 use super::deadlines::Deadlines;
 use super::process::{Means, ProcessAttempt, Reaped};
 use super::protocol::{Event, Request, Running};
 use super::reactor::{Reactor, Source};
 use super::reap::{self, next_ended};
 use super::record::{EXIT_RECORD, write_exit};
+use super::shim::ShimTask;
+use super::shim_attempt::{self, ShimAttempt};
+use super::shim_record::ShimRecord;
 use super::spawn::Spawner;
 use super::stream::READ_BYTES;
 use crate::cgroup::Pool;
+use crate::runtime::Stages;
 use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec, Sandbox};
 
 /// Requests taken before pipes, clocks and ended processes have their turn.
@@ -27,9 +34,19 @@ const LINGER_MS: u64 = 60_000;
 /// The deadline key of the lingering; attempts count from zero.
 const LINGER: usize = usize::MAX;
 
+/// How the loop was left.
+#[derive(Debug)]
+pub(super) enum Leave {
+    /// Nothing runs and nobody needs us.
+    Done,
+    /// This process is a shim that was just forked; nothing of the launcher is left in it.
+    AsShim(Box<ShimTask>),
+}
+
 /// The launcher.
 #[derive(Debug)]
 pub(super) struct Launcher {
+    home: PathBuf,
     reactor: Reactor,
     listener: UnixListener,
     agent: Option<AgentLink>,
@@ -42,6 +59,9 @@ pub(super) struct Launcher {
     deadlines: Deadlines,
     linger: Option<u64>,
     pool: Pool,
+    stages: Stages,
+    /// Container attempts to be started at the end of the turn: forking in the middle of one would copy what is half done.
+    containers: VecDeque<Box<LaunchSpec>>,
     spawner: Spawner,
     null: File,
     buffer: Vec<u8>,
@@ -53,16 +73,17 @@ pub(super) struct Launcher {
 /// An attempt and the deadline that is set for it.
 #[derive(Debug)]
 struct Watched {
-    attempt: ProcessAttempt,
+    attempt: Attempt,
     deadline: Option<u64>,
 }
 
 impl Launcher {
     /// A launcher for a folder whose socket is `listener`.
-    pub(super) fn new(listener: UnixListener, pool: Pool, files: libc::rlimit) -> io::Result<Self> {
+    pub(super) fn new(home: &Path, listener: UnixListener, pool: Pool, files: libc::rlimit) -> io::Result<Self> {
         let reactor = Reactor::new()?;
         reactor.add(&listener, Source::Listener)?;
         Ok(Self {
+            home: home.to_owned(),
             reactor,
             listener,
             agent: None,
@@ -74,6 +95,8 @@ impl Launcher {
             deadlines: Deadlines::default(),
             linger: None,
             pool,
+            stages: Stages::new(),
+            containers: VecDeque::new(),
             spawner: Spawner::new(files)?,
             null: File::open("/dev/null")?,
             buffer: vec![0; READ_BYTES],
@@ -83,7 +106,7 @@ impl Launcher {
     }
 
     /// Runs until it was told to end and nothing runs any more.
-    pub(super) fn run(mut self) -> io::Result<()> {
+    pub(super) fn run(mut self) -> io::Result<Leave> {
         let mut sources = Vec::new();
         let mut more = false;
         loop {
@@ -91,7 +114,7 @@ impl Launcher {
             self.linger();
             if self.leaving && self.by_folder.is_empty() {
                 self.pool.close();
-                return Ok(());
+                return Ok(Leave::Done);
             }
             self.reactor.arm(self.deadlines.first())?;
             self.reactor.wait(more, &mut sources)?;
@@ -100,6 +123,11 @@ impl Launcher {
             }
             self.meet_deadlines();
             more = self.take_requests();
+            while let Some(spec) = self.containers.pop_front() {
+                if let Some(task) = self.start_shim(spec)? {
+                    return Ok(Leave::AsShim(Box::new(task)));
+                }
+            }
             self.free.append(&mut self.retired);
         }
     }
@@ -107,18 +135,18 @@ impl Launcher {
     fn serve(&mut self, source: Source) -> io::Result<()> {
         match source {
             Source::Signal => {
-                if self.reactor.take_signals() {
-                    self.leave(None);
+                if let Some(grace_ms) = self.reactor.take_signals() {
+                    self.leave(grace_ms);
                 }
                 self.reap()?;
             }
             // The deadlines are looked at in every turn.
-            Source::Deadline | Source::Shim(_) => {}
+            Source::Deadline => {}
+            Source::Shim(key) => self.hear_shim(key),
             Source::Listener => self.accept()?,
             Source::Agent => drop(self.agent.as_mut().map(AgentLink::receive)),
             Source::Stdout(key) | Source::Stderr(key) => {
-                if let Some(Some(watched)) = self.attempts.get_mut(key) {
-                    let attempt = &mut watched.attempt;
+                if let Some(Some(Watched { attempt: Attempt::Process(attempt), .. })) = self.attempts.get_mut(key) {
                     let is_stdout = source == Source::Stdout(key);
                     let stream = if is_stdout { &mut attempt.stdout } else { &mut attempt.stderr };
                     stream.pump(&mut self.buffer);
@@ -187,57 +215,111 @@ impl Launcher {
 
     fn start(&mut self, spec: Box<LaunchSpec>) {
         if let Some(key) = self.by_folder.get(&spec.folder) {
-            if let Some(Some(watched)) = self.attempts.get(*key) {
-                let event = started(&watched.attempt);
-                self.tell(&event);
-            }
-            return;
+            let event = self.attempts.get(*key).and_then(Option::as_ref).and_then(|watched| watched.attempt.started());
+            event.iter().for_each(|event| self.tell(event));
+        } else if spec.folder.join(EXIT_RECORD).exists() {
+            self.tell_earlier_end(&spec.folder);
+        } else if self.leaving {
+            self.tell_end(spec.folder, super::never_started(ExitCause::Stopped));
+        } else if spec.sandbox == Sandbox::Process {
+            self.start_process(spec);
+        } else {
+            self.containers.push_back(spec);
         }
-        if spec.folder.join(EXIT_RECORD).exists() {
-            return self.tell_earlier_end(&spec.folder);
-        }
+    }
+
+    fn start_process(&mut self, spec: Box<LaunchSpec>) {
         let folder = spec.folder.clone();
-        match self.launch(spec) {
-            Ok(attempt) => self.watch(attempt),
-            Err(cause) => self.tell_end(folder, never_started(cause)),
+        let means = Means { spawner: &mut self.spawner, pool: &mut self.pool, null: &self.null };
+        match ProcessAttempt::start(spec, means) {
+            Ok(attempt) => self.watch(Attempt::Process(Box::new(attempt))),
+            Err(cause) => self.tell_end(folder, super::never_started(cause)),
         }
     }
 
-    fn launch(&mut self, spec: Box<LaunchSpec>) -> Result<ProcessAttempt, ExitCause> {
-        if self.leaving {
-            return Err(ExitCause::Stopped);
-        }
-        match spec.sandbox {
-            Sandbox::Process => {
-                let means = Means { spawner: &mut self.spawner, pool: &mut self.pool, null: &self.null };
-                ProcessAttempt::start(spec, means)
+    /// Forks a shim. In the shim itself: gives its task, after which the launcher must be left and dropped.
+    fn start_shim(&mut self, mut spec: Box<LaunchSpec>) -> io::Result<Option<ShimTask>> {
+        let folder = spec.folder.clone();
+        let container = match std::mem::replace(&mut spec.sandbox, Sandbox::Process) {
+            // A second request for the same attempt in one turn.
+            Sandbox::Container(container) if !self.by_folder.contains_key(&folder) => container,
+            _ => return Ok(None),
+        };
+        let prepared = shim_attempt::prepare(&self.home, spec, container, &mut self.stages, &mut self.pool);
+        let (task, mut attempt) = match prepared {
+            Ok(prepared) => prepared,
+            Err(cause) => {
+                self.tell_end(folder, super::never_started(cause));
+                return Ok(None);
             }
-            Sandbox::Container(_) => {
-                Err(ExitCause::StartFailed { message: "this launcher runs process attempts only".to_owned() })
+        };
+        // SAFETY: this process has one thread, so the child may do everything.
+        match unsafe { fork() } {
+            Ok(ForkResult::Child) => return Ok(Some(ShimTask { slot: attempt.into_slot(), ..task })),
+            Ok(ForkResult::Parent { child }) => {
+                attempt.pid = child.as_raw() as u32;
+                self.watch(Attempt::Shim(Box::new(attempt)));
+            }
+            Err(error) => {
+                attempt.into_slot().into_iter().for_each(|slot| self.pool.release(slot));
+                let message = format!("cannot make a process: {error}");
+                self.tell_end(folder, super::never_started(ExitCause::StartFailed { message }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes over the shims of an earlier launcher.
+    pub(super) fn adopt(&mut self, shims: Vec<ShimRecord>) {
+        for shim in shims {
+            // One that has ended meanwhile has left its exit record.
+            if let Ok(attempt) = ShimAttempt::adopt(shim) {
+                self.watch(Attempt::Shim(Box::new(attempt)));
             }
         }
     }
 
-    fn watch(&mut self, attempt: ProcessAttempt) {
-        let event = started(&attempt);
+    fn hear_shim(&mut self, key: usize) {
+        let Some(Some(Watched { attempt: Attempt::Shim(shim), .. })) = self.attempts.get_mut(key) else { return };
+        let (started, ended) = shim.hear();
+        if let Some((pid, at_ms)) = started {
+            let folder = shim.folder.clone();
+            self.tell(&Event::Started { folder, pid, at_ms });
+        }
+        if ended && let Some(attempt) = self.unwatch(key) {
+            self.end(attempt, None);
+        }
+    }
+
+    fn watch(&mut self, attempt: Attempt) {
         let key = self.free.pop().unwrap_or_else(|| {
             self.attempts.push(None);
             self.attempts.len() - 1
         });
-        for (stream, source) in [(&attempt.stdout, Source::Stdout(key)), (&attempt.stderr, Source::Stderr(key))] {
+        for (fd, source) in attempt.sources(key) {
             // A pipe that cannot be watched is read when the process ends; the kernel refuses only without memory.
-            stream.fd().map(|fd| self.reactor.add(fd, source));
+            let _ = self.reactor.add(fd, source);
         }
-        self.by_pid.insert(attempt.pid, key);
-        self.by_folder.insert(attempt.spec.folder.clone(), key);
+        self.by_pid.insert(attempt.pid(), key);
+        self.by_folder.insert(attempt.folder().to_owned(), key);
         let deadline = attempt.next_deadline();
         self.deadlines.set(key, None, deadline);
+        attempt.started().iter().for_each(|event| self.tell(event));
         self.attempts[key] = Some(Watched { attempt, deadline });
-        self.tell(&event);
+    }
+
+    /// Stops watching the attempt `key`, which has ended.
+    fn unwatch(&mut self, key: usize) -> Option<Attempt> {
+        let watched = self.attempts.get_mut(key)?.take()?;
+        self.deadlines.set(key, watched.deadline, None);
+        self.by_pid.remove(&watched.attempt.pid());
+        self.by_folder.remove(watched.attempt.folder());
+        self.retired.push(key);
+        Some(watched.attempt)
     }
 
     /// Does something to an attempt that may move its deadline.
-    fn with(&mut self, key: usize, action: impl FnOnce(&mut ProcessAttempt)) {
+    fn with(&mut self, key: usize, action: impl FnOnce(&mut Attempt)) {
         let Some(Some(watched)) = self.attempts.get_mut(key) else { return };
         action(&mut watched.attempt);
         let deadline = watched.attempt.next_deadline();
@@ -259,26 +341,35 @@ impl Launcher {
 
     fn reap(&mut self) -> io::Result<()> {
         while let Some(pid) = next_ended()? {
-            let key = self.by_pid.remove(&pid);
-            let watched = key.and_then(|key| self.attempts.get_mut(key)?.take().map(|watched| (key, watched)));
-            let Some((key, watched)) = watched else {
-                // An orphan of some attempt: we are its subreaper.
-                reap::reap(pid)?;
-                continue;
-            };
-            self.deadlines.set(key, watched.deadline, None);
-            self.retired.push(key);
-            watched.attempt.before_reap();
+            let key = self.by_pid.get(&pid).copied();
+            // Without a key it is an orphan of some attempt: we are its subreaper.
+            let attempt = key.and_then(|key| self.unwatch(key));
+            if let Some(Attempt::Process(attempt)) = &attempt {
+                attempt.before_reap();
+            }
             let reaped = reap::reap(pid)?;
-            self.end(watched.attempt, reaped);
+            if let Some(attempt) = attempt {
+                self.end(attempt, Some(reaped));
+            }
         }
         Ok(())
     }
 
-    fn end(&mut self, attempt: ProcessAttempt, reaped: Reaped) {
-        let (spec, record) = attempt.finish(reaped, &mut self.pool, &mut self.buffer);
-        self.by_folder.remove(&spec.folder);
-        self.tell_end(spec.folder, record);
+    fn end(&mut self, attempt: Attempt, reaped: Option<Reaped>) {
+        match (attempt, reaped) {
+            (Attempt::Process(attempt), Some(reaped)) => {
+                let (spec, record) = attempt.finish(reaped, &mut self.pool, &mut self.buffer);
+                self.tell_end(spec.folder, record);
+            }
+            (Attempt::Shim(shim), _) => {
+                let (folder, record) = shim.finish(&self.home, &mut self.pool);
+                match folder.join(EXIT_RECORD).exists() {
+                    true => self.tell(&Event::Ended { folder, record }),
+                    false => self.tell_end(folder, record),
+                }
+            }
+            (Attempt::Process(_), None) => unreachable!("a process attempt ends by being reaped"),
+        }
     }
 
     fn tell_end(&mut self, folder: PathBuf, record: ExitRecord) {
@@ -300,9 +391,9 @@ impl Launcher {
 
     fn running(&self) -> Event {
         let attempts = self.attempts.iter().flatten().map(|watched| Running {
-            folder: watched.attempt.spec.folder.clone(),
-            pid: watched.attempt.pid,
-            started_at_ms: Some(watched.attempt.started_at_ms),
+            folder: watched.attempt.folder().to_owned(),
+            pid: watched.attempt.pid(),
+            started_at_ms: watched.attempt.started_at_ms(),
         });
         Event::Running { enforcement: self.pool.enforcement(), attempts: attempts.collect() }
     }
@@ -337,13 +428,4 @@ impl Launcher {
         self.deadlines.set(LINGER, self.linger, linger);
         self.linger = linger;
     }
-}
-
-fn started(attempt: &ProcessAttempt) -> Event {
-    Event::Started { folder: attempt.spec.folder.clone(), pid: attempt.pid, at_ms: attempt.started_at_ms }
-}
-
-fn never_started(cause: ExitCause) -> ExitRecord {
-    let ended_at_ms = flowyard_clock::wall_ms();
-    ExitRecord { cause, started_at_ms: None, ended_at_ms, peak_memory_bytes: 0, cpu_us: 0 }
 }

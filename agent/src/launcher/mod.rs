@@ -4,24 +4,31 @@
 //! gets a shim. Limits in time (timeout, stop with grace, lease) are held here, so they hold with the agent dead.
 //! It must not start a thread, know a network, or decide anything: it does what [`protocol::Request`] says.
 //!
-//! Files in its folder: `launcher.sock`, `launcher.lock` (held while it lives), `launcher.log`, `cgroups`. In an attempt's
+//! Files in its folder: `launcher.sock`, `launcher.lock` (held while it lives), `launcher.log`, `cgroups` (where its cgroups are),
+//! `shims/PID.json` (which shims live: the next launcher takes them over). In an attempt's
 //! folder, which must exist: `stdout.log`, `stderr.log` (once there is output), `exit.json`.
 //!
 //! Invariants: one launcher per folder. An attempt is started at most once: a folder with an exit record is never run again. What
 //! is neither in the launcher's list nor has an exit record was lost with an earlier launcher, and does not run.
 
 mod agent_link;
+mod attempt;
 mod client;
 mod command;
 mod deadlines;
 mod detach;
 mod ending;
 mod event_loop;
+mod identity;
+mod memory_look;
 mod process;
 pub mod protocol;
 mod reactor;
 mod reap;
 mod record;
+mod shim;
+mod shim_attempt;
+mod shim_record;
 mod socket;
 mod spawn;
 mod stream;
@@ -35,7 +42,9 @@ use std::path::Path;
 pub use client::{ClientError, LauncherClient, StartCommand};
 pub use record::{EXIT_RECORD, RecordError, read_exit};
 
+use self::event_loop::Leave;
 use crate::cgroup::{CgroupError, Pool};
+use crate::runtime::spec::{ExitCause, ExitRecord};
 
 /// Why a launcher could not begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +62,12 @@ fn doing(action: &'static str) -> impl FnOnce(io::Error) -> LauncherError {
     move |source| LauncherError::Io { action, source }
 }
 
+/// The record of an attempt of which nothing ran.
+fn never_started(cause: ExitCause) -> ExitRecord {
+    let ended_at_ms = flowyard_clock::wall_ms();
+    ExitRecord { cause, started_at_ms: None, ended_at_ms, peak_memory_bytes: 0, cpu_us: 0 }
+}
+
 /// Becomes the launcher of `folder`, an absolute path. The calling process must have one thread; it exits as soon as a launcher
 /// serves the folder, with 0, or with 1 and the reason on standard error.
 pub fn main(folder: &Path) -> ! {
@@ -65,7 +80,7 @@ pub fn main(folder: &Path) -> ! {
         }
     };
     let code = match serve(folder, ready) {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(error) => {
             // Standard error is the launcher's log by now.
             let _ = io::Write::write_all(&mut io::stderr(), format!("{error}\n").as_bytes());
@@ -75,7 +90,7 @@ pub fn main(folder: &Path) -> ! {
     std::process::exit(code)
 }
 
-fn serve(folder: &Path, ready: detach::Ready) -> Result<(), LauncherError> {
+fn serve(folder: &Path, ready: detach::Ready) -> Result<i32, LauncherError> {
     let (launcher, lock) = match prepare(folder, &ready) {
         Ok(Some(prepared)) => {
             ready.tell(Ok(()));
@@ -84,21 +99,24 @@ fn serve(folder: &Path, ready: detach::Ready) -> Result<(), LauncherError> {
         Ok(None) => {
             // Another launcher has the folder, which is all that was wanted.
             ready.tell(Ok(()));
-            return Ok(());
+            return Ok(0);
         }
         Err(error) => {
             ready.tell(Err(&error.to_string()));
             return Err(error);
         }
     };
-    let outcome = launcher.run().map_err(doing("go on"));
+    let left = launcher.run().map_err(doing("go on"));
     drop(lock);
-    outcome
+    match left? {
+        Leave::Done => Ok(0),
+        Leave::AsShim(task) => Ok(shim::run(*task)),
+    }
 }
 
 /// The folder's lock, or nothing if a launcher answers there. One that has the lock and does not answer is beginning or ending;
 /// neither takes long.
-fn lock_unless_served(folder: &Path) -> io::Result<Option<nix::fcntl::Flock<File>>> {
+fn lock_unless_served(folder: &Path) -> io::Result<Option<File>> {
     const TRIES: usize = 500;
     for _ in 0..TRIES {
         if let Some(lock) = detach::lock(folder)? {
@@ -112,7 +130,7 @@ fn lock_unless_served(folder: &Path) -> io::Result<Option<nix::fcntl::Flock<File
     Err(io::ErrorKind::TimedOut.into())
 }
 
-type Prepared = (event_loop::Launcher, nix::fcntl::Flock<File>);
+type Prepared = (event_loop::Launcher, File);
 
 fn prepare(folder: &Path, ready: &detach::Ready) -> Result<Option<Prepared>, LauncherError> {
     std::fs::create_dir_all(folder).map_err(doing("make the launcher's folder"))?;
@@ -121,8 +139,12 @@ fn prepare(folder: &Path, ready: &detach::Ready) -> Result<Option<Prepared>, Lau
     ready.close_all_else(&log).map_err(doing("close inherited files"))?;
     let Some(lock) = lock_unless_served(folder).map_err(doing("lock the launcher's folder"))? else { return Ok(None) };
     let files = detach::settle().map_err(doing("settle"))?;
-    let pool = Pool::open(folder, &|_| false)?;
+    shim_record::ShimRecord::prepare(folder).map_err(doing("make a folder"))?;
+    let shims = shim_record::ShimRecord::living(folder);
+    let in_use = |name: &str| shims.iter().any(|shim| shim.slot.as_deref() == Some(name));
+    let pool = Pool::open(folder, &in_use)?;
     let listener = socket::listen(folder).map_err(doing("listen"))?;
-    let launcher = event_loop::Launcher::new(listener, pool, files).map_err(doing("begin"))?;
+    let mut launcher = event_loop::Launcher::new(folder, listener, pool, files).map_err(doing("begin"))?;
+    launcher.adopt(shims);
     Ok(Some((launcher, lock)))
 }

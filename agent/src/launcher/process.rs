@@ -5,10 +5,11 @@ use std::os::fd::AsRawFd;
 
 use super::command::Command;
 use super::ending::{Act, Ending, Reason, WaitStatus, read_lease};
+use super::memory_look::MemoryLook;
 use super::spawn::{SpawnFailure, Spawner, Step, Surroundings};
 use super::stream::Stream;
-use crate::cgroup::memory_watch::{Snapshot, next_look_ms};
-use crate::cgroup::{CgroupError, Pool, Slot};
+use crate::cgroup::memory_watch::Snapshot;
+use crate::cgroup::{Pool, Slot};
 use crate::logs::{STDERR_LOG, STDOUT_LOG};
 use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec};
 
@@ -29,9 +30,8 @@ pub(super) struct ProcessAttempt {
     pub(super) stderr: Stream,
     slot: Option<Slot>,
     ending: Ending,
-    /// When to look at its memory, where no cgroup bounds it.
-    look_at: Option<u64>,
-    peak_seen_bytes: u64,
+    /// Where no cgroup bounds its memory.
+    look: Option<MemoryLook>,
 }
 
 /// How the kernel says that a process ended.
@@ -56,7 +56,7 @@ impl ProcessAttempt {
         let open = |name: &str| Stream::open(&spec.folder.join(name), spec.log_limit_bytes);
         let (stdout, out) = open(STDOUT_LOG).map_err(|error| failed(format!("cannot make a log pipe: {error}")))?;
         let (stderr, err) = open(STDERR_LOG).map_err(|error| failed(format!("cannot make a log pipe: {error}")))?;
-        let slot = means.pool.acquire(&spec.limits).map_err(|error| failed(cgroup_failure(&error)))?;
+        let slot = means.pool.acquire(&spec.limits).map_err(|error| failed(error.chain()))?;
         let surroundings = Surroundings {
             stdin: means.null.as_raw_fd(),
             stdout: out.as_raw_fd(),
@@ -74,24 +74,22 @@ impl ProcessAttempt {
         };
         let now = flowyard_clock::boot_ms();
         let bounded = slot.as_ref().is_some_and(Slot::bounds_memory) || spec.limits.memory_bytes == 0;
-        let look_at = (!bounded).then(|| now + next_look_ms(0, spec.limits.memory_bytes));
+        let look = (!bounded).then(|| MemoryLook::new(spec.limits.memory_bytes, now));
         let ending = Ending::new(&spec, now, lease_until);
         let started_at_ms = flowyard_clock::wall_ms();
-        Ok(Self { spec, pid, started_at_ms, stdout, stderr, slot, ending, look_at, peak_seen_bytes: 0 })
+        Ok(Self { spec, pid, started_at_ms, stdout, stderr, slot, ending, look })
     }
 
     /// When [`ProcessAttempt::due`] must be called.
     pub(super) fn next_deadline(&self) -> Option<u64> {
-        self.ending.next_deadline().into_iter().chain(self.look_at).min()
+        self.ending.next_deadline().into_iter().chain(self.look.as_ref().map(MemoryLook::at)).min()
     }
 
     /// Does what the clock demands.
     pub(super) fn due(&mut self, now: u64) {
         let act = self.ending.due(now, read_lease);
         self.act(act);
-        if self.look_at.is_some_and(|at| at <= now) {
-            self.look(now);
-        }
+        self.look(now);
     }
 
     /// Ends it because somebody asked.
@@ -101,19 +99,13 @@ impl ProcessAttempt {
     }
 
     fn look(&mut self, now: u64) {
-        let limit_bytes = self.spec.limits.memory_bytes;
+        let Some(look) = self.look.as_mut().filter(|look| look.at() <= now) else { return };
         let begun = flowyard_clock::monotonic();
-        let used = Snapshot::take().resident_bytes(self.pid);
-        self.peak_seen_bytes = self.peak_seen_bytes.max(used);
-        if used > limit_bytes {
+        let used_bytes = Snapshot::take().resident_bytes(self.pid);
+        if let Some(limit_bytes) = look.seen(used_bytes, flowyard_clock::elapsed(begun), now) {
             let act = self.ending.end(Reason::OutOfMemory { limit_bytes }, Some(0), now);
             self.act(act);
-            self.look_at = None;
-            return;
         }
-        // Looking may not cost more than a twentieth of a core, on a host with however many processes.
-        let rest_ms = 20 * flowyard_clock::elapsed(begun).as_millis() as u64;
-        self.look_at = Some(now + next_look_ms(used, limit_bytes).max(rest_ms));
     }
 
     fn act(&mut self, act: Act) {
@@ -165,7 +157,7 @@ impl ProcessAttempt {
             started_at_ms: Some(self.started_at_ms),
             ended_at_ms: flowyard_clock::wall_ms(),
             peak_memory_bytes: match usage.peak_memory_bytes {
-                0 => reaped.peak_memory_bytes.max(self.peak_seen_bytes),
+                0 => reaped.peak_memory_bytes.max(self.look.as_ref().map_or(0, MemoryLook::peak_bytes)),
                 peak => peak,
             },
             cpu_us: usage.cpu_us.max(reaped.cpu_us),
@@ -179,10 +171,6 @@ impl ProcessAttempt {
 
 fn failed(message: String) -> ExitCause {
     ExitCause::StartFailed { message }
-}
-
-fn cgroup_failure(error: &CgroupError) -> String {
-    format!("{error}: {}", error.source)
 }
 
 fn explain(failure: SpawnFailure, command: &Command, spec: &LaunchSpec) -> ExitCause {

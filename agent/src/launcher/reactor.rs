@@ -140,11 +140,14 @@ impl Reactor {
         Ok(())
     }
 
-    /// Takes the signals that arrived; true if SIGTERM was among them.
-    pub(crate) fn take_signals(&mut self) -> bool {
-        let mut terminate = false;
+    /// Takes the signals that arrived. If SIGTERM was among them: the grace in milliseconds, if it was queued with one.
+    pub(crate) fn take_signals(&mut self) -> Option<Option<u64>> {
+        let mut terminate = None;
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            terminate |= signal.ssi_signo == libc::SIGTERM as u32;
+            if signal.ssi_signo == libc::SIGTERM as u32 {
+                terminate =
+                    Some((signal.ssi_code == libc::SI_QUEUE).then_some(u64::from(signal.ssi_int.unsigned_abs())));
+            }
         }
         terminate
     }

@@ -1,5 +1,6 @@
 //! The launcher as a process of its own, with real attempts.
 
+mod containers;
 mod ends;
 mod limits;
 mod output;
@@ -149,6 +150,13 @@ impl Drop for Yard {
             let _ = stream.read_to_end(&mut bytes);
         }
     }
+}
+
+/// The launcher's process id, as the kernel knows the other end of a connection to it.
+fn launcher_pid(yard: &Yard) -> u32 {
+    let stream = socket::connect(&home(yard.folder.path())).expect("launcher");
+    let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).expect("peer");
+    peer.pid() as u32
 }
 
 fn lines(path: &Path) -> Vec<Line> {

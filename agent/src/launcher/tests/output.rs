@@ -8,12 +8,6 @@ fn resident_bytes(pid: u32) -> u64 {
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * 4096
 }
 
-fn launcher_pid(yard: &Yard) -> u32 {
-    let stream = socket::connect(&home(yard.folder.path())).expect("launcher");
-    let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).expect("peer");
-    peer.pid() as u32
-}
-
 #[tokio::test]
 async fn both_outputs_are_kept_apart_and_whole() {
     let mut yard = Yard::open().await;
