@@ -18,6 +18,7 @@ use super::protocol::{Event, Request, Running};
 use super::reactor::{Reactor, Source};
 use super::reap::{self, next_ended};
 use super::record::{EXIT_RECORD, write_exit};
+use super::roster::Roster;
 use super::shim::ShimTask;
 use super::shim_attempt::{self, ShimAttempt};
 use super::shim_record::ShimRecord;
@@ -59,6 +60,7 @@ pub(super) struct Launcher {
     deadlines: Deadlines,
     linger: Option<u64>,
     pool: Pool,
+    roster: Roster,
     stages: Stages,
     /// Container attempts to be started at the end of the turn: forking in the middle of one would copy what is half done.
     containers: VecDeque<Box<LaunchSpec>>,
@@ -95,6 +97,7 @@ impl Launcher {
             deadlines: Deadlines::default(),
             linger: None,
             pool,
+            roster: Roster::open(home)?,
             stages: Stages::new(),
             containers: VecDeque::new(),
             spawner: Spawner::new(files)?,
@@ -232,7 +235,13 @@ impl Launcher {
         let folder = spec.folder.clone();
         let means = Means { spawner: &mut self.spawner, pool: &mut self.pool, null: &self.null };
         match ProcessAttempt::start(spec, means) {
-            Ok(attempt) => self.watch(Attempt::Process(Box::new(attempt))),
+            Ok(attempt) => {
+                if attempt.is_unheld() {
+                    // Without the entry the process would only outlive our own death.
+                    let _ = self.roster.add(&self.home, attempt.pid);
+                }
+                self.watch(Attempt::Process(Box::new(attempt)));
+            }
             Err(cause) => self.tell_end(folder, super::never_started(cause)),
         }
     }
@@ -315,6 +324,10 @@ impl Launcher {
         self.by_pid.remove(&watched.attempt.pid());
         self.by_folder.remove(watched.attempt.folder());
         self.retired.push(key);
+        if self.by_folder.is_empty() {
+            // A list that cannot be emptied names processes that have ended.
+            let _ = self.roster.clear();
+        }
         Some(watched.attempt)
     }
 

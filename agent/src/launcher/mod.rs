@@ -5,7 +5,7 @@
 //! It must not start a thread, know a network, or decide anything: it does what [`protocol::Request`] says.
 //!
 //! Files in its folder: `launcher.sock`, `launcher.lock` (held while it lives), `launcher.log`, `cgroups` (where its cgroups are),
-//! `shims/PID.json` (which shims live: the next launcher takes them over). In an attempt's
+//! `shims/PID.json` (which shims live: the next launcher takes them over), `processes` (what no cgroup holds). In an attempt's
 //! folder, which must exist: `stdout.log`, `stderr.log` (once there is output), `exit.json`.
 //!
 //! Invariants: one launcher per folder. An attempt is started at most once: a folder with an exit record is never run again. What
@@ -26,6 +26,7 @@ pub mod protocol;
 mod reactor;
 mod reap;
 mod record;
+mod roster;
 mod shim;
 mod shim_attempt;
 mod shim_record;

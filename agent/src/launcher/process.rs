@@ -80,6 +80,11 @@ impl ProcessAttempt {
         Ok(Self { spec, pid, started_at_ms, stdout, stderr, slot, ending, look })
     }
 
+    /// Whether it runs without any cgroup.
+    pub(super) fn is_unheld(&self) -> bool {
+        self.slot.is_none()
+    }
+
     /// When [`ProcessAttempt::due`] must be called.
     pub(super) fn next_deadline(&self) -> Option<u64> {
         self.ending.next_deadline().into_iter().chain(self.look.as_ref().map(MemoryLook::at)).min()

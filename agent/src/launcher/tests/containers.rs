@@ -12,7 +12,10 @@ impl Yard {
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(self.folder.path(), mode).expect("an open folder");
         let mut spec = self.shell(script);
-        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let (uid, gid) = match self.ordinary {
+            true => (ORDINARY, ORDINARY),
+            false => (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+        };
         spec.workdir = "/tmp".into();
         spec.limits.pids = 64;
         spec.sandbox = Sandbox::Container(Box::new(ContainerSpec {
@@ -115,7 +118,9 @@ async fn containers_outlive_the_launcher_and_the_next_one_takes_them_over() {
     yard.client.stop(&folders[1], Some(0)).await.expect("launcher");
     assert_eq!(yard.end_of(&folders[1]).await.cause, ExitCause::Stopped);
     // A process attempt cannot outlive the launcher, for nobody would learn its exit code.
-    assert!(!is_alive(lost));
+    while is_alive(lost) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert_eq!(crate::launcher::read_exit(&folders[2]).expect("readable"), None);
 }
 
@@ -136,4 +141,21 @@ async fn a_container_whose_shim_is_killed_ends_with_it() {
     // SAFETY: kill has no memory effects; the shim is ours.
     unsafe { libc::kill(yard.running[0].pid as i32, libc::SIGKILL) };
     assert_eq!(yard.end_of(&folder).await.cause, ExitCause::Signalled { signal: libc::SIGKILL });
+}
+
+#[tokio::test]
+async fn an_ordinary_user_gets_containers_and_watched_memory() {
+    let mut yard = Yard::open_as_ordinary().await;
+    if !yard.has_containers().await {
+        return;
+    }
+    let limit_bytes = 48 << 20;
+    let mut hog = yard.container("dd if=/dev/zero bs=200M count=1 | sleep 1000");
+    hog.limits.memory_bytes = limit_bytes;
+    hog.timeout_ms = Some(20_000);
+    let cause = yard.run(hog).await.cause;
+    match yard.enforcement.memory {
+        Enforced::Watched => assert_eq!(cause, ExitCause::OutOfMemory { limit_bytes }),
+        _ => assert!(matches!(cause, ExitCause::TimedOut { .. }), "{cause:?}"),
+    }
 }

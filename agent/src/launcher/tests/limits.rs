@@ -93,6 +93,26 @@ async fn too_much_memory_is_called_so() {
 }
 
 #[tokio::test]
+async fn memory_is_watched_where_no_cgroup_bounds_it() {
+    let mut yard = Yard::open_as_ordinary().await;
+    if yard.enforcement.memory == Enforced::Cgroup {
+        // An ordinary user with a cgroup of v2 delegated to it: the other test has shown the same.
+        return;
+    }
+    assert_eq!(yard.enforcement.memory, Enforced::Watched);
+    let limit_bytes = 48 << 20;
+    // A child that holds its memory, as nobody reads what it writes.
+    let mut spec = yard.shell("dd if=/dev/zero bs=200M count=1 | sleep 1000");
+    spec.limits.memory_bytes = limit_bytes;
+    let record = yard.run(spec).await;
+    assert_eq!(record.cause, ExitCause::OutOfMemory { limit_bytes });
+    assert!(record.peak_memory_bytes > limit_bytes);
+    let mut modest = yard.shell("sleep 0.2; exit 3");
+    modest.limits.memory_bytes = limit_bytes;
+    assert_eq!(yard.run(modest).await.cause, exited(3));
+}
+
+#[tokio::test]
 async fn a_fork_bomb_stays_within_its_bound() {
     let mut yard = Yard::open().await;
     if !cgroup(&yard, |held| held.pids) {

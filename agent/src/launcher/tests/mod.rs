@@ -22,6 +22,9 @@ use crate::logs::{Frames, Line, Lines, STDOUT_LOG};
 use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec, Limits, Sandbox};
 
 const FOLDER_VARIABLE: &str = "FLOWYARD_TEST_LAUNCHER_FOLDER";
+const ORDINARY_VARIABLE: &str = "FLOWYARD_TEST_LAUNCHER_IS_ORDINARY";
+/// An ordinary user for tests that run as root; needs no entry in the user database.
+const ORDINARY: u32 = 61_235;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Not a test: the process that the tests start as their launcher. One test thread means it runs on the main thread.
@@ -29,6 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[ignore = "becomes the launcher of the other tests"]
 fn becomes_a_launcher() {
     if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
+        if std::env::var_os(ORDINARY_VARIABLE).is_some() {
+            let (uid, gid) = (nix::unistd::Uid::from_raw(ORDINARY), nix::unistd::Gid::from_raw(ORDINARY));
+            nix::unistd::setgroups(&[]).expect("groups");
+            nix::unistd::setresgid(gid, gid, gid).expect("group");
+            nix::unistd::setresuid(uid, uid, uid).expect("user");
+        }
         super::main(Path::new(&folder));
     }
 }
@@ -44,29 +53,45 @@ struct Yard {
     ended: HashMap<PathBuf, ExitRecord>,
     started: HashMap<PathBuf, u32>,
     made: usize,
+    ordinary: bool,
 }
 
-fn start_command(folder: &Path) -> StartCommand {
+fn start_command(folder: &Path, ordinary: bool) -> StartCommand {
     let arguments =
         ["launcher::tests::becomes_a_launcher", "--exact", "--ignored", "--nocapture", "--test-threads=1", "-q"];
     StartCommand {
         program: std::env::current_exe().expect("own path"),
         arguments: arguments.map(Into::into).to_vec(),
-        env: vec![(FOLDER_VARIABLE.into(), folder.as_os_str().to_owned())],
+        env: [(FOLDER_VARIABLE.into(), folder.as_os_str().to_owned())]
+            .into_iter()
+            .chain(ordinary.then(|| (ORDINARY_VARIABLE.into(), "1".into())))
+            .collect(),
     }
 }
 
 impl Yard {
     async fn open() -> Self {
+        Self::open_as(false).await
+    }
+
+    /// With a launcher that is not root, and so has no cgroup of v1.
+    async fn open_as_ordinary() -> Self {
+        Self::open_as(nix::unistd::geteuid().is_root()).await
+    }
+
+    async fn open_as(ordinary: bool) -> Self {
         let folder = tempfile::Builder::new().prefix("launcher-test-").tempdir().expect("folder");
-        let (client, events, enforcement, running) = connect(&home(folder.path())).await;
+        if ordinary {
+            std::os::unix::fs::chown(folder.path(), Some(ORDINARY), Some(ORDINARY)).expect("an own folder");
+        }
+        let (client, events, enforcement, running) = connect(&home(folder.path()), ordinary).await;
         let (ended, started) = (HashMap::new(), HashMap::new());
-        Self { folder, client, events, enforcement, running, ended, started, made: 0 }
+        Self { folder, client, events, enforcement, running, ended, started, made: 0, ordinary }
     }
 
     /// As an agent that was killed and started again.
     async fn reconnect(&mut self) {
-        let (client, events, _, running) = connect(&home(self.folder.path())).await;
+        let (client, events, _, running) = connect(&home(self.folder.path()), self.ordinary).await;
         (self.client, self.events, self.running) = (client, events, running);
     }
 
@@ -79,6 +104,9 @@ impl Yard {
         self.made += 1;
         let folder = self.folder.path().join(format!("attempt-{}", self.made));
         std::fs::create_dir(&folder).expect("attempt folder");
+        if self.ordinary {
+            std::os::unix::fs::chown(&folder, Some(ORDINARY), Some(ORDINARY)).expect("an own folder");
+        }
         LaunchSpec {
             name: format!("1/test/{}#0", self.made),
             workdir: folder.clone(),
@@ -131,9 +159,9 @@ fn home(folder: &Path) -> PathBuf {
     folder.join("home")
 }
 
-async fn connect(folder: &Path) -> (LauncherClient, mpsc::Receiver<Event>, Enforcement, Vec<Running>) {
+async fn connect(folder: &Path, ordinary: bool) -> (LauncherClient, mpsc::Receiver<Event>, Enforcement, Vec<Running>) {
     let (client, mut events) =
-        LauncherClient::connect_or_start(folder, start_command(folder)).await.expect("a launcher");
+        LauncherClient::connect_or_start(folder, start_command(folder, ordinary)).await.expect("a launcher");
     match events.recv().await.expect("first event") {
         Event::Running { enforcement, attempts } => (client, events, enforcement, attempts),
         other => panic!("the first event was {other:?}"),

@@ -65,10 +65,30 @@ async fn two_that_start_a_launcher_get_the_same() {
     let folder = tempfile::tempdir().expect("folder");
     // Longer than a socket address can hold.
     let home = folder.path().join("d".repeat(120));
-    let (first, second) = tokio::join!(connect(&home), connect(&home));
+    let (first, second) = tokio::join!(connect(&home, false), connect(&home, false));
     drop(first);
     drop(second);
-    let (client, mut events, ..) = connect(&home).await;
+    let (client, mut events, ..) = connect(&home, false).await;
     client.shutdown(true).await.expect("launcher");
     assert_eq!(events.recv().await, None);
+}
+
+#[tokio::test]
+async fn process_attempts_do_not_outlive_their_launcher_even_without_cgroups() {
+    let mut yard = Yard::open_as_ordinary().await;
+    let spec = yard.shell("sleep 1000");
+    let folder = spec.folder.clone();
+    let lost = yard.start(spec).await;
+    let launcher = launcher_pid(&yard);
+    // SAFETY: kill has no memory effects; the launcher is ours.
+    unsafe { libc::kill(launcher as i32, libc::SIGKILL) };
+    while is_alive(launcher) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    yard.reconnect().await;
+    assert!(yard.running.is_empty());
+    while is_alive(lost) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(crate::launcher::read_exit(&folder).expect("readable"), None);
 }
