@@ -1,1 +1,23 @@
-//! Placeholder for flowyard-sim.
+//! A whole cluster in one thread, decided by one seed.
+//!
+//! Real: the state machine, the solver, the bridge between them, the agent's session and its decision what to start and stop.
+//! Pretended: the log (which keeps what it acknowledged, and some of what it did not), the network (which delays, loses,
+//! doubles and cuts), clocks, disks, and what tasks do. For some simulated seconds everything breaks; then all is repaired,
+//! and every job must end, every client be answered, and no machine keep anything.
+//!
+//! A failing seed is a bug report: seed and commit show it again.
+
+mod agent;
+mod checkers;
+mod coordinator;
+mod dice;
+mod jobs;
+mod message;
+mod network;
+mod outside;
+mod schedule;
+mod session;
+mod trace;
+mod world;
+
+pub use world::{Failure, Summary, run};

@@ -1,0 +1,66 @@
+//! What must hold whatever breaks, one property per file, each computed on its own rather than asked of the state.
+
+mod acknowledged;
+mod changes;
+mod devices;
+mod gangs;
+mod invariants;
+mod outputs;
+mod retries;
+mod room;
+mod success;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flowyard_model::{Attempt, Digest, Effects, Entry, JobId, MemberKey, Phase, Task, TaskIndex, TaskKey};
+use flowyard_state::{State, View};
+
+/// One applied entry, as the checkers see it.
+pub(crate) struct Seen<'a> {
+    pub(crate) before: &'a View,
+    pub(crate) state: &'a State,
+    pub(crate) entry: &'a Entry,
+    pub(crate) effects: &'a Effects,
+    /// Jobs that a client was told of.
+    pub(crate) acknowledged: &'a BTreeSet<JobId>,
+    /// What runs really wrote before they succeeded, wherever they ran.
+    pub(crate) written: &'a BTreeMap<Digest, MemberKey>,
+}
+
+/// A property of every history.
+pub(crate) trait Checker {
+    /// Looks at one applied entry.
+    fn check(&mut self, seen: &Seen<'_>) -> Result<(), String>;
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(invariants::Invariants),
+        Box::new(changes::ChangesAreNamed),
+        Box::new(acknowledged::NoAcknowledgedJobIsLost),
+        Box::new(success::OneSuccessPerTask::new()),
+        Box::new(outputs::OutputsComeFromDesiredAttempts),
+        Box::new(room::NoNodeIsOversubscribed),
+        Box::new(devices::NoDeviceIsGrantedTwice),
+        Box::new(gangs::GangsRunWhole),
+        Box::new(retries::RetriesKeepTheirRule),
+    ]
+}
+
+fn require(holds: bool, broken: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(broken()) }
+}
+
+/// The touched tasks of the jobs that an entry changed.
+fn changed_tasks<'a>(seen: &'a Seen<'_>) -> impl Iterator<Item = (TaskKey, &'a Task)> {
+    let jobs = seen.effects.changed.jobs.iter();
+    jobs.flat_map(|job| seen.state.steps(*job).map(move |(step, _)| (*job, step))).flat_map(|(job, step)| {
+        let tasks = seen.state.tasks_from(job, step, TaskIndex(0));
+        tasks.map(move |(task, record)| (TaskKey { job, step, task }, &**record))
+    })
+}
+
+fn is_live(attempt: &Attempt) -> bool {
+    attempt.members.iter().any(|member| member.phase != Phase::Ended)
+}

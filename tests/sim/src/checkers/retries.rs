@@ -1,0 +1,32 @@
+//! Only the user's failures spend retries, and never more than the rule allows; the rest is bounded too.
+
+use flowyard_model::{Attempt, AttemptOutcome, Blame, limits};
+
+use super::{Checker, Seen, changed_tasks, is_live, require};
+
+pub(super) struct RetriesKeepTheirRule;
+
+impl Checker for RetriesKeepTheirRule {
+    fn check(&mut self, seen: &Seen<'_>) -> Result<(), String> {
+        for (key, task) in changed_tasks(seen) {
+            let times = seen.state.step_spec(key.job, key.step).map_or(0, |spec| spec.retry.times);
+            let ended = || task.attempts.iter().filter(|attempt| !is_live(attempt));
+            let failures = ended().filter(|attempt| failed_by_user(attempt)).count() as u32;
+            require(failures <= times + 1, || format!("{key:?} failed {failures} times with {times} retries"))?;
+            let vain = ended().filter(|attempt| !failed_by_user(attempt) && was_in_vain(attempt)).count() as u32;
+            // One more may have been stopped together with its job.
+            require(vain <= limits::UNBLAMED_ATTEMPTS + 1, || format!("{key:?} was tried in vain {vain} times"))?;
+        }
+        Ok(())
+    }
+}
+
+fn failed_by_user(attempt: &Attempt) -> bool {
+    let mut ends = attempt.members.iter().filter_map(|member| member.end.as_ref());
+    ends.any(|end| end.outcome == AttemptOutcome::Failed && end.blame == Blame::User)
+}
+
+fn was_in_vain(attempt: &Attempt) -> bool {
+    let mut ends = attempt.members.iter().filter_map(|member| member.end.as_ref());
+    ends.any(|end| !matches!(end.outcome, AttemptOutcome::Succeeded | AttemptOutcome::Preempted))
+}

@@ -1,0 +1,185 @@
+//! The work of a run: small random flows, of every kind there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flowyard_coordinator::placer::bridge;
+use flowyard_model::*;
+use flowyard_state::{State, apply};
+
+use crate::dice::Dice;
+
+/// What every task writes, and what lists are read from.
+pub(crate) fn output_name() -> Name {
+    "list".parse().expect("it is a name")
+}
+
+/// A queue with a bound, beside the default one.
+pub(crate) fn small_queue(most: u32) -> Queue {
+    Queue { path: "small".parse().expect("it is a path"), weight: 1, max_active: Some(most) }
+}
+
+/// A machine of the run.
+pub(crate) fn inventory(dice: &mut Dice) -> Inventory {
+    let gpu = |at: u64| Gpu {
+        id: format!("g{at}"),
+        model: if at < 2 { "A100" } else { "L4" }.to_owned(),
+        memory_bytes: 1,
+        numa_node: None,
+        link_group: Some(at as u32 / 2),
+        healthy: true,
+        fake: true,
+    };
+    let gpus = if dice.chance(500) { dice.within(1, 4) } else { 0 };
+    Inventory {
+        cpu_milli: dice.within(2, 4) * 1_000,
+        memory_bytes: 100,
+        disk_bytes: 100,
+        gpus: (0..gpus).map(gpu).collect(),
+        tokens: BTreeMap::from([("licence".parse().expect("it is a name"), 2)]),
+        labels: BTreeMap::new(),
+        abilities: Abilities {
+            containers: true,
+            process_isolation: true,
+            host_image: true,
+            enforcement: String::new(),
+            agent_version: String::new(),
+            system: String::new(),
+        },
+    }
+}
+
+/// The state of a cluster of idle nodes, to ask what could ever run.
+pub(crate) fn idle_cluster(inventories: &[Arc<Inventory>]) -> State {
+    let mut state = State::new();
+    for (at, inventory) in inventories.iter().enumerate() {
+        let name = format!("n{at}").parse().expect("it is a name");
+        let wish = RegisterNode { name, inventory: inventory.clone(), previous: None };
+        let index = Revision(at as u64 + 1);
+        apply(&mut state, Entry { index, time: TimeMs(0), command: Command::RegisterNode(wish) });
+    }
+    state
+}
+
+/// A job that the cluster could run if nothing broke.
+pub(crate) fn job(dice: &mut Dice, number: usize, known: &[JobId], cluster: &State) -> SubmitJob {
+    let queue = if dice.chance(200) { small_queue(1).path } else { QueuePath::fallback() };
+    let after = match known {
+        [] => Vec::new(),
+        known if dice.chance(200) => vec![known[dice.within(0, known.len() as u64 - 1) as usize]],
+        _ => Vec::new(),
+    };
+    let mut steps = graph(dice);
+    for step in &mut steps {
+        decorate(dice, step);
+        if !bridge::could_ever_run(cluster, &queue, step) {
+            step.resources.gpus.clear();
+            step.size = 1;
+            step.resources.cpu_milli = 1_000;
+        }
+    }
+    let spec = JobSpec {
+        name: format!("j{number}").parse().expect("it is a name"),
+        queue,
+        priority: dice.within(0, 2) as i32,
+        tags: BTreeSet::new(),
+        params: BTreeMap::new(),
+        steps,
+        after,
+        retention_ms: None,
+    };
+    validate(&spec).expect("the jobs of a run are valid");
+    let spec_digest = Digest { hash: [number as u8; 32], length: number as u64 };
+    SubmitJob { spec: Arc::new(spec), spec_digest, owner: "sim".to_owned(), key: Some(format!("key-{number}")) }
+}
+
+fn graph(dice: &mut Dice) -> Vec<StepSpec> {
+    let all = |steps: &[u32]| steps.iter().map(|step| (StepIndex(*step), NeedKind::All)).collect::<BTreeMap<_, _>>();
+    let each = |step| BTreeMap::from([(StepIndex(step), NeedKind::Each)]);
+    let range = |count| FanOut::Range { start: 0, count };
+    let listed = |step| FanOut::Output { step: StepIndex(step), output: output_name() };
+    let followed = |step| FanOut::Each { step: StepIndex(step) };
+    let wide = dice.within(1, 6) as u32;
+    match dice.within(0, 5) {
+        0 => vec![step("a", FanOut::Single, all(&[]))],
+        1 => vec![step("a", range(wide), all(&[]))],
+        2 => vec![
+            step("split", FanOut::Single, all(&[])),
+            step("train", listed(0), all(&[0])),
+            step("pick", FanOut::Single, all(&[1])),
+        ],
+        3 => vec![
+            step("a", range(wide), all(&[])),
+            step("b", followed(0), each(0)),
+            step("c", followed(1), each(1)),
+            step("d", FanOut::Single, all(&[0, 2])),
+        ],
+        4 => vec![
+            step("a", range(2), all(&[])),
+            step("b", listed(0), all(&[0])),
+            step("c", followed(1), each(1)),
+            step("d", FanOut::Single, all(&[2])),
+        ],
+        _ => vec![
+            step("a", range(wide), all(&[])),
+            step("slow", FanOut::Single, all(&[])),
+            step("b", followed(0), each(0).into_iter().chain(all(&[1])).collect()),
+        ],
+    }
+}
+
+/// Makes a step one of many kinds.
+fn decorate(dice: &mut Dice, step: &mut StepSpec) {
+    step.on_failure = if dice.chance(500) { OnFailure::Stop } else { OnFailure::Continue };
+    step.retry.times = dice.within(0, 3) as u32;
+    step.retry.backoff_ms = dice.within(0, 2) * 300;
+    step.max_parallel = dice.chance(150).then_some(2);
+    step.size = if dice.chance(200) { dice.within(2, 3) as u32 } else { 1 };
+    step.resources.cpu_milli = dice.within(1, 2) * 500;
+    step.priority = dice.within(0, 1) as i32;
+    if dice.chance(100) {
+        step.resources.tokens = BTreeMap::from([("licence".parse().expect("it is a name"), 1)]);
+    }
+    if dice.chance(250) {
+        let count = dice.within(1, 2) as u32;
+        let share_milli = if dice.chance(300) { 400 } else { 1_000 };
+        let model = dice.chance(300).then(|| "a100".to_owned());
+        let request = GpuRequest { count, model, min_memory_bytes: 0, same_link_group: dice.chance(500), share_milli };
+        let other = GpuRequest { count: 1, model: None, same_link_group: false, ..request.clone() };
+        step.resources.gpus = if dice.chance(300) { vec![request, other] } else { vec![request] };
+    }
+}
+
+fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> StepSpec {
+    StepSpec {
+        name: name.parse().expect("it is a name"),
+        command: vec!["true".to_owned()],
+        image: Image::Host,
+        isolation: Isolation::Container,
+        code: None,
+        inputs: BTreeMap::new(),
+        outputs: BTreeMap::from([(output_name(), "list".to_owned())]),
+        fan_out,
+        needs,
+        env: BTreeMap::new(),
+        resources: Resources {
+            cpu_milli: 1_000,
+            memory_bytes: 10,
+            disk_bytes: 0,
+            shm_bytes: 0,
+            tokens: BTreeMap::new(),
+            gpus: vec![],
+        },
+        size: 1,
+        retry: Retry { times: 0, backoff_ms: 0, on: BTreeSet::from([RetryOn::Failed, RetryOn::Oom]) },
+        timeout_ms: None,
+        on_failure: OnFailure::Stop,
+        max_parallel: None,
+        constraints: vec![],
+        network: NetworkMode::Host,
+        mounts: vec![],
+        kill_grace_ms: 0,
+        on_disconnect: OnDisconnect::Keep,
+        priority: 0,
+    }
+}

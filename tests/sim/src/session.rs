@@ -1,0 +1,180 @@
+//! The coordinator's side of the sessions: who was heard when, and what each agent was told.
+
+use std::collections::BTreeMap;
+
+use flowyard_model::*;
+use flowyard_state::State;
+
+use crate::coordinator::{Leader, Origin};
+use crate::message::{Down, Up};
+use crate::outside::Outside;
+
+pub(crate) struct Sessions {
+    by_node: BTreeMap<NodeId, Conversation>,
+    heard: BTreeMap<NodeId, u64>,
+}
+
+struct Conversation {
+    agent: usize,
+    id: u64,
+    incarnation: Incarnation,
+    /// Numbers of messages, both ways.
+    sent: u64,
+    received: u64,
+    /// Whether each member was told to run.
+    told: BTreeMap<MemberKey, bool>,
+}
+
+impl Sessions {
+    pub(crate) fn new() -> Self {
+        Self { by_node: BTreeMap::new(), heard: BTreeMap::new() }
+    }
+
+    /// After an election nobody is silent yet.
+    pub(crate) fn grace(&mut self, nodes: Vec<NodeId>, now: u64) {
+        self.heard.extend(nodes.into_iter().map(|node| (node, now)));
+    }
+
+    pub(crate) fn heard(&mut self, node: NodeId, now: u64) {
+        self.heard.insert(node, now);
+    }
+
+    pub(crate) fn silence(&self, node: NodeId, now: u64) -> u64 {
+        now - self.heard.get(&node).copied().unwrap_or(0)
+    }
+
+    /// Tells a node's agent what changed for it, or everything at first.
+    pub(crate) fn tell(&mut self, outside: &mut Outside, state: &State, node: NodeId, fence: Fence) {
+        let Some(talk) = self.by_node.get_mut(&node) else { return };
+        let valid =
+            state.node(node).is_some_and(|node| node.incarnation == talk.incarnation && node.health != Health::Down);
+        if !valid {
+            outside.send_down(talk.agent, Down::Closed { session: talk.id, register: true });
+            self.by_node.remove(&node);
+            return;
+        }
+        let mut desired =
+            Desired { fence, sequence: 0, all: talk.sent == 0, steps: vec![], run: vec![], stop: vec![], gone: vec![] };
+        let mut now = BTreeMap::new();
+        for (key, attempt, member) in state.live_members(node) {
+            let runs = attempt.desired == AttemptDesired::Run;
+            now.insert(key, runs);
+            match talk.told.get(&key) {
+                Some(told) if *told == runs => {}
+                _ if runs => desired.run.push(desired_member(key, member)),
+                _ => desired.stop.push(key),
+            }
+        }
+        desired.gone = talk.told.keys().filter(|key| !now.contains_key(key)).copied().collect();
+        let news = !(desired.run.is_empty() && desired.stop.is_empty() && desired.gone.is_empty());
+        if desired.all || news {
+            talk.sent += 1;
+            talk.told = now;
+            desired.sequence = talk.sent;
+            outside.send_down(talk.agent, Down::Desired { session: talk.id, desired });
+        }
+    }
+
+    fn find(&mut self, agent: usize, session: u64) -> Option<(NodeId, &mut Conversation)> {
+        let mut all = self.by_node.iter_mut();
+        all.find(|(_, talk)| talk.agent == agent && talk.id == session).map(|(node, talk)| (*node, talk))
+    }
+}
+
+fn desired_member(key: MemberKey, member: &Member) -> DesiredMember {
+    DesiredMember { key, gpus: member.gpus.clone(), inputs: BTreeMap::new(), item: None, known: member.phase }
+}
+
+impl Leader {
+    /// A message of an agent. `name` and `inventory` are what it would register with.
+    pub(crate) fn hear(
+        &mut self,
+        outside: &mut Outside,
+        agent: usize,
+        message: Up,
+        shown: impl FnOnce() -> (Name, std::sync::Arc<Inventory>),
+    ) {
+        let now = outside.schedule.now();
+        match message {
+            Up::Register { request, previous } => {
+                let (name, inventory) = shown();
+                let wish = RegisterNode { name, inventory, previous };
+                self.propose(outside, Command::RegisterNode(wish), Origin::Registration { agent, request });
+            }
+            Up::Connect { session, node, incarnation, observed } => {
+                self.connect(outside, agent, session, (node, incarnation), observed);
+            }
+            Up::Reports { session, sequence, reports } => self.reports(outside, agent, session, sequence, reports),
+            Up::Beat { session, sent } => match self.sessions.find(agent, session) {
+                Some((node, talk)) if talk.received >= sent => {
+                    let beat = Down::Beat { session, sent: talk.sent };
+                    self.sessions.heard(node, now);
+                    outside.send_down(agent, beat);
+                }
+                found => {
+                    // Reports are missing: both begin anew.
+                    if let Some((node, _)) = found {
+                        self.sessions.by_node.remove(&node);
+                    }
+                    outside.send_down(agent, Down::Closed { session, register: false });
+                }
+            },
+        }
+    }
+
+    fn connect(
+        &mut self,
+        outside: &mut Outside,
+        agent: usize,
+        session: u64,
+        (node, incarnation): (NodeId, Incarnation),
+        reports: Vec<AttemptReport>,
+    ) {
+        let record = self.state.node(node);
+        let valid = record.is_some_and(|record| record.incarnation == incarnation && record.health != Health::Down);
+        if !valid {
+            outside.send_down(agent, Down::Closed { session, register: true });
+            return;
+        }
+        if self.sessions.by_node.get(&node).is_some_and(|talk| talk.id >= session) {
+            return;
+        }
+        let talk = Conversation { agent, id: session, incarnation, sent: 0, received: 0, told: BTreeMap::new() };
+        self.sessions.by_node.insert(node, talk);
+        self.sessions.heard(node, outside.schedule.now());
+        if !reports.is_empty() {
+            let command = Command::ReportAttempts(ReportAttempts { node, incarnation, reports });
+            self.propose(outside, command, Origin::Nobody);
+        }
+        let fence = Fence { term: Term(self.term), revision: self.state.revision() };
+        self.sessions.tell(outside, &self.state, node, fence);
+    }
+
+    fn reports(
+        &mut self,
+        outside: &mut Outside,
+        agent: usize,
+        session: u64,
+        sequence: u64,
+        reports: Vec<AttemptReport>,
+    ) {
+        let now = outside.schedule.now();
+        let Some((node, talk)) = self.sessions.find(agent, session) else {
+            outside.send_down(agent, Down::Closed { session, register: false });
+            return;
+        };
+        if sequence <= talk.received {
+            return;
+        }
+        if sequence > talk.received + 1 {
+            self.sessions.by_node.remove(&node);
+            outside.send_down(agent, Down::Closed { session, register: false });
+            return;
+        }
+        talk.received = sequence;
+        let incarnation = talk.incarnation;
+        self.sessions.heard(node, now);
+        let command = Command::ReportAttempts(ReportAttempts { node, incarnation, reports });
+        self.propose(outside, command, Origin::Reports { agent, session, sequence });
+    }
+}
