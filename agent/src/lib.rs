@@ -1,9 +1,26 @@
 //! The agent: keeps what runs on one node in step with what the coordinator desires.
+//!
+//! Reading order: [`reconcile`] (the decision), [`session`] (what is said), then the actors around them: `reconciler`, `link`,
+//! `attempt`, `launches`; below them the launcher, a process of its own that outlives the agent, and [`runtime`], which alone
+//! names container libraries.
 
+mod agent;
+pub mod attempt;
 pub mod cgroup;
+mod config;
+mod exec;
 pub mod image;
+pub mod inventory;
+mod journal;
 pub mod launcher;
+mod launches;
+mod link;
 pub mod logs;
 pub mod reconcile;
+mod reconciler;
+mod relay;
 pub mod runtime;
 pub mod session;
+
+pub use agent::{Agent, AgentError};
+pub use config::{AgentConfig, EmbeddedChoices};

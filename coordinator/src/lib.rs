@@ -1,4 +1,25 @@
-//! The coordinator: the replicated log, the actors around the state, and the API.
+//! The coordinator: one replica of the log, the state it is applied to, and the services in front of it.
+//!
+//! Reading order: [`raft`] (what a reply means), `applier` and [`feed`] (how state becomes visible), `leadership` and the actors
+//! it starts (`placer`, `liveness`, `timekeeper`, `collector`), [`session`] (agents), `api` (clients).
 
+mod api;
+mod applier;
+mod collector;
+pub mod config;
+mod coordinator;
+pub mod feed;
+mod leadership;
+pub mod liveness;
+mod peer;
 pub mod placer;
+mod proposer;
 pub mod raft;
+mod relay;
+mod server;
+pub mod session;
+mod timekeeper;
+
+pub use config::{Config, Timing};
+pub use coordinator::{Coordinator, Shared, StartError};
+pub use server::serve;

@@ -1,1 +1,49 @@
-fn main() {}
+//! `fctl`: client, coordinator, agent and launcher in one binary; one file per subcommand.
+//!
+//! Start here: [`cli`] has every flag, [`commands`] one file per subcommand, [`embedded`] the cluster of one machine, and
+//! [`failure`] every way to end with its exit code.
+
+mod asking;
+mod attempt_lines;
+mod checkout;
+mod cli;
+mod commands;
+mod connect;
+mod embedded;
+mod ending;
+mod failure;
+mod follow;
+mod home;
+mod log_printer;
+mod output;
+mod progress;
+mod record;
+mod settings;
+mod submission;
+mod table;
+mod target;
+mod terminal;
+mod text;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // These roles fork and enter namespaces, so they run before any thread exists.
+    if let Some(code) = commands::single_threaded() {
+        return code;
+    }
+    let cli = cli::parse();
+    output::choose(cli.global.format);
+    settings::start_tracing(cli.global.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::Failure::Internal(format!("no threads: {error}")).report(),
+    };
+    let outcome = runtime.block_on(commands::run(cli));
+    // A reader of standard input may still block its thread; nobody waits for it.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}

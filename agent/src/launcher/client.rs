@@ -130,6 +130,11 @@ impl LauncherClient {
         self.request(Request::Shutdown { kill }).await
     }
 
+    /// Whether the connection was lost.
+    pub fn is_closed(&self) -> bool {
+        self.requests.is_closed()
+    }
+
     async fn request(&self, request: Request) -> Result<(), ClientError> {
         self.requests.send(request).await.map_err(|_| ClientError::Closed)
     }

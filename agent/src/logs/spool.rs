@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::format::{FRAME_HEAD, MAGIC, MAX_FRAME_BYTES, frame_head};
+use flowyard_logs::{FRAME_HEAD, MAGIC, MAX_FRAME_BYTES, frame_head};
 
 /// Bytes at the end of a stream that are kept although its limit was reached: the reason of a failure is there.
 pub const TAIL_BYTES: usize = 64 * 1024;
@@ -195,8 +195,8 @@ fn readable(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::{Frame, Frames};
     use super::*;
+    use flowyard_logs::{Frame, Frames};
 
     fn written(path: &Path) -> Vec<Frame> {
         let file = File::open(path).expect("spool");

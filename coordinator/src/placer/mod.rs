@@ -1,3 +1,133 @@
-//! Keeps ready work placed: asks the solver what to do with a view, and proposes its answer.
+//! Keeps ready work placed: a plan from the newest view, proposed, and the next one before the last was applied.
+//!
+//! Plans are pipelined: what is under way is applied to a copy of the view, which costs nothing to copy and is thrown away, so
+//! the next plan is made as if the ones before it had been committed. Those that turn out stale are refused singly by `apply`.
 
 pub mod bridge;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use flowyard_model::{Command, Entry, Plan, Reply, Revision};
+use flowyard_placement::Budget;
+use flowyard_state::{State, apply};
+use kameo::actor::{Actor, ActorRef, WeakActorRef};
+use kameo::mailbox::{MailboxReceiver, Signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::feed::Feed;
+use crate::proposer::Proposer;
+
+/// Plans proposed and not yet applied.
+const PLANS_IN_FLIGHT: usize = 4;
+/// Work of one round: enough for ten thousand nodes and hundreds of shapes.
+const BUDGET: Budget = Budget { steps: 4_000_000 };
+/// Wait after a plan that was stale; doubled with each that follows, so that a fault of ours is no busy loop.
+const STALE_WAIT: Duration = Duration::from_millis(2);
+/// Longest wait after stale plans.
+const LONGEST_STALE_WAIT: Duration = Duration::from_secs(1);
+
+/// The actor. It has no messages: it follows the applier's signal.
+pub struct Placer {
+    proposer: Proposer,
+    feed: Feed,
+    work: watch::Receiver<u64>,
+    in_flight: VecDeque<(Plan, JoinHandle<bool>)>,
+    seed: u64,
+    stale_wait: Duration,
+}
+
+impl Placer {
+    /// What it is made from, anew at each term.
+    pub fn new(proposer: Proposer, feed: Feed) -> Self {
+        let mut work = feed.placement();
+        work.mark_changed();
+        Self { proposer, feed, work, in_flight: VecDeque::new(), seed: 0, stale_wait: STALE_WAIT }
+    }
+
+    /// Makes plans until nothing more can be placed, or enough are under way.
+    fn place(&mut self) {
+        while self.in_flight.len() < PLANS_IN_FLIGHT {
+            self.seed += 1;
+            let (problem, index) = bridge::problem(&self.expected());
+            let solution = flowyard_placement::solve(&problem, BUDGET, self.seed);
+            let plans = bridge::plans(&index, &solution, BUDGET, self.seed);
+            if plans.is_empty() {
+                return;
+            }
+            for plan in plans {
+                let proposed = tokio::spawn(propose(self.proposer.clone(), Command::CommitPlan(plan.clone())));
+                self.in_flight.push_back((plan, proposed));
+            }
+        }
+    }
+
+    /// The state as it will be once the plans under way are applied.
+    fn expected(&self) -> State {
+        let mut state: State = (*self.feed.view()).clone();
+        for (plan, _) in &self.in_flight {
+            // Placements that are in the view already are refused here, which changes nothing.
+            let index = Revision(state.revision().0 + 1);
+            let entry = Entry { index, time: state.time(), command: Command::CommitPlan(plan.clone()) };
+            apply(&mut state, entry);
+        }
+        state
+    }
+}
+
+/// Waits for the oldest plan under way, and longer each time that one was stale.
+async fn settled(in_flight: &mut VecDeque<(Plan, JoinHandle<bool>)>, stale_wait: &mut Duration) {
+    let Some((_, proposed)) = in_flight.front_mut() else {
+        return std::future::pending().await;
+    };
+    let taken = proposed.await.unwrap_or(false);
+    in_flight.pop_front();
+    if taken {
+        *stale_wait = STALE_WAIT;
+    } else {
+        tokio::time::sleep(*stale_wait).await;
+        *stale_wait = (*stale_wait * 2).min(LONGEST_STALE_WAIT);
+    }
+}
+
+/// Proposes a plan; whether all of it was taken.
+async fn propose(proposer: Proposer, command: Command) -> bool {
+    match proposer.propose(&command).await {
+        Ok(Reply::PlanCommitted { refused }) if refused.is_empty() => true,
+        Ok(answer) => {
+            tracing::debug!(?answer, "a plan was stale in part");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a plan was not taken");
+            false
+        }
+    }
+}
+
+impl Actor for Placer {
+    type Args = Self;
+    type Error = Infallible;
+
+    async fn on_start(args: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(args)
+    }
+
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, Infallible> {
+        loop {
+            tokio::select! {
+                biased;
+                signal = mailbox.recv() => return Ok(signal),
+                () = settled(&mut self.in_flight, &mut self.stale_wait) => {}
+                changed = self.work.changed() => if changed.is_err() { return Ok(None) },
+            }
+            self.place();
+        }
+    }
+}

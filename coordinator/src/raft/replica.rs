@@ -10,7 +10,7 @@ use openraft::{BasicNode, ConfigError, Raft, ReadPolicy};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::applier::Applier;
-use super::engine::{ENTRY_BYTES_MAX, EngineStats, LogEngine, LogOpenError, open_log};
+use super::engine::{ENTRY_BYTES_MAX, EngineKind, EngineStats, LogEngine, LogOpenError, open_log};
 use super::entry_record::ENTRY_OVERHEAD_BYTES;
 use super::home::{Home, HomeError, Identity};
 use super::log_storage::LogStore;
@@ -201,6 +201,11 @@ impl<M: Machine> Replica<M> {
     /// Who this replica is.
     pub fn identity(&self) -> Identity {
         self.inner.identity
+    }
+
+    /// The engine that keeps the log.
+    pub fn engine(&self) -> EngineKind {
+        self.inner.home.engine()
     }
 
     /// An id for a replica to be added: the index of an entry committed for this purpose, so no two calls ever agree.

@@ -34,6 +34,6 @@ pub use flowyard_model::Digest;
 pub use hashing::{BlobHasher, digest_bytes, digest_file};
 pub use local::{BlobWriter, LocalOptions, LocalStore, Pin, PinnedBlob, PinnedTree};
 pub use manifest::{Entry, EntryKind, Manifest, ManifestError, Summary};
-pub use origin::{LiveBlobs, Origin, Swept};
+pub use origin::{BlobUpload, LiveBlobs, Origin, Swept};
 pub use pack::{PackError, Packed, RootLink, pack_code, pack_path};
 pub use store::{Store, StoredArtifact};

@@ -156,6 +156,21 @@ impl State {
         self.tasks.get(&(job, step)).into_iter().flat_map(move |tasks| tasks.range(from..)).map(|(k, v)| (*k, v))
     }
 
+    /// The touched tasks of a job, by step and index.
+    pub fn tasks_of(&self, job: JobId) -> impl Iterator<Item = (TaskKey, &Arc<Task>)> {
+        let steps = self.tasks.range(step_span(job));
+        steps.flat_map(move |((_, step), tasks)| {
+            tasks.iter().map(move |(task, record)| (TaskKey { job, step: *step, task: *task }, record))
+        })
+    }
+
+    /// The touched tasks of a step that are not done.
+    pub fn open_tasks(&self, job: JobId, step: StepIndex) -> impl Iterator<Item = (TaskKey, &Arc<Task>)> {
+        let key = |task| TaskKey { job, step, task: TaskIndex(task) };
+        let open = self.indexes.open.range(key(0)..=key(u32::MAX));
+        open.filter_map(|key| Some((*key, self.task(*key)?)))
+    }
+
     /// Where a task stands, touched or not; `None` if there is no such task (yet).
     pub fn task_state(&self, key: TaskKey) -> Option<TaskState> {
         if let Some(task) = self.task(key) {

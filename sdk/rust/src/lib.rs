@@ -1,12 +1,14 @@
-//! What a program needs to use a Flowyard cluster: flow files, values of flags, and later the client of the API.
+//! What a program needs to use a Flowyard cluster: flow files, values of flags, and the client of the API.
 //!
 //! | Module | Owns |
 //! |---|---|
+//! | [`client`] | calls to a cluster, uploads and downloads |
 //! | [`flow`] | the flow file: reading, checking, and making a job spec of it |
 //! | [`flags`] | the same words as values of command-line flags |
 //! | [`units`] | quantities: sizes, times, CPUs |
 //! | [`shown`] | foreign text made harmless for a terminal |
 
+pub mod client;
 pub mod flags;
 pub mod flow;
 pub mod shown;

@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 use super::protocol::{Event, Request, Running, encode};
 use super::{LauncherClient, StartCommand, socket};
 use crate::cgroup::{Enforced, Enforcement};
-use crate::logs::{Frames, Line, Lines, STDOUT_LOG};
+use crate::logs::STDOUT_LOG;
 use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec, Limits, Sandbox};
+use flowyard_logs::{Frames, Line, Lines};
 
 const FOLDER_VARIABLE: &str = "FLOWYARD_TEST_LAUNCHER_FOLDER";
 const ORDINARY_VARIABLE: &str = "FLOWYARD_TEST_LAUNCHER_IS_ORDINARY";

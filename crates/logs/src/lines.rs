@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
-use super::format::{Frame, Frames, LogError};
+use crate::format::{Frame, Frames, LogError};
 
 /// A longer line is handed out in pieces, so that a task without line ends does not fill the reader's memory.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -174,8 +174,8 @@ impl Follow {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::{MAGIC, frame_head};
     use super::*;
+    use crate::format::{MAGIC, frame_head};
 
     fn frame(at_us: u64, text: &str) -> Result<Frame, LogError> {
         Ok(Frame { at_us, note: false, bytes: text.as_bytes().to_vec() })

@@ -1,0 +1,151 @@
+//! The first phase: code, inputs, item and image are brought and laid out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use flowyard_cas::items::ItemsReader;
+use flowyard_cas::{Manifest, PinnedBlob, PinnedTree, StoreError};
+use flowyard_model::{
+    DesiredMember, Digest, End, Image, Isolation, Item, Name, Reason, ResolvedInput, StepContext, TaskIndex,
+};
+
+use super::ending::{chain, platforms, users};
+use super::images::UnpackError;
+use super::{Desk, disk_failure};
+use crate::image::ImageConfig;
+
+/// What was brought. Trees and blobs stay pinned as long as this lives.
+pub(super) struct Fetched {
+    /// Where each input is on the host.
+    pub inputs: BTreeMap<Name, PathBuf>,
+    /// The item as compact JSON.
+    pub item: Option<String>,
+    /// The unpacked image, unless it is the host's.
+    pub image: Option<(PathBuf, ImageConfig)>,
+    _trees: Vec<PinnedTree>,
+}
+
+/// Names inside an attempt's folder.
+pub(super) const WORK: &str = "work";
+/// The private home.
+pub(super) const HOME: &str = "home";
+/// Inputs that are copied.
+pub(super) const INPUTS: &str = "in";
+/// A long item.
+pub(super) const ITEM_FILE: &str = "item.json";
+
+/// Brings everything the attempt needs.
+pub(super) async fn fetch(
+    desk: &Desk,
+    context: &StepContext,
+    member: &DesiredMember,
+    folder: &Path,
+) -> Result<Fetched, End> {
+    prepare_folder(folder)?;
+    if let Some(code) = &context.spec.code {
+        let checkout = desk.store.checkout(code, &folder.join(WORK)).await;
+        checkout.map_err(|error| input_failure("the code", &error))?;
+    }
+    let mut fetched = Fetched { inputs: BTreeMap::new(), item: None, image: None, _trees: Vec::new() };
+    for (name, input) in &member.inputs {
+        let subject = format!("input `{name}`");
+        let manifest = manifest_of(desk, input).await.map_err(|error| input_failure(&subject, &error))?;
+        let path = match context.spec.isolation {
+            // A container sees a shared tree through a read-only mount.
+            Isolation::Container => {
+                let tree = desk.store.tree(&manifest).await.map_err(|error| input_failure(&subject, &error))?;
+                let path = tree.path().to_owned();
+                fetched._trees.push(tree);
+                path
+            }
+            // A process could write to it, so it gets a copy.
+            Isolation::Process => {
+                let path = folder.join(INPUTS).join(name.as_str());
+                std::fs::create_dir_all(folder.join(INPUTS)).map_err(|error| disk_failure(folder, &error))?;
+                desk.store.checkout(&manifest, &path).await.map_err(|error| input_failure(&subject, &error))?;
+                path
+            }
+        };
+        fetched.inputs.insert(name.clone(), path);
+    }
+    fetched.item = item(desk, member, folder).await?;
+    if let Image::Stored { manifest, source } = &context.spec.image {
+        fetched.image = Some(unpack_image(desk, manifest, source, &mut fetched._trees).await?);
+    }
+    Ok(fetched)
+}
+
+fn prepare_folder(folder: &Path) -> Result<(), End> {
+    // What an earlier agent began and did not launch is begun anew.
+    let cleared = match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    cleared
+        .and_then(|()| std::fs::create_dir_all(folder))
+        .and_then(|()| std::fs::create_dir(folder.join(WORK)))
+        .and_then(|()| std::fs::create_dir(folder.join(HOME)))
+        .map_err(|error| disk_failure(folder, &error))
+}
+
+async fn manifest_of(desk: &Desk, input: &ResolvedInput) -> Result<Digest, StoreError> {
+    match input {
+        ResolvedInput::Artifact(manifest) => Ok(*manifest),
+        ResolvedInput::Join { entries, .. } => join(desk, entries).await,
+    }
+}
+
+/// A directory with an entry per task, made of manifests alone: no file is read.
+async fn join(desk: &Desk, entries: &[(TaskIndex, Digest)]) -> Result<Digest, StoreError> {
+    let mut parts = Vec::with_capacity(entries.len());
+    for (task, manifest) in entries {
+        parts.push((task.to_string(), Some(desk.store.manifest(manifest).await?)));
+    }
+    let joined = Manifest::join(parts).map_err(|source| StoreError::Manifest { digest: entries[0].1, source })?;
+    Ok(desk.store.put_manifest(&joined).await?.manifest)
+}
+
+/// The item as compact JSON; a long one is also put into a file.
+async fn item(desk: &Desk, member: &DesiredMember, folder: &Path) -> Result<Option<String>, End> {
+    let item = match member.item {
+        None => return Ok(None),
+        Some(Item::Number(number)) => number.to_string(),
+        Some(Item::Listed { items, position }) => {
+            let blob = desk.store.get(&items).await.map_err(|error| input_failure("the item", &error))?;
+            read_item(&blob, position)?
+        }
+    };
+    if item.len() > super::environment::ITEM_BYTES {
+        let path = folder.join(ITEM_FILE);
+        std::fs::write(&path, &item).map_err(|error| disk_failure(&path, &error))?;
+    }
+    Ok(Some(item))
+}
+
+fn read_item(blob: &PinnedBlob, position: u32) -> Result<String, End> {
+    let broken = |error: &dyn std::fmt::Display| platforms(Reason::Input, format!("the list of items: {error}"));
+    let file = std::fs::File::open(blob.path()).map_err(|error| broken(&error))?;
+    let mut reader = ItemsReader::open(file).map_err(|error| broken(&error))?;
+    reader.item(position).map_err(|error| broken(&error))
+}
+
+async fn unpack_image(
+    desk: &Desk,
+    manifest: &Digest,
+    source: &str,
+    trees: &mut Vec<PinnedTree>,
+) -> Result<(PathBuf, ImageConfig), End> {
+    let subject = format!("image `{source}`");
+    let tree = desk.store.tree(manifest).await.map_err(|error| input_failure(&subject, &error))?;
+    let packed = tree.path().to_owned();
+    trees.push(tree);
+    desk.images.unpacked(&packed, manifest).await.map_err(|error| match error {
+        UnpackError::Image(error) => users(Reason::Image, format!("{subject}: {}", chain(&error))),
+        UnpackError::Fault(message) => platforms(Reason::Image, format!("{subject}: {message}")),
+    })
+}
+
+fn input_failure(subject: &str, error: &StoreError) -> End {
+    let reason = if error.is_disk_full() { Reason::Disk } else { Reason::Input };
+    platforms(reason, format!("{subject}: {}", chain(error)))
+}

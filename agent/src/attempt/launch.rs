@@ -1,0 +1,163 @@
+//! From a desired member and what was fetched to what the launcher is asked to run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use flowyard_model::{
+    DesiredMember, End, Gpu, Image, Isolation, Name, NetworkMode, OnDisconnect, Reason, Resources, StepContext,
+};
+
+use super::Desk;
+use super::ending::{bare, users};
+use super::environment::{ITEM_BYTES, Places, environment};
+use super::fetch::{Fetched, HOME, ITEM_FILE, WORK};
+use crate::inventory::gpu;
+use crate::runtime::spec::{ContainerSpec, LaunchSpec, Limits, Mount, Network, Root, Sandbox};
+use crate::runtime::{self, default_hidden};
+
+/// Where a container finds its working directory.
+const CONTAINER_WORK: &str = "/flowyard/work";
+/// Where a container finds its inputs.
+const CONTAINER_INPUTS: &str = "/flowyard/in";
+/// Where a container finds a long item.
+const CONTAINER_ITEM: &str = "/flowyard/item.json";
+
+/// What the launcher is asked to run.
+///
+/// # Errors
+/// The end of an attempt that this agent may not run.
+pub(super) fn spec(
+    desk: &Desk,
+    context: &StepContext,
+    member: &DesiredMember,
+    folder: &Path,
+    fetched: &Fetched,
+) -> Result<LaunchSpec, End> {
+    let step = &context.spec;
+    let gpus = granted(desk, member)?;
+    let container = step.isolation == Isolation::Container;
+    let inputs: BTreeMap<Name, PathBuf> = match container {
+        true => {
+            fetched.inputs.keys().map(|name| (name.clone(), Path::new(CONTAINER_INPUTS).join(name.as_str()))).collect()
+        }
+        false => fetched.inputs.clone(),
+    };
+    let inside = |path: &str, name: &str| if container { PathBuf::from(path) } else { folder.join(name) };
+    let (work, item_file) = (inside(CONTAINER_WORK, WORK), inside(CONTAINER_ITEM, ITEM_FILE));
+    let home = inside(runtime::HOME, HOME);
+    let places = Places { work: &work, home: &home, item_file: &item_file, inputs: &inputs };
+    let image_env = fetched.image.as_ref().map_or(&[][..], |(_, config)| &config.env);
+    let mut env = environment(context, member, places, fetched.item.as_deref(), image_env);
+    env.extend(gpu::variables(&gpus));
+    let sandbox = match step.isolation {
+        Isolation::Process => process_sandbox(desk)?,
+        Isolation::Container => Sandbox::Container(Box::new(container_spec(desk, context, folder, fetched, &gpus)?)),
+    };
+    let key = member.key;
+    Ok(LaunchSpec {
+        name: format!("{}/{}/{}#{}", key.task.job, step.name, key.task.task, key.attempt),
+        folder: folder.to_owned(),
+        argv: step.command.clone(),
+        env,
+        workdir: work,
+        limits: limits(desk, &step.resources),
+        sandbox,
+        timeout_ms: step.timeout_ms,
+        kill_grace_ms: step.kill_grace_ms,
+        log_limit_bytes: desk.config.log_limit_bytes,
+        lease_file: (step.on_disconnect == OnDisconnect::Stop).then(|| desk.config.lease_file()),
+    })
+}
+
+fn limits(desk: &Desk, resources: &Resources) -> Limits {
+    Limits {
+        cpu_milli: resources.cpu_milli,
+        memory_bytes: resources.memory_bytes,
+        pids: desk.config.pids,
+        shm_bytes: resources.shm_bytes,
+        disk_bytes: resources.disk_bytes,
+    }
+}
+
+fn process_sandbox(desk: &Desk) -> Result<Sandbox, End> {
+    match desk.config.allow_process {
+        true => Ok(Sandbox::Process),
+        false => Err(refused("this node's agent does not allow `isolation = \"process\"`; use a container")),
+    }
+}
+
+fn container_spec(
+    desk: &Desk,
+    context: &StepContext,
+    folder: &Path,
+    fetched: &Fetched,
+    gpus: &[Gpu],
+) -> Result<ContainerSpec, End> {
+    let step = &context.spec;
+    let bind = |source: PathBuf, target: PathBuf, read_only| Mount { source, target, read_only };
+    let mut mounts = vec![bind(folder.join(WORK), CONTAINER_WORK.into(), false)];
+    for (name, path) in &fetched.inputs {
+        mounts.push(bind(path.clone(), Path::new(CONTAINER_INPUTS).join(name.as_str()), true));
+    }
+    if fetched.item.as_ref().is_some_and(|item| item.len() > ITEM_BYTES) {
+        mounts.push(bind(folder.join(ITEM_FILE), CONTAINER_ITEM.into(), true));
+    }
+    for mount in &step.mounts {
+        let path = allowed_mount(desk, &mount.path)?;
+        mounts.push(bind(path.clone(), path, mount.read_only));
+    }
+    let root = match (&step.image, &fetched.image) {
+        (Image::Stored { .. }, Some((lower, _))) => Root::Tree { lower: lower.clone() },
+        (Image::Host, _) if desk.config.allow_host_image => {
+            Root::Host { hidden: default_hidden(desk.config.user_home.as_deref(), &desk.config.folder) }
+        }
+        _ => return Err(refused("this node's agent does not allow `image = \"host\"`; name an image")),
+    };
+    let access = gpu::access(gpus);
+    if matches!(root, Root::Tree { .. }) {
+        mounts.extend(access.mounts);
+    }
+    let network = match step.network {
+        NetworkMode::Host => Network::Host,
+        NetworkMode::None => Network::None,
+        NetworkMode::Private => return Err(refused("`network = \"private\"` is not supported by this agent")),
+    };
+    Ok(ContainerSpec {
+        root,
+        mounts,
+        network,
+        devices: access.devices,
+        user: desk.config.user,
+        oci_runtime: desk.config.oci_runtime.clone(),
+    })
+}
+
+/// The real path of a mount, if the agent's configuration allows it; links are followed before it is compared.
+fn allowed_mount(desk: &Desk, path: &str) -> Result<PathBuf, End> {
+    let real = std::fs::canonicalize(path)
+        .map_err(|error| users(Reason::Refused, format!("mount `{path}`: {error} on this node")))?;
+    match desk.config.allow_mounts.iter().any(|allowed| real.starts_with(allowed)) {
+        true => Ok(real),
+        false => Err(refused(&format!(
+            "mount `{path}` is not among the folders that this node's agent allows (`allow_mounts`)"
+        ))),
+    }
+}
+
+fn granted(desk: &Desk, member: &DesiredMember) -> Result<Vec<Gpu>, End> {
+    let find = |index: &flowyard_model::GpuIndex| desk.inventory.gpus.get(index.0 as usize).cloned();
+    let gpus: Option<Vec<_>> = member.gpus.iter().map(find).collect();
+    gpus.ok_or_else(|| {
+        bare(
+            flowyard_model::AttemptOutcome::Rejected,
+            Reason::Device,
+            flowyard_model::Blame::Platform,
+            "a granted GPU is not in this node's inventory any more",
+        )
+    })
+}
+
+/// The operator's settings forbid it here: the user must change the step, so it is the user's.
+fn refused(message: &str) -> End {
+    users(Reason::Refused, message)
+}

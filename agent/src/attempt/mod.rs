@@ -1,0 +1,216 @@
+//! One attempt's way through its phases: fetch, run, store. One task per live attempt; its mailbox is a watch that says
+//! whether it should stop.
+//!
+//! Invariant: whatever happens, exactly one end is reported, and logs are stored before it.
+
+pub mod ending;
+pub mod environment;
+mod fetch;
+mod images;
+mod launch;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flowyard_cas::Store;
+use flowyard_model::{
+    AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Inventory, MemberKey, Phase, PhaseTimes, Reason,
+    StepContext, TimeMs,
+};
+use kameo::actor::ActorRef;
+use tokio::sync::{mpsc, watch};
+
+use self::ending::{bare, platforms};
+pub use self::images::Images;
+use crate::config::AgentConfig;
+use crate::launcher::read_exit;
+use crate::launches::{LaunchEvent, LaunchRequest, Launches};
+use crate::runtime::spec::ExitRecord;
+
+/// What all attempts of an agent share.
+#[derive(Debug)]
+pub struct Desk {
+    /// The operator's settings.
+    pub config: AgentConfig,
+    /// Bytes.
+    pub store: Store,
+    /// Processes.
+    pub launches: ActorRef<Launches>,
+    /// Unpacked images.
+    pub images: Images,
+    /// What the node offers; grants are positions in it.
+    pub inventory: Arc<Inventory>,
+}
+
+impl Desk {
+    /// The folder of an attempt's member.
+    pub fn folder(&self, key: MemberKey) -> PathBuf {
+        let task = key.task;
+        self.config.attempts().join(format!("{}-{}-{}-{}.{}", task.job, task.step, task.task, key.attempt, key.rank))
+    }
+}
+
+/// Where an attempt's news go.
+pub type News = mpsc::Sender<AttemptReport>;
+
+/// How far an attempt had come when its agent died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// Not at all.
+    Not,
+    /// It was taken; whether its process was started is in its folder.
+    Before,
+}
+
+/// One attempt on its way.
+pub struct Attempt {
+    desk: Arc<Desk>,
+    context: Arc<StepContext>,
+    member: DesiredMember,
+    folder: PathBuf,
+    times: PhaseTimes,
+    news: News,
+    stop: watch::Receiver<bool>,
+}
+
+/// Marks a folder whose process was handed to the launcher: after that it is never started a second time.
+const LAUNCHED: &str = "launched";
+
+impl Attempt {
+    /// An attempt that has not begun.
+    pub fn new(
+        desk: Arc<Desk>,
+        context: Arc<StepContext>,
+        member: DesiredMember,
+        news: News,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let folder = desk.folder(member.key);
+        Self { desk, context, member, folder, times: PhaseTimes::NONE, news, stop }
+    }
+
+    /// Walks all phases and reports the end.
+    pub async fn walk(mut self, begun: Begun) {
+        self.times.accepted = Some(now());
+        self.report(Phase::Accepted, None).await;
+        let mut end = match self.run(begun).await {
+            Ok(end) => end,
+            Err(end) => end,
+        };
+        self.times.storing = Some(now());
+        self.report(Phase::Storing, None).await;
+        if end.outcome == AttemptOutcome::Succeeded {
+            match store::outputs(&self.desk.store, &self.context, &self.folder).await {
+                Ok(outputs) => end.outputs = outputs,
+                Err(failed) => end = End { peak_memory_bytes: end.peak_memory_bytes, cpu_us: end.cpu_us, ..failed },
+            }
+        }
+        match store::logs(&self.desk.store, &self.folder).await {
+            Ok(logs) => end.logs = logs,
+            Err(failed) if end.outcome == AttemptOutcome::Succeeded => end = failed,
+            Err(failed) => tracing::error!(message = failed.message, "logs could not be stored"),
+        }
+        self.times.ended = Some(now());
+        self.report(Phase::Ended, Some(Arc::new(end))).await;
+    }
+
+    /// Everything up to the end of the process. Both sides are ends; an error is one before the process ran.
+    async fn run(&mut self, begun: Begun) -> Result<End, End> {
+        let launched = begun == Begun::Before && self.folder.join(LAUNCHED).exists();
+        let (sender, mut events) = mpsc::channel(4);
+        // What was fetched stays pinned until the process has ended.
+        let _pinned;
+        if launched {
+            if let Ok(Some(record)) = read_exit(&self.folder) {
+                return Ok(self.exited(&record));
+            }
+            self.ask(LaunchRequest::Adopt { folder: self.folder.clone(), listener: sender }).await?;
+        } else {
+            self.times.fetching = Some(now());
+            let mut stop = self.stop.clone();
+            let fetched = tokio::select! {
+                fetched = fetch::fetch(&self.desk, &self.context, &self.member, &self.folder) => fetched?,
+                () = stopped(&mut stop) => return Err(stopped_early()),
+            };
+            let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched)?;
+            _pinned = fetched;
+            mark_launched(&self.folder).map_err(|error| disk_failure(&self.folder, &error))?;
+            self.ask(LaunchRequest::Start { spec: Box::new(spec), listener: sender }).await?;
+        }
+        self.watch(&mut events).await
+    }
+
+    /// Follows the process to its end, and asks it to stop once that is wanted.
+    async fn watch(&mut self, events: &mut mpsc::Receiver<LaunchEvent>) -> Result<End, End> {
+        let mut asked = false;
+        loop {
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(LaunchEvent::Started { at_ms }) => {
+                        self.times.running = Some(TimeMs(at_ms));
+                        self.report(Phase::Running, None).await;
+                    }
+                    Some(LaunchEvent::Ended(record)) => return Ok(self.exited(&record)),
+                    Some(LaunchEvent::Gone) | None => return Ok(lost()),
+                },
+                () = stopped(&mut stop), if !asked => {
+                    asked = true;
+                    self.ask(LaunchRequest::Stop { folder: self.folder.clone() }).await?;
+                }
+            }
+        }
+    }
+
+    fn exited(&mut self, record: &ExitRecord) -> End {
+        self.times.running = self.times.running.or(record.started_at_ms.map(TimeMs));
+        ending::of_exit(record)
+    }
+
+    async fn ask(&self, request: LaunchRequest) -> Result<(), End> {
+        let asked = self.desk.launches.tell(request).await;
+        asked.map_err(|error| platforms(Reason::Sandbox, format!("the launcher cannot be asked: {error}")))
+    }
+
+    async fn report(&self, phase: Phase, end: Option<Arc<End>>) {
+        let report = AttemptReport { member: self.member.key, phase, times: self.times, end, checkpoint: None };
+        // Nobody listens once the agent shuts down; the next one adopts.
+        let _ = self.news.send(report).await;
+    }
+}
+
+fn now() -> TimeMs {
+    TimeMs(flowyard_clock::wall_ms())
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The sender lives as long as the agent.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn mark_launched(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::create(folder.join(LAUNCHED)).map(drop)
+}
+
+/// The end of an attempt that was asked to stop before its process was started.
+pub fn stopped_early() -> End {
+    bare(AttemptOutcome::Stopped, Reason::Cancelled, Blame::User, "stopped before the command was started")
+}
+
+/// The end of an attempt that the coordinator knows to have begun, and of which nothing is left here.
+pub fn lost() -> End {
+    bare(
+        AttemptOutcome::Lost,
+        Reason::NodeLost,
+        Blame::Platform,
+        "the node was restarted, or its agent's folder removed",
+    )
+}
+
+fn disk_failure(path: &Path, error: &std::io::Error) -> End {
+    let reason = if error.raw_os_error() == Some(libc::ENOSPC) { Reason::Disk } else { Reason::Sandbox };
+    platforms(reason, format!("{}: {error}", path.display()))
+}

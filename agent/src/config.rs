@@ -1,0 +1,110 @@
+//! What an operator decides about one agent.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use flowyard_model::Name;
+
+use crate::launcher::StartCommand;
+use crate::runtime::spec::User;
+
+/// Settings of one agent.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Name of the node.
+    pub name: Name,
+    /// Folder of everything the agent keeps.
+    pub folder: PathBuf,
+    /// Socket of the coordinator.
+    pub coordinator: PathBuf,
+    /// How the launcher is started.
+    pub launcher: StartCommand,
+    /// Labels of the node.
+    pub labels: BTreeMap<Name, String>,
+    /// Whether `isolation = "process"` is allowed.
+    pub allow_process: bool,
+    /// Whether `image = "host"` is allowed.
+    pub allow_host_image: bool,
+    /// Host folders that a step may mount, with everything below them.
+    pub allow_mounts: Vec<PathBuf>,
+    /// Who tasks are.
+    pub user: User,
+    /// Home of that user, hidden from containers but for what is harmless.
+    pub user_home: Option<PathBuf>,
+    /// Any OCI runtime binary to use instead of the linked-in one.
+    pub oci_runtime: Option<PathBuf>,
+    /// GPUs to pretend, for development.
+    pub fake_gpus: u32,
+    /// Thousandths of a CPU to offer, if not all.
+    pub cpu_milli: Option<u64>,
+    /// Bytes of memory to offer, if not all.
+    pub memory_bytes: Option<u64>,
+    /// Kept bytes of each of stdout and stderr of an attempt.
+    pub log_limit_bytes: u64,
+    /// Most processes and threads of an attempt.
+    pub pids: u64,
+}
+
+/// What the user of an embedded cluster may decide about its agent.
+#[derive(Debug, Clone)]
+pub struct EmbeddedChoices {
+    /// See [`AgentConfig::fake_gpus`].
+    pub fake_gpus: u32,
+    /// See [`AgentConfig::oci_runtime`].
+    pub oci_runtime: Option<PathBuf>,
+    /// See [`AgentConfig::labels`].
+    pub labels: BTreeMap<Name, String>,
+    /// See [`AgentConfig::allow_mounts`].
+    pub allow_mounts: Vec<PathBuf>,
+    /// See [`AgentConfig::cpu_milli`].
+    pub cpu_milli: Option<u64>,
+    /// See [`AgentConfig::memory_bytes`].
+    pub memory_bytes: Option<u64>,
+}
+
+impl AgentConfig {
+    /// The agent of an embedded cluster: tasks run as the user who runs the cluster, on the machine's own system, in containers
+    /// or as processes.
+    pub fn embedded(folder: PathBuf, coordinator: PathBuf, exe: &Path, choices: EmbeddedChoices) -> Self {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let launcher = StartCommand::of_binary(exe, &folder.join("launcher"));
+        Self {
+            name: "local".parse().unwrap_or_else(|error| unreachable!("a plain word is a name: {error}")),
+            folder,
+            coordinator,
+            launcher,
+            labels: choices.labels,
+            allow_process: true,
+            allow_host_image: true,
+            allow_mounts: choices.allow_mounts,
+            user: User { uid, gid, host_uid: uid, host_gid: gid },
+            user_home: std::env::var_os("HOME").map(PathBuf::from),
+            oci_runtime: choices.oci_runtime,
+            fake_gpus: choices.fake_gpus,
+            cpu_milli: choices.cpu_milli,
+            memory_bytes: choices.memory_bytes,
+            log_limit_bytes: Self::LOG_LIMIT_BYTES,
+            pids: Self::PIDS,
+        }
+    }
+
+    /// Kept bytes of each of stdout and stderr, if nothing else is configured.
+    pub const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+    /// Most processes and threads of an attempt, if nothing else is configured.
+    pub const PIDS: u64 = 4_096;
+
+    /// Folder with one folder per attempt.
+    pub fn attempts(&self) -> PathBuf {
+        self.folder.join("attempts")
+    }
+
+    /// File with the boot-clock deadline of the node's lease.
+    pub fn lease_file(&self) -> PathBuf {
+        self.folder.join("lease")
+    }
+
+    /// File that says which node this is, and what its agent was last asked to run.
+    pub fn journal(&self) -> PathBuf {
+        self.folder.join("journal")
+    }
+}

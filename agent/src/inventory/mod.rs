@@ -1,0 +1,78 @@
+//! What the node offers, probed at the agent's start.
+
+pub mod gpu;
+
+use std::path::Path;
+
+use flowyard_model::{Abilities, Inventory};
+use sysinfo::{Disks, System};
+
+use crate::cgroup::{Enforced, Enforcement};
+use crate::config::AgentConfig;
+
+/// Probes the machine.
+pub fn probe(config: &AgentConfig, enforcement: &Enforcement) -> Inventory {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    Inventory {
+        cpu_milli: config.cpu_milli.unwrap_or(cores * 1_000),
+        memory_bytes: config.memory_bytes.unwrap_or_else(total_memory),
+        disk_bytes: free_disk(&config.folder),
+        gpus: gpu::probe(config.fake_gpus),
+        tokens: std::collections::BTreeMap::new(),
+        labels: config.labels.clone(),
+        abilities: Abilities {
+            containers: config.oci_runtime.is_some() || user_namespaces(),
+            process_isolation: config.allow_process,
+            host_image: config.allow_host_image,
+            enforcement: in_words(enforcement),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            system: format!(
+                "{} {}",
+                System::name().unwrap_or_else(|_| "Linux".to_owned()),
+                System::kernel_version().unwrap_or_default()
+            ),
+        },
+    }
+}
+
+/// Whether this process may make user namespaces, as far as the kernel's switches tell. What else stands against containers
+/// is said by the first one.
+fn user_namespaces() -> bool {
+    let switch = |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let ordinary = !rustix::process::geteuid().is_root();
+    let forbidden = ordinary
+        && (switch("/proc/sys/kernel/unprivileged_userns_clone") == Some(0)
+            || switch("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1));
+    !forbidden && switch("/proc/sys/user/max_user_namespaces") != Some(0)
+}
+
+/// How limits are held, for people.
+fn in_words(enforcement: &Enforcement) -> String {
+    let word = |how: Enforced| match how {
+        Enforced::Cgroup => "by cgroup",
+        Enforced::Watched => "watched",
+        Enforced::None => "not enforced",
+    };
+    format!(
+        "cpu {}, memory {}, processes {}, devices {}, disk not enforced",
+        word(enforcement.cpu),
+        word(enforcement.memory),
+        word(enforcement.pids),
+        word(enforcement.devices)
+    )
+}
+
+/// Memory of the machine; 0 where it cannot be told, so that nothing is placed here on a guess.
+fn total_memory() -> u64 {
+    System::new().map_or(0, |mut system| {
+        system.refresh_memory();
+        system.total_memory()
+    })
+}
+
+/// Free bytes of the disk that holds `folder`: the disk mounted at its longest prefix.
+fn free_disk(folder: &Path) -> u64 {
+    let Ok(disks) = Disks::new_with_refreshed_list() else { return 0 };
+    let holds = disks.iter().filter(|disk| folder.starts_with(disk.mount_point()));
+    holds.max_by_key(|disk| disk.mount_point().as_os_str().len()).map_or(0, |disk| disk.available_space())
+}

@@ -1,0 +1,232 @@
+//! The link to the coordinator: finds it, keeps the session, says everything anew after each loss.
+//!
+//! Owns connection and backoff. Invariant: a lost link changes nothing about what runs; the lease file is renewed only while a
+//! session lives.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flowyard_model::{AttemptReport, Desired, Fence, Incarnation, NodeId, Revision, Term};
+use flowyard_proto::agent::agents_client::AgentsClient;
+use flowyard_proto::agent::{
+    AgentMessage, CoordinatorMessage, Heartbeat, Hello, Observed, Welcome, agent_message, coordinator_message,
+};
+use kameo::actor::{Actor, ActorRef, WeakActorRef};
+use kameo::mailbox::{MailboxReceiver, Signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use crate::attempt::Desk;
+use crate::reconciler::{Everything, Reconciler, ReconcilerMessage};
+use crate::relay;
+use crate::session::{Session, SessionError};
+
+/// Messages on their way to the coordinator.
+const OUTBOX: usize = 16;
+/// Largest message taken: the beginning of a session names everything.
+const MESSAGE_BYTES: usize = 256 * 1024 * 1024;
+/// First wait after a lost session; doubled each time.
+const BACKOFF: Duration = Duration::from_millis(50);
+/// Longest wait between two tries.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("the coordinator answered: {0}")]
+    Status(#[from] Status),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("the coordinator sent what this agent cannot read: {0}")]
+    Unreadable(String),
+    #[error("the coordinator closed the session")]
+    Closed,
+    #[error("the agent is shutting down")]
+    Gone,
+}
+
+/// The actor. It has no messages: it moves between the coordinator and the reconciler.
+pub(crate) struct Link {
+    desk: Arc<Desk>,
+    channel: Channel,
+    reconciler: ActorRef<Reconciler>,
+    reports: mpsc::Receiver<AttemptReport>,
+    highest: Fence,
+    backoff: Duration,
+}
+
+/// One session's ends.
+struct Open {
+    said: Streaming<CoordinatorMessage>,
+    outbox: mpsc::Sender<AgentMessage>,
+    session: Session,
+    heartbeat: Duration,
+    lease_ms: u64,
+}
+
+impl Link {
+    /// What it is made from.
+    pub(crate) fn new(
+        desk: Arc<Desk>,
+        channel: Channel,
+        reconciler: ActorRef<Reconciler>,
+        reports: mpsc::Receiver<AttemptReport>,
+    ) -> Self {
+        let highest = Fence { term: Term(0), revision: Revision(0) };
+        Self { desk, channel, reconciler, reports, highest, backoff: BACKOFF }
+    }
+
+    /// One session from its beginning to its end; always an error, since only losing it ends it.
+    async fn session(&mut self) -> Result<Infallible, LinkError> {
+        let mut open = self.connect().await?;
+        self.backoff = BACKOFF;
+        let mut heartbeat = tokio::time::interval(open.heartbeat);
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                said = open.said.message() => {
+                    let said = said?.ok_or(LinkError::Closed)?;
+                    self.on_said(said, &mut open).await?;
+                }
+                report = self.reports.recv() => {
+                    open.session.report(report.ok_or(LinkError::Gone)?);
+                    // Whatever else is waiting goes with it.
+                    while let Ok(report) = self.reports.try_recv() {
+                        open.session.report(report);
+                    }
+                }
+                _ = heartbeat.tick() => send(&open, agent_message::Message::Heartbeat(Heartbeat {})).await?,
+            }
+            while let Some((sequence, batch)) = open.session.next_batch() {
+                let reports = batch.iter().map(Into::into).collect();
+                send(&open, agent_message::Message::Observed(Observed { sequence, reports })).await?;
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Open, LinkError> {
+        // What was reported before is part of everything.
+        while self.reports.try_recv().is_ok() {}
+        let everything = self.everything().await?;
+        let (outbox, outgoing) = mpsc::channel(OUTBOX);
+        let hello = self.hello(everything);
+        let _ = outbox.send(AgentMessage { message: Some(agent_message::Message::Hello(hello)) }).await;
+        let mut client = client(&self.channel);
+        let mut said = client.session(ReceiverStream::new(outgoing)).await?.into_inner();
+        let welcome = match said.message().await?.and_then(|said| said.message) {
+            Some(coordinator_message::Message::Welcome(welcome)) => welcome,
+            _ => return Err(LinkError::Unreadable("the first message was no welcome".to_owned())),
+        };
+        self.on_welcome(&welcome).await?;
+        Ok(Open {
+            said,
+            outbox,
+            session: Session::begin(),
+            heartbeat: Duration::from_millis(welcome.heartbeat_ms.max(10)),
+            lease_ms: welcome.lease_ms,
+        })
+    }
+
+    async fn everything(&self) -> Result<Everything, LinkError> {
+        let (ask, answer) = oneshot::channel();
+        self.reconciler.tell(ReconcilerMessage::Observed(ask)).await.map_err(|_| LinkError::Gone)?;
+        answer.await.map_err(|_| LinkError::Gone)
+    }
+
+    fn hello(&self, everything: Everything) -> Hello {
+        Hello {
+            name: self.desk.config.name.to_string(),
+            inventory: Some(self.desk.inventory.as_ref().into()),
+            previous_node: everything.registered.map(|(node, _)| node.0),
+            previous_incarnation: everything.registered.map(|(_, incarnation)| incarnation.0),
+            observed: everything.reports.iter().map(Into::into).collect(),
+        }
+    }
+
+    async fn on_welcome(&self, welcome: &Welcome) -> Result<(), LinkError> {
+        let (node, incarnation) = (NodeId(welcome.node), Incarnation(welcome.incarnation));
+        tracing::info!(%node, %incarnation, cluster = welcome.cluster, "connected to the coordinator");
+        renew_lease(&self.desk.config.lease_file(), welcome.lease_ms);
+        let message = ReconcilerMessage::Registered(node, incarnation);
+        self.reconciler.tell(message).await.map_err(|_| LinkError::Gone)
+    }
+
+    async fn on_said(&mut self, said: CoordinatorMessage, open: &mut Open) -> Result<(), LinkError> {
+        match said.message {
+            Some(coordinator_message::Message::Desired(desired)) => {
+                let desired = Desired::try_from(desired).map_err(|error| LinkError::Unreadable(error.to_string()))?;
+                open.session.receive(&desired, &mut self.highest)?;
+                self.reconciler.tell(ReconcilerMessage::Desired(desired)).await.map_err(|_| LinkError::Gone)?;
+            }
+            Some(coordinator_message::Message::Acknowledged(acknowledged)) => {
+                open.session.acknowledge(acknowledged.sequence);
+            }
+            Some(coordinator_message::Message::OpenRelay(request)) => {
+                relay::open(Arc::clone(&self.desk), client(&self.channel), request);
+            }
+            Some(coordinator_message::Message::Heartbeat(_)) => {
+                renew_lease(&self.desk.config.lease_file(), open.lease_ms)
+            }
+            Some(coordinator_message::Message::Welcome(_)) | None => {
+                return Err(LinkError::Unreadable("an unexpected message".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn client(channel: &Channel) -> AgentsClient<Channel> {
+    AgentsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES)
+}
+
+async fn send(open: &Open, message: agent_message::Message) -> Result<(), LinkError> {
+    open.outbox.send(AgentMessage { message: Some(message) }).await.map_err(|_| LinkError::Closed)
+}
+
+/// Puts the lease's new end into its file, by rename. Shims and the launcher read it when the old one is due.
+fn renew_lease(path: &Path, lease_ms: u64) {
+    let until = flowyard_clock::boot_ms() + lease_ms;
+    let beside: PathBuf = path.with_extension("tmp");
+    let written = std::fs::write(&beside, until.to_string()).and_then(|()| std::fs::rename(&beside, path));
+    if let Err(error) = written {
+        tracing::error!(%error, path = %path.display(), "the lease cannot be renewed; attempts with on_disconnect = \"stop\" will end");
+    }
+}
+
+impl Actor for Link {
+    type Args = Self;
+    type Error = Infallible;
+
+    async fn on_start(args: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(args)
+    }
+
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, Infallible> {
+        loop {
+            let lost = tokio::select! {
+                biased;
+                signal = mailbox.recv() => return Ok(signal),
+                lost = self.session() => lost,
+            };
+            match lost {
+                Ok(never) => match never {},
+                Err(LinkError::Gone) => return Ok(None),
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the session was lost"),
+            }
+            tokio::select! {
+                biased;
+                signal = mailbox.recv() => return Ok(signal),
+                () = tokio::time::sleep(self.backoff) => {}
+            }
+            self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
+        }
+    }
+}

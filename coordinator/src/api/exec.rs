@@ -1,0 +1,72 @@
+//! A command beside a running task: the client's stream and the agent's, joined.
+
+use flowyard_model::{MemberKey, Phase, Rank};
+use flowyard_proto::agent::{RelayToAgent, open_relay, relay_from_agent};
+use flowyard_proto::api::{ExecRequest, ExecResponse, exec_request};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{Answers, find_attempt, find_task, reference};
+use crate::coordinator::Shared;
+use crate::relay::Relay;
+
+/// Answers on their way to a client.
+const OUTBOX: usize = 16;
+
+pub(super) async fn exec(shared: &Shared, mut said: Streaming<ExecRequest>) -> Result<Answers<ExecResponse>, Status> {
+    let first = said.message().await?.and_then(|said| said.message);
+    let Some(exec_request::Message::Start(start)) = first else {
+        return Err(Status::invalid_argument("an exec begins with `start`"));
+    };
+    if start.command.is_empty() {
+        return Err(Status::invalid_argument("name a command to run"));
+    }
+    let view = shared.feed.view();
+    let task = find_task(&view, start.job, start.step, start.task)?;
+    let attempt = find_attempt(&view, task, start.attempt)?;
+    let key = MemberKey { task, attempt: attempt.number, rank: Rank(start.rank) };
+    let member = attempt.members.get(start.rank as usize);
+    let member = member.ok_or_else(|| Status::not_found(format!("attempt {key:?} has no member {}", start.rank)))?;
+    if !matches!(member.phase, Phase::Accepted | Phase::Fetching | Phase::Running) {
+        let reference = reference(&view, task);
+        return Err(Status::failed_precondition(format!(
+            "task {reference} does not run; a command can only join a running one"
+        )));
+    }
+    let relay = shared.relays.open(member.node, key, open_relay::Kind::Exec(start)).await?;
+    let (answers, receiver) = mpsc::channel(OUTBOX);
+    tokio::spawn(join(said, relay, answers));
+    Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+async fn join(mut said: Streaming<ExecRequest>, mut relay: Relay, answers: mpsc::Sender<Result<ExecResponse, Status>>) {
+    let mut client_speaks = true;
+    loop {
+        tokio::select! {
+            request = said.message(), if client_speaks => match request {
+                Ok(Some(request)) => {
+                    if relay.tell.send(Ok(RelayToAgent { exec: Some(request) })).await.is_err() {
+                        client_speaks = false;
+                    }
+                }
+                Ok(None) => client_speaks = false,
+                // The client is gone: dropping the relay ends the command.
+                Err(_) => return,
+            },
+            answer = relay.next() => {
+                let answer = match answer {
+                    Ok(Some(relay_from_agent::Message::Exec(answer))) => Ok(answer),
+                    Ok(Some(_)) => continue,
+                    Ok(None) => return,
+                    Err(status) => Err(status),
+                };
+                let over = answer.is_err();
+                if answers.send(answer).await.is_err() || over {
+                    return;
+                }
+            }
+            () = answers.closed() => return,
+        }
+    }
+}

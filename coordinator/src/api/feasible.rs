@@ -1,0 +1,72 @@
+//! Whether a step could ever be placed, told at submit: a job that no node could run is refused, not left to wait.
+
+use flowyard_model::{GpuRequest, JobSpec, Rejection, Resources, StepSpec};
+use flowyard_state::State;
+
+use crate::placer::bridge;
+
+/// Refuses a step that no known node could ever run. Without any node everything is taken: the first may be on its way.
+pub(super) fn check(state: &State, spec: &JobSpec) -> Result<(), Rejection> {
+    if state.nodes().next().is_none() {
+        return Ok(());
+    }
+    match spec.steps.iter().find(|step| !bridge::could_ever_run(state, &spec.queue, step)) {
+        None => Ok(()),
+        Some(step) => Err(Rejection::Infeasible { step: step.name.clone(), asked: asked(step), exists: exists(state) }),
+    }
+}
+
+fn asked(step: &StepSpec) -> String {
+    let Resources { cpu_milli, memory_bytes, disk_bytes, gpus, .. } = &step.resources;
+    let mut parts = vec![format!("{} CPU", cpu(*cpu_milli)), format!("{} of memory", bytes(*memory_bytes))];
+    if *disk_bytes > 0 {
+        parts.push(format!("{} of disk", bytes(*disk_bytes)));
+    }
+    parts.extend(gpus.first().map(gpu));
+    let labels = step.constraints.iter().map(|constraint| {
+        let values = constraint.values.join(", ");
+        format!("label {} {:?} [{values}]", constraint.label, constraint.operator).to_lowercase()
+    });
+    parts.extend(labels);
+    parts.join(", ")
+}
+
+fn gpu(request: &GpuRequest) -> String {
+    let model = request.model.as_ref().map_or_else(String::new, |model| format!(" of model {model}"));
+    format!("{} GPU{model}", request.count)
+}
+
+/// The largest of what there is, node by node, at most five of them.
+fn exists(state: &State) -> String {
+    const SHOWN: usize = 5;
+    let nodes = state.nodes().take(SHOWN).map(|(_, node)| {
+        let offer = &node.inventory;
+        let gpus = match offer.gpus.first() {
+            None => "no GPU".to_owned(),
+            Some(first) => format!("{} GPU ({})", offer.gpus.len(), first.model),
+        };
+        format!("node {} has {} CPU, {} of memory, {gpus}", node.name, cpu(offer.cpu_milli), bytes(offer.memory_bytes))
+    });
+    let mut text = nodes.collect::<Vec<_>>().join("; ");
+    let all = state.nodes().count();
+    if all > SHOWN {
+        text = format!("{text}; and {} more nodes", all - SHOWN);
+    }
+    text
+}
+
+fn cpu(milli: u64) -> String {
+    format!("{}.{:03}", milli / 1_000, milli % 1_000).trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn bytes(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = UNITS.iter().find(|(scale, _)| bytes >= *scale);
+    unit.map_or_else(
+        || format!("{bytes}B"),
+        |(scale, unit)| match (bytes / scale, bytes % scale * 10 / scale) {
+            (whole, 0) => format!("{whole}{unit}"),
+            (whole, tenth) => format!("{whole}.{tenth}{unit}"),
+        },
+    )
+}

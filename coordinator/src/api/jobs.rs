@@ -1,0 +1,88 @@
+//! Jobs as rows and in detail.
+
+use flowyard_model::{Job, JobId, TaskCounts, TaskOutcome, TaskState, TimeMs};
+use flowyard_proto::api::{self, ListJobsRequest, ListJobsResponse};
+use flowyard_proto::view;
+use flowyard_state::View;
+use tonic::Status;
+
+/// Rows of one page, if nothing is asked for.
+const PAGE: usize = 100;
+/// Most rows of one page.
+const LARGEST_PAGE: usize = 1_000;
+
+/// A page's size.
+pub(super) fn page(limit: u32) -> usize {
+    if limit == 0 { PAGE } else { (limit as usize).min(LARGEST_PAGE) }
+}
+
+/// Jobs that satisfy every filter, newest first.
+pub(super) fn list(view: &View, request: &ListJobsRequest) -> Result<ListJobsResponse, Status> {
+    let outcomes = request.states.iter().map(|state| view::job_outcome(*state)).collect::<Result<Vec<_>, _>>()?;
+    let limit = page(request.limit);
+    let wanted = |job: &Job| {
+        let submitted = job.submitted_at.0;
+        (outcomes.is_empty() || outcomes.contains(&job.ended.map(|end| end.outcome)))
+            && request.owner.as_ref().is_none_or(|owner| *owner == job.owner)
+            && request.queue.as_ref().is_none_or(|queue| queue == job.spec.queue.as_str())
+            && request.tags.iter().all(|tag| job.spec.tags.contains(tag))
+            && request.submitted_after_ms.is_none_or(|after| submitted > after)
+            && request.submitted_before_ms.is_none_or(|before| submitted < before)
+    };
+    let newest = view.jobs().rev().filter(|(id, _)| request.before_job.is_none_or(|before| id.0 < before));
+    let mut rows: Vec<_> =
+        newest.filter(|(_, job)| wanted(job)).take(limit + 1).map(|(id, job)| row(view, id, job)).collect();
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    Ok(ListJobsResponse { jobs: rows, more })
+}
+
+fn row(view: &View, id: JobId, job: &Job) -> api::JobRow {
+    let mut counts = TaskCounts::NONE;
+    let mut started: Option<TimeMs> = None;
+    for (_, step) in view.steps(id) {
+        counts = sum(counts, step.counts);
+        started = match (started, step.started_at) {
+            (Some(first), Some(other)) => Some(first.min(other)),
+            (first, other) => first.or(other),
+        };
+    }
+    view::job_row(id, job, counts, started)
+}
+
+fn sum(a: TaskCounts, b: TaskCounts) -> TaskCounts {
+    TaskCounts {
+        blocked: a.blocked + b.blocked,
+        ready: a.ready + b.ready,
+        waiting: a.waiting + b.waiting,
+        active: a.active + b.active,
+        succeeded: a.succeeded + b.succeeded,
+        failed: a.failed + b.failed,
+        cancelled: a.cancelled + b.cancelled,
+        skipped: a.skipped + b.skipped,
+    }
+}
+
+/// Everything about a job but its tasks.
+pub(super) fn detail(view: &View, id: JobId, job: &Job) -> api::Job {
+    let steps = view.steps(id).zip(&job.spec.steps).map(|((_, step), spec)| view::step(spec, step));
+    api::Job {
+        row: Some(row(view, id, job)),
+        spec: Some(job.spec.as_ref().into()),
+        stopping: job.ended.is_none() && job.desired != flowyard_model::JobDesired::Run,
+        steps: steps.collect(),
+        revision: view.revision().0,
+        first_failure: first_failure(view, id),
+    }
+}
+
+/// The task whose last attempt failed first.
+fn first_failure(view: &View, id: JobId) -> Option<api::TaskRef> {
+    let any = view.steps(id).any(|(_, step)| step.counts.failed > 0);
+    let failed = view.tasks_of(id).filter(|(_, task)| any && task.state == TaskState::Done(TaskOutcome::Failed));
+    let ended = |task: &flowyard_model::Task| {
+        task.attempts.last().and_then(|attempt| attempt.members.iter().filter_map(|member| member.times.ended).min())
+    };
+    let (key, _) = failed.min_by_key(|(key, task)| (ended(task), *key))?;
+    Some(api::TaskRef { step: key.step.0, task: key.task.0 })
+}

@@ -1,0 +1,179 @@
+//! The API's services: one file per kind of question. Reads are answered from the newest view; wishes go through the log.
+
+mod artifacts;
+mod blobs;
+mod exec;
+mod feasible;
+mod jobs;
+mod logs;
+mod nodes;
+mod storage;
+mod submit;
+mod tasks;
+mod watch;
+mod why;
+
+use std::pin::Pin;
+
+use flowyard_model::{AttemptNumber, Job, JobId, Rejection, StepIndex, TaskIndex, TaskKey};
+use flowyard_proto::api::flowyard_server::Flowyard;
+use flowyard_proto::api::{
+    CancelRequest, CancelResponse, Cluster, ExecRequest, ExecResponse, GetClusterRequest, GetJobRequest,
+    GetStorageRequest, ListArtifactsRequest, ListArtifactsResponse, ListJobsRequest, ListJobsResponse,
+    ListNodesRequest, ListNodesResponse, ListTasksRequest, ListTasksResponse, LogsRequest, LogsResponse, PruneRequest,
+    PruneResponse, Storage, SubmitRequest, SubmitResponse, WatchJobRequest, WatchJobResponse, WhyRequest, WhyResponse,
+};
+use flowyard_state::View;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+pub(crate) use blobs::BlobService;
+
+use crate::coordinator::Shared;
+use crate::peer::Peer;
+
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service behind `fctl` and the SDKs.
+#[derive(Clone)]
+pub(crate) struct ApiService {
+    shared: Shared,
+}
+
+impl ApiService {
+    /// A service of this coordinator.
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared }
+    }
+}
+
+/// The job, or the refusal that a client reads.
+fn find_job(view: &View, job: u64) -> Result<(JobId, &Job), Status> {
+    let id = JobId(job);
+    let found = view.job(id).map(|job| (id, job.as_ref()));
+    found.ok_or_else(|| flowyard_proto::status::rejected(&Rejection::UnknownJob { job: id }))
+}
+
+/// The task, whether it was touched or not.
+fn find_task(view: &View, job: u64, step: u32, task: u32) -> Result<TaskKey, Status> {
+    let (id, found) = find_job(view, job)?;
+    let steps = found.spec.steps.len();
+    if step as usize >= steps {
+        return Err(Status::not_found(format!("job {id} has {steps} steps; there is none at position {step}")));
+    }
+    let key = TaskKey { job: id, step: StepIndex(step), task: TaskIndex(task) };
+    match view.task_state(key) {
+        Some(_) => Ok(key),
+        None => {
+            let name = &found.spec.steps[step as usize].name;
+            let count = view.step(id, key.step).and_then(|step| step.count);
+            Err(Status::not_found(match count {
+                Some(count) => format!("step {id}/{name} has {count} tasks, numbered from 0; there is no task {task}"),
+                None => format!("step {id}/{name} does not know its tasks yet: the list they come from is not written"),
+            }))
+        }
+    }
+}
+
+/// The attempt asked for, or the last.
+fn find_attempt(view: &View, key: TaskKey, number: Option<u32>) -> Result<&flowyard_model::Attempt, Status> {
+    let reference = reference(view, key);
+    let task = view
+        .task(key)
+        .ok_or_else(|| Status::failed_precondition(format!("task {reference} has not been tried yet")))?;
+    let found = match number {
+        Some(number) => task.attempts.iter().find(|attempt| attempt.number == AttemptNumber(number)),
+        None => task.attempts.last(),
+    };
+    found.ok_or_else(|| match number {
+        Some(number) => {
+            Status::not_found(format!("task {reference} has {} attempts; there is no #{number}", task.attempts.len()))
+        }
+        None => Status::failed_precondition(format!("task {reference} has not been tried yet")),
+    })
+}
+
+/// A task as a person names it.
+fn reference(view: &View, key: TaskKey) -> String {
+    let step = view.step_spec(key.job, key.step).map_or_else(|| key.step.to_string(), |step| step.name.to_string());
+    format!("{}/{step}/{}", key.job, key.task)
+}
+
+#[tonic::async_trait]
+impl Flowyard for ApiService {
+    type WatchJobStream = Answers<WatchJobResponse>;
+    type LogsStream = Answers<LogsResponse>;
+    type ExecStream = Answers<ExecResponse>;
+
+    async fn get_cluster(&self, _: Request<GetClusterRequest>) -> Result<Response<Cluster>, Status> {
+        let config = &self.shared.config;
+        Ok(Response::new(Cluster {
+            id: self.shared.cluster_id.clone(),
+            epoch: self.shared.epoch,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: self.shared.feed.view().revision().0,
+            embedded: config.embedded,
+            home: config.home.display().to_string(),
+            engine: self.shared.replica.engine().name().to_owned(),
+        }))
+    }
+
+    async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
+        let owner = Peer::of(&request)?.name;
+        submit::submit(&self.shared, owner, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
+        submit::cancel(&self.shared, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
+        jobs::list(&self.shared.feed.view(), &request.into_inner()).map(Response::new)
+    }
+
+    async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<flowyard_proto::api::Job>, Status> {
+        let view = self.shared.feed.view();
+        let (id, job) = find_job(&view, request.into_inner().job)?;
+        Ok(Response::new(jobs::detail(&view, id, job)))
+    }
+
+    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
+        tasks::list(&self.shared.feed.view(), &request.into_inner()).map(Response::new)
+    }
+
+    async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
+        watch::watch(&self.shared, &request.into_inner()).map(Response::new)
+    }
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        logs::logs(&self.shared, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {
+        why::why(&self.shared, &request.into_inner()).map(Response::new)
+    }
+
+    async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
+        exec::exec(&self.shared, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
+        Ok(Response::new(nodes::list(&self.shared)))
+    }
+
+    async fn list_artifacts(
+        &self,
+        request: Request<ListArtifactsRequest>,
+    ) -> Result<Response<ListArtifactsResponse>, Status> {
+        artifacts::list(&self.shared.feed.view(), &request.into_inner()).map(Response::new)
+    }
+
+    async fn get_storage(&self, _: Request<GetStorageRequest>) -> Result<Response<Storage>, Status> {
+        storage::get(&self.shared).await.map(Response::new)
+    }
+
+    async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
+        storage::prune(&self.shared, &request.into_inner()).await.map(Response::new)
+    }
+}

@@ -1,0 +1,78 @@
+//! Taking and stopping jobs.
+
+use std::sync::Arc;
+
+use flowyard_model::{
+    Command, Digest, FanOut, Image, Input, JobId, JobSpec, OnDisconnect, Rejection, Reply, SubmitJob, validate,
+};
+use flowyard_proto::api::{CancelRequest, CancelResponse, SubmitRequest, SubmitResponse};
+use tonic::Status;
+
+use super::{feasible, find_job};
+use crate::coordinator::Shared;
+
+/// Checks a job as far as it can be checked before it is in the log, and puts it there.
+pub(super) async fn submit(shared: &Shared, owner: String, request: SubmitRequest) -> Result<SubmitResponse, Status> {
+    let (spec, key) = flowyard_proto::request::submission(request)?;
+    validate(&spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
+    let encoded = flowyard_proto::encode_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    check_timing(shared, &spec)?;
+    check_blobs(shared, &spec).await?;
+    feasible::check(&shared.feed.view(), &spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
+    let spec_digest = flowyard_cas::digest_bytes(&encoded);
+    let command = Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key });
+    match shared.propose(&command).await? {
+        Reply::Submitted { job, existing } => Ok(SubmitResponse { job: job.0, existing }),
+        other => Err(Status::internal(format!("a submission was answered with {other:?}"))),
+    }
+}
+
+/// A step that must be certainly gone when its node is given up cannot take longer to stop than there is time.
+fn check_timing(shared: &Shared, spec: &JobSpec) -> Result<(), Status> {
+    let longest = shared.config.timing.longest_grace_ms();
+    let slow = spec.steps.iter().find(|step| step.on_disconnect == OnDisconnect::Stop && step.kill_grace_ms > longest);
+    match slow {
+        None => Ok(()),
+        Some(step) => Err(flowyard_proto::status::rejected(&Rejection::Invalid {
+            path: format!("steps.{}.kill_grace", step.name),
+            message: format!(
+                "with on_disconnect = \"stop\" at most {longest}ms, so that it is gone before its node is given up"
+            ),
+        })),
+    }
+}
+
+/// Every blob a spec names must be stored: a job never waits for bytes that may not come.
+async fn check_blobs(shared: &Shared, spec: &JobSpec) -> Result<(), Status> {
+    let mut named: Vec<Digest> = Vec::new();
+    for step in &spec.steps {
+        named.extend(step.code);
+        named.extend(step.inputs.values().filter_map(|input| match input {
+            Input::Stored { manifest } => Some(*manifest),
+            Input::Output { .. } => None,
+        }));
+        if let FanOut::Items(list) = &step.fan_out {
+            named.push(list.items);
+        }
+        if let Image::Stored { manifest, .. } = &step.image {
+            named.push(*manifest);
+        }
+    }
+    named.sort_unstable();
+    named.dedup();
+    let missing = shared.origin.missing(&named).await.map_err(|error| Status::unavailable(error.to_string()))?;
+    match missing.first() {
+        None => Ok(()),
+        Some(digest) => Err(Status::failed_precondition(format!(
+            "{} of the blobs that the job names are not stored, the first is {digest}; upload them before submitting",
+            missing.len()
+        ))),
+    }
+}
+
+/// Asks a job to stop.
+pub(super) async fn cancel(shared: &Shared, request: CancelRequest) -> Result<CancelResponse, Status> {
+    let already_ended = find_job(&shared.feed.view(), request.job)?.1.ended.is_some();
+    shared.propose(&Command::CancelJob { job: JobId(request.job) }).await?;
+    Ok(CancelResponse { already_ended })
+}

@@ -1,0 +1,200 @@
+//! Why something is pending, or why it ended as it did: findings from the newest view. Everything said is counted or read
+//! there, nothing is guessed.
+//!
+//! | Module | Answers |
+//! |---|---|
+//! | [`task`] | where one task stands |
+//! | [`ended`] | how an attempt ended, and what to do about it |
+//! | [`room`] | why a ready task is not placed |
+//! | [`words`] | quantities and references in words |
+
+mod ended;
+mod room;
+mod task;
+mod words;
+
+use flowyard_model::{Job, JobDesired, JobId, JobOutcome, Step, StepIndex, TaskKey, TaskState};
+use flowyard_proto::api::{Finding, WhyRequest, WhyResponse};
+use flowyard_state::View;
+use tonic::Status;
+
+use self::words::{Told, count, counts, duration, finding, step_reference};
+use super::{find_job, find_task, jobs};
+use crate::coordinator::Shared;
+use crate::session::Directory;
+
+/// Steps of a job that are told about.
+const STEPS_TOLD: usize = 12;
+/// Running tasks of a step that are told about.
+const ACTIVE_TOLD: usize = 5;
+
+/// What an answer is made from.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    view: &'a View,
+    /// Which nodes are connected.
+    directory: &'a Directory,
+    /// Wall clock, for how long something lasts.
+    now_ms: u64,
+}
+
+pub(super) fn why(shared: &Shared, request: &WhyRequest) -> Result<WhyResponse, Status> {
+    let view = shared.feed.view();
+    let (id, job) = find_job(&view, request.job)?;
+    let scene = Scene { view: &view, directory: &shared.directory, now_ms: flowyard_clock::wall_ms() };
+    let findings = match (request.step, request.task) {
+        (None, _) => of_job(scene, id, job),
+        (Some(step), None) => {
+            let index = StepIndex(step);
+            let missing = || Status::not_found(format!("job {id} has no step at position {step}"));
+            of_step(scene, id, job, index, view.step(id, index).ok_or_else(missing)?)
+        }
+        (Some(step), Some(task)) => vec![task::finding(scene, job, find_task(&view, request.job, step, task)?)],
+    };
+    Ok(WhyResponse { findings })
+}
+
+fn of_job(scene: Scene<'_>, id: JobId, job: &Job) -> Vec<Finding> {
+    if let Some(end) = job.ended {
+        return of_ended_job(scene, id, job, end.outcome);
+    }
+    let mut findings = Vec::new();
+    if let JobDesired::Stop(outcome) = job.desired {
+        findings.push(stopping(scene, id, outcome));
+        findings.extend(first_failure(scene, id, job));
+        return findings;
+    }
+    if job.waits_for > 0 {
+        findings.push(waits_for_jobs(scene, id, job));
+        return findings;
+    }
+    findings.extend(first_failure(scene, id, job));
+    let open = scene.view.steps(id).filter(|(_, step)| step.ended_at.is_none());
+    let open: Vec<_> = open.take(STEPS_TOLD).collect();
+    findings.extend(open.into_iter().flat_map(|(index, step)| of_step(scene, id, job, index, step)));
+    findings
+}
+
+fn of_ended_job(scene: Scene<'_>, id: JobId, job: &Job, outcome: JobOutcome) -> Vec<Finding> {
+    let subject = id.to_string();
+    match outcome {
+        JobOutcome::Succeeded => {
+            vec![
+                finding(subject, "succeeded", "every step did what it had to")
+                    .with_advice([format!("fctl artifact ls {id}")]),
+            ]
+        }
+        JobOutcome::Cancelled => {
+            vec![finding(subject, "cancelled", "somebody cancelled it").with_details(step_counts(scene, id))]
+        }
+        JobOutcome::Failed => {
+            let failed = first_failure(scene, id, job);
+            if !failed.is_empty() {
+                return failed;
+            }
+            let after: Vec<_> = job.spec.after.iter().filter_map(|after| bad_end(scene, *after)).collect();
+            let reason = match after.is_empty() {
+                true => "it was stopped before any task failed",
+                false => "a job that it waits for did not succeed",
+            };
+            vec![finding(subject, "failed", reason).with_details(after)]
+        }
+    }
+}
+
+/// How a job that others wait for ended, if it did not succeed.
+fn bad_end(scene: Scene<'_>, id: JobId) -> Option<String> {
+    match scene.view.job(id).and_then(|job| job.ended).map(|end| end.outcome) {
+        Some(JobOutcome::Failed) => Some(format!("job {id} failed; see fctl why {id}")),
+        Some(JobOutcome::Cancelled) => Some(format!("job {id} was cancelled")),
+        Some(JobOutcome::Succeeded) | None => None,
+    }
+}
+
+fn first_failure(scene: Scene<'_>, id: JobId, job: &Job) -> Vec<Finding> {
+    let at = jobs::detail(scene.view, id, job).first_failure;
+    let key = at.map(|at| TaskKey { job: id, step: StepIndex(at.step), task: flowyard_model::TaskIndex(at.task) });
+    key.map(|key| task::finding(scene, job, key)).into_iter().collect()
+}
+
+fn stopping(scene: Scene<'_>, id: JobId, outcome: JobOutcome) -> Finding {
+    let reason = match outcome {
+        JobOutcome::Cancelled => "it was cancelled; running tasks get their grace period",
+        JobOutcome::Failed | JobOutcome::Succeeded => {
+            "a task failed for good, so the rest is stopped; running tasks get their grace period"
+        }
+    };
+    finding(id.to_string(), "stopping", reason).with_details(step_counts(scene, id))
+}
+
+fn step_counts(scene: Scene<'_>, id: JobId) -> Vec<String> {
+    let steps = scene.view.steps(id).take(STEPS_TOLD);
+    steps.map(|(index, step)| format!("{}: {}", step_reference(scene.view, id, index), counts(&step.counts))).collect()
+}
+
+fn waits_for_jobs(scene: Scene<'_>, id: JobId, job: &Job) -> Finding {
+    let reason = format!("it waits for {}", count(job.waits_for.into(), "other job"));
+    let open = job.spec.after.iter().filter(|after| scene.view.job(**after).is_some_and(|after| after.ended.is_none()));
+    let details = open.map(|after| match scene.view.job(*after) {
+        Some(other) => format!("job {after} `{}` is active", other.spec.name),
+        None => format!("job {after}"),
+    });
+    let advice = job.spec.after.first().map(|after| format!("fctl why {after}"));
+    finding(id.to_string(), "blocked", reason).with_details(details).with_advice(advice)
+}
+
+fn of_step(scene: Scene<'_>, id: JobId, job: &Job, index: StepIndex, step: &Step) -> Vec<Finding> {
+    let subject = step_reference(scene.view, id, index);
+    match step.count {
+        None => return vec![task::blocked(scene, job, id, index, None, subject)],
+        Some(0) => return vec![finding(subject, "skipped", "the list that its tasks come from is empty")],
+        Some(1) => {
+            let key = TaskKey { job: id, step: index, task: flowyard_model::TaskIndex(0) };
+            return vec![task::finding(scene, job, key)];
+        }
+        Some(_) => {}
+    }
+    let counts = step.counts;
+    let mut findings = Vec::new();
+    if counts.failed > 0 {
+        findings.extend(
+            first_of(scene, id, index, |state| state == TaskState::Done(flowyard_model::TaskOutcome::Failed))
+                .map(|key| task::finding(scene, job, key)),
+        );
+    }
+    if counts.active > 0 {
+        findings.push(active(scene, id, index, step, subject.clone()));
+    }
+    if counts.waiting > 0 {
+        findings.extend(
+            first_of(scene, id, index, |state| matches!(state, TaskState::Waiting(_)))
+                .map(|key| task::finding(scene, job, key)),
+        );
+    }
+    if counts.ready > 0 {
+        findings.push(room::finding(scene, id, job, index, subject.clone()));
+    }
+    if counts.blocked > 0 {
+        findings.push(task::blocked(scene, job, id, index, None, subject.clone()));
+    }
+    if findings.is_empty() {
+        findings.push(finding(subject, "done", self::words::counts(&counts)));
+    }
+    findings
+}
+
+/// The first touched task of a step in such a state.
+fn first_of(scene: Scene<'_>, job: JobId, step: StepIndex, wanted: impl Fn(TaskState) -> bool) -> Option<TaskKey> {
+    let mut touched = scene.view.tasks_from(job, step, flowyard_model::TaskIndex(0));
+    touched.find(|(_, task)| wanted(task.state)).map(|(task, _)| TaskKey { job, step, task })
+}
+
+fn active(scene: Scene<'_>, id: JobId, index: StepIndex, step: &Step, subject: String) -> Finding {
+    let lasts = step.started_at.map_or(0, |at| scene.now_ms.saturating_sub(at.0));
+    let reason = format!("{}; the step began {} ago", counts(&step.counts), duration(lasts));
+    let open = scene.view.open_tasks(id, index).filter(|(_, task)| task.state == TaskState::Active);
+    let details: Vec<_> = open.take(ACTIVE_TOLD).filter_map(|(key, _)| task::whereabouts(scene, key)).collect();
+    let rest = (step.counts.active as usize).saturating_sub(details.len());
+    let rest = (rest > 0).then(|| format!("and {rest} more"));
+    finding(subject, "active", reason).with_details(details.into_iter().chain(rest))
+}

@@ -1,0 +1,74 @@
+//! The replicated state as the log's machine: decode, apply, publish.
+//!
+//! Invariant: an entry that cannot be decoded ends the process. Passing it over would make replicas differ.
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+
+use flowyard_model::{Changed, Entry, Reply, Revision};
+use flowyard_state::{State, View, apply};
+
+use crate::feed::Feed;
+use crate::raft::Machine;
+
+/// Owns the state.
+#[derive(Debug)]
+pub struct Applier {
+    state: State,
+    changed: Changed,
+    feed: Feed,
+}
+
+impl Applier {
+    /// An applier of an empty state, and the feed it publishes to.
+    pub fn new() -> (Self, Feed) {
+        let state = State::new();
+        let feed = Feed::starting_with(state.view());
+        (Self { state, changed: Changed::nothing(), feed: feed.clone() }, feed)
+    }
+}
+
+impl Machine for Applier {
+    type Reply = Reply;
+    type Snapshot = View;
+
+    fn apply(&mut self, index: u64, payload: &[u8]) -> Reply {
+        let (time, command) = match flowyard_proto::decode_entry(payload) {
+            Ok(decoded) => decoded,
+            Err(error) => panic!("log entry {index} cannot be read by this build: {error}"),
+        };
+        let effects = apply(&mut self.state, Entry { index: Revision(index), time, command });
+        self.changed.merge(effects.changed);
+        effects.reply
+    }
+
+    fn after_batch(&mut self, _index: u64) {
+        let changed = std::mem::replace(&mut self.changed, Changed::nothing());
+        self.feed.publish(self.state.view(), &changed);
+    }
+
+    fn snapshot(&self) -> View {
+        self.state.view()
+    }
+
+    fn encode(snapshot: &View, out: &mut dyn Write) -> io::Result<()> {
+        flowyard_proto::write_records(snapshot.version(), snapshot.records(), out).map(drop).map_err(io::Error::other)
+    }
+
+    fn restore(&mut self, input: &mut dyn Read) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let records = flowyard_proto::read_records(input)?.collect::<Result<Vec<_>, _>>()?;
+        self.state = State::from_records(records)?;
+        self.feed.publish(self.state.view(), &everything(&self.state));
+        Ok(())
+    }
+}
+
+/// After a snapshot was loaded, everything counts as changed.
+fn everything(state: &State) -> Changed {
+    Changed {
+        nodes: state.nodes().map(|(node, _)| node).collect(),
+        jobs: state.jobs().map(|(job, _)| job).collect(),
+        placement: true,
+        deadline: true,
+    }
+}

@@ -1,0 +1,50 @@
+//! What an operator decides about a coordinator, with the values an embedded cluster uses.
+
+use std::path::PathBuf;
+
+use crate::raft::engine::EngineKind;
+
+/// Settings of one coordinator.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Folder of the log and the snapshots.
+    pub folder: PathBuf,
+    /// Socket of the API.
+    pub socket: PathBuf,
+    /// Which log engine a new folder gets; an existing one keeps its own.
+    pub engine: EngineKind,
+    /// Whether this is the embedded cluster of one machine.
+    pub embedded: bool,
+    /// Folder that a user knows the embedded cluster by.
+    pub home: PathBuf,
+    /// How nodes are watched.
+    pub timing: Timing,
+    /// Bytes of stored blobs above which ended jobs are forgotten, oldest first; 0 for no bound.
+    pub storage_budget_bytes: u64,
+}
+
+/// How nodes are watched. All in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Between two signs of life.
+    pub heartbeat_ms: u64,
+    /// Silence after which nothing new is placed on a node.
+    pub suspect_ms: u64,
+    /// Silence after which a node's attempts are given up.
+    pub down_ms: u64,
+    /// How long an attempt with `on_disconnect = "stop"` runs without word from its coordinator.
+    pub lease_ms: u64,
+}
+
+impl Timing {
+    /// The values a cluster starts with.
+    pub const STANDARD: Self = Self { heartbeat_ms: 2_000, suspect_ms: 8_000, down_ms: 120_000, lease_ms: 45_000 };
+
+    /// Allowance for clocks and for the kill itself, between the end of a lease and a node being given up.
+    pub const MARGIN_MS: u64 = 15_000;
+
+    /// Longest kill grace of a step that must be certainly gone when its node is given up.
+    pub fn longest_grace_ms(&self) -> u64 {
+        self.down_ms.saturating_sub(self.lease_ms + Self::MARGIN_MS)
+    }
+}

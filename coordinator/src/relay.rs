@@ -1,0 +1,98 @@
+//! Streams between a client of the API and an agent: live logs, and commands run beside a task. Agents connect outward only, so
+//! the coordinator asks for a relay over the session, and the agent calls back with its number.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use flowyard_model::{MemberKey, NodeId};
+use flowyard_proto::agent::{
+    CoordinatorMessage, OpenRelay, RelayFromAgent, RelayToAgent, coordinator_message, open_relay, relay_from_agent,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming};
+
+use crate::session::Directory;
+
+/// How long an agent has to call back.
+const CALL_BACK: Duration = Duration::from_secs(10);
+/// Messages on their way to an agent.
+const TO_AGENT: usize = 16;
+
+/// The requests that agents have not called back for yet.
+#[derive(Clone)]
+pub struct Relays {
+    waiting: Arc<Mutex<BTreeMap<u64, oneshot::Sender<Relay>>>>,
+    next: Arc<AtomicU64>,
+    directory: Directory,
+}
+
+/// An open relay: what the agent says, and where it is told.
+pub struct Relay {
+    /// What the agent says.
+    pub said: Streaming<RelayFromAgent>,
+    /// Where it is told.
+    pub tell: mpsc::Sender<Result<RelayToAgent, Status>>,
+}
+
+impl Relay {
+    /// The next message of the agent; its own failure comes as a status.
+    pub async fn next(&mut self) -> Result<Option<relay_from_agent::Message>, Status> {
+        match self.said.message().await?.and_then(|said| said.message) {
+            Some(relay_from_agent::Message::Failed(why)) => Err(Status::failed_precondition(why)),
+            other => Ok(other),
+        }
+    }
+}
+
+impl Relays {
+    /// No relay is open.
+    pub fn none(directory: Directory) -> Self {
+        Self { waiting: Arc::new(Mutex::new(BTreeMap::new())), next: Arc::new(AtomicU64::new(1)), directory }
+    }
+
+    /// Asks the agent of `node` to call back.
+    ///
+    /// # Errors
+    /// When the node is not connected, or does not call back in time.
+    pub async fn open(&self, node: NodeId, member: MemberKey, kind: open_relay::Kind) -> Result<Relay, Status> {
+        let away = || Status::unavailable(format!("node {node} is not connected now; try again when it is"));
+        let agent = self.directory.find(node).ok_or_else(away)?;
+        let relay = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.lock().insert(relay, sender);
+        let request = OpenRelay { relay, member: Some(member.into()), kind: Some(kind) };
+        let message = CoordinatorMessage { message: Some(coordinator_message::Message::OpenRelay(request)) };
+        let opened = async {
+            agent.outbox.send(Ok(message)).await.map_err(|_| away())?;
+            receiver.await.map_err(|_| away())
+        };
+        let opened = tokio::time::timeout(CALL_BACK, opened).await;
+        self.lock().remove(&relay);
+        opened.map_err(|_| Status::unavailable(format!("node {node} did not answer in time")))?
+    }
+
+    /// An agent calls back.
+    pub(crate) async fn accept(
+        &self,
+        mut said: Streaming<RelayFromAgent>,
+    ) -> Result<Response<Pin<Box<dyn Stream<Item = Result<RelayToAgent, Status>> + Send>>>, Status> {
+        let first = said.message().await?.and_then(|said| said.message);
+        let Some(relay_from_agent::Message::Relay(number)) = first else {
+            return Err(Status::invalid_argument("a relay begins with its number"));
+        };
+        let waiting = self.lock().remove(&number);
+        let waiting = waiting.ok_or_else(|| Status::not_found("nobody waits for this relay any more"))?;
+        let (tell, told) = mpsc::channel(TO_AGENT);
+        waiting.send(Relay { said, tell }).map_err(|_| Status::cancelled("nobody waits for this relay any more"))?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Relay>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,133 @@
+//! One agent's session: keeps its desired in step with the view, and passes its reports on, batched.
+//!
+//! Owns what was sent. It is rebuilt from the view at each connection, so it holds nothing that may not be lost.
+
+pub mod desired;
+mod directory;
+mod service;
+
+use std::convert::Infallible;
+
+use flowyard_model::{Command, Incarnation, NodeId, ReportAttempts, Term};
+use flowyard_proto::agent::{Acknowledged, CoordinatorMessage, coordinator_message::Message as Wire};
+use kameo::actor::{Actor, ActorRef, WeakActorRef};
+use kameo::mailbox::{MailboxReceiver, Signal};
+use kameo::message::{Context, Message};
+use tokio::sync::{mpsc, watch};
+use tonic::Status;
+
+use crate::feed::Feed;
+use crate::proposer::Proposer;
+
+pub use directory::{Connected, Directory};
+pub use service::AgentService;
+
+/// Messages on their way to one agent.
+pub const OUTBOX: usize = 64;
+
+/// Where messages to one agent are put.
+pub type Outbox = mpsc::Sender<Result<CoordinatorMessage, Status>>;
+
+/// The actor of one session.
+pub struct Session {
+    node: NodeId,
+    incarnation: Incarnation,
+    term: Term,
+    told: desired::Told,
+    changed: watch::Receiver<u64>,
+    feed: Feed,
+    proposer: Proposer,
+    outbox: Outbox,
+}
+
+/// What a session is told by its agent.
+#[derive(Debug)]
+pub enum SessionMessage {
+    /// Reports, with their number.
+    Observed {
+        /// Counts up from 1 within the session.
+        sequence: u64,
+        /// What the agent saw.
+        reports: ReportAttempts,
+    },
+}
+
+impl Session {
+    /// A session of a node that has just registered.
+    pub fn begin(
+        (node, incarnation): (NodeId, Incarnation),
+        term: Term,
+        feed: Feed,
+        proposer: Proposer,
+        outbox: Outbox,
+    ) -> Self {
+        let mut changed = feed.node(node);
+        changed.mark_changed();
+        Self { node, incarnation, term, told: desired::Told::nothing(node), changed, feed, proposer, outbox }
+    }
+
+    /// Tells the agent what is new. `false` when it is gone, or registered anew elsewhere.
+    async fn tell(&mut self) -> bool {
+        let view = self.feed.view();
+        let current = view.node(self.node).is_some_and(|node| node.incarnation == self.incarnation);
+        if !current {
+            let status = Status::aborted("the node was registered anew; this session is over");
+            let _ = self.outbox.send(Err(status)).await;
+            return false;
+        }
+        let Some(desired) = self.told.next(&view, self.term) else { return true };
+        let message = CoordinatorMessage { message: Some(Wire::Desired((&desired).into())) };
+        self.outbox.send(Ok(message)).await.is_ok()
+    }
+
+    /// Puts reports into the log without waiting for the ones before: the log keeps their order.
+    fn pass_on(&self, sequence: u64, reports: ReportAttempts) {
+        let (proposer, outbox) = (self.proposer.clone(), self.outbox.clone());
+        tokio::spawn(async move {
+            let answer = match proposer.propose(&Command::ReportAttempts(reports)).await {
+                Ok(_) => Ok(CoordinatorMessage { message: Some(Wire::Acknowledged(Acknowledged { sequence })) }),
+                // The agent begins a new session, which says everything again.
+                Err(error) => Err(Status::unavailable(format!("reports could not be put into the log: {error}"))),
+            };
+            let _ = outbox.send(answer).await;
+        });
+    }
+}
+
+impl Actor for Session {
+    type Args = Self;
+    type Error = Infallible;
+
+    async fn on_start(args: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(args)
+    }
+
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, Infallible> {
+        loop {
+            tokio::select! {
+                biased;
+                signal = mailbox.recv() => return Ok(signal),
+                () = self.outbox.closed() => return Ok(None),
+                changed = self.changed.changed() => {
+                    if changed.is_err() || !self.tell().await {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Message<SessionMessage> for Session {
+    type Reply = ();
+
+    async fn handle(&mut self, message: SessionMessage, _: &mut Context<Self, ()>) {
+        match message {
+            SessionMessage::Observed { sequence, reports } => self.pass_on(sequence, reports),
+        }
+    }
+}

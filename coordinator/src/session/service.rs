@@ -1,0 +1,158 @@
+//! The gRPC service agents call.
+
+use std::pin::Pin;
+
+use flowyard_model::{
+    AttemptReport, Command, Incarnation, Inventory, Name, NodeId, RegisterNode, Reply, ReportAttempts,
+};
+use flowyard_proto::agent::agents_server::Agents;
+use flowyard_proto::agent::{
+    AgentMessage, CoordinatorMessage, Heartbeat, Hello, RelayFromAgent, RelayToAgent, Welcome, agent_message,
+    coordinator_message,
+};
+use flowyard_proto::api;
+use kameo::actor::{ActorRef, Spawn};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Connected, OUTBOX, Outbox, Session, SessionMessage};
+use crate::coordinator::Shared;
+
+/// The service.
+#[derive(Clone)]
+pub struct AgentService {
+    shared: Shared,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl AgentService {
+    /// A service of this coordinator.
+    pub fn new(shared: Shared) -> Self {
+        Self { shared }
+    }
+
+    /// Puts the node, and what its agent had seen, into the log.
+    async fn register(&self, hello: Hello) -> Result<(NodeId, Incarnation), Status> {
+        let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(format!("hello: {error}"));
+        let name: Name = hello.name.parse().map_err(|error| invalid(&error))?;
+        let inventory = hello.inventory.ok_or_else(|| invalid(&"inventory: missing"))?;
+        let inventory = Inventory::try_from(inventory).map_err(|error| invalid(&error))?;
+        let previous = hello.previous_node.zip(hello.previous_incarnation);
+        let register = RegisterNode {
+            name,
+            inventory: inventory.into(),
+            previous: previous.map(|(node, incarnation)| (NodeId(node), Incarnation(incarnation))),
+        };
+        let (node, incarnation) = match self.shared.propose(&Command::RegisterNode(register)).await? {
+            Reply::Registered { node, incarnation } => (node, incarnation),
+            other => return Err(Status::internal(format!("a registration was answered with {other:?}"))),
+        };
+        let reports = decode_reports(hello.observed)?;
+        for part in reports.chunks(flowyard_model::limits::REPORTS_PER_ENTRY) {
+            let reports = ReportAttempts { node, incarnation, reports: part.to_vec() };
+            self.shared.propose(&Command::ReportAttempts(reports)).await?;
+        }
+        Ok((node, incarnation))
+    }
+
+    async fn run_session(self, mut said: Streaming<AgentMessage>, outbox: Outbox) -> Result<(), Status> {
+        let Some(agent_message::Message::Hello(hello)) = next(&mut said).await? else {
+            return Err(Status::invalid_argument("a session begins with hello"));
+        };
+        let term = self.shared.leading_term()?;
+        let (node, incarnation) = self.register(hello).await?;
+        self.shared.heard.mark(node);
+        send(&outbox, coordinator_message::Message::Welcome(self.welcome(node, incarnation))).await?;
+        let shared = &self.shared;
+        shared.directory.enter(node, Connected { incarnation, outbox: outbox.clone() });
+        tracing::info!(%node, %incarnation, "an agent connected");
+        let session =
+            Session::begin((node, incarnation), term, shared.feed.clone(), shared.proposer.clone(), outbox.clone());
+        let session = Session::spawn(session);
+        let ended = self.listen(&mut said, &session, (node, incarnation), &outbox).await;
+        shared.directory.leave(node, incarnation);
+        session.kill();
+        tracing::info!(%node, %incarnation, "an agent's session ended");
+        ended
+    }
+
+    fn welcome(&self, node: NodeId, incarnation: Incarnation) -> Welcome {
+        let timing = self.shared.config.timing;
+        Welcome {
+            node: node.0,
+            incarnation: incarnation.0,
+            heartbeat_ms: timing.heartbeat_ms,
+            lease_ms: timing.lease_ms,
+            cluster: self.shared.cluster_id.clone(),
+        }
+    }
+
+    async fn listen(
+        &self,
+        said: &mut Streaming<AgentMessage>,
+        session: &ActorRef<Session>,
+        (node, incarnation): (NodeId, Incarnation),
+        outbox: &Outbox,
+    ) -> Result<(), Status> {
+        while let Some(message) = next(said).await? {
+            self.shared.heard.mark(node);
+            match message {
+                agent_message::Message::Hello(_) => return Err(Status::invalid_argument("hello comes once")),
+                agent_message::Message::Heartbeat(_) => {
+                    send(outbox, coordinator_message::Message::Heartbeat(Heartbeat {})).await?;
+                }
+                agent_message::Message::Observed(observed) => {
+                    let reports = ReportAttempts { node, incarnation, reports: decode_reports(observed.reports)? };
+                    let message = SessionMessage::Observed { sequence: observed.sequence, reports };
+                    session.tell(message).await.map_err(|_| Status::aborted("the session ended"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn decode_reports(reports: Vec<api::AttemptReport>) -> Result<Vec<AttemptReport>, Status> {
+    let decoded: Result<Vec<_>, _> = reports.into_iter().map(AttemptReport::try_from).collect();
+    decoded.map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+async fn next(said: &mut Streaming<AgentMessage>) -> Result<Option<agent_message::Message>, Status> {
+    match said.message().await? {
+        None => Ok(None),
+        Some(AgentMessage { message: Some(message) }) => Ok(Some(message)),
+        Some(AgentMessage { message: None }) => Err(Status::invalid_argument("an empty message")),
+    }
+}
+
+async fn send(outbox: &Outbox, message: coordinator_message::Message) -> Result<(), Status> {
+    let sent = outbox.send(Ok(CoordinatorMessage { message: Some(message) })).await;
+    sent.map_err(|_| Status::cancelled("the agent hung up"))
+}
+
+#[tonic::async_trait]
+impl Agents for AgentService {
+    type SessionStream = Answers<CoordinatorMessage>;
+    type RelayStream = Answers<RelayToAgent>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (outbox, answers) = mpsc::channel(OUTBOX);
+        let service = self.clone();
+        tokio::spawn(async move {
+            if let Err(status) = service.run_session(request.into_inner(), outbox.clone()).await {
+                let _ = outbox.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn relay(&self, request: Request<Streaming<RelayFromAgent>>) -> Result<Response<Self::RelayStream>, Status> {
+        self.shared.relays.accept(request.into_inner()).await
+    }
+}

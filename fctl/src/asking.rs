@@ -1,0 +1,34 @@
+//! A question to a cluster: connect, ask, close; whatever the answer, nothing is left running.
+
+use flowyard_sdk::client::Client;
+
+use crate::cli::Global;
+use crate::connect::Connection;
+use crate::embedded::Parts;
+use crate::failure::Failure;
+
+/// Asks the cluster that the flags name. Under `--local` no task is run for it.
+///
+/// # Errors
+/// When there is no cluster, and what `ask` gives.
+pub(crate) async fn asking<T>(
+    global: &Global,
+    ask: impl AsyncFnOnce(&mut Client) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut connection = Connection::open(global, Parts::Coordinator).await?;
+    let answer = ask(&mut connection.client).await;
+    connection.close().await;
+    answer
+}
+
+/// What a command that is suggested must be given to reach the same cluster.
+pub(crate) fn same_cluster(global: &Global) -> String {
+    match (&global.endpoint, global.local) {
+        (_, true) => " --local".to_owned(),
+        // From the environment or the command line, it is not known which; naming it again does no harm.
+        (Some(endpoint), false) if std::env::var_os("FLOWYARD_ENDPOINT").is_none() => {
+            format!(" --endpoint {}", flowyard_sdk::shown::shown(endpoint))
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,61 @@
+//! One file per subcommand.
+
+mod artifact;
+mod cancel;
+mod completions;
+mod dev;
+mod exec;
+mod jobs;
+mod logs;
+mod nodes;
+mod schema;
+mod show;
+mod storage;
+mod submit;
+mod validate;
+mod wait;
+mod watch;
+mod why;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+
+/// How a command ends.
+pub(crate) type Outcome = Result<ExitCode, Failure>;
+
+/// The roles that must run before any thread exists: the launcher, and what enters a container. `None` for all others.
+pub(crate) fn single_threaded() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next()?.to_str()? {
+        "launcher" => match (arguments.next()?.to_str()?, arguments.next()) {
+            ("--folder", Some(folder)) => flowyard_agent::launcher::main(folder.as_ref()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Runs a command.
+pub(crate) async fn run(cli: Cli) -> Outcome {
+    let global = &cli.global;
+    match cli.command {
+        Command::Submit(submit) => submit::run(global, *submit).await,
+        Command::Validate(validate) => validate::run(&validate),
+        Command::Schema => schema::run(),
+        Command::Dev(dev) => dev::run(dev).await,
+        Command::Jobs(jobs) => jobs::run(global, &jobs).await,
+        Command::Show(show) => show::run(global, &show).await,
+        Command::Watch(watch) => watch::run(global, watch.job).await,
+        Command::Wait(wait) => wait::run(global, &wait).await,
+        Command::Logs(logs) => logs::run(global, &logs).await,
+        Command::Cancel(cancel) => cancel::run(global, cancel.job).await,
+        Command::Why(why) => why::run(global, &why.reference).await,
+        Command::Exec(exec) => exec::run(global, exec).await,
+        Command::Nodes => nodes::run(global).await,
+        Command::Artifact(artifact) => artifact::run(global, artifact).await,
+        Command::Storage(storage) => storage::run(global, &storage).await,
+        Command::Completions(completions) => completions::run(&completions),
+    }
+}

@@ -1,0 +1,158 @@
+//! `fctl nodes`: the machines, what they offer and what of it is taken.
+
+use std::process::ExitCode;
+
+use flowyard_proto::api;
+use serde_json::{Value, json};
+
+use super::Outcome;
+use crate::asking::asking;
+use crate::cli::Global;
+use crate::table::{Cell, Table, Tone, cell, state, toned};
+use crate::text::{harmless, word};
+use crate::{output, record, text};
+
+pub(super) async fn run(global: &Global) -> Outcome {
+    let answer = asking(global, async |client| Ok(client.list_nodes(api::ListNodesRequest {}).await?)).await?;
+    if output::is_json() {
+        let nodes: Vec<_> = answer.nodes.iter().map(as_json).collect();
+        output::json(&json!({ "nodes": nodes }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if answer.nodes.is_empty() {
+        output::note("no node has ever registered");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(["NODE", "HEALTH", "SCHEDULING", "CPU", "MEMORY", "GPU", "TASKS", "LABELS"]);
+    for node in &answer.nodes {
+        table.row(row(node));
+    }
+    table.print();
+    for node in &answer.nodes {
+        for line in details(node) {
+            output::line(line);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(node: &api::Node) -> [Cell; 8] {
+    let inventory = node.inventory.clone().unwrap_or_default();
+    let used = node.used.clone().unwrap_or_default();
+    let health = word(node.health().as_str_name(), "HEALTH_");
+    let health = match node.connected {
+        true => state(&health),
+        // What is known of it is what it was when it was heard of last.
+        false => toned(format!("{health}, away"), Tone::Faint),
+    };
+    let labels: Vec<_> = inventory.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    [
+        cell(&node.name),
+        health,
+        state(&word(node.scheduling().as_str_name(), "SCHEDULING_")),
+        cell(format!("{}/{}", text::cpu(used.cpu_milli), text::cpu(inventory.cpu_milli))),
+        cell(format!("{}/{}", text::size(used.memory_bytes), text::size(inventory.memory_bytes))),
+        cell(gpus(&inventory, &used)),
+        cell(used.members.to_string()),
+        cell(labels.join(",")),
+    ]
+}
+
+/// Devices taken, in part or whole, of those there are; fake ones are called so.
+fn gpus(inventory: &api::Inventory, used: &api::Used) -> String {
+    if inventory.gpus.is_empty() {
+        return "-".to_owned();
+    }
+    let taken = used.gpu_milli.iter().filter(|milli| **milli > 0).count();
+    let mut kinds: Vec<String> = inventory.gpus.iter().map(kind).collect();
+    kinds.sort();
+    kinds.dedup();
+    let sick = inventory.gpus.iter().filter(|gpu| !gpu.healthy).count();
+    let sick = if sick > 0 { format!(", {sick} unhealthy") } else { String::new() };
+    format!("{taken}/{} {}{sick}", inventory.gpus.len(), kinds.join(" + "))
+}
+
+fn kind(gpu: &api::Gpu) -> String {
+    let fake = if gpu.fake { " (fake)" } else { "" };
+    format!("{}{fake}", gpu.model)
+}
+
+/// What does not fit into a column: how limits are held, and what cannot be run there.
+fn details(node: &api::Node) -> Vec<String> {
+    let abilities = node.inventory.clone().unwrap_or_default().abilities.unwrap_or_default();
+    let mut lines = vec![String::new(), harmless(&node.name)];
+    let mut fact = |name: &str, value: &str| {
+        if !value.is_empty() {
+            lines.push(format!("  {name:<10} {}", harmless(value)));
+        }
+    };
+    fact("system", &abilities.system);
+    fact("agent", &abilities.agent_version);
+    fact("limits", &abilities.enforcement);
+    let runs = [
+        ("containers", abilities.containers),
+        ("image host", abilities.host_image),
+        ("processes", abilities.process_isolation),
+    ];
+    let (can, cannot): (Vec<_>, Vec<_>) = runs.into_iter().partition(|(_, able)| *able);
+    let names = |list: Vec<(&'static str, bool)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+    fact("runs", &names(can));
+    fact("runs not", &names(cannot));
+    lines
+}
+
+fn as_json(node: &api::Node) -> Value {
+    let inventory = node.inventory.clone().unwrap_or_default();
+    let used = node.used.clone().unwrap_or_default();
+    let abilities = inventory.abilities.clone().unwrap_or_default();
+    let gpus = inventory.gpus.iter().enumerate().map(|(at, gpu)| {
+        let mut shown = serde_json::to_value(record::gpu(gpu)).unwrap_or_default();
+        shown["used_milli"] = json!(used.gpu_milli.get(at).copied().unwrap_or(0));
+        shown
+    });
+    json!({
+        "node": node.node,
+        "name": node.name,
+        "incarnation": node.incarnation,
+        "health": word(node.health().as_str_name(), "HEALTH_"),
+        "scheduling": word(node.scheduling().as_str_name(), "SCHEDULING_"),
+        "connected": node.connected,
+        "registered_ms": node.registered_ms,
+        "offered": {
+            "cpu_milli": inventory.cpu_milli,
+            "memory_bytes": inventory.memory_bytes,
+            "disk_bytes": inventory.disk_bytes,
+        },
+        "used": {
+            "cpu_milli": used.cpu_milli,
+            "memory_bytes": used.memory_bytes,
+            "disk_bytes": used.disk_bytes,
+            "members": used.members,
+        },
+        "gpus": gpus.collect::<Vec<_>>(),
+        "labels": inventory.labels,
+        "abilities": {
+            "containers": abilities.containers,
+            "process_isolation": abilities.process_isolation,
+            "host_image": abilities.host_image,
+            "enforcement": abilities.enforcement,
+            "agent_version": abilities.agent_version,
+            "system": abilities.system,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taken_devices_are_counted_and_fake_ones_called_so() {
+        let gpu = |model: &str, fake: bool| api::Gpu { model: model.to_owned(), healthy: !fake, fake, ..api::Gpu::default() };
+        let inventory =
+            api::Inventory { gpus: vec![gpu("A100", false), gpu("pretend", true)], ..api::Inventory::default() };
+        let used = api::Used { gpu_milli: vec![500, 0], ..api::Used::default() };
+        assert_eq!(gpus(&inventory, &used), "1/2 A100 + pretend (fake), 1 unhealthy");
+        assert_eq!(gpus(&api::Inventory::default(), &used), "-");
+    }
+}

@@ -1,0 +1,124 @@
+//! Finding a cluster: the endpoint given, the embedded cluster asked for, or whichever runs; otherwise both ways to get one.
+
+use std::time::Duration;
+
+use flowyard_sdk::client::{Client, Endpoint};
+
+use crate::cli::Global;
+use crate::embedded::{Embedded, Parts};
+use crate::failure::Failure;
+use crate::home::{GuestLock, Home};
+use crate::settings::{Settings, configured_endpoint};
+
+/// How long another process that holds the home may take to serve it, or to leave it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A client, and what keeps its cluster alive.
+pub(crate) struct Connection {
+    /// Asks the cluster.
+    pub client: Client,
+    /// The cluster, if this process runs it.
+    embedded: Option<Embedded>,
+    _guest: Option<GuestLock>,
+    /// How to get it back when whoever runs it leaves.
+    local: Option<(Home, Parts)>,
+}
+
+impl Connection {
+    /// Connects as the flags say.
+    ///
+    /// # Errors
+    /// When there is no cluster, or its home cannot be used.
+    pub(crate) async fn open(global: &Global, parts: Parts) -> Result<Self, Failure> {
+        if global.local {
+            return Self::local(&Home::find()?, parts).await;
+        }
+        let endpoint = match &global.endpoint {
+            Some(text) => Some((text.clone(), "--endpoint or FLOWYARD_ENDPOINT".to_owned())),
+            None => configured_endpoint()?.map(|(text, path)| (text, path.display().to_string())),
+        };
+        if let Some((text, origin)) = endpoint {
+            let endpoint: Endpoint = text.parse().map_err(|error| Failure::Usage(format!("{origin}: {error}")))?;
+            return Ok(Self::to(Client::new(endpoint)));
+        }
+        let home = Home::find()?;
+        match home.is_hosted() {
+            true => Ok(Self::to(Client::new(Endpoint::socket(home.socket())))),
+            false => Err(no_cluster()),
+        }
+    }
+
+    fn to(client: Client) -> Self {
+        Self { client, embedded: None, _guest: None, local: None }
+    }
+
+    /// Runs the cluster of this home, or joins whoever does.
+    async fn local(home: &Home, parts: Parts) -> Result<Self, Failure> {
+        if parts == Parts::Coordinator && !home.exists() {
+            return Err(Failure::NoCluster(format!(
+                "nothing was ever run in {}; `fctl submit --local FLOW` begins there",
+                home.path().display()
+            )));
+        }
+        home.prepare()?;
+        let settings = Settings::of(home)?;
+        let endpoint = Endpoint::socket(home.socket());
+        let start = flowyard_clock::monotonic();
+        loop {
+            if let Some(lock) = home.host()? {
+                let embedded = Embedded::start(home, lock, parts, &settings).await?;
+                let client = Client::new(endpoint);
+                return Ok(Self { client, embedded: Some(embedded), _guest: None, local: Some((home.clone(), parts)) });
+            }
+            let guest = home.guest()?;
+            let mut client = Client::new(endpoint.clone());
+            if client.get_cluster(Default::default()).await.is_ok() {
+                return Ok(Self { client, embedded: None, _guest: Some(guest), local: Some((home.clone(), parts)) });
+            }
+            drop(guest);
+            if flowyard_clock::elapsed(start) > PATIENCE {
+                let pid = home.host_pid().map_or_else(String::new, |pid| format!(" (pid {pid})"));
+                return Err(Failure::Home(format!(
+                    "{} is in use by another process{pid} that does not answer; end it, or set FLOWYARD_HOME to another folder",
+                    home.path().display()
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Whether this process, or another, runs an embedded cluster for us.
+    pub(crate) fn is_local(&self) -> bool {
+        self.local.is_some()
+    }
+
+    /// After the cluster went away: takes it over, or finds whoever did. `false` if it is none of ours.
+    ///
+    /// # Errors
+    /// When the home cannot be used.
+    pub(crate) async fn reopen(&mut self) -> Result<bool, Failure> {
+        let (Some((home, parts)), true) = (self.local.clone(), self.embedded.is_none()) else { return Ok(false) };
+        let again = Box::pin(Self::local(&home, parts)).await?;
+        *self = again;
+        Ok(true)
+    }
+
+    /// Ends what this process runs.
+    pub(crate) async fn close(self) {
+        if let Some(embedded) = self.embedded {
+            embedded.shutdown().await;
+        }
+    }
+}
+
+fn no_cluster() -> Failure {
+    Failure::NoCluster(
+        "no cluster was named, and none runs on this machine; either\n  \
+         add --local to run here, now:     fctl submit --local flow.toml\n  \
+         or keep a cluster up:             fctl dev\n  \
+         or name one:                      --endpoint unix:///path/to/api.sock (or FLOWYARD_ENDPOINT)"
+            .to_owned(),
+    )
+}

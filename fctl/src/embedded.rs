@@ -1,0 +1,122 @@
+//! The embedded cluster: one coordinator and one agent in this process, over a socket in its home.
+//!
+//! Invariant: whoever holds the home's lock runs the coordinator. When it leaves while others use it, they take over, and the
+//! attempts that run meanwhile are adopted.
+
+use std::time::Duration;
+
+use flowyard_agent::{Agent, AgentConfig};
+use flowyard_cas::{LocalOptions, LocalStore, Origin, Store};
+use flowyard_coordinator::{Config, Coordinator, Timing};
+use flowyard_sdk::client::Endpoint;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::failure::Failure;
+use crate::home::{Home, HostLock};
+use crate::settings::Settings;
+
+/// How long a stopping server may take to finish what it is asked.
+const STOP: Duration = Duration::from_secs(2);
+
+/// A running embedded cluster.
+pub(crate) struct Embedded {
+    home: Home,
+    coordinator: Option<Coordinator>,
+    agent: Option<Agent>,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<()>,
+    _lock: HostLock,
+}
+
+/// Whether an embedded cluster also runs tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parts {
+    /// Only the coordinator: for commands that read.
+    Coordinator,
+    /// Coordinator and agent.
+    All,
+}
+
+impl Embedded {
+    /// Starts the cluster of `home`, of which `lock` is held.
+    ///
+    /// # Errors
+    /// When its folders cannot be used.
+    pub(crate) async fn start(home: &Home, lock: HostLock, parts: Parts, settings: &Settings) -> Result<Self, Failure> {
+        let origin = Origin::in_directory(&home.origin(), true).map_err(|error| Failure::Home(chain(&error)))?;
+        let config = Config {
+            folder: home.coordinator(),
+            socket: home.socket(),
+            engine: settings.engine.unwrap_or_default(),
+            embedded: true,
+            home: home.path().to_owned(),
+            timing: Timing::STANDARD,
+            storage_budget_bytes: settings.storage_budget_bytes,
+        };
+        let coordinator =
+            Coordinator::start(config, origin.clone()).await.map_err(|error| Failure::Home(chain(&error)))?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = flowyard_coordinator::serve(coordinator.shared().clone(), async move {
+            let _ = stopped.await;
+        });
+        let served = served.map_err(|error| Failure::Home(chain(&error)))?;
+        let server = tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the API server failed");
+            }
+        });
+        let mut this = Self {
+            home: home.clone(),
+            coordinator: Some(coordinator),
+            agent: None,
+            stop: Some(stop),
+            server,
+            _lock: lock,
+        };
+        if parts == Parts::All {
+            this.agent = Some(this.start_agent(origin, settings).await?);
+        }
+        Ok(this)
+    }
+
+    async fn start_agent(&self, origin: Origin, settings: &Settings) -> Result<Agent, Failure> {
+        let folder = self.home.agent();
+        std::fs::create_dir_all(&folder).map_err(Failure::local(folder.display()))?;
+        let options = LocalOptions::with_budget(settings.cache_budget_bytes);
+        let local = LocalStore::open(&folder.join("cache"), options).map_err(|error| Failure::Home(chain(&error)))?;
+        let exe = std::env::current_exe().map_err(Failure::local("this program"))?;
+        let config = AgentConfig::embedded(folder, self.home.socket(), &exe, settings.agent.clone());
+        let channel = Endpoint::socket(self.home.socket()).channel();
+        Agent::start(config, Store::new(local, origin), channel).await.map_err(|error| Failure::Home(chain(&error)))
+    }
+
+    /// Ends the cluster. Unless others use it, what still runs is killed: its jobs go on with the next cluster of this home.
+    pub(crate) async fn shutdown(mut self) {
+        let leave_running = self.home.has_guests();
+        if let Some(agent) = self.agent.take() {
+            agent.stop(!leave_running).await;
+        }
+        drop(self.stop.take());
+        if tokio::time::timeout(STOP, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        if let Some(coordinator) = self.coordinator.take() {
+            coordinator.shutdown().await;
+        }
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let said = source.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = source.source();
+    }
+    text
+}

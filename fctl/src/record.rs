@@ -1,0 +1,303 @@
+//! Answers for programs. The fields are documented in `docs/json-output.md` and stable: they are only added, never renamed.
+//!
+//! Times are milliseconds since the Unix epoch; what is not known is `null`, not left out.
+
+use std::collections::BTreeMap;
+
+use flowyard_model::Digest;
+use flowyard_proto::api;
+use serde::Serialize;
+
+use crate::target;
+use crate::text::{self, word};
+
+/// A job in a list.
+#[derive(Debug, Serialize)]
+pub(crate) struct JobRow<'a> {
+    job: u64,
+    name: &'a str,
+    owner: &'a str,
+    queue: &'a str,
+    state: &'static str,
+    outcome: Option<&'static str>,
+    tags: &'a [String],
+    submitted_ms: u64,
+    started_ms: Option<u64>,
+    ended_ms: Option<u64>,
+    tasks: Counts,
+}
+
+/// How many tasks are in which state.
+#[derive(Debug, Serialize)]
+pub(crate) struct Counts {
+    blocked: u32,
+    ready: u32,
+    waiting: u32,
+    active: u32,
+    succeeded: u32,
+    failed: u32,
+    cancelled: u32,
+    skipped: u32,
+    total: u64,
+}
+
+/// A job with its steps.
+#[derive(Debug, Serialize)]
+pub(crate) struct Job<'a> {
+    #[serde(flatten)]
+    row: JobRow<'a>,
+    stopping: bool,
+    revision: u64,
+    params: BTreeMap<&'a str, serde_json::Value>,
+    after: &'a [u64],
+    first_failure: Option<String>,
+    steps: Vec<Step<'a>>,
+}
+
+/// A step.
+#[derive(Debug, Serialize)]
+pub(crate) struct Step<'a> {
+    name: &'a str,
+    count: Option<u32>,
+    tasks: Counts,
+    started_ms: Option<u64>,
+    ended_ms: Option<u64>,
+}
+
+/// A task with its attempts.
+#[derive(Debug, Serialize)]
+pub(crate) struct Task<'a> {
+    reference: String,
+    step: &'a str,
+    task: u32,
+    state: &'static str,
+    outcome: Option<&'static str>,
+    waiting_until_ms: Option<u64>,
+    attempts: Vec<Attempt<'a>>,
+}
+
+/// One member of one attempt.
+#[derive(Debug, Serialize)]
+pub(crate) struct Attempt<'a> {
+    attempt: u32,
+    rank: u32,
+    node: &'a str,
+    node_id: u64,
+    gpus: Vec<Gpu<'a>>,
+    phase: String,
+    times: Times,
+    outcome: Option<String>,
+    reason: Option<String>,
+    blame: Option<String>,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    message: Option<&'a str>,
+    peak_memory_bytes: Option<u64>,
+    cpu_us: Option<u64>,
+    outputs: BTreeMap<&'a str, String>,
+}
+
+/// A device.
+#[derive(Debug, Serialize)]
+pub(crate) struct Gpu<'a> {
+    id: &'a str,
+    model: &'a str,
+    memory_bytes: u64,
+    healthy: bool,
+    fake: bool,
+}
+
+/// When a member of an attempt got into each phase.
+#[derive(Debug, Serialize)]
+pub(crate) struct Times {
+    placed_ms: u64,
+    accepted_ms: Option<u64>,
+    fetching_ms: Option<u64>,
+    running_ms: Option<u64>,
+    storing_ms: Option<u64>,
+    ended_ms: Option<u64>,
+}
+
+/// State and outcome of a job: `active` or `done`, and how.
+fn job_state(phase: api::JobPhase) -> (&'static str, Option<&'static str>) {
+    match phase {
+        api::JobPhase::Active | api::JobPhase::Unspecified => ("active", None),
+        ended => ("done", Some(text::job_state(ended))),
+    }
+}
+
+/// State and outcome of a task.
+fn task_state(state: api::TaskState) -> (&'static str, Option<&'static str>) {
+    use api::TaskState::{Cancelled, Failed, Skipped, Succeeded};
+    match state {
+        Succeeded | Failed | Cancelled | Skipped => ("done", Some(text::task_state(state))),
+        open => (text::task_state(open), None),
+    }
+}
+
+/// A job in a list.
+pub(crate) fn job_row(row: &api::JobRow) -> JobRow<'_> {
+    let (state, outcome) = job_state(row.state());
+    JobRow {
+        job: row.job,
+        name: &row.name,
+        owner: &row.owner,
+        queue: &row.queue,
+        state,
+        outcome,
+        tags: &row.tags,
+        submitted_ms: row.submitted_ms,
+        started_ms: row.started_ms,
+        ended_ms: row.ended_ms,
+        tasks: counts(row.tasks.as_ref()),
+    }
+}
+
+/// A job with its steps.
+pub(crate) fn job<'a>(job: &'a api::Job, row: &'a api::JobRow) -> Job<'a> {
+    let spec = job.spec.as_ref();
+    let params = spec.into_iter().flat_map(|spec| &spec.params);
+    let value = |json: &String| serde_json::from_str(json).unwrap_or_else(|_| json.as_str().into());
+    Job {
+        row: job_row(row),
+        stopping: job.stopping,
+        revision: job.revision,
+        params: params.map(|(name, json)| (name.as_str(), value(json))).collect(),
+        after: spec.map_or(&[], |spec| &spec.after),
+        first_failure: job.first_failure.map(|at| target::task_reference(job, at.step, at.task)),
+        steps: job.steps.iter().map(step).collect(),
+    }
+}
+
+/// A step.
+pub(crate) fn step(step: &api::Step) -> Step<'_> {
+    Step {
+        name: &step.name,
+        count: step.count,
+        tasks: counts(step.tasks.as_ref()),
+        started_ms: step.started_ms,
+        ended_ms: step.ended_ms,
+    }
+}
+
+fn counts(counts: Option<&api::TaskCounts>) -> Counts {
+    let counts = counts.copied().unwrap_or_default();
+    let api::TaskCounts { blocked, ready, waiting, active, succeeded, failed, cancelled, skipped } = counts;
+    let total = [blocked, ready, waiting, active, succeeded, failed, cancelled, skipped].map(u64::from).iter().sum();
+    Counts { blocked, ready, waiting, active, succeeded, failed, cancelled, skipped, total }
+}
+
+/// A task with its attempts.
+pub(crate) fn task<'a>(job: &'a api::Job, task: &'a api::Task) -> Task<'a> {
+    let (state, outcome) = task_state(task.state());
+    Task {
+        reference: target::task_reference(job, task.step, task.task),
+        step: target::step_name(job, task.step),
+        task: task.task,
+        state,
+        outcome,
+        waiting_until_ms: task.waiting_until_ms,
+        attempts: task.attempts.iter().flat_map(attempt).collect(),
+    }
+}
+
+/// The members of an attempt.
+pub(crate) fn attempt(attempt: &api::Attempt) -> impl Iterator<Item = Attempt<'_>> {
+    let (number, placed) = (attempt.number, attempt.placed_ms);
+    attempt.members.iter().enumerate().map(move |(rank, one)| member(number, placed, rank as u32, one))
+}
+
+fn member(attempt: u32, placed_ms: u64, rank: u32, member: &api::Member) -> Attempt<'_> {
+    let times = member.times.unwrap_or_default();
+    let end = member.end.as_ref();
+    Attempt {
+        attempt,
+        rank,
+        node: &member.node_name,
+        node_id: member.node,
+        gpus: member.gpus.iter().map(gpu).collect(),
+        phase: word(member.phase().as_str_name(), "PHASE_"),
+        times: Times {
+            placed_ms,
+            accepted_ms: times.accepted_ms,
+            fetching_ms: times.fetching_ms,
+            running_ms: times.running_ms,
+            storing_ms: times.storing_ms,
+            ended_ms: times.ended_ms,
+        },
+        outcome: end.map(|end| word(end.outcome().as_str_name(), "ATTEMPT_OUTCOME_")),
+        reason: end.map(|end| word(end.reason().as_str_name(), "REASON_")),
+        blame: end.map(|end| word(end.blame().as_str_name(), "BLAME_")),
+        exit_code: end.and_then(|end| end.exit_code),
+        signal: end.and_then(|end| end.signal),
+        message: end.map(|end| end.message.as_str()),
+        peak_memory_bytes: end.map(|end| end.peak_memory_bytes),
+        cpu_us: end.map(|end| end.cpu_us),
+        outputs: end.map_or_else(BTreeMap::new, outputs),
+    }
+}
+
+fn outputs(end: &api::End) -> BTreeMap<&str, String> {
+    let digests = end.outputs.iter().map(|(name, output)| (name.as_str(), digest(output.manifest.as_ref())));
+    digests.collect()
+}
+
+/// A device.
+pub(crate) fn gpu(gpu: &api::Gpu) -> Gpu<'_> {
+    Gpu { id: &gpu.id, model: &gpu.model, memory_bytes: gpu.memory_bytes, healthy: gpu.healthy, fake: gpu.fake }
+}
+
+/// A digest as text; empty when it is none.
+pub(crate) fn digest(wire: Option<&api::Digest>) -> String {
+    wire.and_then(|wire| Digest::try_from(wire.clone()).ok()).map_or_else(String::new, |digest| digest.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown_job() -> api::Job {
+        let row = api::JobRow {
+            job: 17,
+            name: "iris".to_owned(),
+            state: api::JobPhase::Failed.into(),
+            ..api::JobRow::default()
+        };
+        let tasks = Some(api::TaskCounts { active: 1, failed: 2, ..api::TaskCounts::default() });
+        let step = api::Step { name: "train".to_owned(), count: Some(3), tasks, ..api::Step::default() };
+        api::Job { row: Some(row), steps: vec![step], ..api::Job::default() }
+    }
+
+    #[test]
+    fn a_job_has_state_outcome_and_counts_by_state() {
+        let shown = shown_job();
+        let json = serde_json::to_value(job(&shown, shown.row.as_ref().unwrap())).unwrap();
+        assert_eq!(json["job"], 17);
+        assert_eq!((json["state"].as_str(), json["outcome"].as_str()), (Some("done"), Some("failed")));
+        assert_eq!(json["steps"][0]["name"], "train");
+        assert_eq!(json["steps"][0]["tasks"]["failed"], 2);
+        assert_eq!(json["steps"][0]["tasks"]["total"], 3);
+        assert!(json["ended_ms"].is_null(), "{json}");
+    }
+
+    #[test]
+    fn an_attempt_has_what_its_end_says() {
+        let end = api::End {
+            outcome: api::AttemptOutcome::Failed.into(),
+            reason: api::Reason::NodeLost.into(),
+            blame: api::Blame::Platform.into(),
+            signal: Some(9),
+            ..api::End::default()
+        };
+        let member = api::Member { phase: api::Phase::Ended.into(), end: Some(end), ..api::Member::default() };
+        let ended = api::Attempt { number: 2, placed_ms: 5, members: vec![member] };
+        let running = api::Attempt { number: 3, placed_ms: 9, members: vec![api::Member::default()] };
+        let state = api::TaskState::Active.into();
+        let shown = api::Task { task: 1, state, attempts: vec![ended, running], ..api::Task::default() };
+        let json = serde_json::to_value(task(&shown_job(), &shown)).unwrap();
+        assert_eq!((json["reference"].as_str(), json["state"].as_str()), (Some("17/train/1"), Some("active")));
+        assert_eq!(json["attempts"][0]["reason"], "node_lost");
+        assert_eq!(json["attempts"][0]["signal"], 9);
+        assert!(json["attempts"][1]["reason"].is_null());
+    }
+}

@@ -1,0 +1,129 @@
+//! Settings of the embedded cluster: `config.toml` in its home, with the values that hold where it says nothing; and the user's own
+//! `config.toml`, which may name an endpoint.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use flowyard_agent::EmbeddedChoices;
+use flowyard_coordinator::raft::engine::EngineKind;
+use flowyard_model::Name;
+use flowyard_sdk::units;
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::home::Home;
+
+/// Bytes of stored blobs above which the oldest ended jobs are forgotten.
+const STORAGE_BUDGET_BYTES: u64 = 20 << 30;
+/// Bytes of local copies above which the least used are evicted.
+const CACHE_BUDGET_BYTES: u64 = 10 << 30;
+
+/// Settings of the embedded cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Log engine of a new home.
+    pub engine: Option<EngineKind>,
+    /// See [`STORAGE_BUDGET_BYTES`].
+    pub storage_budget_bytes: u64,
+    /// See [`CACHE_BUDGET_BYTES`].
+    pub cache_budget_bytes: u64,
+    /// Settings of its agent.
+    pub agent: EmbeddedChoices,
+}
+
+/// The file as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    engine: Option<String>,
+    storage_budget: Option<String>,
+    cache_budget: Option<String>,
+    #[serde(default)]
+    agent: AgentFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentFile {
+    #[serde(default)]
+    fake_gpus: u32,
+    oci_runtime: Option<PathBuf>,
+    #[serde(default)]
+    labels: BTreeMap<Name, String>,
+    #[serde(default)]
+    allow_mounts: Vec<PathBuf>,
+    cpu: Option<String>,
+    memory: Option<String>,
+}
+
+/// The user's file as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserFile {
+    endpoint: Option<String>,
+}
+
+impl Settings {
+    /// Reads the settings of a home.
+    ///
+    /// # Errors
+    /// When its file cannot be read, or says what is not known.
+    pub(crate) fn of(home: &Home) -> Result<Self, Failure> {
+        let path = home.config();
+        let file: File = read(&path)?;
+        let wrong = |field: &str, error: &dyn std::fmt::Display| {
+            Failure::Usage(format!("{}: {field}: {error}", path.display()))
+        };
+        let bytes = |field: &str, text: &Option<String>| {
+            text.as_ref().map(|text| units::bytes(text).map_err(|error| wrong(field, &error))).transpose()
+        };
+        let engine = file.engine.as_ref().map(|name| {
+            EngineKind::from_name(name).ok_or_else(|| wrong("engine", &format!("`{name}` is none of: sled, redb")))
+        });
+        let cpu =
+            file.agent.cpu.as_ref().map(|text| units::cpu_milli(text).map_err(|error| wrong("agent.cpu", &error)));
+        Ok(Self {
+            engine: engine.transpose()?,
+            storage_budget_bytes: bytes("storage_budget", &file.storage_budget)?.unwrap_or(STORAGE_BUDGET_BYTES),
+            cache_budget_bytes: bytes("cache_budget", &file.cache_budget)?.unwrap_or(CACHE_BUDGET_BYTES),
+            agent: EmbeddedChoices {
+                fake_gpus: file.agent.fake_gpus,
+                oci_runtime: file.agent.oci_runtime.clone(),
+                labels: file.agent.labels.clone(),
+                allow_mounts: file.agent.allow_mounts.clone(),
+                cpu_milli: cpu.transpose()?,
+                memory_bytes: bytes("agent.memory", &file.agent.memory)?,
+            },
+        })
+    }
+}
+
+/// The endpoint that the user's own file names, and that file.
+///
+/// # Errors
+/// When the file cannot be read, or says what is not known.
+pub(crate) fn configured_endpoint() -> Result<Option<(String, PathBuf)>, Failure> {
+    let Some(path) = dirs::config_dir().map(|folder| folder.join("flowyard/config.toml")) else { return Ok(None) };
+    let file: UserFile = read(&path)?;
+    Ok(file.endpoint.map(|endpoint| (endpoint, path)))
+}
+
+fn read<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).map_err(|error| Failure::Usage(format!("{}: {error}", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
+        Err(source) => Err(Failure::Local { path: path.display().to_string(), source }),
+    }
+}
+
+/// Starts the log of what goes on inside, on standard error. `FLOWYARD_LOG` overrides the number of `-v`.
+pub(crate) fn start_tracing(verbose: u8) {
+    let level = match verbose {
+        0 => "error",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FLOWYARD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{level},openraft=off,sled=off,h2=off")));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(verbose > 1).init();
+}

@@ -1,0 +1,125 @@
+//! The client of the API: what the command line and every Rust program use. Answers are the messages of `api/v1`.
+
+mod download;
+mod endpoint;
+mod error;
+mod upload;
+
+use flowyard_model::{JobId, JobSpec};
+use flowyard_proto::api;
+use flowyard_proto::api::flowyard_client::FlowyardClient;
+use flowyard_proto::blob::blobs_client::BlobsClient;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::ClientError;
+pub use upload::{Sent, Source};
+
+/// Bytes of the largest message taken: a wide job's tasks come in pages, but one spec may be large.
+const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// A connection to a cluster.
+#[derive(Debug, Clone)]
+pub struct Client {
+    endpoint: Endpoint,
+    api: FlowyardClient<Channel>,
+    blobs: BlobsClient<Channel>,
+}
+
+/// One line per call whose request and answer are plain messages.
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident($request:ident) -> $answer:ident;)*) => {
+        $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// Whatever any call can fail with.
+            pub async fn $name(&mut self, request: api::$request) -> Result<api::$answer, ClientError> {
+                let answer = self.api.$name(request).await;
+                Ok(answer.map_err(|status| self.sorted(status))?.into_inner())
+            }
+        )*
+    };
+}
+
+impl Client {
+    /// A client of the cluster at `endpoint`. It connects with the first call.
+    pub fn new(endpoint: Endpoint) -> Self {
+        let channel = endpoint.channel();
+        let api = FlowyardClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES);
+        let blobs = BlobsClient::new(channel);
+        Self { endpoint, api, blobs }
+    }
+
+    /// Where it connects to.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    calls! {
+        /// Who answers, and for which cluster.
+        get_cluster(GetClusterRequest) -> Cluster;
+        /// Jobs, newest first.
+        list_jobs(ListJobsRequest) -> ListJobsResponse;
+        /// One job with its steps.
+        get_job(GetJobRequest) -> Job;
+        /// Tasks with their attempts.
+        list_tasks(ListTasksRequest) -> ListTasksResponse;
+        /// Why something is pending or failed.
+        why(WhyRequest) -> WhyResponse;
+        /// Stops a job.
+        cancel(CancelRequest) -> CancelResponse;
+        /// The machines.
+        list_nodes(ListNodesRequest) -> ListNodesResponse;
+        /// What tasks have written.
+        list_artifacts(ListArtifactsRequest) -> ListArtifactsResponse;
+        /// What is kept, and how large it is.
+        get_storage(GetStorageRequest) -> Storage;
+        /// Forgets ended jobs.
+        prune(PruneRequest) -> PruneResponse;
+    }
+
+    /// Submits a job. With a `key`, the same submission made twice is one job.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when the spec breaks a rule, could never be placed, or the key was used for another spec.
+    pub async fn submit(&mut self, spec: &JobSpec, key: Option<String>) -> Result<(JobId, bool), ClientError> {
+        let request = api::SubmitRequest { spec: Some(spec.into()), key };
+        let answer = self.api.submit(request).await.map_err(|status| self.sorted(status))?.into_inner();
+        Ok((JobId(answer.job), answer.existing))
+    }
+
+    /// The job now, and again after each change, until it has ended.
+    ///
+    /// # Errors
+    /// When the job is unknown, or nobody answers.
+    pub async fn watch_job(&mut self, job: JobId) -> Result<Streaming<api::WatchJobResponse>, ClientError> {
+        let request = api::WatchJobRequest { job: job.0, after_revision: None };
+        Ok(self.api.watch_job(request).await.map_err(|status| self.sorted(status))?.into_inner())
+    }
+
+    /// Log frames of one attempt.
+    ///
+    /// # Errors
+    /// When there is no such attempt, or its node cannot be asked.
+    pub async fn logs(&mut self, request: api::LogsRequest) -> Result<Streaming<api::LogsResponse>, ClientError> {
+        Ok(self.api.logs(request).await.map_err(|status| self.sorted(status))?.into_inner())
+    }
+
+    /// Runs a command beside a running task.
+    ///
+    /// # Errors
+    /// When the task does not run, or its node cannot be asked.
+    pub async fn exec(
+        &mut self,
+        requests: impl tokio_stream::Stream<Item = api::ExecRequest> + Send + 'static,
+    ) -> Result<Streaming<api::ExecResponse>, ClientError> {
+        Ok(self.api.exec(requests).await.map_err(|status| self.sorted(status))?.into_inner())
+    }
+
+    /// What a status means, for this client.
+    pub fn sorted(&self, status: Status) -> ClientError {
+        ClientError::from_status(&self.endpoint.to_string(), status)
+    }
+}
