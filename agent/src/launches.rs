@@ -11,7 +11,7 @@ use std::time::Duration;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cgroup::Enforcement;
 use crate::launcher::protocol::Event;
@@ -59,6 +59,13 @@ pub enum LaunchRequest {
         /// Dropped once it was asked.
         asked: tokio::sync::oneshot::Sender<()>,
     },
+    /// Say which process stands for an attempt on the host.
+    Find {
+        /// Its folder.
+        folder: PathBuf,
+        /// The user's process, or the shim of a container; nothing if it does not run.
+        answer: oneshot::Sender<Option<u32>>,
+    },
     /// End it, with the grace of its spec.
     Stop {
         /// Its folder.
@@ -73,6 +80,8 @@ pub struct Launches {
     enforcement: watch::Sender<Option<Enforcement>>,
     connection: Option<(LauncherClient, mpsc::Receiver<Event>)>,
     listeners: BTreeMap<PathBuf, mpsc::Sender<LaunchEvent>>,
+    /// The process of everything that runs.
+    processes: BTreeMap<PathBuf, u32>,
     /// Whether the launcher was asked to end: a lost connection is then the answer.
     ending: bool,
     /// Requests whose sending failed, to be repeated on the next connection.
@@ -88,6 +97,7 @@ impl Launches {
             enforcement,
             connection: None,
             listeners: BTreeMap::new(),
+            processes: BTreeMap::new(),
             ending: false,
             unsent: Vec::new(),
         }
@@ -123,12 +133,17 @@ impl Launches {
         match event {
             Event::Running { attempts, enforcement } => {
                 self.enforcement.send_replace(Some(enforcement));
+                self.processes = attempts.iter().map(|one| (one.folder.clone(), one.pid)).collect();
                 let running: BTreeMap<_, _> =
                     attempts.into_iter().map(|one| (one.folder.clone(), one.started_at_ms)).collect();
                 self.compare(&running).await;
             }
-            Event::Started { folder, at_ms, .. } => self.tell(&folder, LaunchEvent::Started { at_ms }).await,
+            Event::Started { folder, pid, at_ms } => {
+                self.tell(&folder, LaunchEvent::Started { at_ms }).await;
+                self.processes.insert(folder, pid);
+            }
             Event::Ended { folder, record } => {
+                self.processes.remove(&folder);
                 self.tell(&folder, LaunchEvent::Ended(record)).await;
                 self.listeners.remove(&folder);
             }
@@ -219,6 +234,10 @@ impl Message<LaunchRequest> for Launches {
                 let _ = self.connected().await.shutdown(kill).await;
                 self.ending = true;
                 drop(asked);
+            }
+            LaunchRequest::Find { folder, answer } => {
+                // Whoever asked may have left.
+                let _ = answer.send(self.processes.get(&folder).copied());
             }
             LaunchRequest::Stop { folder } => {
                 if self.connected().await.stop(&folder, None).await.is_err() {

@@ -25,6 +25,9 @@ const READ_BYTES: usize = 256 * 1024;
 /// How often a followed spool is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long the other side may take to hear the last messages.
+const FAREWELL: Duration = Duration::from_secs(30);
+
 /// Where a relay's messages go.
 pub(crate) type Outbox = mpsc::Sender<RelayFromAgent>;
 
@@ -33,7 +36,7 @@ pub(crate) fn open(desk: Arc<Desk>, mut client: AgentsClient<Channel>, request: 
     tokio::spawn(async move {
         let (outbox, outgoing) = mpsc::channel(OUTBOX);
         let _ = outbox.send(message(relay_from_agent::Message::Relay(request.relay))).await;
-        let told = match client.relay(ReceiverStream::new(outgoing)).await {
+        let mut told = match client.relay(ReceiverStream::new(outgoing)).await {
             Ok(told) => told.into_inner(),
             Err(status) => return tracing::debug!(%status, "nobody waits for a relay any more"),
         };
@@ -42,13 +45,17 @@ pub(crate) fn open(desk: Arc<Desk>, mut client: AgentsClient<Channel>, request: 
                 serve_logs(&desk.folder(member), &logs, &outbox).await
             }
             (Some(member), Some(open_relay::Kind::Exec(start))) => {
-                exec::serve(&desk, member, start, told, &outbox).await
+                exec::serve(&desk, member, start, &mut told, &outbox).await
             }
             _ => Err("the request is incomplete".to_owned()),
         };
         if let Err(why) = failed {
             let _ = outbox.send(message(relay_from_agent::Message::Failed(why))).await;
         }
+        drop(outbox);
+        // Letting go of this side first would tear the connection down with the last messages still on their way.
+        let heard_all = async { while let Ok(Some(_)) = told.message().await {} };
+        let _ = tokio::time::timeout(FAREWELL, heard_all).await;
     });
 }
 

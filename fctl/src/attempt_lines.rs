@@ -52,7 +52,8 @@ fn facts(attempt: &api::Attempt, member: &api::Member) -> Table {
     facts.row([cell("peak memory"), cell(text::size(end.peak_memory_bytes))]);
     facts.row([cell("cpu time"), cell(text::duration(end.cpu_us / 1_000))]);
     for (name, output) in &end.outputs {
-        facts.row([cell("output"), cell(name), cell(short(&record::digest(output.manifest.as_ref())))]);
+        let digest = record::digest(output.manifest.as_ref());
+        facts.row([cell("output"), cell(format!("{name}  ({})", short(&digest)))]);
     }
     facts
 }

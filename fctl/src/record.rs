@@ -210,6 +210,8 @@ pub(crate) fn attempt(attempt: &api::Attempt) -> impl Iterator<Item = Attempt<'_
 fn member(attempt: u32, placed_ms: u64, rank: u32, member: &api::Member) -> Attempt<'_> {
     let times = member.times.unwrap_or_default();
     let end = member.end.as_ref();
+    // What went well has no reason, and nobody is to blame for it.
+    let bad = end.filter(|end| end.outcome() != api::AttemptOutcome::Succeeded);
     Attempt {
         attempt,
         rank,
@@ -226,11 +228,11 @@ fn member(attempt: u32, placed_ms: u64, rank: u32, member: &api::Member) -> Atte
             ended_ms: times.ended_ms,
         },
         outcome: end.map(|end| word(end.outcome().as_str_name(), "ATTEMPT_OUTCOME_")),
-        reason: end.map(|end| word(end.reason().as_str_name(), "REASON_")),
-        blame: end.map(|end| word(end.blame().as_str_name(), "BLAME_")),
+        reason: bad.map(|end| word(end.reason().as_str_name(), "REASON_")),
+        blame: bad.map(|end| word(end.blame().as_str_name(), "BLAME_")),
         exit_code: end.and_then(|end| end.exit_code),
         signal: end.and_then(|end| end.signal),
-        message: end.map(|end| end.message.as_str()),
+        message: bad.map(|end| end.message.as_str()),
         peak_memory_bytes: end.map(|end| end.peak_memory_bytes),
         cpu_us: end.map(|end| end.cpu_us),
         outputs: end.map_or_else(BTreeMap::new, outputs),

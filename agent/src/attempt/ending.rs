@@ -45,7 +45,9 @@ pub fn of_exit(record: &ExitRecord) -> End {
 
 fn of_cause(cause: &ExitCause) -> End {
     match cause {
-        ExitCause::Exited { code: 0 } => bare(AttemptOutcome::Succeeded, Reason::Exit, Blame::User, ""),
+        ExitCause::Exited { code: 0 } => {
+            End { exit_code: Some(0), ..bare(AttemptOutcome::Succeeded, Reason::Exit, Blame::User, "") }
+        }
         ExitCause::Exited { code } => {
             End { exit_code: Some(*code), ..users(Reason::Exit, format!("the command exited with code {code}")) }
         }
@@ -148,7 +150,8 @@ mod tests {
         assert!(oom.message.contains("256MiB"), "{}", oom.message);
         let late = exit(ExitCause::TimedOut { limit_ms: 600_000 });
         assert!(late.reason == Reason::Timeout && late.message.contains("10m"), "{}", late.message);
-        assert_eq!(exit(ExitCause::Exited { code: 0 }).outcome, AttemptOutcome::Succeeded);
+        let good = exit(ExitCause::Exited { code: 0 });
+        assert_eq!((good.outcome, good.exit_code), (AttemptOutcome::Succeeded, Some(0)));
         assert_eq!(exit(ExitCause::Exited { code: 3 }).exit_code, Some(3));
         assert!(exit(ExitCause::Signalled { signal: 11 }).message.contains("SIGSEGV"));
         assert_eq!(exit(ExitCause::StartFailed { message: "x".into() }).blame, Blame::Platform);

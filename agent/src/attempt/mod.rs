@@ -10,6 +10,8 @@ mod images;
 mod launch;
 mod store;
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +28,7 @@ pub use self::images::Images;
 use crate::config::AgentConfig;
 use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
-use crate::runtime::spec::ExitRecord;
+use crate::runtime::spec::{ExitRecord, LaunchSpec};
 
 /// What all attempts of an agent share.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ pub struct Attempt {
     stop: watch::Receiver<bool>,
 }
 
-/// Marks a folder whose process was handed to the launcher: after that it is never started a second time.
+/// Says what was handed to the launcher, and that something was: after that it is never started a second time.
 const LAUNCHED: &str = "launched";
 
 impl Attempt {
@@ -135,7 +137,7 @@ impl Attempt {
             };
             let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched)?;
             _pinned = fetched;
-            mark_launched(&self.folder).map_err(|error| disk_failure(&self.folder, &error))?;
+            mark_launched(&self.folder, &spec).map_err(|error| disk_failure(&self.folder, &error))?;
             self.ask(LaunchRequest::Start { spec: Box::new(spec), listener: sender }).await?;
         }
         self.watch(&mut events).await
@@ -191,8 +193,15 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-fn mark_launched(folder: &Path) -> std::io::Result<()> {
-    std::fs::File::create(folder.join(LAUNCHED)).map(drop)
+fn mark_launched(folder: &Path, spec: &LaunchSpec) -> std::io::Result<()> {
+    let mut file =
+        std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(folder.join(LAUNCHED))?;
+    file.write_all(&serde_json::to_vec(spec)?)
+}
+
+/// What was handed to the launcher for the attempt in `folder`, if anything was.
+pub(crate) fn launched(folder: &Path) -> Option<LaunchSpec> {
+    serde_json::from_slice(&std::fs::read(folder.join(LAUNCHED)).ok()?).ok()
 }
 
 /// The end of an attempt that was asked to stop before its process was started.

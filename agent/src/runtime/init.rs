@@ -101,8 +101,24 @@ impl Init {
 }
 
 impl Program {
+    /// Becomes the program; returns only when it cannot be executed, with what the kernel said.
+    pub(crate) fn execute(&self) -> io::Error {
+        let (argv, env) = (pointers(&self.argv), pointers(&self.env));
+        let mut why = libc::ENOENT;
+        for candidate in &self.candidates {
+            // SAFETY: the strings live in `self`, and the arrays end with null pointers.
+            unsafe { libc::execve(candidate.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+            match io::Error::last_os_error().raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) | None => {}
+                Some(libc::EACCES) => why = libc::EACCES,
+                Some(other) => return io::Error::from_raw_os_error(other),
+            }
+        }
+        io::Error::from_raw_os_error(why)
+    }
+
     /// The exit code and the words for a program that could not be executed.
-    fn explain(&self, error: &io::Error) -> (i32, String) {
+    pub(crate) fn explain(&self, error: &io::Error) -> (i32, String) {
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => (127, format!("{}: not found", self.sought)),
             Some(libc::EACCES) => (126, format!("{}: not executable: {error}", self.sought)),
@@ -112,7 +128,7 @@ impl Program {
 }
 
 /// A wait status as shells turn it into an exit code.
-fn shell_code(status: i32) -> i32 {
+pub(crate) fn shell_code(status: i32) -> i32 {
     if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
 }
 
@@ -126,7 +142,7 @@ fn demand_no_new_privileges() -> Result<(), RuntimeError> {
 }
 
 /// A new user namespace comes with every capability in it. The task keeps none, and cannot get any back.
-fn drop_capabilities() -> Result<(), RuntimeError> {
+pub(crate) fn drop_capabilities() -> Result<(), RuntimeError> {
     for capability in 0..64 {
         // SAFETY: takes integers only. Fails with EINVAL beyond the last capability that the kernel knows.
         if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {

@@ -231,7 +231,7 @@ impl Runtime for Linked {
 }
 
 /// The program and where to look for it, as a shell would.
-fn program(launch: &LaunchSpec) -> Result<init::Program, RuntimeError> {
+pub(crate) fn program(launch: &LaunchSpec) -> Result<init::Program, RuntimeError> {
     let c = |text: &str| CString::new(text).map_err(|_| RuntimeError::Spec(format!("{text:?} contains a zero byte")));
     let Some(name) = launch.argv.first() else {
         return Err(RuntimeError::Spec("there is no command".to_owned()));

@@ -11,6 +11,7 @@
 //! 3. between `start` and the end the shim may sleep on a pidfd of [`Runtime::init_pid`] and ask [`Runtime::try_wait`].
 
 mod binary;
+pub mod enter;
 mod error;
 mod fake;
 mod gpu;

@@ -33,6 +33,10 @@ pub(crate) fn single_threaded() -> Option<ExitCode> {
             ("--folder", Some(folder)) => flowyard_agent::launcher::main(folder.as_ref()),
             _ => None,
         },
+        "enter" => match (arguments.next()?.to_str()?, arguments.next()) {
+            ("--order", Some(order)) => flowyard_agent::runtime::enter::main(order.as_ref()),
+            _ => None,
+        },
         _ => None,
     }
 }

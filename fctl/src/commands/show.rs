@@ -201,6 +201,7 @@ fn print_step(found: &Found, at: u32, cluster: &str) {
 fn task_row(task: &api::Task) -> [crate::table::Cell; 8] {
     let member = task.attempts.last().and_then(|attempt| attempt.members.first());
     let end = member.and_then(|member| member.end.as_ref());
+    let bad = end.filter(|end| end.outcome() != api::AttemptOutcome::Succeeded);
     let times = member.and_then(|member| member.times).unwrap_or_default();
     let ran = times.running_ms.map(|running| {
         let until = times.storing_ms.or(times.ended_ms).unwrap_or_else(flowyard_clock::wall_ms);
@@ -214,7 +215,7 @@ fn task_row(task: &api::Task) -> [crate::table::Cell; 8] {
         cell(member.map_or_else(|| "-".to_owned(), |member| word(member.phase().as_str_name(), "PHASE_"))),
         cell(ran.unwrap_or_else(|| "-".to_owned())),
         cell(end.map_or_else(|| "-".to_owned(), attempt_lines::exit)),
-        cell(end.map_or_else(String::new, |end| word(end.reason().as_str_name(), "REASON_"))),
+        cell(bad.map_or_else(String::new, |end| word(end.reason().as_str_name(), "REASON_"))),
     ]
 }
 

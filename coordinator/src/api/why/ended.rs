@@ -5,7 +5,7 @@ use flowyard_proto::api::Finding;
 
 use super::Scene;
 use super::task::retries;
-use super::words::{Told, cpu, duration, finding as found, size};
+use super::words::{Told, count, cpu, duration, finding as found, size};
 
 /// The end of the last attempt.
 pub(super) fn last(task: &Task) -> Option<&End> {
@@ -28,10 +28,11 @@ pub(super) fn finding(scene: Scene<'_>, task: &Task, spec: &StepSpec, end: &End,
         Blame::Hardware => "hardware",
     };
     let mut details = vec![format!("reason {}, blame {blame}", reason(end.reason))];
-    match (end.exit_code, end.signal) {
-        (Some(code), _) => details.push(format!("exit code {code}")),
-        (None, Some(signal)) => details.push(format!("ended by signal {signal}")),
-        (None, None) => {}
+    match (end.reason, end.exit_code, end.signal) {
+        // The message says it already.
+        (Reason::Exit | Reason::Signal, ..) | (_, None, None) => {}
+        (_, Some(code), _) => details.push(format!("exit code {code}")),
+        (_, None, Some(signal)) => details.push(format!("ended by signal {signal}")),
     }
     let member = task.attempts.last().and_then(|attempt| attempt.members.first());
     if let Some(node) = member.and_then(|member| scene.view.node(member.node)) {
@@ -42,7 +43,7 @@ pub(super) fn finding(scene: Scene<'_>, task: &Task, spec: &StepSpec, end: &End,
     if end.peak_memory_bytes > 0 {
         details.push(used);
     }
-    details.push(format!("attempts: {}; {}", task.attempts.len(), retries(task, spec)));
+    details.push(format!("{}; {}", count(task.attempts.len() as u64, "attempt"), retries(task, spec)));
     if spec.on_failure == OnFailure::Continue {
         details.push("its siblings go on (on_failure = \"continue\")".to_owned());
     }

@@ -103,8 +103,11 @@ fn waiting(scene: Scene<'_>, job: &Job, key: TaskKey, until: TimeMs, subject: St
 
 /// How many of the retries are spent.
 pub(super) fn retries(task: &Task, spec: &StepSpec) -> String {
-    let own = format!("{} of {} spent", task.spent.min(spec.retry.times), count(spec.retry.times.into(), "retry"));
-    let own = own.replace("retrys", "retries");
+    let own = match spec.retry.times {
+        0 => "the step allows no retry".to_owned(),
+        1 => format!("{} of 1 retry spent", task.spent.min(1)),
+        times => format!("{} of {times} retries spent", task.spent.min(times)),
+    };
     match task.unblamed {
         0 => own,
         unblamed => format!("{own}; {} ended through no fault of it and spent none", count(unblamed.into(), "attempt")),
