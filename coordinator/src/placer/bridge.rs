@@ -318,3 +318,167 @@ impl Question {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use flowyard_model::*;
+    use flowyard_placement::{Lack, solve};
+    use flowyard_state::apply;
+
+    use super::*;
+
+    const BUDGET: Budget = Budget { steps: 1_000_000 };
+
+    fn perform(state: &mut State, command: Command) -> Reply {
+        let index = Revision(state.revision().0 + 1);
+        apply(state, Entry { index, time: TimeMs(index.0), command }).reply
+    }
+
+    /// A cluster with one node of these many CPUs.
+    fn cluster(cpus: u64) -> State {
+        let abilities = Abilities {
+            containers: true,
+            process_isolation: true,
+            host_image: true,
+            enforcement: String::new(),
+            agent_version: String::new(),
+            system: String::new(),
+        };
+        let inventory = Inventory {
+            cpu_milli: cpus * 1_000,
+            memory_bytes: 1 << 30,
+            disk_bytes: 0,
+            gpus: vec![],
+            tokens: BTreeMap::from([("licence".parse().unwrap(), 1)]),
+            labels: BTreeMap::new(),
+            abilities,
+        };
+        let mut state = State::new();
+        let wish = RegisterNode { name: "n".parse().unwrap(), inventory: Arc::new(inventory), previous: None };
+        perform(&mut state, Command::RegisterNode(wish));
+        state
+    }
+
+    fn step(tasks: u32) -> StepSpec {
+        StepSpec {
+            name: "a".parse().unwrap(),
+            command: vec!["true".to_owned()],
+            image: Image::Host,
+            isolation: Isolation::Process,
+            code: None,
+            inputs: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            fan_out: FanOut::Range { start: 0, count: tasks },
+            needs: BTreeMap::new(),
+            env: BTreeMap::new(),
+            resources: Resources {
+                cpu_milli: 1_000,
+                memory_bytes: 1,
+                disk_bytes: 0,
+                shm_bytes: 0,
+                tokens: BTreeMap::new(),
+                gpus: vec![],
+            },
+            size: 1,
+            retry: Retry { times: 0, backoff_ms: 0, on: BTreeSet::new() },
+            timeout_ms: None,
+            on_failure: OnFailure::Stop,
+            max_parallel: None,
+            constraints: vec![],
+            network: NetworkMode::Host,
+            mounts: vec![],
+            kill_grace_ms: 0,
+            on_disconnect: OnDisconnect::Keep,
+            priority: 0,
+        }
+    }
+
+    fn submit(state: &mut State, queue: &str, step: StepSpec) {
+        let spec = JobSpec {
+            name: "j".parse().unwrap(),
+            queue: queue.parse().unwrap(),
+            priority: 0,
+            tags: BTreeSet::new(),
+            params: BTreeMap::new(),
+            steps: vec![step],
+            after: vec![],
+            retention_ms: None,
+        };
+        let spec_digest = Digest { hash: [0; 32], length: 0 };
+        let wish = SubmitJob { spec: Arc::new(spec), spec_digest, owner: "me".to_owned(), key: None };
+        assert!(matches!(perform(state, Command::SubmitJob(wish)), Reply::Submitted { .. }));
+    }
+
+    /// Solves and commits; the jobs of the tasks that were placed.
+    fn round(state: &mut State) -> Vec<u64> {
+        let (problem, index) = problem(state);
+        let solution = solve(&problem, BUDGET, 0);
+        let mut placed = Vec::new();
+        for plan in plans(&index, &solution, BUDGET, 0) {
+            placed.extend(plan.placements.iter().map(|placement| placement.task.job.0));
+            assert_eq!(perform(state, Command::CommitPlan(plan)), Reply::PlanCommitted { refused: vec![] });
+        }
+        placed
+    }
+
+    #[test]
+    fn a_round_asks_for_what_there_is_room_for_however_much_waits() {
+        let mut state = cluster(3);
+        for _ in 0..500 {
+            submit(&mut state, "default", step(1));
+        }
+        submit(&mut state, "default", step(1_000_000));
+        let (problem, index) = problem(&state);
+        assert_eq!(problem.shapes.len(), 1, "alike work is one shape");
+        assert_eq!(index.tasks[0].len(), 3);
+        assert_eq!(round(&mut state), [1, 2, 3], "the oldest first");
+        assert!(round(&mut state).is_empty());
+    }
+
+    #[test]
+    fn urgent_work_comes_first_whatever_its_shape_and_queue() {
+        let mut state = cluster(2);
+        perform(&mut state, Command::PutQueue(Queue { path: "z".parse().unwrap(), weight: 1, max_active: None }));
+        submit(&mut state, "default", step(5));
+        submit(&mut state, "z", StepSpec { priority: 1, ..step(1) });
+        assert_eq!(round(&mut state), [2, 1]);
+    }
+
+    #[test]
+    fn bounds_of_queues_and_steps_leave_room_to_others() {
+        let mut state = cluster(9);
+        perform(
+            &mut state,
+            Command::PutQueue(Queue { path: "small".parse().unwrap(), weight: 1, max_active: Some(2) }),
+        );
+        submit(&mut state, "small", step(9));
+        submit(&mut state, "default", StepSpec { max_parallel: Some(3), ..step(9) });
+        submit(&mut state, "default", StepSpec { size: 2, ..step(9) });
+        assert_eq!(round(&mut state), [1, 1, 2, 2, 2, 3, 3]);
+    }
+
+    #[test]
+    fn what_could_never_run_is_told_from_what_has_no_room_now() {
+        let mut state = cluster(1);
+        let queue = QueuePath::fallback();
+        submit(&mut state, "default", step(1));
+        round(&mut state);
+        let lacks =
+            |step: &StepSpec| explain_step(&state, &queue, step).explanation.lacks.into_keys().collect::<Vec<_>>();
+        assert_eq!(lacks(&step(1)), [Lack::Cpu]);
+        assert!(could_ever_run(&state, &queue, &step(1)));
+        assert!(!could_ever_run(&state, &queue, &StepSpec { size: 2, ..step(1) }));
+        let mut unknown = step(1);
+        unknown.resources.tokens.insert("nobody-has-it".parse().unwrap(), 1);
+        assert!(lacks(&unknown).contains(&Lack::Token(1)));
+        assert!(!could_ever_run(&state, &queue, &unknown));
+        let node = NodeId(1);
+        perform(&mut state, Command::SetNodeScheduling { node, scheduling: Scheduling::Drained });
+        let told = explain_step(&state, &queue, &step(1));
+        assert_eq!((told.nodes, told.unusable), (vec![], vec![node]));
+        assert!(could_ever_run(&state, &queue, &step(1)), "the drained node may open again");
+    }
+}

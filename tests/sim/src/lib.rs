@@ -12,6 +12,7 @@ mod checkers;
 mod coordinator;
 mod dice;
 mod jobs;
+mod many;
 mod message;
 mod network;
 mod outside;
@@ -20,4 +21,5 @@ mod session;
 mod trace;
 mod world;
 
+pub use many::run_all;
 pub use world::{Failure, Summary, run};

@@ -3,10 +3,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use flowyard_sim::{Failure, Summary, run};
+use flowyard_sim::{Summary, run_all};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -15,9 +13,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let start = flowyard_clock::monotonic();
-    let mut results = run_all(seed, runs);
+    let results = run_all(seed, runs);
     let seconds = flowyard_clock::elapsed(start).as_secs();
-    results.sort_by_key(|(seed, _)| *seed);
     let passed: Vec<_> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
     let sum = |of: fn(&Summary) -> u64| passed.iter().map(|run| of(run)).sum::<u64>();
     println!(
@@ -46,26 +43,4 @@ fn parse(arguments: &[String]) -> Option<(u64, u64)> {
         }
     }
     Some((seed, runs))
-}
-
-/// All runs with their seeds, in no order; a panic is a failure of its seed.
-fn run_all(first: u64, runs: u64) -> Vec<(u64, Result<Summary, Failure>)> {
-    let (next, results) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = first + next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + runs {
-                        return;
-                    }
-                    let panicked = || Failure { seed, at_ms: 0, broken: "panicked; see above".to_owned() };
-                    let result = std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|_| Err(panicked()));
-                    results.lock().expect("nobody panics with the lock").push((seed, result));
-                }
-            });
-        }
-    });
-    results.into_inner().expect("nobody panics with the lock")
 }
