@@ -88,7 +88,7 @@ fn find_attempt(view: &View, key: TaskKey, number: Option<u32>) -> Result<&flowy
     };
     found.ok_or_else(|| match number {
         Some(number) => {
-            Status::not_found(format!("task {reference} has {} attempts; there is no #{number}", task.attempts.len()))
+            Status::not_found(format!("there is no attempt {reference}#{number}; the last is #{}", task.attempts.len()))
         }
         None => Status::failed_precondition(format!("task {reference} has not been tried yet")),
     })

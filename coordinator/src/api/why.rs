@@ -11,6 +11,8 @@
 mod ended;
 mod room;
 mod task;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use flowyard_model::{Job, JobDesired, JobId, JobOutcome, Step, StepIndex, TaskKey, TaskState};

@@ -73,8 +73,10 @@ fn gpus(inventory: &api::Inventory, used: &api::Used) -> String {
 }
 
 fn kind(gpu: &api::Gpu) -> String {
-    let fake = if gpu.fake { " (fake)" } else { "" };
-    format!("{}{fake}", gpu.model)
+    match gpu.fake && !gpu.model.contains("fake") {
+        true => format!("{} (fake)", gpu.model),
+        false => gpu.model.clone(),
+    }
 }
 
 /// What does not fit into a column: how limits are held, and what cannot be run there.
@@ -148,7 +150,8 @@ mod tests {
 
     #[test]
     fn taken_devices_are_counted_and_fake_ones_called_so() {
-        let gpu = |model: &str, fake: bool| api::Gpu { model: model.to_owned(), healthy: !fake, fake, ..api::Gpu::default() };
+        let gpu =
+            |model: &str, fake: bool| api::Gpu { model: model.to_owned(), healthy: !fake, fake, ..api::Gpu::default() };
         let inventory =
             api::Inventory { gpus: vec![gpu("A100", false), gpu("pretend", true)], ..api::Inventory::default() };
         let used = api::Used { gpu_milli: vec![500, 0], ..api::Used::default() };

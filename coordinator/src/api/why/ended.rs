@@ -5,7 +5,7 @@ use flowyard_proto::api::Finding;
 
 use super::Scene;
 use super::task::retries;
-use super::words::{Told, count, cpu, duration, finding as found, size};
+use super::words::{Told, count, duration, finding as found, size};
 
 /// The end of the last attempt.
 pub(super) fn last(task: &Task) -> Option<&End> {
@@ -69,23 +69,24 @@ fn advice(spec: &StepSpec, end: &End, subject: &str) -> Vec<String> {
     let change = match end.reason {
         Reason::Exit | Reason::Signal => None,
         Reason::Oom => Some(format!("give step {step} more memory: `memory` is {} now", size(wants.memory_bytes))),
-        Reason::Timeout => spec.timeout_ms.map(|limit| {
-            format!("give step {step} more time: `timeout` is {} now (cpu = {})", duration(limit), cpu(wants.cpu_milli))
-        }),
+        Reason::Timeout => {
+            spec.timeout_ms.map(|limit| format!("give step {step} more time: `timeout` is {} now", duration(limit)))
+        }
         Reason::Disk if wants.disk_bytes > 0 => Some(format!(
             "give step {step} more disk: `disk` is {} now; or free space on the node",
             size(wants.disk_bytes)
         )),
-        Reason::Disk => Some("free space on the node: fctl storage says what is kept".to_owned()),
+        Reason::Disk => Some("free space on the node; `fctl storage` says what is kept".to_owned()),
         Reason::Image => Some(format!("check `image` of step {step}")),
         Reason::Command => Some(format!("check the first word of `run` in step {step}, and PATH in its `env`")),
         Reason::Output => Some(format!("write every output that step {step} declares before the command ends")),
         Reason::Input => Some(format!("check `inputs` and `code` of step {step}")),
-        Reason::Sandbox => Some("see what the node can run: fctl nodes".to_owned()),
         Reason::Refused => {
             Some("the node's agent does not allow it; change the step, or the agent's configuration".to_owned())
         }
-        Reason::Stuck | Reason::NodeLost | Reason::LeaseExpired | Reason::Device => Some("fctl nodes".to_owned()),
+        Reason::Sandbox | Reason::Stuck | Reason::NodeLost | Reason::LeaseExpired | Reason::Device => {
+            Some("fctl nodes".to_owned())
+        }
         Reason::Cancelled | Reason::Preempted => None,
     };
     let has_log = end.logs.stderr.is_some();

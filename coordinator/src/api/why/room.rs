@@ -42,14 +42,13 @@ pub(super) fn finding(scene: Scene<'_>, id: JobId, job: &Job, index: StepIndex, 
     let asks = asks(spec);
     let (reason, advice) = match (nodes, fitting) {
         (0, _) => ("no node has ever registered".to_owned(), vec!["start an agent, or `fctl dev`".to_owned()]),
-        (_, 0) => (
-            format!("none of {} has room for it now; it asks for {asks}", count(nodes, "node")),
-            vec!["fctl nodes".to_owned()],
-        ),
+        (1, 0) => (format!("the only node has no room for it now; it asks for {asks}"), vec!["fctl nodes".to_owned()]),
+        (_, 0) => {
+            (format!("none of {nodes} nodes has room for it now; it asks for {asks}"), vec!["fctl nodes".to_owned()])
+        }
         (_, fitting) => (
             format!(
-                "{} of {} has room; it is placed with the next plan, unless others go first",
-                fitting,
+                "{fitting} of {} has room; it is placed with the next plan, unless others go first",
                 count(nodes, "node")
             ),
             Vec::new(),
@@ -145,7 +144,7 @@ fn amounts(spec: &StepSpec, node: &Node, lacks: &mut Vec<(&'static str, String)>
             if wanted > all {
                 lacks.push((small, format!("it has {} in all", text(all))));
             } else if wanted > free {
-                lacks.push((full, format!("{} of {} is free", text(free), text(all))));
+                lacks.push((full, format!("{} of {} free", text(free), text(all))));
             }
         };
     compare("too few CPUs", "CPUs taken", wants.cpu_milli, has.cpu_milli, used.cpu_milli, cpu);

@@ -1,0 +1,251 @@
+//! Findings about jobs that a small state went through.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flowyard_model::{
+    Abilities, AttemptNumber, AttemptOutcome, AttemptReport, Blame, Command, Constraint, ConstraintOperator, Digest,
+    End, Entry, FanOut, Image, Incarnation, Inventory, Isolation, JobId, JobSpec, Logs, MemberKey, NeedKind,
+    NetworkMode, NodeId, OnDisconnect, OnFailure, Phase, PhaseTimes, Placement, Plan, QueuePath, Rank, Reason,
+    RegisterNode, ReportAttempts, Resources, Retry, Revision, Seat, StepIndex, StepSpec, SubmitJob, TaskIndex, TaskKey,
+    TimeMs,
+};
+use flowyard_proto::api::Finding;
+use flowyard_state::{State, apply};
+
+use super::{Scene, of_job, of_step, task};
+use crate::session::Directory;
+
+struct Cluster {
+    state: State,
+}
+
+impl Cluster {
+    /// A node with two CPUs and a GiB of memory.
+    fn with_one_node() -> Self {
+        let mut cluster = Self { state: State::new() };
+        let abilities = Abilities {
+            containers: true,
+            process_isolation: false,
+            host_image: true,
+            enforcement: String::new(),
+            agent_version: String::new(),
+            system: String::new(),
+        };
+        let labels = [("zone".parse().unwrap(), "a".to_owned())].into();
+        let inventory = Inventory {
+            cpu_milli: 2_000,
+            memory_bytes: 1 << 30,
+            disk_bytes: 0,
+            gpus: Vec::new(),
+            tokens: BTreeMap::new(),
+            labels,
+            abilities,
+        };
+        let name = "n1".parse().unwrap();
+        cluster.apply(Command::RegisterNode(RegisterNode { name, inventory: Arc::new(inventory), previous: None }));
+        cluster
+    }
+
+    fn apply(&mut self, command: Command) {
+        let index = Revision(self.state.revision().0 + 1);
+        apply(&mut self.state, Entry { index, time: TimeMs(1_000 + index.0), command });
+    }
+
+    fn submit(&mut self, steps: Vec<StepSpec>, after: Vec<JobId>) -> JobId {
+        let spec = JobSpec {
+            name: "flow".parse().unwrap(),
+            queue: QueuePath::fallback(),
+            priority: 0,
+            tags: Default::default(),
+            params: BTreeMap::new(),
+            steps,
+            after,
+            retention_ms: None,
+        };
+        let spec_digest = Digest { hash: [0; 32], length: 0 };
+        let job = SubmitJob { spec: Arc::new(spec), spec_digest, owner: "u".to_owned(), key: None };
+        self.apply(Command::SubmitJob(job));
+        self.state.jobs().next_back().expect("a job was taken").0
+    }
+
+    fn place(&mut self, task: TaskKey) {
+        let seat = Seat { node: NodeId(1), incarnation: Incarnation(1), gpus: Vec::new(), gpu_alternative: 0 };
+        let placement = Placement { task, attempt: AttemptNumber(1), members: vec![seat] };
+        let based_on = self.state.revision();
+        self.apply(Command::CommitPlan(Plan {
+            based_on,
+            seed: 0,
+            budget: 0,
+            placer_version: 1,
+            placements: vec![placement],
+        }));
+    }
+
+    fn end(&mut self, task: TaskKey, reason: Reason) {
+        let end = End {
+            outcome: AttemptOutcome::Failed,
+            reason,
+            blame: Blame::User,
+            exit_code: None,
+            signal: None,
+            message: "it went wrong".to_owned(),
+            peak_memory_bytes: 5 << 20,
+            cpu_us: 0,
+            outputs: BTreeMap::new(),
+            logs: Logs::NONE,
+        };
+        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0) };
+        let (phase, times, end) = (Phase::Ended, PhaseTimes::NONE, Some(Arc::new(end)));
+        let report = AttemptReport { member, phase, times, end, checkpoint: None };
+        let reports = vec![report];
+        self.apply(Command::ReportAttempts(ReportAttempts { node: NodeId(1), incarnation: Incarnation(1), reports }));
+    }
+
+    fn ask<T>(&self, about: impl FnOnce(Scene<'_>) -> T) -> T {
+        let view = self.state.view();
+        about(Scene { view: &view, directory: &Directory::empty(), now_ms: 61_002 })
+    }
+
+    fn job(&self, id: JobId) -> Vec<Finding> {
+        self.ask(|scene| of_job(scene, id, scene.view.job(id).unwrap()))
+    }
+
+    fn step(&self, id: JobId, index: u32) -> Vec<Finding> {
+        let index = StepIndex(index);
+        self.ask(|scene| of_step(scene, id, scene.view.job(id).unwrap(), index, scene.view.step(id, index).unwrap()))
+    }
+
+    fn task(&self, key: TaskKey) -> Finding {
+        self.ask(|scene| task::finding(scene, scene.view.job(key.job).unwrap(), key))
+    }
+}
+
+fn step(name: &str, count: u32) -> StepSpec {
+    StepSpec {
+        name: name.parse().unwrap(),
+        command: vec!["true".to_owned()],
+        image: Image::Host,
+        isolation: Isolation::Container,
+        code: None,
+        inputs: BTreeMap::new(),
+        outputs: BTreeMap::new(),
+        fan_out: if count == 1 { FanOut::Single } else { FanOut::Range { start: 0, count } },
+        needs: BTreeMap::new(),
+        env: BTreeMap::new(),
+        resources: Resources {
+            cpu_milli: 1_500,
+            memory_bytes: 64 << 20,
+            disk_bytes: 0,
+            shm_bytes: 0,
+            tokens: BTreeMap::new(),
+            gpus: Vec::new(),
+        },
+        size: 1,
+        retry: Retry { times: 0, backoff_ms: 0, on: Default::default() },
+        timeout_ms: None,
+        on_failure: OnFailure::Stop,
+        max_parallel: None,
+        constraints: Vec::new(),
+        network: NetworkMode::Host,
+        mounts: Vec::new(),
+        kill_grace_ms: 0,
+        on_disconnect: OnDisconnect::Keep,
+        priority: 0,
+    }
+}
+
+fn key(job: JobId, step: u32, task: u32) -> TaskKey {
+    TaskKey { job, step: StepIndex(step), task: TaskIndex(task) }
+}
+
+#[test]
+fn a_full_node_is_named_with_what_is_free_of_it() {
+    let mut cluster = Cluster::with_one_node();
+    let job = cluster.submit(vec![step("train", 3)], Vec::new());
+    cluster.place(key(job, 0, 0));
+    let findings = cluster.step(job, 0);
+    assert_eq!(findings[0].state, "active");
+    assert!(findings[0].details[0].contains("1/train/0#1 is placed on n1 (not connected now) for 59.9s"), "{findings:?}");
+    assert_eq!(findings[1].state, "ready");
+    assert!(findings[1].reason.contains("asks for cpu 1.5, memory 64MiB"), "{findings:?}");
+    assert_eq!(findings[1].details, ["1 node: CPUs taken, such as n1: 0.5 of 2 free"]);
+}
+
+#[test]
+fn limits_come_before_room() {
+    let mut cluster = Cluster::with_one_node();
+    let mut narrow = step("train", 3);
+    narrow.max_parallel = Some(1);
+    let job = cluster.submit(vec![narrow], Vec::new());
+    cluster.place(key(job, 0, 0));
+    let ready = cluster.step(job, 0).pop().unwrap();
+    assert!(ready.reason.contains("`max_parallel` is 1"), "{ready:?}");
+}
+
+#[test]
+fn what_a_node_lacks_is_said_with_what_it_has() {
+    let mut cluster = Cluster::with_one_node();
+    let mut elsewhere = step("train", 1);
+    let values = vec!["b".to_owned()];
+    elsewhere.constraints =
+        vec![Constraint { label: "zone".parse().unwrap(), operator: ConstraintOperator::In, values }];
+    let job = cluster.submit(vec![elsewhere], Vec::new());
+    assert_eq!(
+        cluster.task(key(job, 0, 0)).details,
+        ["1 node: other labels, such as n1: label zone does not suit; it is `a`"]
+    );
+    let mut bare = step("train", 1);
+    bare.isolation = Isolation::Process;
+    let job = cluster.submit(vec![bare], Vec::new());
+    let lack = cluster.task(key(job, 0, 0)).details;
+    assert!(lack[0].contains("isolation process is not allowed"), "{lack:?}");
+}
+
+#[test]
+fn a_blocked_task_names_what_it_needs_with_counts() {
+    let mut cluster = Cluster::with_one_node();
+    let mut join = step("join", 1);
+    join.needs = [(StepIndex(0), NeedKind::All)].into();
+    let job = cluster.submit(vec![step("train", 3), join], Vec::new());
+    cluster.place(key(job, 0, 0));
+    let blocked = cluster.task(key(job, 1, 0));
+    assert_eq!((blocked.subject.as_str(), blocked.state.as_str()), ("1/join/0", "blocked"));
+    assert_eq!(blocked.details, ["needs 1/train, all of it: 0 of 3 done (1 active, 2 ready)"]);
+    let later = cluster.submit(vec![step("train", 1)], vec![job]);
+    let waits = cluster.job(later);
+    assert_eq!(waits[0].reason, "it waits for 1 other job");
+    assert_eq!(waits[0].details, ["job 1 `flow` is active"]);
+}
+
+#[test]
+fn a_failure_is_told_with_reason_blame_and_what_to_do() {
+    let mut cluster = Cluster::with_one_node();
+    let job = cluster.submit(vec![step("train", 2)], Vec::new());
+    cluster.place(key(job, 0, 0));
+    cluster.end(key(job, 0, 0), Reason::Oom);
+    let failed = cluster.job(job);
+    assert_eq!((failed.len(), failed[0].subject.as_str()), (1, "1/train/0"));
+    assert_eq!(failed[0].reason, "it went wrong");
+    let expected = [
+        "reason oom, blame user",
+        "on node n1",
+        "used at most 5MiB of 64MiB of memory",
+        "1 attempt; the step allows no retry",
+    ];
+    assert_eq!(failed[0].details, expected);
+    assert_eq!(failed[0].advice[0], "give step train more memory: `memory` is 64MiB now");
+    let sibling = cluster.task(key(job, 0, 1));
+    assert_eq!(sibling.reason, "its job stopped because another task failed for good");
+    let late = cluster.submit(vec![step("train", 1)], vec![job]);
+    assert_eq!(cluster.job(late)[0].details, ["job 1 failed; see fctl why 1"]);
+}
+
+#[test]
+fn a_cancelled_job_says_so() {
+    let mut cluster = Cluster::with_one_node();
+    let job = cluster.submit(vec![step("train", 1)], Vec::new());
+    cluster.apply(Command::CancelJob { job });
+    assert_eq!(cluster.job(job)[0].reason, "somebody cancelled it");
+    assert_eq!(cluster.task(key(job, 0, 0)).reason, "its job was cancelled");
+}
