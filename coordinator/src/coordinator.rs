@@ -47,7 +47,7 @@ impl Shared {
     /// Proposes a command; what stands against it becomes the status that a client reads.
     ///
     /// # Errors
-    /// See [`status`].
+    /// See `status`.
     pub async fn propose(&self, command: &Command) -> Result<Reply, Status> {
         self.proposer.propose(command).await.map_err(|error| status(&error))
     }

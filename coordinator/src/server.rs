@@ -12,10 +12,10 @@ use flowyard_proto::blob::blobs_server::BlobsServer;
 use tokio::net::UnixListener;
 use tonic::transport::Server;
 
-use crate::api::{ApiService, BlobService};
+use crate::api::{ApiEndpoint, BlobEndpoint};
 use crate::coordinator::{Shared, StartError};
 use crate::peer;
-use crate::session::AgentService;
+use crate::session::AgentEndpoint;
 
 /// Largest message taken from agents: the beginning of a session names everything.
 const AGENT_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
@@ -37,9 +37,9 @@ pub fn serve(
         .register_encoded_file_descriptor_set(flowyard_proto::DESCRIPTORS)
         .build_v1()
         .unwrap_or_else(|error| panic!("the descriptors of this build are whole: {error}"));
-    let api = FlowyardServer::new(ApiService::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
-    let blobs = BlobsServer::new(BlobService::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
-    let agents = AgentsServer::new(AgentService::new(shared)).max_decoding_message_size(AGENT_MESSAGE_BYTES);
+    let api = FlowyardServer::new(ApiEndpoint::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
+    let blobs = BlobsServer::new(BlobEndpoint::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
+    let agents = AgentsServer::new(AgentEndpoint::new(shared)).max_decoding_message_size(AGENT_MESSAGE_BYTES);
     let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(3)))
@@ -49,7 +49,7 @@ pub fn serve(
         .add_service(blobs)
         .add_service(agents);
     Ok(async move {
-        health.set_serving::<FlowyardServer<ApiService>>().await;
+        health.set_serving::<FlowyardServer<ApiEndpoint>>().await;
         let served = server.serve_with_incoming_shutdown(peer::accept(listener), stop).await;
         // A socket that nobody serves would only make clients wait.
         let _ = std::fs::remove_file(path);

@@ -15,11 +15,11 @@ const DIGESTS: usize = 10_000;
 
 /// The service.
 #[derive(Clone)]
-pub(crate) struct BlobService {
+pub(crate) struct BlobEndpoint {
     shared: Shared,
 }
 
-impl BlobService {
+impl BlobEndpoint {
     /// A service of this coordinator.
     pub(crate) fn new(shared: Shared) -> Self {
         Self { shared }
@@ -50,7 +50,7 @@ fn message(error: &dyn std::error::Error) -> String {
 }
 
 #[tonic::async_trait]
-impl Blobs for BlobService {
+impl Blobs for BlobEndpoint {
     type GetStream = Answers<GetResponse>;
 
     async fn missing(&self, request: Request<MissingRequest>) -> Result<Response<MissingResponse>, Status> {

@@ -27,7 +27,7 @@ use flowyard_state::View;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-pub(crate) use blobs::BlobService;
+pub(crate) use blobs::BlobEndpoint;
 
 use crate::coordinator::Shared;
 use crate::peer::Peer;
@@ -37,11 +37,11 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service behind `fctl` and the SDKs.
 #[derive(Clone)]
-pub(crate) struct ApiService {
+pub(crate) struct ApiEndpoint {
     shared: Shared,
 }
 
-impl ApiService {
+impl ApiEndpoint {
     /// A service of this coordinator.
     pub(crate) fn new(shared: Shared) -> Self {
         Self { shared }
@@ -101,7 +101,7 @@ fn reference(view: &View, key: TaskKey) -> String {
 }
 
 #[tonic::async_trait]
-impl Flowyard for ApiService {
+impl Flowyard for ApiEndpoint {
     type WatchJobStream = Answers<WatchJobResponse>;
     type LogsStream = Answers<LogsResponse>;
     type ExecStream = Answers<ExecResponse>;

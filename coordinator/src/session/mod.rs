@@ -20,7 +20,7 @@ use crate::feed::Feed;
 use crate::proposer::Proposer;
 
 pub use directory::{Connected, Directory};
-pub use service::AgentService;
+pub use service::AgentEndpoint;
 
 /// Messages on their way to one agent.
 pub const OUTBOX: usize = 64;

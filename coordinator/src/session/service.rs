@@ -22,13 +22,13 @@ use crate::coordinator::Shared;
 
 /// The service.
 #[derive(Clone)]
-pub struct AgentService {
+pub struct AgentEndpoint {
     shared: Shared,
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-impl AgentService {
+impl AgentEndpoint {
     /// A service of this coordinator.
     pub fn new(shared: Shared) -> Self {
         Self { shared }
@@ -134,7 +134,7 @@ async fn send(outbox: &Outbox, message: coordinator_message::Message) -> Result<
 }
 
 #[tonic::async_trait]
-impl Agents for AgentService {
+impl Agents for AgentEndpoint {
     type SessionStream = Answers<CoordinatorMessage>;
     type RelayStream = Answers<RelayToAgent>;
 

@@ -4,7 +4,6 @@ mod containers;
 mod ends;
 mod limits;
 mod output;
-mod rate;
 mod survival;
 
 use std::collections::HashMap;
@@ -30,7 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Not a test: the process that the tests start as their launcher. One test thread means it runs on the main thread.
 #[test]
-#[ignore = "becomes the launcher of the other tests"]
 fn becomes_a_launcher() {
     if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
         if std::env::var_os(ORDINARY_VARIABLE).is_some() {
@@ -58,8 +56,7 @@ struct Yard {
 }
 
 fn start_command(folder: &Path, ordinary: bool) -> StartCommand {
-    let arguments =
-        ["launcher::tests::becomes_a_launcher", "--exact", "--ignored", "--nocapture", "--test-threads=1", "-q"];
+    let arguments = ["launcher::tests::becomes_a_launcher", "--exact", "--nocapture", "--test-threads=1", "-q"];
     StartCommand {
         program: std::env::current_exe().expect("own path"),
         arguments: arguments.map(Into::into).to_vec(),
