@@ -1,8 +1,10 @@
-//! The coordinator: a log that survives, and a leader that does not. State, placement and the bridge between them are the
-//! real ones.
+//! The coordinator: a log that survives, and a leader that does not. State, placement, the bridge between them, and what is
+//! concluded from silence are the real ones.
 
 use std::collections::VecDeque;
 
+use flowyard_coordinator::Timing;
+use flowyard_coordinator::liveness::conclusions;
 use flowyard_coordinator::placer::bridge;
 use flowyard_model::*;
 use flowyard_placement::{Budget, solve};
@@ -16,6 +18,8 @@ use crate::session::Sessions;
 
 /// Leaders' clocks start here, so that one can run behind.
 const EPOCH_MS: u64 = 1_000_000;
+/// Short, so that much happens in little time.
+const TIMING: Timing = Timing { heartbeat_ms: 300, suspect_ms: 1_000, down_ms: 3_000, lease_ms: 1_000 };
 const BUDGET: Budget = Budget { steps: 100_000 };
 /// Entries after which a snapshot may replace the log.
 const LOG_ENTRIES: usize = 200;
@@ -43,6 +47,8 @@ pub(crate) struct Leader {
     pub(crate) sessions: Sessions,
     /// Milliseconds by which its clock is ahead of the start of time.
     clock_ms: u64,
+    /// When it began to lead.
+    since_ms: u64,
     pending: VecDeque<(Command, Origin)>,
     placing: bool,
     place_again: bool,
@@ -89,6 +95,7 @@ impl Coordinator {
             state,
             sessions: Sessions::new(),
             clock_ms: EPOCH_MS + outside.dice.within(0, 1_000),
+            since_ms: outside.schedule.now(),
             pending: VecDeque::new(),
             placing: false,
             place_again: false,
@@ -97,11 +104,9 @@ impl Coordinator {
             self.apply(outside, entry, Origin::Nobody)?;
         }
         let leader = self.leader.as_mut().expect("it was just made");
-        let nodes: Vec<_> = leader.state.nodes().map(|(id, _)| id).collect();
-        leader.sessions.grace(nodes, outside.schedule.now());
         leader.wake_placer(outside);
         leader.wake_clock(outside);
-        outside.schedule.after(250, Event::Liveness { term });
+        outside.schedule.after(0, Event::Liveness { term });
         Ok(())
     }
 
@@ -175,9 +180,9 @@ impl Leader {
             self.wake_placer(outside);
         }
         self.answer(outside, &effects.reply, origin);
-        let fence = Fence { term: Term(self.term), revision: self.state.revision() };
+        let view = self.state.view();
         for node in &effects.changed.nodes {
-            self.sessions.tell(outside, &self.state, *node, fence);
+            self.sessions.tell(outside, &view, *node, Term(self.term));
         }
     }
 
@@ -252,19 +257,14 @@ impl Leader {
         }
     }
 
-    /// Concludes who is silent, who is gone, and who is back.
+    /// The real conclusions: who is silent, who is gone, and who is back.
     pub(crate) fn liveness(&mut self, outside: &mut Outside) {
-        outside.schedule.after(250, Event::Liveness { term: self.term });
         let now = outside.schedule.now();
-        let conclusions: Vec<_> = self.state.nodes().map(|(id, node)| (id, node.incarnation, node.health)).collect();
-        for (node, incarnation, health) in conclusions {
-            let concluded = match (self.sessions.silence(node, now), health) {
-                (1_000..=2_999, Health::Up) => Health::Suspect,
-                (3_000.., Health::Up | Health::Suspect) => Health::Down,
-                (..1_000, Health::Suspect) => Health::Up,
-                _ => continue,
-            };
-            let command = Command::SetNodeHealth { node, incarnation, health: concluded };
+        let heard = &self.sessions.heard;
+        let (concluded, again_in) = conclusions(&self.state.view(), heard, &TIMING, self.since_ms, now);
+        outside.schedule.after(again_in, Event::Liveness { term: self.term });
+        for (node, incarnation, health) in concluded {
+            let command = Command::SetNodeHealth { node, incarnation, health };
             self.propose(outside, command, Origin::Nobody);
         }
     }

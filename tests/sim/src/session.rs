@@ -1,9 +1,11 @@
-//! The coordinator's side of the sessions: who was heard when, and what each agent was told.
+//! The coordinator's side of the sessions: who was heard when, and what each agent was told. What is told is decided by the
+//! real code.
 
 use std::collections::BTreeMap;
 
+use flowyard_coordinator::session::desired::Told;
 use flowyard_model::*;
-use flowyard_state::State;
+use flowyard_state::View;
 
 use crate::coordinator::{Leader, Origin};
 use crate::message::{Down, Up};
@@ -11,7 +13,8 @@ use crate::outside::Outside;
 
 pub(crate) struct Sessions {
     by_node: BTreeMap<NodeId, Conversation>,
-    heard: BTreeMap<NodeId, u64>,
+    /// When each node was last heard from.
+    pub(crate) heard: BTreeMap<NodeId, u64>,
 }
 
 struct Conversation {
@@ -21,8 +24,7 @@ struct Conversation {
     /// Numbers of messages, both ways.
     sent: u64,
     received: u64,
-    /// Whether each member was told to run.
-    told: BTreeMap<MemberKey, bool>,
+    told: Told,
 }
 
 impl Sessions {
@@ -30,47 +32,20 @@ impl Sessions {
         Self { by_node: BTreeMap::new(), heard: BTreeMap::new() }
     }
 
-    /// After an election nobody is silent yet.
-    pub(crate) fn grace(&mut self, nodes: Vec<NodeId>, now: u64) {
-        self.heard.extend(nodes.into_iter().map(|node| (node, now)));
-    }
-
     pub(crate) fn heard(&mut self, node: NodeId, now: u64) {
         self.heard.insert(node, now);
     }
 
-    pub(crate) fn silence(&self, node: NodeId, now: u64) -> u64 {
-        now - self.heard.get(&node).copied().unwrap_or(0)
-    }
-
     /// Tells a node's agent what changed for it, or everything at first.
-    pub(crate) fn tell(&mut self, outside: &mut Outside, state: &State, node: NodeId, fence: Fence) {
+    pub(crate) fn tell(&mut self, outside: &mut Outside, view: &View, node: NodeId, term: Term) {
         let Some(talk) = self.by_node.get_mut(&node) else { return };
-        let valid =
-            state.node(node).is_some_and(|node| node.incarnation == talk.incarnation && node.health != Health::Down);
+        let record = view.node(node);
+        let valid = record.is_some_and(|node| node.incarnation == talk.incarnation && node.health != Health::Down);
         if !valid {
             outside.send_down(talk.agent, Down::Closed { session: talk.id, register: true });
             self.by_node.remove(&node);
-            return;
-        }
-        let mut desired =
-            Desired { fence, sequence: 0, all: talk.sent == 0, steps: vec![], run: vec![], stop: vec![], gone: vec![] };
-        let mut now = BTreeMap::new();
-        for (key, attempt, member) in state.live_members(node) {
-            let runs = attempt.desired == AttemptDesired::Run;
-            now.insert(key, runs);
-            match talk.told.get(&key) {
-                Some(told) if *told == runs => {}
-                _ if runs => desired.run.push(desired_member(key, member)),
-                _ => desired.stop.push(key),
-            }
-        }
-        desired.gone = talk.told.keys().filter(|key| !now.contains_key(key)).copied().collect();
-        let news = !(desired.run.is_empty() && desired.stop.is_empty() && desired.gone.is_empty());
-        if desired.all || news {
-            talk.sent += 1;
-            talk.told = now;
-            desired.sequence = talk.sent;
+        } else if let Some(desired) = talk.told.next(view, term) {
+            talk.sent = desired.sequence;
             outside.send_down(talk.agent, Down::Desired { session: talk.id, desired });
         }
     }
@@ -79,10 +54,6 @@ impl Sessions {
         let mut all = self.by_node.iter_mut();
         all.find(|(_, talk)| talk.agent == agent && talk.id == session).map(|(node, talk)| (*node, talk))
     }
-}
-
-fn desired_member(key: MemberKey, member: &Member) -> DesiredMember {
-    DesiredMember { key, gpus: member.gpus.clone(), inputs: BTreeMap::new(), item: None, known: member.phase }
 }
 
 impl Leader {
@@ -139,15 +110,15 @@ impl Leader {
         if self.sessions.by_node.get(&node).is_some_and(|talk| talk.id >= session) {
             return;
         }
-        let talk = Conversation { agent, id: session, incarnation, sent: 0, received: 0, told: BTreeMap::new() };
+        let told = Told::nothing(node);
+        let talk = Conversation { agent, id: session, incarnation, sent: 0, received: 0, told };
         self.sessions.by_node.insert(node, talk);
         self.sessions.heard(node, outside.schedule.now());
         if !reports.is_empty() {
             let command = Command::ReportAttempts(ReportAttempts { node, incarnation, reports });
             self.propose(outside, command, Origin::Nobody);
         }
-        let fence = Fence { term: Term(self.term), revision: self.state.revision() };
-        self.sessions.tell(outside, &self.state, node, fence);
+        self.sessions.tell(outside, &self.state.view(), node, Term(self.term));
     }
 
     fn reports(
