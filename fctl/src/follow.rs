@@ -76,8 +76,19 @@ struct Seen {
 impl Follower {
     async fn follow(&mut self, tries: &mut u32) -> Result<(), ClientError> {
         let mut changes = self.client.watch_job(self.job).await?;
-        while let Some(change) = changes.message().await.map_err(|status| self.client.sorted(status))? {
+        while let Some(mut change) = changes.message().await.map_err(|status| self.client.sorted(status))? {
             *tries = 0;
+            // Only the newest of what has piled up meanwhile matters.
+            loop {
+                tokio::select! {
+                    biased;
+                    newer = changes.message() => match newer.map_err(|status| self.client.sorted(status))? {
+                        Some(newer) => change = newer,
+                        None => break,
+                    },
+                    () = std::future::ready(()) => break,
+                }
+            }
             let Some(job) = change.job else { continue };
             self.look(&job).await?;
             if job.row.as_ref().is_some_and(|row| row.ended_ms.is_some()) {

@@ -49,18 +49,34 @@ enum Place {
     Stored(Logs),
 }
 
+/// What a client was sent of a live log.
+#[derive(Default)]
+struct Sent {
+    /// Whether a relay has told all it could: the rest is in the stored log.
+    live: bool,
+    /// The last frame of each stream.
+    last: [Option<LogsResponse>; 2],
+}
+
 async fn serve(shared: &Shared, key: TaskKey, request: &LogsRequest, outbox: &Outbox) -> Result<(), Status> {
     let mut changed = shared.feed.job(JobId(request.job));
+    let mut sent = Sent::default();
     loop {
         changed.mark_unchanged();
         match place(&shared.feed.view(), key, request)? {
-            Place::Stored(logs) => return stored(&shared.origin, logs, request, outbox).await,
-            Place::Live(member, node) => match live(shared, node, member, request, outbox).await {
-                // It ended while the agent was asked: its log is stored, or about to be.
-                Err(status) if status.code() == Code::FailedPrecondition => {}
-                other => return other,
-            },
-            Place::Nowhere => {}
+            Place::Stored(logs) => return stored(&shared.origin, logs, request, sent, outbox).await,
+            Place::Live(member, node) if !sent.live => {
+                match live(shared, node, member, request, &mut sent, outbox).await {
+                    // An agent removes its spool once the end is applied, maybe before the last of it was read.
+                    Ok(()) if request.follow => sent.live = true,
+                    // It ended while the agent was asked: its log is stored, or about to be.
+                    Err(status) if status.code() == Code::FailedPrecondition => {
+                        sent.live = sent.last.iter().any(Option::is_some);
+                    }
+                    other => return other,
+                }
+            }
+            Place::Live(..) | Place::Nowhere => {}
         }
         tokio::select! {
             changed = changed.changed() => if changed.is_err() { return Ok(()) },
@@ -97,6 +113,7 @@ async fn live(
     node: flowyard_model::NodeId,
     member: MemberKey,
     request: &LogsRequest,
+    sent: &mut Sent,
     outbox: &Outbox,
 ) -> Result<(), Status> {
     let kind = open_relay::Kind::Logs(LogRelay {
@@ -107,20 +124,23 @@ async fn live(
     });
     let mut relay = shared.relays.open(node, member, kind).await?;
     while let Some(message) = relay.next().await? {
-        if let relay_from_agent::Message::Log(frame) = message
-            && outbox.send(Ok(frame)).await.is_err()
-        {
+        let relay_from_agent::Message::Log(frame) = message else { continue };
+        sent.last[usize::from(frame.stream() == LogStream::Stderr)] = Some(frame.clone());
+        if outbox.send(Ok(frame)).await.is_err() {
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// Reads stored logs on a thread that may block, a bounded piece at a time.
-async fn stored(origin: &Origin, logs: Logs, request: &LogsRequest, outbox: &Outbox) -> Result<(), Status> {
+/// Reads stored logs on a thread that may block, a bounded piece at a time. What was sent live is passed over.
+async fn stored(origin: &Origin, logs: Logs, request: &LogsRequest, sent: Sent, outbox: &Outbox) -> Result<(), Status> {
     let stdout = open(origin, logs.stdout.filter(|_| request.stdout)).await?;
     let stderr = open(origin, logs.stderr.filter(|_| request.stderr)).await?;
-    let (outbox, tail) = (outbox.clone(), request.tail_lines);
+    let [stdout_last, stderr_last] = sent.last;
+    let (stdout, stderr) = (after(stdout, stdout_last), after(stderr, stderr_last));
+    // A tail was chosen when the live log was begun with.
+    let (outbox, tail) = (outbox.clone(), request.tail_lines.filter(|_| !sent.live));
     let sent = tokio::task::spawn_blocking(move || match tail {
         None => send_merged(stdout, stderr, &outbox),
         Some(lines) => {
@@ -140,6 +160,19 @@ async fn open(origin: &Origin, digest: Option<Digest>) -> Result<StoredFrames, S
     let stream = origin.get_stream(&digest).await.map_err(|error| Status::unavailable(format!("the log: {error}")))?;
     let reader = StreamReader::new(stream.map_err(std::io::Error::other).boxed());
     Ok(Box::new(Frames::new(SyncIoBridge::new(reader))))
+}
+
+/// The frames after the last one that was sent; of that, the beginning may have been cut off.
+fn after(frames: StoredFrames, last: Option<LogsResponse>) -> StoredFrames {
+    let Some(last) = last else { return frames };
+    let mut passed = false;
+    Box::new(frames.filter(move |frame| match frame {
+        Ok(frame) if !passed => {
+            passed = frame.at_us == last.at_us && frame.bytes.ends_with(&last.bytes);
+            false
+        }
+        _ => true,
+    }))
 }
 
 /// Sends both streams in the order of their times; within a stream the order is kept.
@@ -166,5 +199,29 @@ fn send_merged(
         if outbox.blocking_send(Ok(answer)).is_err() {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(texts: &[(u64, &str)]) -> StoredFrames {
+        let frame =
+            |(at_us, text): &(u64, &str)| Ok(Frame { at_us: *at_us, note: false, bytes: text.as_bytes().to_vec() });
+        Box::new(texts.iter().map(frame).collect::<Vec<_>>().into_iter())
+    }
+
+    #[test]
+    fn a_stored_log_goes_on_after_what_was_sent_live() {
+        let stored = || frames(&[(1, "a\nb\n"), (2, "c\n"), (2, "d\n"), (9, "e\n")]);
+        let rest = |at_us, text: &'static str| {
+            let last = LogsResponse { stream: LogStream::Stdout.into(), at_us, bytes: text.into() };
+            after(stored(), Some(last)).map(|frame| frame.unwrap().at_us).collect::<Vec<_>>()
+        };
+        assert_eq!(rest(2, "c\n"), [2, 9]);
+        assert_eq!(rest(2, "d\n"), [9]);
+        assert_eq!(rest(1, "b\n"), [2, 2, 9], "a tail begins within a frame");
+        assert_eq!(after(stored(), None).count(), 4);
     }
 }

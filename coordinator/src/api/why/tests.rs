@@ -166,7 +166,10 @@ fn a_full_node_is_named_with_what_is_free_of_it() {
     cluster.place(key(job, 0, 0));
     let findings = cluster.step(job, 0);
     assert_eq!(findings[0].state, "active");
-    assert!(findings[0].details[0].contains("1/train/0#1 is placed on n1 (not connected now) for 59.9s"), "{findings:?}");
+    assert!(
+        findings[0].details[0].contains("1/train/0#1 is placed on n1 (not connected now) for 59.9s"),
+        "{findings:?}"
+    );
     assert_eq!(findings[1].state, "ready");
     assert!(findings[1].reason.contains("asks for cpu 1.5, memory 64MiB"), "{findings:?}");
     assert_eq!(findings[1].details, ["1 node: CPUs taken, such as n1: 0.5 of 2 free"]);
