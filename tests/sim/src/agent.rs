@@ -92,6 +92,16 @@ impl Agent {
         self.process.as_ref().is_some_and(|process| process.degraded)
     }
 
+    /// What runs and what is kept, in words.
+    pub(crate) fn kept(&self) -> String {
+        let folders = self.disk.members.iter().map(|(key, folder)| {
+            format!("{key:?} {:?} stopping {} ended {}", folder.phase, folder.stopping, folder.end.is_some())
+        });
+        let link = self.process.as_ref().and_then(|process| process.link.as_ref());
+        let session = link.map(|link| format!("received {} sent {} wants {:?}", link.received, link.sent, link.wanted));
+        format!("registered {:?}, session {session:?}, keeps {:?}", self.disk.registration, folders.collect::<Vec<_>>())
+    }
+
     /// Nothing runs and nothing is kept.
     pub(crate) fn is_clean(&self) -> bool {
         self.disk.members.is_empty()
@@ -181,11 +191,14 @@ impl Agent {
                 process.link.as_mut().expect("it is current").session.acknowledge(sequence);
                 self.flush(outside);
             }
-            Down::Beat { session, sent } if current == Some(session) => {
+            Down::Beat { session, sent, acknowledged } if current == Some(session) => {
                 process.heard_at = outside.schedule.now();
-                if process.link.as_ref().is_some_and(|link| link.received < sent) {
+                let link = process.link.as_mut().expect("it is current");
+                link.session.acknowledge(acknowledged);
+                if link.received < sent {
                     process.link = None;
                 }
+                self.flush(outside);
             }
             Down::Desired { session, desired } if current == Some(session) => self.desired(outside, &desired),
             Down::Closed { .. } | Down::Ack { .. } | Down::Beat { .. } | Down::Desired { .. } => {}

@@ -199,7 +199,7 @@ impl Leader {
                 outside.send_down(agent, Down::Registered { request, reply: reply.clone() });
             }
             Origin::Reports { agent, session, sequence } => {
-                outside.send_down(agent, Down::Ack { session, sequence });
+                self.sessions.acknowledge(outside, agent, session, sequence);
             }
         }
     }

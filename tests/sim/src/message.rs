@@ -24,8 +24,8 @@ pub(crate) enum Down {
     Desired { session: u64, desired: Desired },
     /// Reports up to this number are in the log.
     Ack { session: u64, sequence: u64 },
-    /// Still here; so many desired messages were sent.
-    Beat { session: u64, sent: u64 },
+    /// Still here; so many desired messages were sent, and reports up to this number are in the log.
+    Beat { session: u64, sent: u64, acknowledged: u64 },
     /// The session is over; whether the agent must register anew.
     Closed { session: u64, register: bool },
 }

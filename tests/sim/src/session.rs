@@ -24,6 +24,8 @@ struct Conversation {
     /// Numbers of messages, both ways.
     sent: u64,
     received: u64,
+    /// Reports up to this number are in the log.
+    acknowledged: u64,
     told: Told,
 }
 
@@ -48,6 +50,14 @@ impl Sessions {
             talk.sent = desired.sequence;
             outside.send_down(talk.agent, Down::Desired { session: talk.id, desired });
         }
+    }
+
+    /// Reports of a session are in the log.
+    pub(crate) fn acknowledge(&mut self, outside: &mut Outside, agent: usize, session: u64, sequence: u64) {
+        if let Some((_, talk)) = self.find(agent, session) {
+            talk.acknowledged = talk.acknowledged.max(sequence);
+        }
+        outside.send_down(agent, Down::Ack { session, sequence });
     }
 
     fn find(&mut self, agent: usize, session: u64) -> Option<(NodeId, &mut Conversation)> {
@@ -78,7 +88,7 @@ impl Leader {
             Up::Reports { session, sequence, reports } => self.reports(outside, agent, session, sequence, reports),
             Up::Beat { session, sent } => match self.sessions.find(agent, session) {
                 Some((node, talk)) if talk.received >= sent => {
-                    let beat = Down::Beat { session, sent: talk.sent };
+                    let beat = Down::Beat { session, sent: talk.sent, acknowledged: talk.acknowledged };
                     self.sessions.heard(node, now);
                     outside.send_down(agent, beat);
                 }
@@ -111,7 +121,7 @@ impl Leader {
             return;
         }
         let told = Told::nothing(node);
-        let talk = Conversation { agent, id: session, incarnation, sent: 0, received: 0, told };
+        let talk = Conversation { agent, id: session, incarnation, sent: 0, received: 0, acknowledged: 0, told };
         self.sessions.by_node.insert(node, talk);
         self.sessions.heard(node, outside.schedule.now());
         if !reports.is_empty() {

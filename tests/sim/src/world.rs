@@ -303,12 +303,23 @@ impl World {
     }
 
     fn unfinished(&self) -> String {
-        let state = self.coordinator.leader.as_ref().map(|leader| &leader.state);
-        let jobs = state.into_iter().flat_map(|state| state.jobs()).filter(|(_, job)| job.ended.is_none());
-        let open: Vec<_> = jobs.map(|(id, _)| id.0).collect();
         let unanswered = self.clients.iter().filter(|client| client.job.is_none()).count();
-        let unclean = self.agents.iter().filter(|agent| !agent.is_clean()).count();
-        format!("healed, yet jobs {open:?} are open, {unanswered} clients unanswered, {unclean} machines not clean")
+        let kept = self.agents.iter().map(|agent| format!("{}: {}", agent.name(), agent.kept()));
+        let kept: Vec<_> = kept.collect();
+        let Some(leader) = &self.coordinator.leader else { return "healed, yet nobody leads".to_owned() };
+        let state = &leader.state;
+        let jobs = state.jobs().filter(|(_, job)| job.ended.is_none());
+        let open: Vec<_> = jobs.map(|(id, job)| format!("{id} ({:?})", job.desired)).collect();
+        let live = state.nodes().flat_map(|(id, _)| state.live_members(id));
+        let live: Vec<_> =
+            live.map(|(key, attempt, member)| format!("{key:?} {:?} {attempt:?}", member.phase)).collect();
+        let nodes: Vec<_> = state.nodes().map(|(id, node)| format!("{id} {} {:?}", node.name, node.health)).collect();
+        let (ready, due) = (state.ready_steps().collect::<Vec<_>>(), state.next_deadline());
+        format!(
+            "healed, yet jobs {open:?} are open and {unanswered} clients unanswered\n  nodes {nodes:?}\n  live {live:#?}\n  \
+             ready {ready:?}\n  due {due:?} at {:?}\n  machines {kept:#?}",
+            state.time()
+        )
     }
 
     fn summary(&self) -> Summary {
