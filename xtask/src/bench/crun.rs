@@ -19,11 +19,20 @@ const ALONE: usize = 200;
 const AT_ONCE: usize = 4;
 const EACH_AT_ONCE: usize = 100;
 
-/// Prints p50 and rate of crun, one at a time and four at once; says why when crun cannot run here.
-pub(super) fn floor(workspace: &Workspace) -> Result<(), String> {
+/// What crun does on this machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Floor {
+    /// One at a time, the whole of `crun run`, in milliseconds.
+    pub(super) p50_ms: f64,
+    /// Four at once, per second.
+    pub(super) per_second: f64,
+}
+
+/// Prints p50 and rate of crun, one at a time and four at once; `None`, with the reason printed, when crun cannot run here.
+pub(super) fn floor(workspace: &Workspace) -> Result<Option<Floor>, String> {
     let (Some(_), Some(unshare), true) = (find("crun"), find("unshare"), is_root()) else {
         println!("crun run: not measured; it needs crun, unshare and root");
-        return Ok(());
+        return Ok(None);
     };
     let bundle = Bundle::prepare(&workspace.metadata()?.target_directory)?;
     let own = std::env::current_exe().map_err(|error| format!("no own path: {error}"))?;
@@ -31,7 +40,16 @@ pub(super) fn floor(workspace: &Workspace) -> Result<(), String> {
     let mut command = Command::new(unshare);
     command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(own).args(["bench", INSIDE]);
     // crun copies descriptors it inherits; the terminal is enough.
-    succeeds(command.arg(&bundle.folder).stdin(Stdio::null()))
+    let output = command.arg(&bundle.folder).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("unshare: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (lines, figures) = text.trim_end().rsplit_once('\n').ok_or_else(|| format!("crun: {}", text.trim()))?;
+    println!("{lines}");
+    let mut figures = figures.split(' ').map(str::parse::<f64>);
+    match (figures.next(), figures.next()) {
+        (Some(Ok(p50_ms)), Some(Ok(per_second))) => Ok(Some(Floor { p50_ms, per_second })),
+        _ => Err(format!("crun could not be measured: {text}")),
+    }
 }
 
 /// What runs in the mount namespace: the measurement itself.
@@ -39,8 +57,12 @@ pub(super) fn inside(arguments: &[String]) -> Result<(), String> {
     let folder = arguments.first().map(PathBuf::from).ok_or("the bundle is missing")?;
     let run = |thread: usize, repetition: usize| run_once(&folder, thread, repetition);
     sample(1, 10, run)?;
-    sample(1, ALONE, run)?.print("crun run, one at a time");
-    sample(AT_ONCE, EACH_AT_ONCE, run)?.print("crun run, four at once");
+    let alone = sample(1, ALONE, run)?;
+    alone.print("crun run, one at a time");
+    let at_once = sample(AT_ONCE, EACH_AT_ONCE, run)?;
+    at_once.print("crun run, four at once");
+    // For the program that started this one.
+    println!("{} {}", alone.p50().as_secs_f64() * 1_000.0, at_once.per_second());
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use super::figures::sample;
 use crate::program::succeeds;
 use crate::workspace::Workspace;
@@ -34,9 +36,22 @@ impl Fctl {
     }
 
     /// Where the embedded cluster keeps its state.
-    #[allow(dead_code, reason = "the benches of the embedded cluster write their flows beside it")]
     pub(crate) fn home(&self) -> &Path {
         &self.home
+    }
+
+    /// The answer of a command for programs; its last line, where there are more.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Result<Value, String> {
+        let output = self.command(&[&["-o", "json"], arguments].concat()).stdout(Stdio::piped()).output();
+        let output = output.map_err(|error| format!("fctl: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let last = text.trim_end().lines().last().unwrap_or("");
+        let said =
+            || format!("fctl {}: {} {}", arguments.join(" "), text.trim(), String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            return Err(said());
+        }
+        serde_json::from_str(last).map_err(|_| said())
     }
 }
 

@@ -40,12 +40,19 @@ impl Samples {
 }
 
 /// Prints how `ours` stands to `floor`, and whether that reaches `goal`. More is better.
-#[allow(dead_code, reason = "the benches of the embedded cluster print their figures by it")]
 pub(crate) fn print_ratio(name: &str, ours: f64, floor: f64, goal: f64) -> bool {
     let ratio = ours / floor;
     let reached = ratio >= goal;
     let verdict = if reached { "reached" } else { "SHORT" };
     println!("{name:<34} {ours:.0} of {floor:.0} = {ratio:.2}  goal {goal:.2}  {verdict}");
+    reached
+}
+
+/// Prints how `ours` stands to a bound that it should stay under.
+pub(crate) fn print_bound(name: &str, ours: f64, bound: f64, unit: &str) -> bool {
+    let reached = ours <= bound;
+    let verdict = if reached { "reached" } else { "SHORT" };
+    println!("{name:<34} {ours:.2} {unit}  goal at most {bound:.2} {unit}  {verdict}");
     reached
 }
 

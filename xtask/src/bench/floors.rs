@@ -5,5 +5,5 @@ use crate::workspace::Workspace;
 
 pub(super) fn run(workspace: &Workspace) -> Result<(), String> {
     spawn::floor()?.print("spawn and wait, a thread per core");
-    crun::floor(workspace)
+    crun::floor(workspace).map(drop)
 }

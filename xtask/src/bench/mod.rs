@@ -7,6 +7,7 @@ mod crun;
 mod fctl;
 mod figures;
 mod floors;
+mod local;
 mod spawn;
 
 use crate::workspace::Workspace;
@@ -23,6 +24,7 @@ const BENCHES: &[Bench] = &[
         says: "what this machine can do at most: spawned processes, crun containers",
         run: floors::run,
     },
+    Bench { name: "local", says: "the embedded cluster: tasks, containers, latency, memory", run: local::run },
     Bench { name: "command-line", says: "how long fctl itself takes to start and end", run: fctl::run },
 ];
 
