@@ -78,8 +78,10 @@ pub(super) fn detail(view: &View, id: JobId, job: &Job) -> api::Job {
 
 /// The task whose last attempt failed first.
 fn first_failure(view: &View, id: JobId) -> Option<api::TaskRef> {
-    let any = view.steps(id).any(|(_, step)| step.counts.failed > 0);
-    let failed = view.tasks_of(id).filter(|(_, task)| any && task.state == TaskState::Done(TaskOutcome::Failed));
+    if view.steps(id).all(|(_, step)| step.counts.failed == 0) {
+        return None;
+    }
+    let failed = view.tasks_of(id).filter(|(_, task)| task.state == TaskState::Done(TaskOutcome::Failed));
     let ended = |task: &flowyard_model::Task| {
         task.attempts.last().and_then(|attempt| attempt.members.iter().filter_map(|member| member.times.ended).min())
     };
