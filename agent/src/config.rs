@@ -31,6 +31,8 @@ pub struct AgentConfig {
     pub user: User,
     /// Home of that user, hidden from containers but for what is harmless.
     pub user_home: Option<PathBuf>,
+    /// Further host paths that no container may see: the coordinator's socket and what it keeps, where they are on this machine.
+    pub hidden: Vec<PathBuf>,
     /// Any OCI runtime binary to use instead of the linked-in one.
     pub oci_runtime: Option<PathBuf>,
     /// GPUs to pretend, for development.
@@ -64,8 +66,14 @@ pub struct EmbeddedChoices {
 
 impl AgentConfig {
     /// The agent of an embedded cluster: tasks run as the user who runs the cluster, on the machine's own system, in containers
-    /// or as processes.
-    pub fn embedded(folder: PathBuf, coordinator: PathBuf, exe: &Path, choices: EmbeddedChoices) -> Self {
+    /// or as processes. Nothing of the cluster's `home` is seen in containers.
+    pub fn embedded(
+        home: PathBuf,
+        folder: PathBuf,
+        coordinator: PathBuf,
+        exe: &Path,
+        choices: EmbeddedChoices,
+    ) -> Self {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let launcher = StartCommand::of_binary(exe, &folder.join("launcher"));
         Self {
@@ -79,6 +87,7 @@ impl AgentConfig {
             allow_mounts: choices.allow_mounts,
             user: User { uid, gid, host_uid: uid, host_gid: gid },
             user_home: std::env::var_os("HOME").map(PathBuf::from),
+            hidden: vec![home],
             oci_runtime: choices.oci_runtime,
             fake_gpus: choices.fake_gpus,
             cpu_milli: choices.cpu_milli,

@@ -93,15 +93,17 @@ impl Link {
                     self.on_said(said, &mut open).await?;
                 }
                 report = self.reports.recv() => {
-                    open.session.report(report.ok_or(LinkError::Gone)?);
+                    let now_ms = flowyard_clock::boot_ms();
+                    open.session.report(report.ok_or(LinkError::Gone)?, now_ms);
                     // Whatever else is waiting goes with it.
                     while let Ok(report) = self.reports.try_recv() {
-                        open.session.report(report);
+                        open.session.report(report, now_ms);
                     }
                 }
+                () = due(open.session.due_ms()) => {}
                 _ = heartbeat.tick() => send(&open, agent_message::Message::Heartbeat(Heartbeat {})).await?,
             }
-            while let Some((sequence, batch)) = open.session.next_batch() {
+            while let Some((sequence, batch)) = open.session.next_batch(flowyard_clock::boot_ms()) {
                 let reports = batch.iter().map(Into::into).collect();
                 send(&open, agent_message::Message::Observed(Observed { sequence, reports })).await?;
             }
@@ -176,6 +178,16 @@ impl Link {
             }
         }
         Ok(())
+    }
+}
+
+/// Waits until a moment of boot time; for ever if there is none.
+async fn due(at_ms: Option<u64>) {
+    match at_ms {
+        Some(at_ms) => {
+            tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(flowyard_clock::boot_ms()))).await;
+        }
+        None => std::future::pending().await,
     }
 }
 

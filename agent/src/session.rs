@@ -29,6 +29,10 @@ pub enum SessionError {
     Incomplete,
 }
 
+/// How long news that is not an end may wait for later news of the same member, in milliseconds: a task that is over within it
+/// costs one report instead of four.
+pub const HELD_MS: u64 = 20;
+
 /// State of one session.
 #[derive(Debug)]
 pub struct Session {
@@ -36,12 +40,14 @@ pub struct Session {
     sent: u64,
     acknowledged: u64,
     pending: BTreeMap<MemberKey, AttemptReport>,
+    /// When what is pending must be told, in milliseconds of boot time; `None` if nothing is.
+    due_ms: Option<u64>,
 }
 
 impl Session {
     /// A session in which nothing has been said.
     pub fn begin() -> Self {
-        Self { received: 0, sent: 0, acknowledged: 0, pending: BTreeMap::new() }
+        Self { received: 0, sent: 0, acknowledged: 0, pending: BTreeMap::new(), due_ms: None }
     }
 
     /// Checks a message of the coordinator against what came before; `highest` is the highest fence ever seen.
@@ -64,14 +70,26 @@ impl Session {
         Ok(())
     }
 
-    /// Puts a report in line; a later report on the same member replaces an earlier one that was not sent yet.
-    pub fn report(&mut self, report: AttemptReport) {
+    /// Puts a report in line; a later report on the same member replaces an earlier one that was not sent yet. An end is due
+    /// at once, and takes along whatever waits.
+    pub fn report(&mut self, report: AttemptReport, now_ms: u64) {
+        let due_ms = if report.end.is_some() { now_ms } else { now_ms + HELD_MS };
+        self.due_ms = Some(self.due_ms.map_or(due_ms, |due| due.min(due_ms)));
         self.pending.insert(report.member, report);
     }
 
-    /// The next batch to send with its number, if there is something to say and room on the way.
-    pub fn next_batch(&mut self) -> Option<(u64, Vec<AttemptReport>)> {
-        if self.pending.is_empty() || self.sent - self.acknowledged >= BATCHES_IN_FLIGHT {
+    /// When [`Session::next_batch`] should be asked again, if there is room on the way.
+    pub fn due_ms(&self) -> Option<u64> {
+        self.due_ms.filter(|_| self.has_room())
+    }
+
+    fn has_room(&self) -> bool {
+        self.sent - self.acknowledged < BATCHES_IN_FLIGHT
+    }
+
+    /// The next batch to send with its number, if something is due and there is room on the way.
+    pub fn next_batch(&mut self, now_ms: u64) -> Option<(u64, Vec<AttemptReport>)> {
+        if !self.has_room() || self.due_ms.is_none_or(|due| due > now_ms) {
             return None;
         }
         let mut batch = Vec::new();
@@ -79,6 +97,9 @@ impl Session {
             && let Some((_, report)) = self.pending.pop_first()
         {
             batch.push(report);
+        }
+        if self.pending.is_empty() {
+            self.due_ms = None;
         }
         self.sent += 1;
         Some((self.sent, batch))
@@ -127,14 +148,26 @@ mod tests {
     fn reports_are_merged_while_too_many_are_on_their_way() {
         let mut session = Session::begin();
         for sequence in 1..=BATCHES_IN_FLIGHT {
-            session.report(report(sequence as u32, Phase::Accepted));
-            assert_eq!(session.next_batch().map(|batch| batch.0), Some(sequence));
+            session.report(report(sequence as u32, Phase::Accepted), 0);
+            assert_eq!(session.next_batch(HELD_MS).map(|batch| batch.0), Some(sequence));
         }
-        session.report(report(9, Phase::Accepted));
-        session.report(report(9, Phase::Running));
-        assert_eq!(session.next_batch(), None);
+        session.report(report(9, Phase::Accepted), 0);
+        session.report(report(9, Phase::Running), 0);
+        assert_eq!(session.next_batch(1_000), None);
         session.acknowledge(1);
-        let (sequence, batch) = session.next_batch().unwrap();
+        let (sequence, batch) = session.next_batch(1_000).unwrap();
         assert_eq!((sequence, batch), (BATCHES_IN_FLIGHT + 1, vec![report(9, Phase::Running)]));
+    }
+    #[test]
+    fn an_end_is_told_at_once_with_what_waits_and_other_news_soon() {
+        let mut session = Session::begin();
+        session.report(report(1, Phase::Accepted), 100);
+        assert_eq!((session.next_batch(100), session.due_ms()), (None, Some(100 + HELD_MS)));
+        let end = std::sync::Arc::new(crate::attempt::lost());
+        session.report(AttemptReport { end: Some(end), ..report(2, Phase::Ended) }, 101);
+        assert_eq!(session.next_batch(101).map(|(_, batch)| batch.len()), Some(2));
+        assert_eq!(session.due_ms(), None);
+        session.report(report(3, Phase::Accepted), 200);
+        assert_eq!(session.next_batch(200 + HELD_MS).map(|(_, batch)| batch.len()), Some(1));
     }
 }

@@ -15,7 +15,7 @@ use kameo::mailbox::{MailboxReceiver, Signal};
 use crate::coordinator::Shared;
 
 /// Age below which an unnamed blob is kept: it may belong to a job that is being submitted.
-pub(crate) const BLOB_AGE_MS: u64 = 24 * 3_600 * 1_000;
+pub(crate) const BLOB_AGE_MS: u64 = 3 * 3_600 * 1_000;
 /// How often space is looked at, first some time after the start.
 const LOOK: Duration = Duration::from_secs(3_600);
 /// Wait after the start, so that a short command is not slowed by it.
@@ -54,10 +54,28 @@ impl Actor for Collector {
                 () = tokio::time::sleep(self.wait) => {}
             }
             self.wait = LOOK;
-            if let Err(error) = collect(&self.shared).await {
-                tracing::warn!(%error, "space could not be freed");
+            collect_if_due(&self.shared).await;
+        }
+    }
+}
+
+/// Looks after space at the end of a short life, if nobody did for as long as a long one would wait.
+///
+/// A cluster that lives for single commands never sees its hourly look, and would fill the disk in a year.
+pub(crate) async fn collect_if_due(shared: &Shared) {
+    let note = shared.config.folder.join("collected");
+    let noted = std::fs::read_to_string(&note).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let now_ms = flowyard_clock::wall_ms();
+    if noted.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < LOOK.as_millis() as u64 && at_ms <= now_ms) {
+        return;
+    }
+    match collect(shared).await {
+        Ok(()) => {
+            if let Err(error) = std::fs::write(&note, now_ms.to_string()) {
+                tracing::warn!(%error, path = %note.display(), "the time of the last look could not be noted");
             }
         }
+        Err(error) => tracing::warn!(%error, "space could not be freed"),
     }
 }
 
@@ -87,7 +105,10 @@ pub(crate) async fn collect(shared: &Shared) -> Result<(), StoreError> {
                 return Ok(());
             }
         }
-        sweep(shared, BLOB_AGE_MS).await?;
+        if sweep(shared, BLOB_AGE_MS).await?.deleted == 0 {
+            // What is young is kept, whoever forgot it; forgetting more would free nothing now.
+            return Ok(());
+        }
     }
 }
 

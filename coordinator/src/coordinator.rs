@@ -138,8 +138,9 @@ impl Coordinator {
         &self.shared
     }
 
-    /// Stops everything and closes the log. What was acknowledged is on disk.
+    /// Stops everything and closes the log. What was acknowledged is on disk. Space is looked after first, if it is time.
     pub async fn shutdown(self) {
+        crate::collector::collect_if_due(&self.shared).await;
         let _ = self.leadership.stop_gracefully().await;
         self.leadership.wait_for_shutdown().await;
         self.shared.replica.shutdown().await;

@@ -86,7 +86,13 @@ impl Embedded {
         let options = LocalOptions::with_budget(settings.cache_budget_bytes);
         let local = LocalStore::open(&folder.join("cache"), options).map_err(|error| Failure::Home(chain(&error)))?;
         let exe = std::env::current_exe().map_err(Failure::local("this program"))?;
-        let config = AgentConfig::embedded(folder, self.home.socket(), &exe, settings.agent.clone());
+        let config = AgentConfig::embedded(
+            self.home.path().to_owned(),
+            folder,
+            self.home.socket(),
+            &exe,
+            settings.agent.clone(),
+        );
         let channel = Endpoint::socket(self.home.socket()).channel();
         Agent::start(config, Store::new(local, origin), channel).await.map_err(|error| Failure::Home(chain(&error)))
     }

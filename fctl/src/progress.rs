@@ -13,6 +13,9 @@ use tokio::task::JoinHandle;
 
 use crate::{output, text};
 
+/// How often the times of running steps are drawn anew.
+const REDRAW: Duration = Duration::from_secs(1);
+
 /// Columns kept for a task's last line.
 const LAST_LINE: usize = 60;
 
@@ -35,6 +38,8 @@ struct Terminal {
     steps: Vec<StepBar>,
     client: Client,
     job: u64,
+    /// The job as it was told last: its times go on between changes.
+    last: Option<api::Job>,
     lines: (mpsc::Sender<StepLine>, mpsc::Receiver<StepLine>),
 }
 
@@ -59,6 +64,7 @@ impl Progress {
                 steps: Vec::new(),
                 client: client.clone(),
                 job,
+                last: None,
                 lines: mpsc::channel(64),
             })),
         };
@@ -84,8 +90,9 @@ impl Progress {
     pub(crate) async fn tick(&mut self) {
         match &mut self.kind {
             Kind::Terminal(terminal) => {
-                if let Some((step, line)) = terminal.lines.1.recv().await {
-                    terminal.last_line(step, line);
+                tokio::select! {
+                    Some((step, line)) = terminal.lines.1.recv() => terminal.last_line(step, line),
+                    () = tokio::time::sleep(REDRAW) => terminal.redraw(),
                 }
             }
             Kind::Silent | Kind::Plain { .. } => std::future::pending().await,
@@ -148,6 +155,15 @@ impl Terminal {
             self.follow(at, active.iter().find(|task| task.step as usize == at));
             self.draw(at, step);
         }
+        self.last = Some(job.clone());
+    }
+
+    fn redraw(&mut self) {
+        let Some(job) = self.last.take() else { return };
+        for (at, step) in job.steps.iter().enumerate() {
+            self.draw(at, step);
+        }
+        self.last = Some(job);
     }
 
     fn draw(&mut self, at: usize, step: &api::Step) {
@@ -224,7 +240,7 @@ async fn follow(mut client: Client, request: api::LogsRequest, at: usize, lines:
 }
 
 fn style(width: usize) -> ProgressStyle {
-    let template = format!("{{prefix:<{width}}} {{bar:16.green/dim}} {{pos:>4}}/{{len:<4}} {{msg}}");
+    let template = format!("{{prefix:<{width}}} {{bar:16.green/dim}} {{pos:>4}}/{{len:<4}} {{wide_msg}}");
     ProgressStyle::with_template(&template)
         .unwrap_or_else(|error| panic!("the template is ours: {error}"))
         .progress_chars("━━┄")

@@ -109,7 +109,9 @@ fn container_spec(
     let root = match (&step.image, &fetched.image) {
         (Image::Stored { .. }, Some((lower, _))) => Root::Tree { lower: lower.clone() },
         (Image::Host, _) if desk.config.allow_host_image => {
-            Root::Host { hidden: default_hidden(desk.config.user_home.as_deref(), &desk.config.folder) }
+            let mut hidden = default_hidden(desk.config.user_home.as_deref(), &desk.config.folder);
+            hidden.extend(desk.config.hidden.iter().cloned());
+            Root::Host { hidden }
         }
         _ => return Err(refused("this node's agent does not allow `image = \"host\"`; name an image")),
     };

@@ -28,7 +28,7 @@ pub use self::images::Images;
 use crate::config::AgentConfig;
 use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
-use crate::runtime::spec::{ExitRecord, LaunchSpec};
+use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec};
 
 /// What all attempts of an agent share.
 #[derive(Debug)]
@@ -167,7 +167,8 @@ impl Attempt {
 
     fn exited(&mut self, record: &ExitRecord) -> End {
         self.times.running = self.times.running.or(record.started_at_ms.map(TimeMs));
-        ending::of_exit(record)
+        let unasked = record.cause == ExitCause::Stopped && !*self.stop.borrow();
+        if unasked { interrupted() } else { ending::of_exit(record) }
     }
 
     async fn ask(&self, request: LaunchRequest) -> Result<(), End> {
@@ -207,6 +208,12 @@ pub(crate) fn launched(folder: &Path) -> Option<LaunchSpec> {
 /// The end of an attempt that was asked to stop before its process was started.
 pub fn stopped_early() -> End {
     bare(AttemptOutcome::Stopped, Reason::Cancelled, Blame::User, "stopped before the command was started")
+}
+
+/// The end of an attempt that was stopped with its launcher, and not by its job.
+fn interrupted() -> End {
+    let message = "the cluster was shut down while it ran; it is tried again";
+    bare(AttemptOutcome::Lost, Reason::NodeLost, Blame::Platform, message)
 }
 
 /// The end of an attempt that the coordinator knows to have begun, and of which nothing is left here.

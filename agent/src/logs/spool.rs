@@ -92,8 +92,8 @@ impl Spool {
     fn note(&self, dropped_bytes: u64) -> String {
         let dropped = readable(dropped_bytes);
         match &self.failure {
-            Some(error) => format!("flowyard: the log could not be written ({error}), {dropped} dropped here"),
-            None => format!("flowyard: log limit of {} reached, {dropped} dropped here", readable(self.limit_bytes)),
+            Some(error) => format!("flowyard: the log could not be written ({error}), {dropped} dropped here\n"),
+            None => format!("flowyard: log limit of {} reached, {dropped} dropped here\n", readable(self.limit_bytes)),
         }
     }
 
@@ -228,7 +228,7 @@ mod tests {
         assert!(kept > (1 << 20) && kept <= (1 << 20) + TAIL_BYTES, "kept {kept}");
         let note = frames.iter().find(|frame| frame.note).expect("a note");
         let text = String::from_utf8_lossy(&note.bytes);
-        assert_eq!(text, "flowyard: log limit of 1 MiB reached, 2 MiB dropped here");
+        assert_eq!(text, "flowyard: log limit of 1 MiB reached, 2 MiB dropped here\n");
         let last = &frames.last().expect("frames").bytes;
         assert!(last.ends_with(b"the reason\n"));
         let after_note = frames.iter().skip_while(|frame| !frame.note).nth(1).expect("tail");

@@ -17,8 +17,7 @@ pub fn tail_frames(
         let frame = frame?;
         ends += line_ends(&frame);
         kept.push_back(frame);
-        while kept.front().is_some_and(|first| kept.len() > 1 && ends - line_ends(first) >= lines_needed(&kept, lines))
-        {
+        while kept.len() > 1 && kept.front().is_some_and(|first| spare(first, ends, lines_needed(&kept, lines))) {
             ends -= kept.pop_front().map_or(0, |first| line_ends(&first));
         }
     }
@@ -29,6 +28,12 @@ pub fn tail_frames(
         first.bytes.drain(..cut);
     }
     Ok(kept.into())
+}
+
+/// Whether the lines wanted are whole without the first frame, which may hold the beginning of one.
+fn spare(first: &Frame, ends: usize, needed: usize) -> bool {
+    let left = ends - line_ends(first);
+    left > needed || (left == needed && first.bytes.last() == Some(&b'\n'))
 }
 
 /// Line ends to keep: an unfinished last line counts as a line without an end.

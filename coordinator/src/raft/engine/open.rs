@@ -13,8 +13,8 @@ use super::shadow::TAIL_BYTES_MAX;
 use super::sled_disk::{self, SledDisk};
 use super::witness::Witness;
 
-/// How often and how long a second try waits for the first to let go.
-const RELEASE_TRIES: u32 = 20;
+/// How often and how long opening waits for an earlier use to let go.
+const RELEASE_TRIES: u32 = 100;
 const RELEASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Which engine keeps the log. It is chosen when a replica is made and never changes for it.
@@ -82,19 +82,27 @@ fn open_checked(kind: EngineKind, folder: &Path) -> Result<(Box<dyn LogDisk>, Wi
 /// sled, with one more try without its index snapshots when it calls the database corrupt.
 fn open_sled(folder: &Path, witness: &Witness) -> Result<(Box<dyn LogDisk>, Loaded), DiskError> {
     let folder = folder.join("sled");
-    let first = match load_checked(|| SledDisk::open(&folder), witness) {
-        Err(error) if error.is_damage() && sled_disk::set_snapshots_aside(&folder)? => error,
-        settled => return settled,
-    };
-    tracing::warn!(error = %first, folder = %folder.display(), "opening the log again without its index snapshot");
-    // Threads of the first try may hold sled's own lock for a moment longer. Ours is held, so nobody else has it.
+    match open_released(&folder, witness) {
+        Err(error) if error.is_damage() && sled_disk::set_snapshots_aside(&folder)? => {
+            tracing::warn!(%error, folder = %folder.display(), "opening the log again without its index snapshot");
+            open_released(&folder, witness)
+        }
+        settled => settled,
+    }
+}
+
+/// Threads of an earlier use by this process may hold sled's own lock for a moment longer. Ours is held, so nobody else has
+/// it.
+fn open_released(folder: &Path, witness: &Witness) -> Result<(Box<dyn LogDisk>, Loaded), DiskError> {
     for _ in 0..RELEASE_TRIES {
-        match load_checked(|| SledDisk::open(&folder), witness) {
-            Err(DiskError::Sled(sled::Error::Io(_))) => std::thread::sleep(RELEASE_PAUSE),
+        match load_checked(|| SledDisk::open(folder), witness) {
+            Err(DiskError::Sled(sled::Error::Io(error))) if error.to_string().contains("acquire lock") => {
+                std::thread::sleep(RELEASE_PAUSE);
+            }
             settled => return settled,
         }
     }
-    Err(first)
+    load_checked(|| SledDisk::open(folder), witness)
 }
 
 fn load_checked<D: LogDisk>(

@@ -53,7 +53,8 @@ impl ClientError {
     pub fn from_status(endpoint: &str, status: Status) -> Self {
         let message = status.message().to_owned();
         match status.code() {
-            Code::Unavailable if is_connection(&status) => {
+            // Whatever the transport calls it, a broken connection is one.
+            _ if is_connection(&status) => {
                 Self::Unreachable { endpoint: endpoint.to_owned(), reason: root_cause(&status) }
             }
             Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::ResourceExhausted => {
