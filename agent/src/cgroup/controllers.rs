@@ -87,8 +87,8 @@ impl Memory {
         self.peak.as_ref().and_then(|peak| read_number(peak).ok()).unwrap_or(0)
     }
 
-    pub(super) fn usage_bytes(&self) -> u64 {
-        read_number(&self.usage).unwrap_or(0)
+    pub(super) fn usage_bytes(&self) -> io::Result<u64> {
+        read_number(&self.usage)
     }
 
     pub(super) fn was_oom_killed(&self) -> bool {
@@ -135,7 +135,9 @@ pub(super) struct Cpu {
 }
 
 impl Cpu {
+    /// Sets the quota, and the weight in proportion to it for when the node is busy.
     pub(super) fn limit(self, directory: &Path, milli: u64) -> io::Result<()> {
+        self.weigh(directory, milli)?;
         let quota = quota_us(milli);
         match self.version {
             Version::V2 => match quota {
@@ -151,6 +153,17 @@ impl Cpu {
                 }
                 None => write(directory, "cpu.cfs_quota_us", NO_LIMIT_V1),
             },
+        }
+    }
+}
+
+impl Cpu {
+    /// Gives the group the weight of as many ordinary processes as it has CPUs; 0 is one.
+    pub(super) fn weigh(self, directory: &Path, milli: u64) -> io::Result<()> {
+        let milli = if milli == 0 { 1_000 } else { milli };
+        match self.version {
+            Version::V1 => write(directory, "cpu.shares", &(milli * 1_024 / 1_000).clamp(2, 262_144).to_string()),
+            Version::V2 => write(directory, "cpu.weight", &(milli / 10).clamp(1, 10_000).to_string()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::CgroupError;
-use super::controllers::write;
+use super::controllers::{Cpu, write};
 use super::detect::{Controller, Hierarchy, Version, detect};
 
 /// Our directory in one hierarchy.
@@ -27,7 +27,17 @@ pub(super) fn prepare(name: &str) -> Vec<Parent> {
         };
         parents.extend(parent);
     }
+    parents.iter().for_each(weigh);
     parents
+}
+
+/// The whole of the tasks may use the whole node, so it weighs as much, or a few strangers would push all tasks aside.
+fn weigh(parent: &Parent) {
+    if parent.controllers.contains(&Controller::Cpu) {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // Without it tasks are slower beside strangers, and otherwise right.
+        let _ = Cpu { version: parent.version }.weigh(&parent.directory, cores as u64 * 1_000);
+    }
 }
 
 fn prepare_v1(hierarchy: &Hierarchy, name: &str, controllers: Vec<Controller>) -> Option<Parent> {

@@ -113,14 +113,16 @@ impl Pool {
         self.parents.iter().map(|parent| &parent.directory)
     }
 
-    /// Removes every cgroup of the pool that is empty.
+    /// Ends what is left in the pool's cgroups and removes them. Nothing may run in a slot that was handed out.
     pub fn close(mut self) {
         for slot in self.idle.iter_mut().chain(&mut self.leaving) {
             slot.remove();
         }
         for directory in self.directories() {
-            // A slot whose processes have not gone keeps its parent for the next sweep.
-            let _ = std::fs::remove_dir(directory);
+            // What cannot be removed is found by the next sweep.
+            if sweep(directory, &|_| false).is_ok() {
+                let _ = std::fs::remove_dir(directory);
+            }
         }
     }
 }

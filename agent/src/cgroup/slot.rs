@@ -156,13 +156,17 @@ impl Slot {
         }
     }
 
-    /// Whether no process is inside.
+    /// Whether no process is inside. A cgroup that somebody removed cannot be read, and holds nobody.
     pub fn is_empty(&self) -> bool {
         if let Some(pids) = &self.pids {
-            return pids.current().is_ok_and(|count| count == 0);
+            return pids.current().is_ok_and(|count| count == 0) || !self.exists();
         }
         let inside = |(directory, ..): &(PathBuf, _, _)| std::fs::read_to_string(directory.join("cgroup.procs"));
         self.directories.first().is_none_or(|first| inside(first).is_ok_and(|text| text.is_empty()))
+    }
+
+    fn exists(&self) -> bool {
+        self.directories.iter().all(|(directory, ..)| directory.exists())
     }
 
     /// Kills everything inside. Nothing can fork its way out where the number of processes is bounded.
@@ -180,7 +184,12 @@ impl Slot {
     /// Whether it still carries so much of the last attempt (page cache, device rules) that a fresh one is better.
     pub(super) fn is_worn(&self) -> bool {
         const CARRIED_BYTES: u64 = 16 << 20;
-        let carried = self.memory.as_ref().map_or(0, Memory::usage_bytes);
+        let carried = match self.memory.as_ref().map(Memory::usage_bytes) {
+            None => 0,
+            Some(Ok(bytes)) => bytes,
+            // Somebody removed the cgroup.
+            Some(Err(_)) => return true,
+        };
         let lifted = match (&self.devices, self.devices_restricted) {
             (Some(directory), true) => devices::allow_all(directory).is_ok(),
             _ => true,

@@ -101,6 +101,11 @@ impl AgentLink {
         self.unsent = Vec::new();
     }
 
+    /// Ends the watch of the connection, before it is dropped.
+    pub(super) fn unwatch(&self, reactor: &Reactor) {
+        reactor.remove(&self.stream);
+    }
+
     /// Sends what the socket takes now and tells the reactor what to wait for.
     pub(super) fn flush(&mut self, reactor: &Reactor) -> io::Result<()> {
         let mut sent = 0;

@@ -100,7 +100,7 @@ impl Launcher {
             roster: Roster::open(home)?,
             stages: Stages::new(),
             containers: VecDeque::new(),
-            spawner: Spawner::new(files)?,
+            spawner: Spawner::new(files),
             null: File::open("/dev/null")?,
             buffer: vec![0; READ_BYTES],
             unrecorded: Vec::new(),
@@ -152,7 +152,7 @@ impl Launcher {
                 if let Some(Some(Watched { attempt: Attempt::Process(attempt), .. })) = self.attempts.get_mut(key) {
                     let is_stdout = source == Source::Stdout(key);
                     let stream = if is_stdout { &mut attempt.stdout } else { &mut attempt.stderr };
-                    stream.pump(&mut self.buffer);
+                    stream.pump(&mut self.buffer, &self.reactor);
                 }
             }
         }
@@ -168,6 +168,7 @@ impl Launcher {
         };
         let Some(mut agent) = AgentLink::accept(stream, &self.reactor)? else { return Ok(()) };
         if let Some(mut before) = self.agent.take() {
+            before.unwatch(&self.reactor);
             loop {
                 while let Some(request) = before.next_request() {
                     self.obey(request);
@@ -371,10 +372,12 @@ impl Launcher {
     fn end(&mut self, attempt: Attempt, reaped: Option<Reaped>) {
         match (attempt, reaped) {
             (Attempt::Process(attempt), Some(reaped)) => {
-                let (spec, record) = attempt.finish(reaped, &mut self.pool, &mut self.buffer);
+                let stuck = self.spawner.stuck(attempt.pid);
+                let (spec, record) = attempt.finish(reaped, stuck, &mut self.pool, &mut self.buffer, &self.reactor);
                 self.tell_end(spec.folder, record);
             }
             (Attempt::Shim(shim), _) => {
+                self.reactor.remove(shim.fd());
                 let (folder, record) = shim.finish(&self.home, &mut self.pool);
                 match folder.join(EXIT_RECORD).exists() {
                     true => self.tell(&Event::Ended { folder, record }),
@@ -416,6 +419,7 @@ impl Launcher {
         if let Some(agent) = &mut self.agent {
             agent.flush(&self.reactor)?;
             if agent.is_gone() && !more {
+                agent.unwatch(&self.reactor);
                 self.agent = None;
             }
         }

@@ -23,6 +23,7 @@ mod identity;
 mod memory_look;
 mod process;
 pub mod protocol;
+mod raw;
 mod reactor;
 mod reap;
 mod record;

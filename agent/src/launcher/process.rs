@@ -6,7 +6,8 @@ use std::os::fd::AsRawFd;
 use super::command::Command;
 use super::ending::{Act, Ending, Reason, WaitStatus, read_lease};
 use super::memory_look::MemoryLook;
-use super::spawn::{SpawnFailure, Spawner, Step, Surroundings};
+use super::reactor::Reactor;
+use super::spawn::{Spawner, Step, Stuck, Surroundings};
 use super::stream::Stream;
 use crate::cgroup::memory_watch::Snapshot;
 use crate::cgroup::{Pool, Slot};
@@ -63,13 +64,13 @@ impl ProcessAttempt {
             stderr: err.as_raw_fd(),
             enter: slot.iter().flat_map(Slot::enter_fds).collect(),
         };
-        let pid = match means.spawner.spawn(&command, &surroundings) {
+        let pid = match means.spawner.spawn(command, surroundings) {
             Ok(pid) => pid,
-            Err(failure) => {
+            Err(error) => {
                 if let Some(slot) = slot {
                     means.pool.release(slot);
                 }
-                return Err(explain(failure, &command, &spec));
+                return Err(failed(format!("cannot make a process: {error}")));
             }
         };
         let now = flowyard_clock::boot_ms();
@@ -122,9 +123,14 @@ impl ProcessAttempt {
     }
 
     fn signal_group(&self, signal: i32) {
-        // SAFETY: kill has no memory effects. The group is our child's own: it cannot be another's before we have reaped
-        // the child, nor while a member of the group is left.
-        unsafe { libc::kill(-(self.pid as i32), signal) };
+        let pid = self.pid as i32;
+        // SAFETY: kill has no memory effects. The group is our child's own: it cannot be another's before we have reaped the
+        // child. Without a group the child has not begun its session yet, and is alone.
+        unsafe {
+            if libc::kill(-pid, signal) != 0 {
+                libc::kill(pid, signal);
+            }
+        }
     }
 
     fn kill_all(&mut self) {
@@ -145,21 +151,26 @@ impl ProcessAttempt {
     pub(super) fn finish(
         mut self,
         reaped: Reaped,
+        stuck: Option<Stuck>,
         pool: &mut Pool,
         buffer: &mut [u8],
+        reactor: &Reactor,
     ) -> (Box<LaunchSpec>, ExitRecord) {
         if let Some(slot) = self.slot.as_mut().filter(|slot| !slot.is_empty()) {
             slot.kill_all();
         }
         for stream in [&mut self.stdout, &mut self.stderr] {
             // What could not be written is counted in the spool's own note, if even that can be written.
-            let _ = stream.finish(buffer);
+            let _ = stream.finish(buffer, reactor);
         }
         let usage = self.slot.as_ref().map(Slot::usage).unwrap_or_default();
         let limit_bytes = self.spec.limits.memory_bytes;
         let record = ExitRecord {
-            cause: self.ending.cause(reaped.status, usage.oom_killed, limit_bytes),
-            started_at_ms: Some(self.started_at_ms),
+            started_at_ms: stuck.is_none().then_some(self.started_at_ms),
+            cause: match stuck {
+                Some(stuck) => explain(&stuck, &self.spec),
+                None => self.ending.cause(reaped.status, usage.oom_killed, limit_bytes),
+            },
             ended_at_ms: flowyard_clock::wall_ms(),
             peak_memory_bytes: match usage.peak_memory_bytes {
                 0 => reaped.peak_memory_bytes.max(self.look.as_ref().map_or(0, MemoryLook::peak_bytes)),
@@ -178,19 +189,13 @@ fn failed(message: String) -> ExitCause {
     ExitCause::StartFailed { message }
 }
 
-fn explain(failure: SpawnFailure, command: &Command, spec: &LaunchSpec) -> ExitCause {
-    let (what, errno) = match failure {
-        SpawnFailure::Stuck { step: Step::Execute, errno } => return command.failure(spec, errno),
-        SpawnFailure::NoProcess { errno } => ("cannot make a process".to_owned(), errno),
-        SpawnFailure::Stuck { step, errno } => (
-            match step {
-                Step::EnterCgroup => "cannot enter its cgroup".to_owned(),
-                Step::Redirect => "cannot connect its log".to_owned(),
-                Step::Restrict => "cannot restrict it".to_owned(),
-                _ => format!("cannot enter its working directory {}", spec.workdir.display()),
-            },
-            errno,
-        ),
+fn explain(stuck: &Stuck, spec: &LaunchSpec) -> ExitCause {
+    let what = match stuck.step {
+        Step::Execute => return stuck.command.failure(spec, stuck.errno),
+        Step::EnterCgroup => "enter its cgroup".to_owned(),
+        Step::Redirect => "connect its log".to_owned(),
+        Step::Restrict => "restrict it".to_owned(),
+        Step::EnterWorkdir => format!("enter its working directory {}", spec.workdir.display()),
     };
-    failed(format!("{what}: {}", std::io::Error::from_raw_os_error(errno)))
+    failed(format!("cannot {what}: {}", std::io::Error::from_raw_os_error(stuck.errno)))
 }

@@ -46,7 +46,8 @@ pub enum Event {
         /// Everything that runs.
         attempts: Vec<Running>,
     },
-    /// The user's process runs.
+    /// The user's process runs. For a process attempt this is told when it is made; if its program then cannot be executed,
+    /// `Ended` follows at once and its record says that nothing was started.
     Started {
         /// The attempt's folder.
         folder: PathBuf,

@@ -88,9 +88,16 @@ impl Reactor {
         Ok(reactor)
     }
 
-    /// Watches `fd` for input. Closing the descriptor ends the watch.
+    /// Watches `fd` for input.
     pub(crate) fn add(&self, fd: impl AsFd, source: Source) -> io::Result<()> {
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, source.to_word()))?)
+    }
+
+    /// Ends the watch of `fd`, which is about to be closed. Closing alone would not do: a child that has not yet executed its
+    /// program has the same file open, and as long as it has, we would be woken for it over and over.
+    pub(crate) fn remove(&self, fd: impl AsFd) {
+        // One that could not be added cannot be removed.
+        let _ = self.epoll.delete(fd);
     }
 
     /// Watches `fd` for what is asked instead of what was.

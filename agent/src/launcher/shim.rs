@@ -210,8 +210,8 @@ impl Shim {
         self.reactor.wait(false, sources)?;
         for source in &*sources {
             match source {
-                Source::Stdout(_) => drop(self.stdout.pump(&mut self.buffer)),
-                Source::Stderr(_) => drop(self.stderr.pump(&mut self.buffer)),
+                Source::Stdout(_) => drop(self.stdout.pump(&mut self.buffer, &self.reactor)),
+                Source::Stderr(_) => drop(self.stderr.pump(&mut self.buffer, &self.reactor)),
                 Source::Signal => {
                     if let Some(grace_ms) = self.reactor.take_signals() {
                         let act = self.ending.end(Reason::Stopped, grace_ms, flowyard_clock::boot_ms());
@@ -271,7 +271,7 @@ impl Shim {
         let _ = self.runtime.delete();
         for stream in [&mut self.stdout, &mut self.stderr] {
             // What could not be written is counted in the spool's own note, if even that can be written.
-            let _ = stream.finish(&mut self.buffer);
+            let _ = stream.finish(&mut self.buffer, &self.reactor);
         }
         let usage: Usage = self.task.slot.as_ref().map(Slot::usage).unwrap_or_default();
         let seen = self.look.as_ref().map_or(0, MemoryLook::peak_bytes);

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
+use super::reactor::Reactor;
 use crate::logs::Spool;
 
 /// Bytes taken from one pipe before the others have their turn.
@@ -36,30 +37,36 @@ impl Stream {
     }
 
     /// Takes one turn; closes the pipe when its last writer has gone. Gives the bytes taken.
-    pub(crate) fn pump(&mut self, buffer: &mut [u8]) -> usize {
+    pub(crate) fn pump(&mut self, buffer: &mut [u8], reactor: &Reactor) -> usize {
         let Some(pipe) = &mut self.pipe else { return 0 };
         match pipe.read(buffer) {
-            Ok(0) => self.pipe = None,
+            Ok(0) => self.close(reactor),
             Ok(count) => {
                 self.spool.push(flowyard_clock::wall_us(), &buffer[..count]);
                 return count;
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(_) => self.pipe = None,
+            Err(_) => self.close(reactor),
         }
         0
     }
 
     /// Takes what is left in the pipe and writes the end of the spool.
-    pub(crate) fn finish(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    pub(crate) fn finish(&mut self, buffer: &mut [u8], reactor: &Reactor) -> io::Result<()> {
         let mut taken = 0;
         while taken < LAST_BYTES {
-            match self.pump(buffer) {
+            match self.pump(buffer, reactor) {
                 0 => break,
                 count => taken += count,
             }
         }
-        self.pipe = None;
+        self.close(reactor);
         self.spool.finish(flowyard_clock::wall_us())
+    }
+
+    fn close(&mut self, reactor: &Reactor) {
+        if let Some(pipe) = self.pipe.take() {
+            reactor.remove(&pipe);
+        }
     }
 }

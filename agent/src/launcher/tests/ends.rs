@@ -22,7 +22,8 @@ async fn a_missing_command_is_127_and_tells_the_path() {
     let mut yard = Yard::open().await;
     let spec = yard.spec(&["no-such-program"]);
     let message = "command `no-such-program` not found; PATH was /usr/bin:/bin".to_owned();
-    assert_eq!(yard.run(spec).await.cause, ExitCause::CommandFailed { code: 127, message });
+    let record = yard.run(spec).await;
+    assert_eq!((record.cause, record.started_at_ms), (ExitCause::CommandFailed { code: 127, message }, None));
     let spec = yard.spec(&["./absent"]);
     let cause = yard.run(spec).await.cause;
     assert!(matches!(cause, ExitCause::CommandFailed { code: 127, .. }), "{cause:?}");
