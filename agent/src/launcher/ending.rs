@@ -67,7 +67,8 @@ impl Ending {
     pub(crate) fn new(spec: &LaunchSpec, now: u64, lease_until: u64) -> Self {
         Self {
             grace_ms: spec.kill_grace_ms,
-            timeout: spec.timeout_ms.map(|limit_ms| (now.saturating_add(limit_ms), limit_ms)),
+            // `now` was cut to whole milliseconds; one more, so that the limit is never met early.
+            timeout: spec.timeout_ms.map(|limit_ms| (now.saturating_add(limit_ms).saturating_add(1), limit_ms)),
             lease: spec.lease_file.clone().map(|file| (file, lease_until)),
             reason: None,
             kill_at: None,
@@ -181,11 +182,11 @@ mod tests {
     #[test]
     fn a_timeout_terminates_and_after_the_grace_kills() {
         let mut ending = Ending::new(&spec(Some(100), false), 1_000, 0);
-        assert_eq!(ending.next_deadline(), Some(1_100));
-        assert_eq!(ending.due(1_099, |_| None), Act::Nothing);
-        assert_eq!(ending.due(1_100, |_| None), Act::Terminate);
-        assert_eq!(ending.next_deadline(), Some(1_150));
-        assert_eq!(ending.due(1_150, |_| None), Act::Kill);
+        assert_eq!(ending.next_deadline(), Some(1_101));
+        assert_eq!(ending.due(1_100, |_| None), Act::Nothing);
+        assert_eq!(ending.due(1_101, |_| None), Act::Terminate);
+        assert_eq!(ending.next_deadline(), Some(1_151));
+        assert_eq!(ending.due(1_151, |_| None), Act::Kill);
         assert_eq!(ending.cause(WaitStatus::Exited(0), false, 0), ExitCause::TimedOut { limit_ms: 100 });
     }
 
