@@ -473,8 +473,14 @@ pub(crate) struct Completions {
 pub(crate) fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
         let code = if error.use_stderr() { i32::from(codes::USAGE) } else { 0 };
-        // A closed pipe is the reader's choice.
-        let _ = error.print();
+        if error.use_stderr() {
+            // It repeats what was written, which may be hostile to a terminal; so it is shown without colours.
+            let said = error.render().to_string();
+            said.trim_end().lines().for_each(|line| crate::output::note(crate::text::harmless(line)));
+        } else {
+            // A closed pipe is the reader's choice.
+            let _ = error.print();
+        }
         std::process::exit(code)
     })
 }

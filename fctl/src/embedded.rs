@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::failure::Failure;
 use crate::home::{Home, HostLock};
+use crate::output;
 use crate::settings::Settings;
 
 /// How long a stopping server may take to finish what it is asked.
@@ -51,7 +52,7 @@ impl Embedded {
             engine: settings.engine.unwrap_or_default(),
             embedded: true,
             home: home.path().to_owned(),
-            timing: Timing::STANDARD,
+            timing: Timing { lease_ms: settings.lease_ms, ..Timing::STANDARD },
             storage_budget_bytes: settings.storage_budget_bytes,
         };
         let coordinator =
@@ -94,7 +95,25 @@ impl Embedded {
             settings.agent.clone(),
         );
         let channel = Endpoint::socket(self.home.socket()).channel();
-        Agent::start(config, Store::new(local, origin), channel).await.map_err(|error| Failure::Home(chain(&error)))
+        let agent = Agent::start(config, Store::new(local, origin), channel).await;
+        let agent = agent.map_err(|error| Failure::Home(chain(&error)))?;
+        self.say_limits(&agent.inventory().abilities.enforcement);
+        Ok(agent)
+    }
+
+    /// Where the kernel does not hold all limits of tasks, that is said; once, until it changes.
+    fn say_limits(&self, enforcement: &str) {
+        const HELD: &str = "cpu by cgroup, memory by cgroup, processes by cgroup";
+        let said = self.home.agent().join("limits-said");
+        let before = std::fs::read_to_string(&said).unwrap_or_default();
+        if before == enforcement || (before.is_empty() && enforcement.starts_with(HELD)) {
+            return;
+        }
+        output::note(format!(
+            "limits of tasks here: {enforcement}; what is watched is looked at, and a task above its limit is killed (said once)"
+        ));
+        // If it cannot be kept, it is said again.
+        let _ = std::fs::write(&said, enforcement);
     }
 
     /// Ends the cluster. Unless others use it, what still runs is killed: its jobs go on with the next cluster of this home.

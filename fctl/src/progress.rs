@@ -119,8 +119,8 @@ fn plain(said: &mut BTreeMap<String, String>, job: &api::Job) {
         let idle = counts.active == 0 && done(counts) == 0;
         let line = match step.count {
             Some(0) => "skipped: nothing to do".to_owned(),
-            _ if idle => continue,
-            _ => text::counts(counts),
+            _ if idle && counts.waiting == 0 => continue,
+            _ => format!("{}{}", text::counts(counts), waits(job, step)),
         };
         if said.get(&step.name) != Some(&line) {
             output::note(format!(
@@ -130,6 +130,14 @@ fn plain(said: &mut BTreeMap<String, String>, job: &api::Job) {
             ));
             said.insert(step.name.clone(), line);
         }
+    }
+}
+
+/// How to learn what a task that is to be tried again ended with.
+fn waits(job: &api::Job, step: &api::Step) -> String {
+    match (step.tasks.is_some_and(|tasks| tasks.waiting > 0), &job.row) {
+        (true, Some(row)) => format!("; to be tried again, see `fctl why {}/{}`", row.job, step.name),
+        _ => String::new(),
     }
 }
 
@@ -153,7 +161,7 @@ impl Terminal {
         }
         for (at, step) in job.steps.iter().enumerate() {
             self.follow(at, active.iter().find(|task| task.step as usize == at));
-            self.draw(at, step);
+            self.draw(at, job, step);
         }
         self.last = Some(job.clone());
     }
@@ -166,7 +174,7 @@ impl Terminal {
         self.last = Some(job);
     }
 
-    fn draw(&mut self, at: usize, step: &api::Step) {
+    fn draw(&mut self, at: usize, job: &api::Job, step: &api::Step) {
         let Some(counts) = &step.tasks else { return };
         let StepBar { bar, last_line, .. } = &self.steps[at];
         bar.set_length(u64::from(step.count.unwrap_or(0)).max(1));
@@ -174,7 +182,7 @@ impl Terminal {
         let state = match step.count {
             None => "waits for its list".to_owned(),
             Some(0) => "skipped: nothing to do".to_owned(),
-            Some(_) => text::counts(counts),
+            Some(_) => format!("{}{}", text::counts(counts), waits(job, step)),
         };
         let time = elapsed(step).map_or_else(String::new, |time| format!("  {time}"));
         let line =

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use flowyard_agent::EmbeddedChoices;
+use flowyard_coordinator::Timing;
 use flowyard_coordinator::raft::engine::EngineKind;
 use flowyard_model::Name;
 use flowyard_sdk::units;
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub storage_budget_bytes: u64,
     /// See [`CACHE_BUDGET_BYTES`].
     pub cache_budget_bytes: u64,
+    /// How long an attempt with `on_disconnect = "stop"` runs without word from its coordinator.
+    pub lease_ms: u64,
     /// Settings of its agent.
     pub agent: EmbeddedChoices,
 }
@@ -38,6 +41,7 @@ struct File {
     engine: Option<String>,
     storage_budget: Option<String>,
     cache_budget: Option<String>,
+    lease: Option<String>,
     #[serde(default)]
     agent: AgentFile,
 }
@@ -86,6 +90,9 @@ impl Settings {
             engine: engine.transpose()?,
             storage_budget_bytes: bytes("storage_budget", &file.storage_budget)?.unwrap_or(STORAGE_BUDGET_BYTES),
             cache_budget_bytes: bytes("cache_budget", &file.cache_budget)?.unwrap_or(CACHE_BUDGET_BYTES),
+            lease_ms: file.lease.as_ref().map_or(Ok(Timing::STANDARD.lease_ms), |text| {
+                lease(text).map_err(|error| wrong("lease", &error))
+            })?,
             agent: EmbeddedChoices {
                 fake_gpus: file.agent.fake_gpus,
                 oci_runtime: file.agent.oci_runtime.clone(),
@@ -95,6 +102,16 @@ impl Settings {
                 memory_bytes: bytes("agent.memory", &file.agent.memory)?,
             },
         })
+    }
+}
+
+/// A lease that its agent can renew in time, and that ends before its node is given up.
+fn lease(text: &str) -> Result<u64, String> {
+    let Timing { heartbeat_ms, down_ms, .. } = Timing::STANDARD;
+    let (least, most) = (heartbeat_ms * 2, down_ms - Timing::MARGIN_MS);
+    match units::positive_duration_ms(text).map_err(|error| error.to_string())? {
+        lease if (least..=most).contains(&lease) => Ok(lease),
+        _ => Err(format!("`{text}` is not a time from {}s to {}s", least / 1_000, most / 1_000)),
     }
 }
 

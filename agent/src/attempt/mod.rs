@@ -168,7 +168,11 @@ impl Attempt {
     fn exited(&mut self, record: &ExitRecord) -> End {
         self.times.running = self.times.running.or(record.started_at_ms.map(TimeMs));
         let unasked = record.cause == ExitCause::Stopped && !*self.stop.borrow();
-        if unasked { interrupted() } else { ending::of_exit(record) }
+        let mut end = if unasked { interrupted() } else { ending::of_exit(record) };
+        if matches!(end.reason, Reason::Exit | Reason::Signal) && end.outcome == AttemptOutcome::Failed {
+            mention_full_disk(&mut end, &self.folder);
+        }
+        end
     }
 
     async fn ask(&self, request: LaunchRequest) -> Result<(), End> {
@@ -224,6 +228,16 @@ pub fn lost() -> End {
         Blame::Platform,
         "the node was restarted, or its agent's folder removed",
     )
+}
+
+/// A program on a full disk fails in its own way, and its words are not kept: there is no room for them.
+fn mention_full_disk(end: &mut End, folder: &Path) {
+    const ROOM_BYTES: u64 = 1 << 20;
+    if let Ok(disk) = rustix::fs::statvfs(folder)
+        && disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES
+    {
+        end.message.push_str("; the disk with its working directory is full");
+    }
 }
 
 fn disk_failure(path: &Path, error: &std::io::Error) -> End {

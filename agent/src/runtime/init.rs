@@ -37,8 +37,10 @@ pub(crate) struct Program {
     pub(crate) argv: Vec<CString>,
     /// `NAME=value`.
     pub(crate) env: Vec<CString>,
-    /// What was looked for and where, for the message when nothing is found.
-    pub(crate) sought: String,
+    /// How the user calls it.
+    pub(crate) name: String,
+    /// Where it is looked for, in words.
+    pub(crate) searched: String,
 }
 
 /// The container library's hook for the last steps.
@@ -119,10 +121,11 @@ impl Program {
 
     /// The exit code and the words for a program that could not be executed.
     pub(crate) fn explain(&self, error: &io::Error) -> (i32, String) {
+        let Self { name, searched, .. } = self;
         match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR) => (127, format!("{}: not found", self.sought)),
-            Some(libc::EACCES) => (126, format!("{}: not executable: {error}", self.sought)),
-            _ => (126, format!("{}: cannot be executed: {error}", self.sought)),
+            Some(libc::ENOENT | libc::ENOTDIR) => (127, format!("command `{name}` not found; {searched}")),
+            Some(libc::EACCES) => (126, format!("command `{name}` is not executable; {searched}")),
+            _ => (126, format!("command `{name}` cannot be executed: {error}; {searched}")),
         }
     }
 }

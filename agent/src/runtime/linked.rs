@@ -238,14 +238,14 @@ pub(crate) fn program(launch: &LaunchSpec) -> Result<init::Program, RuntimeError
     };
     let path =
         launch.env.iter().find(|(key, _)| key == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, path)| path);
-    let (candidates, sought) = if name.contains('/') {
-        (vec![c(name)?], name.clone())
+    let (candidates, searched) = if name.contains('/') {
+        (vec![c(name)?], format!("the working directory was {}", launch.workdir.display()))
     } else {
         let folders = path.split(':').filter(|folder| !folder.is_empty());
         let all: Result<Vec<_>, _> = folders.map(|folder| c(&format!("{folder}/{name}"))).collect();
-        (all?, format!("{name} (PATH is {path})"))
+        (all?, format!("PATH was {path}"))
     };
     let argv: Result<Vec<_>, _> = launch.argv.iter().map(|argument| c(argument)).collect();
     let env: Result<Vec<_>, _> = oci::environment(launch).iter().map(|variable| c(variable)).collect();
-    Ok(init::Program { candidates, argv: argv?, env: env?, sought })
+    Ok(init::Program { candidates, argv: argv?, env: env?, name: name.clone(), searched })
 }

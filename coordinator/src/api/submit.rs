@@ -1,6 +1,7 @@
 //! Taking and stopping jobs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flowyard_model::{
     Command, Digest, FanOut, Image, Input, JobId, JobSpec, OnDisconnect, Rejection, Reply, SubmitJob, validate,
@@ -18,12 +19,24 @@ pub(super) async fn submit(shared: &Shared, owner: String, request: SubmitReques
     let encoded = flowyard_proto::encode_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
     check_timing(shared, &spec)?;
     check_blobs(shared, &spec).await?;
+    first_node(shared).await;
     feasible::check(&shared.feed.view(), &spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
     let spec_digest = flowyard_cas::digest_bytes(&encoded);
     let command = Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key });
     match shared.propose(&command).await? {
         Reply::Submitted { job, existing } => Ok(SubmitResponse { job: job.0, existing }),
         other => Err(Status::internal(format!("a submission was answered with {other:?}"))),
+    }
+}
+
+/// The agent of an embedded cluster registers as it starts. Until then nothing is known of what this machine could ever run, and
+/// a job that asks for more would be taken and wait for ever.
+async fn first_node(shared: &Shared) {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    if shared.config.embedded {
+        let mut views = shared.feed.views();
+        // Without a node after that time the job is taken, and waits for one.
+        let _ = tokio::time::timeout(PATIENCE, views.wait_for(|view| view.nodes().next().is_some())).await;
     }
 }
 
