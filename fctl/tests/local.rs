@@ -60,9 +60,10 @@ fn answers_for_programs_have_the_promised_fields() {
     assert_eq!((&shown["state"], &shown["outcome"]), (&"done".into(), &"failed".into()));
     assert_eq!((&shown["steps"][0]["name"], &shown["steps"][0]["tasks"]["failed"]), (&"one".into(), &1.into()));
     let attempt = &shown["tasks_shown"][0]["attempts"][0];
-    let expected = [("attempt", 1.into()), ("exit_code", 3.into()), ("reason", "exit".into()), ("blame", "user".into())];
+    let expected: [(&str, Value); 4] =
+        [("attempt", 1.into()), ("exit_code", 3.into()), ("reason", "exit".into()), ("blame", "user".into())];
     for (field, value) in expected {
-        assert_eq!(attempt[field], Value::from(value), "{field}: {shown}");
+        assert_eq!(attempt[field], value, "{field}: {shown}");
     }
     for field in ["node", "peak_memory_bytes", "message"] {
         assert!(!attempt[field].is_null(), "{field}: {shown}");

@@ -58,6 +58,11 @@ impl Yard {
         yard
     }
 
+    /// Runs this copy of the program from now on.
+    pub fn run_with(&mut self, program: &Path) {
+        self.program = program.to_owned();
+    }
+
     /// The folder of everything.
     pub fn folder(&self) -> &Path {
         self.folder.path()

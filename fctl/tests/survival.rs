@@ -1,0 +1,148 @@
+//! The agent dies under running tasks, as nothing can be prepared for: they go on, and the next agent finds them again. No exit
+//! code, no line of a log and no attempt is lost.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Yard, until};
+use serde_json::Value;
+
+/// Prints a line as often as it can until its gate is open, and ends with code 5.
+fn counter(yard: &Yard) -> String {
+    let gate = yard.path("gate").display().to_string();
+    format!("i=0; until [ -e {gate} ]; do i=$((i+1)); echo line $i; sleep 0.02; done; echo end $i; exit 5")
+}
+
+/// A yard whose containers may see its working directory.
+fn yard() -> Yard {
+    let yard = Yard::new();
+    yard.settings(&format!("lease = \"4s\"\n[agent]\nallow_mounts = [{:?}]\n", yard.path("")));
+    yard
+}
+
+fn submit(yard: &Yard, isolation: &str) -> u64 {
+    let (mount, text) = (yard.path("").display().to_string(), counter(yard));
+    let mount: &[&str] = if isolation == "container" { &["--mount", mount.trim_end_matches('/')] } else { &[] };
+    let args = [&["submit", "--isolation", isolation, "--cpu", "0.1"], mount, &["--", "sh", "-c", &text]].concat();
+    yard.json(&args)["job"].as_u64().unwrap()
+}
+
+fn attempts(yard: &Yard, job: u64) -> Vec<Value> {
+    let shown = yard.json(&["show", &job.to_string()]);
+    shown["tasks_shown"][0]["attempts"].as_array().unwrap().clone()
+}
+
+/// Every line from the first to the last is there, in order and once.
+fn assert_whole_log(yard: &Yard, job: u64) {
+    let log = yard.ok(&["logs", &job.to_string()]);
+    let lines: Vec<&str> = log.lines().collect();
+    let count = lines.len() - 1;
+    for (at, line) in lines[..count].iter().enumerate() {
+        assert_eq!(*line, format!("line {}", at + 1), "job {job}");
+    }
+    assert_eq!(lines[count], format!("end {count}"), "job {job}");
+}
+
+/// Exit records that lie in the folders of attempts.
+fn exit_records(yard: &Yard) -> usize {
+    let folders = fs::read_dir(yard.home().join("agent/attempts")).unwrap().flatten();
+    folders.filter(|folder| folder.path().join("exit.json").exists()).count()
+}
+
+#[test]
+fn running_tasks_are_adopted_by_the_next_agent_with_every_line_they_print() {
+    let yard = yard();
+    let mut dev = yard.dev(&[]);
+    let jobs = ["container", "process"].map(|isolation| submit(&yard, isolation));
+    for _ in 0..2 {
+        for job in jobs {
+            yard.wait_running(&job.to_string(), &[]);
+            assert_eq!(attempts(&yard, job).len(), 1, "job {job}");
+        }
+        dev.kill();
+        let before = yard.processes();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(exit_records(&yard), 0, "something died with its agent");
+        dev = yard.dev(&[]);
+        let after: Vec<_> = yard.processes().into_iter().map(|(pid, _)| pid).collect();
+        let gone: Vec<_> = before.iter().filter(|(pid, line)| !after.contains(pid) && line.contains("fctl")).collect();
+        assert!(gone.is_empty(), "not adopted: {gone:#?}");
+    }
+    yard.write("gate", "");
+    for job in jobs {
+        assert_eq!(yard.run(&["wait", &job.to_string()]).code(), 5);
+        let attempts = attempts(&yard, job);
+        assert_eq!((attempts.len(), &attempts[0]["attempt"], &attempts[0]["exit_code"]), (1, &1.into(), &5.into()));
+        assert_whole_log(&yard, job);
+    }
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
+
+#[test]
+fn a_task_that_ended_while_nobody_was_there_is_told_with_its_exit_code() {
+    let yard = yard();
+    let dev = yard.dev(&[]);
+    let jobs = ["container", "process"].map(|isolation| submit(&yard, isolation));
+    jobs.iter().for_each(|job| yard.wait_running(&job.to_string(), &[]));
+    dev.kill();
+    yard.write("gate", "");
+    until("both to end", || exit_records(&yard) == 2);
+    let dev = yard.dev(&[]);
+    for job in jobs {
+        assert_eq!(yard.run(&["wait", &job.to_string()]).code(), 5);
+        assert_eq!(attempts(&yard, job).len(), 1);
+        assert_whole_log(&yard, job);
+    }
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
+
+#[test]
+fn without_an_agent_a_lease_ends_what_must_not_run_twice_and_nothing_else() {
+    let yard = yard();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/survival/lease.toml");
+    yard.write("flow.toml", fs::read(source).unwrap());
+    let dev = yard.dev(&[]);
+    let gate = format!("gate={}", yard.path("gate").display());
+    assert_eq!(yard.json(&["submit", "flow.toml", "-P", &gate])["job"], 1);
+    ["1/keeper", "1/stopper"].iter().for_each(|task| yard.wait_running(task, &[]));
+    dev.kill();
+    until("the lease to end", || exit_records(&yard) == 1);
+    let record = yard.home().join("agent/attempts/1-1-0-1.0/exit.json");
+    assert!(fs::read_to_string(record).unwrap().contains("lease_expired"));
+    let dev = yard.dev(&[]);
+    until("the stopped task to be tried again", || {
+        let shown = yard.json(&["show", "1/stopper"]);
+        shown["tasks_shown"][0]["attempts"][1]["phase"] == "running"
+    });
+    let shown = yard.json(&["show", "1/stopper"]);
+    let first = &shown["tasks_shown"][0]["attempts"][0];
+    assert_eq!((&first["reason"], &first["blame"]), (&"lease_expired".into(), &"platform".into()), "{shown}");
+    yard.write("gate", "");
+    assert_eq!(yard.run(&["wait", "1"]).code(), 0);
+    assert_eq!(attempts(&yard, 1).len(), 1, "the keeper went on");
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
+
+#[test]
+fn a_cluster_that_is_stopped_in_order_takes_its_jobs_up_again() {
+    let yard = yard();
+    let dev = yard.dev(&[]);
+    let job = submit(&yard, "process");
+    yard.wait_running("1", &[]);
+    let ran = dev.interrupt();
+    ran.says(&["jobs that have not ended go on when the cluster is up again"]);
+    yard.nothing_is_left();
+    let dev = yard.dev(&[]);
+    yard.wait_running("1", &[]);
+    yard.write("gate", "");
+    assert_eq!(yard.run(&["wait", "1"]).code(), 5);
+    let attempts = attempts(&yard, job);
+    assert_eq!(attempts.len(), 2, "{attempts:#?}");
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
