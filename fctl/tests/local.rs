@@ -149,7 +149,8 @@ fn jobs_wait_for_jobs_and_are_found_by_what_they_are() {
     };
     let first = submit(&["--tag", "night", "--name", "first"], &gate(&yard, "go"));
     let second = submit(&["--after", "1", "--tag", "night", "--tag", "late"], "true");
-    let third = submit(&["--queue", "lab/vision"], "exit 1");
+    let third = submit(&["--queue", "default"], "exit 1");
+    yard.refused(113, &["there is no queue `lab/vision`", "default"], &["submit", "--queue", "lab/vision", "--", "true"]);
     assert_eq!((first, second, third), (1, 2, 3));
     assert_eq!(yard.run(&["wait", "3"]).code(), 1);
     let shown = yard.json(&["show", "2"]);
@@ -164,7 +165,8 @@ fn jobs_wait_for_jobs_and_are_found_by_what_they_are() {
     assert_eq!(found(&["--tag", "night"]), [2, 1]);
     assert_eq!(found(&["--tag", "night", "--tag", "late"]), [2]);
     assert_eq!(found(&["--state", "failed"]), [3]);
-    assert_eq!(found(&["--queue", "lab/vision"]), [3]);
+    assert_eq!(found(&["--queue", "default", "--since", "1d"]), [3, 2, 1]);
+    assert_eq!(found(&["--queue", "lab/vision"]), [0_u64; 0]);
     assert_eq!(found(&["--limit", "1", "--before", "3"]), [2]);
     assert_eq!(found(&["--owner", "nobody-of-that-name"]), [0_u64; 0]);
     // What was to wait for a job that fails never runs.
@@ -294,13 +296,10 @@ fn an_image_of_the_user_runs_and_sees_nothing_of_the_host() {
 #[test]
 fn reading_commands_run_nothing() {
     let yard = Yard::new();
-    let mut submit = yard.start(&script(&[], "sleep 1000"));
-    submit.wait_until("its task to run", |submit| submit.stderr().contains("1 active"));
+    let submit = yard.start(&script(&[], "sleep 1000"));
+    yard.wait_running("1", &["--local"]);
     submit.kill();
-    for (pid, _) in yard.processes() {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
-    }
-    yard.until_nothing_runs();
+    yard.kill_everything();
     for args in [&["show", "1"][..], &["jobs"], &["nodes"], &["why", "1"], &["storage"], &["artifact", "ls", "1"]] {
         yard.ok(&[args, &["--local"]].concat());
         assert!(yard.processes().is_empty(), "{args:?} runs {:#?}", yard.processes());

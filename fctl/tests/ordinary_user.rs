@@ -170,7 +170,7 @@ fn a_killed_agent_finds_its_tasks_again() {
     let first = dev();
     let script = "i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo line $i; sleep 0.02; done; exit 6";
     guest.ok(&["submit", "--", "sh", "-c", script]);
-    common::until("it to run", || guest.ok(&["logs", "1"]).contains("line 3"));
+    common::until("it to run", || guest.run(&["logs", "1"]).stdout.contains("line 3"));
     first.kill();
     let second = dev();
     assert_eq!(guest.run(&["wait", "1"]).code(), 6);

@@ -60,6 +60,8 @@ impl ClientError {
             Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::ResourceExhausted => {
                 Self::Unavailable(message)
             }
+            // The connection broke in the middle of an answer: whoever served it is gone.
+            Code::Internal | Code::Unknown if is_connection(&status) => Self::Unavailable(message),
             Code::NotFound => Self::NotFound(message),
             Code::InvalidArgument
             | Code::AlreadyExists
