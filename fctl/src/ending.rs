@@ -35,7 +35,11 @@ pub(crate) async fn tell(connection: &mut Connection, job: &api::Job) -> Outcome
     match (state, failed.as_ref()) {
         (api::JobPhase::Succeeded, _) => tell_results(connection, job).await?,
         (_, Some(failed)) => tell_failure(connection, job, failed).await?,
-        _ => {}
+        // No task of its own failed: a job it waited for did, or it was cancelled.
+        (_, None) => {
+            let local = if connection.is_local() { " --local" } else { "" };
+            output::note(format!("more:  fctl why {}{local}", row.job));
+        }
     }
     Ok(ExitCode::from(exit_code(job, failed.as_ref())))
 }

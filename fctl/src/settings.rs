@@ -90,9 +90,10 @@ impl Settings {
             engine: engine.transpose()?,
             storage_budget_bytes: bytes("storage_budget", &file.storage_budget)?.unwrap_or(STORAGE_BUDGET_BYTES),
             cache_budget_bytes: bytes("cache_budget", &file.cache_budget)?.unwrap_or(CACHE_BUDGET_BYTES),
-            lease_ms: file.lease.as_ref().map_or(Ok(Timing::STANDARD.lease_ms), |text| {
-                lease(text).map_err(|error| wrong("lease", &error))
-            })?,
+            lease_ms: file
+                .lease
+                .as_ref()
+                .map_or(Ok(Timing::STANDARD.lease_ms), |text| lease(text).map_err(|error| wrong("lease", &error)))?,
             agent: EmbeddedChoices {
                 fake_gpus: file.agent.fake_gpus,
                 oci_runtime: file.agent.oci_runtime.clone(),

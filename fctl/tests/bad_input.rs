@@ -45,7 +45,14 @@ const WRONG_FLOWS: &[(&str, &[&str], &[&str])] = &[
     (
         "quantities.toml",
         &[],
-        &["flow.toml:4:7: `0` is zero", "`-1GiB` is negative", "has no unit", "write \"256MiB\"", "write \"10s\"", "too much"],
+        &[
+            "flow.toml:4:7: `0` is zero",
+            "`-1GiB` is negative",
+            "has no unit",
+            "write \"256MiB\"",
+            "write \"10s\"",
+            "too much",
+        ],
     ),
     ("param.toml", &[], &["parameter `folds`", "-P folds="]),
     ("param.toml", &["-P", "folds=many"], &["-P folds=many: expected a whole number"]),
@@ -74,7 +81,11 @@ fn a_flow_that_is_wrong_is_refused_before_anything_begins() {
 #[test]
 fn a_flow_that_cannot_be_read_says_why() {
     let yard = Yard::new();
-    yard.refused(USAGE, &["missing.toml: cannot read the flow file", "No such file"], &["submit", "--local", "missing.toml"]);
+    yard.refused(
+        USAGE,
+        &["missing.toml: cannot read the flow file", "No such file"],
+        &["submit", "--local", "missing.toml"],
+    );
     yard.write("flow.toml", b"name = \"a\"\n[steps.\xff\x1b[31m]\n");
     yard.refused(USAGE, &["flow.toml:2:8", "not UTF-8"], &["submit", "--local", "flow.toml"]);
     let long = "x".repeat(400_000);
@@ -168,7 +179,8 @@ fn a_million_tasks_are_taken_and_can_be_cancelled() {
 #[test]
 fn a_request_that_no_node_could_meet_is_refused_with_what_exists_also_by_a_cluster_that_just_began() {
     let yard = Yard::new();
-    let words = ["step `true` asks for 4000 CPU", "no node could ever give", "node local has", "CPU", "of memory, no GPU"];
+    let words =
+        ["step `true` asks for 4000 CPU", "no node could ever give", "node local has", "CPU", "of memory, no GPU"];
     yard.refused(REFUSED, &words, &["submit", "--local", "--cpu", "4000", "--", "true"]);
     yard.refused(REFUSED, &["8 GPU"], &["submit", "--local", "--gpu", "8", "--", "true"]);
     yard.refused(REFUSED, &["label rack"], &["submit", "--local", "--label", "rack=r1", "--", "true"]);
@@ -383,5 +395,4 @@ fn settings_that_are_wrong_say_where() {
     yard.refused(USAGE, &["config.toml", "storage_budget", "has no unit"], &process(&["--", "true"]));
     yard.settings("[agnt]\nfake_gpus = 1\n");
     yard.refused(USAGE, &["config.toml", "unknown field `agnt`"], &process(&["--", "true"]));
-
 }

@@ -37,7 +37,12 @@ fn the_iris_flow_runs_in_containers_and_as_processes_and_prints_its_best_model()
     for (job, file) in [("1", "flow.toml"), ("2", "process.toml")] {
         let ran = yard.run(&["submit", "--local", file, "-P", "folds=2"]);
         assert_eq!(ran.code(), 0, "{ran:#?}");
-        ran.says(&["packaged", "train: 12 succeeded", "pick: 1 succeeded", &format!("fctl artifact cat {job}/pick best --local")]);
+        ran.says(&[
+            "packaged",
+            "train: 12 succeeded",
+            "pick: 1 succeeded",
+            &format!("fctl artifact cat {job}/pick best --local"),
+        ]);
         let best = yard.ok(&["artifact", "cat", &format!("{job}/pick"), "best", "--local"]);
         let best: Value = serde_json::from_str(&best).unwrap();
         assert!(best.to_string().contains("confusion"), "{best}");
@@ -101,7 +106,8 @@ fn a_task_above_its_memory_ends_as_out_of_memory_and_names_its_limit() {
     let yard = Yard::new();
     let program = "x = bytearray(400 << 20); print(len(x))";
     for isolation in ["container", "process"] {
-        let flags = ["submit", "--local", "--isolation", isolation, "--memory", "64MiB", "--", "python3", "-c", program];
+        let flags =
+            ["submit", "--local", "--isolation", isolation, "--memory", "64MiB", "--", "python3", "-c", program];
         yard.refused(128 + 9, &["reason: oom, blame: user", "limit of 64MiB", "`memory`"], &flags);
     }
     let attempt = &yard.json(&["show", "1", "--local"])["tasks_shown"][0]["attempts"][0];
@@ -150,7 +156,11 @@ fn jobs_wait_for_jobs_and_are_found_by_what_they_are() {
     let first = submit(&["--tag", "night", "--name", "first"], &gate(&yard, "go"));
     let second = submit(&["--after", "1", "--tag", "night", "--tag", "late"], "true");
     let third = submit(&["--queue", "default"], "exit 1");
-    yard.refused(113, &["there is no queue `lab/vision`", "default"], &["submit", "--queue", "lab/vision", "--", "true"]);
+    yard.refused(
+        113,
+        &["there is no queue `lab/vision`", "default"],
+        &["submit", "--queue", "lab/vision", "--", "true"],
+    );
     assert_eq!((first, second, third), (1, 2, 3));
     assert_eq!(yard.run(&["wait", "3"]).code(), 1);
     let shown = yard.json(&["show", "2"]);
@@ -171,7 +181,10 @@ fn jobs_wait_for_jobs_and_are_found_by_what_they_are() {
     assert_eq!(found(&["--owner", "nobody-of-that-name"]), [0_u64; 0]);
     // What was to wait for a job that fails never runs.
     assert_eq!(submit(&["--after", "3"], "true"), 4);
-    assert_eq!(yard.run(&["wait", "4"]).code(), 115);
+    let ran = yard.run(&["wait", "4"]);
+    assert_eq!(ran.code(), 114, "{ran:#?}");
+    ran.says(&["job 4 failed", "fctl why 4"]);
+    assert!(yard.ok(&["why", "4"]).contains("job 3"), "it says which");
     assert_eq!(dev.interrupt().code(), 0);
     yard.nothing_is_left();
 }
@@ -240,9 +253,8 @@ fn artifacts_come_back_as_they_were_given() {
         let ran = yard.run(&[&args[..], &["--", "sh", "-c", copy]].concat());
         assert_eq!(ran.code(), 0, "{ran:#?}");
     }
-    let digests: Vec<_> = ["1", "2"]
-        .map(|job| yard.json(&["artifact", "ls", job, "--local"])["artifacts"][0]["digest"].clone())
-        .into();
+    let digests: Vec<_> =
+        ["1", "2"].map(|job| yard.json(&["artifact", "ls", job, "--local"])["artifacts"][0]["digest"].clone()).into();
     assert_eq!(digests[0], digests[1], "the same content has the same digest");
     let put = yard.json(&["artifact", "put", "./data", "--local"]);
     assert_eq!((&put["digest"], &put["sent_blobs"]), (&digests[0], &0.into()), "it is stored once: {put}");
@@ -273,7 +285,10 @@ fn image(yard: &Yard) -> Result<(), String> {
     let digest = digest.split_whitespace().next().unwrap_or_default();
     let rootfs = format!("{{\"type\": \"layers\", \"diff_ids\": [\"sha256:{digest}\"]}}");
     yard.write("config.json", format!("{{\"architecture\": \"amd64\", \"os\": \"linux\", \"rootfs\": {rootfs}}}"));
-    yard.write("manifest.json", "[{\"Config\": \"config.json\", \"RepoTags\": [\"hello:1\"], \"Layers\": [\"layer.tar\"]}]");
+    yard.write(
+        "manifest.json",
+        "[{\"Config\": \"config.json\", \"RepoTags\": [\"hello:1\"], \"Layers\": [\"layer.tar\"]}]",
+    );
     run("tar", &["-cf", "image.tar", "manifest.json", "config.json", "layer.tar"]).map(drop)
 }
 

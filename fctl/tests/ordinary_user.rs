@@ -133,7 +133,8 @@ fn a_task_above_its_memory_is_ended_as_out_of_memory() {
     };
     let program = "import time; x = bytearray(400 << 20); time.sleep(1000)";
     for isolation in ["container", "process"] {
-        let flags = ["submit", "--local", "--isolation", isolation, "--memory", "64MiB", "--", "python3", "-c", program];
+        let flags =
+            ["submit", "--local", "--isolation", isolation, "--memory", "64MiB", "--", "python3", "-c", program];
         let ran = guest.run(&flags);
         assert_eq!(ran.code(), 128 + 9, "{isolation}: {ran:#?}");
         ran.says(&["reason: oom, blame: user", "limit of 64MiB"]);
@@ -149,7 +150,8 @@ fn an_output_that_cannot_be_read_fails_its_task_and_names_it() {
     };
     for isolation in ["process", "container"] {
         let script = "mkdir o; echo x > o/secret; chmod 000 o/secret";
-        let ran = guest.run(&["submit", "--local", "--isolation", isolation, "--output", "o=o", "--", "sh", "-c", script]);
+        let ran =
+            guest.run(&["submit", "--local", "--isolation", isolation, "--output", "o=o", "--", "sh", "-c", script]);
         assert_eq!(ran.code(), 114, "{isolation}: {ran:#?}");
         ran.says(&["output `o`", "o/secret", "ermission denied", "reason: output, blame: user"]);
     }

@@ -176,13 +176,17 @@ impl Yard {
 
     /// Kills all that belongs to this test, by its process id, as a power cut would.
     pub fn kill_everything(&self) {
-        until_or("everything to be killed", || format!("{:#?}", self.processes()), || {
-            let left = self.processes();
-            for (pid, _) in &left {
-                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-            }
-            left.is_empty()
-        });
+        until_or(
+            "everything to be killed",
+            || format!("{:#?}", self.processes()),
+            || {
+                let left = self.processes();
+                for (pid, _) in &left {
+                    let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+                }
+                left.is_empty()
+            },
+        );
     }
 
     /// Waits until nothing of this test runs.
