@@ -3,6 +3,7 @@
 //! Invariant: whatever carries the test's folder in its command line or environment was started by the test, so that what is
 //! left running is found, named, and ended by its process id.
 #![allow(unreachable_pub, reason = "it is a part of each test binary")]
+#![allow(clippy::print_stdout, reason = "a failed test tells what went on")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs::{self, File};
@@ -16,7 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How long anything may take before a test gives up; far above what it takes, since the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The program under test.
@@ -194,6 +195,18 @@ impl Yard {
         until_or("nothing to be left running", || format!("{:#?}", self.processes()), || self.processes().is_empty());
     }
 
+    /// For whoever reads of a failed test: where its jobs stand, and what its launcher said.
+    fn tell_what_went_on(&self) {
+        for job in 1..=4 {
+            let why = self.command(&["why", &job.to_string(), "--local"]).output();
+            println!(
+                "{}",
+                why.map_or_else(|error| error.to_string(), |why| String::from_utf8_lossy(&why.stdout).into_owned())
+            );
+        }
+        println!("{}", fs::read_to_string(self.home().join("agent/launcher/launcher.log")).unwrap_or_default());
+    }
+
     /// Waits until nothing of this test runs, and sees that nothing is mounted.
     pub fn nothing_is_left(&self) {
         self.until_nothing_runs();
@@ -206,6 +219,9 @@ impl Yard {
 
 impl Drop for Yard {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell_what_went_on();
+        }
         for (pid, _) in self.processes() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
