@@ -169,7 +169,7 @@ impl Terminal {
     fn redraw(&mut self) {
         let Some(job) = self.last.take() else { return };
         for (at, step) in job.steps.iter().enumerate() {
-            self.draw(at, step);
+            self.draw(at, &job, step);
         }
         self.last = Some(job);
     }
