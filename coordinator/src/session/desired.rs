@@ -49,7 +49,8 @@ impl Told {
         }
         desired.gone = self.members.keys().filter(|key| !now.contains_key(key)).copied().collect();
         // A context goes with the first member that needs it; the agent drops it with the last.
-        self.steps.retain(|(job, step)| now.keys().any(|key| key.task.job == *job && key.task.step == *step));
+        let used: BTreeSet<_> = now.keys().map(|key| (key.task.job, key.task.step)).collect();
+        self.steps.retain(|step| used.contains(step));
         self.members = now;
         let nothing = desired.run.is_empty() && desired.stop.is_empty() && desired.gone.is_empty();
         if nothing && !all {

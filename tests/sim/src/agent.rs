@@ -153,6 +153,9 @@ impl Agent {
             alive.heard_at = now;
             alive.link = None;
         }
+        // What was held back for later news of the same member is due by now.
+        self.flush(outside);
+        let Some(alive) = &self.process else { return };
         match (&alive.link, alive.registered) {
             (_, false) => {
                 let request = self.number();
@@ -265,12 +268,12 @@ impl Agent {
                 let (agent, run, delay) = (self.at, folder.run, outside.dice.within(1, 50));
                 outside.schedule.after(delay, Event::Progress { agent, member: key, run });
             }
-            (Some(Action::Report), Some(folder)) => link.session.report(report(key, folder)),
+            (Some(Action::Report), Some(folder)) => link.session.report(report(key, folder), outside.schedule.now()),
             (Some(Action::ReportLost), _) => {
-                link.session.report(gone(AttemptOutcome::Lost, Reason::NodeLost));
+                link.session.report(gone(AttemptOutcome::Lost, Reason::NodeLost), outside.schedule.now());
             }
             (Some(Action::ReportStopped), _) => {
-                link.session.report(gone(AttemptOutcome::Stopped, Reason::Cancelled));
+                link.session.report(gone(AttemptOutcome::Stopped, Reason::Cancelled), outside.schedule.now());
             }
             (Some(Action::Forget), _) => drop(self.disk.members.remove(&key)),
             (None | Some(Action::Stop | Action::Report), _) => {}
@@ -282,20 +285,20 @@ impl Agent {
         let folder = Folder { run, phase: Phase::Accepted, stopping: false, end: None };
         self.disk.members.insert(key, folder);
         outside.schedule.after(outside.dice.within(0, 20), Event::Progress { agent: self.at, member: key, run });
-        self.tell(key);
+        self.tell(key, outside.schedule.now());
     }
 
     /// Puts the present state of a member in line for the coordinator.
-    fn tell(&mut self, key: MemberKey) {
+    fn tell(&mut self, key: MemberKey, now_ms: u64) {
         let link = self.process.as_mut().and_then(|process| process.link.as_mut());
         if let (Some(link), Some(folder)) = (link, self.disk.members.get(&key)) {
-            link.session.report(report(key, folder));
+            link.session.report(report(key, folder), now_ms);
         }
     }
 
     fn flush(&mut self, outside: &mut Outside) {
         let Some(link) = self.process.as_mut().and_then(|process| process.link.as_mut()) else { return };
-        while let Some((sequence, reports)) = link.session.next_batch() {
+        while let Some((sequence, reports)) = link.session.next_batch(outside.schedule.now()) {
             link.sent = sequence;
             outside.send_up(self.at, Up::Reports { session: link.id, sequence, reports });
         }
@@ -325,7 +328,7 @@ impl Agent {
             let longest = if next == Phase::Running { 400 } else { 40 };
             let delay = outside.dice.within(1, longest);
             outside.schedule.after(delay, Event::Progress { agent: self.at, member: key, run });
-            self.tell(key);
+            self.tell(key, outside.schedule.now());
         }
         self.flush(outside);
     }
