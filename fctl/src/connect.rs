@@ -5,7 +5,7 @@ use std::time::Duration;
 use flowyard_sdk::client::{Client, Endpoint};
 
 use crate::cli::Global;
-use crate::embedded::{Embedded, Parts};
+use crate::embedded::{Embedded, LocalAgent, Parts};
 use crate::failure::Failure;
 use crate::home::{GuestLock, Home};
 use crate::settings::{Settings, configured_endpoint};
@@ -21,7 +21,9 @@ pub(crate) struct Connection {
     pub client: Client,
     /// The cluster, if this process runs it.
     embedded: Option<Embedded>,
-    _guest: Option<GuestLock>,
+    /// The agent, if only that is run by this process: whoever runs the coordinator only reads.
+    agent: Option<LocalAgent>,
+    guest: Option<GuestLock>,
     /// How to get it back when whoever runs it leaves.
     local: Option<(Home, Parts)>,
 }
@@ -51,7 +53,7 @@ impl Connection {
     }
 
     fn to(client: Client) -> Self {
-        Self { client, embedded: None, _guest: None, local: None }
+        Self { client, embedded: None, agent: None, guest: None, local: None }
     }
 
     /// Runs the cluster of this home, or joins whoever does.
@@ -70,12 +72,18 @@ impl Connection {
             if let Some(lock) = home.host()? {
                 let embedded = Embedded::start(home, lock, parts, &settings).await?;
                 let client = Client::new(endpoint);
-                return Ok(Self { client, embedded: Some(embedded), _guest: None, local: Some((home.clone(), parts)) });
+                let local = Some((home.clone(), parts));
+                return Ok(Self { client, embedded: Some(embedded), agent: None, guest: None, local });
             }
             let guest = home.guest()?;
             let mut client = Client::new(endpoint.clone());
             if client.get_cluster(Default::default()).await.is_ok() {
-                return Ok(Self { client, embedded: None, _guest: Some(guest), local: Some((home.clone(), parts)) });
+                let agent = match parts {
+                    Parts::All => LocalAgent::start(home, &settings).await?,
+                    Parts::Coordinator => None,
+                };
+                let local = Some((home.clone(), parts));
+                return Ok(Self { client, embedded: None, agent, guest: Some(guest), local });
             }
             drop(guest);
             if flowyard_clock::elapsed(start) > PATIENCE {
@@ -100,13 +108,20 @@ impl Connection {
     /// When the home cannot be used.
     pub(crate) async fn reopen(&mut self) -> Result<bool, Failure> {
         let (Some((home, parts)), true) = (self.local.clone(), self.embedded.is_none()) else { return Ok(false) };
+        if let Some(agent) = self.agent.take() {
+            agent.stop(true).await;
+        }
         let again = Box::pin(Self::local(&home, parts)).await?;
         *self = again;
         Ok(true)
     }
 
     /// Ends what this process runs.
-    pub(crate) async fn close(self) {
+    pub(crate) async fn close(mut self) {
+        drop(self.guest.take());
+        if let (Some(agent), Some((home, _))) = (self.agent.take(), &self.local) {
+            agent.stop(home.has_guests()).await;
+        }
         if let Some(embedded) = self.embedded {
             embedded.shutdown().await;
         }

@@ -13,18 +13,22 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::failure::Failure;
-use crate::home::{Home, HostLock};
+use crate::home::{AgentLock, Home, HostLock};
 use crate::output;
 use crate::settings::Settings;
 
 /// How long a stopping server may take to finish what it is asked.
 const STOP: Duration = Duration::from_secs(2);
 
+/// How long another process may take to let go of the agent, and how often that is looked at.
+const TURN: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(5);
+
 /// A running embedded cluster.
 pub(crate) struct Embedded {
     home: Home,
     coordinator: Option<Coordinator>,
-    agent: Option<Agent>,
+    agent: Option<LocalAgent>,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
     _lock: HostLock,
@@ -76,51 +80,16 @@ impl Embedded {
             _lock: lock,
         };
         if parts == Parts::All {
-            this.agent = Some(this.start_agent(origin, settings).await?);
+            this.agent = Some(LocalAgent::start_in_turn(home, settings).await?);
         }
         Ok(this)
-    }
-
-    async fn start_agent(&self, origin: Origin, settings: &Settings) -> Result<Agent, Failure> {
-        let folder = self.home.agent();
-        std::fs::create_dir_all(&folder).map_err(Failure::local(folder.display()))?;
-        let options = LocalOptions::with_budget(settings.cache_budget_bytes);
-        let local = LocalStore::open(&folder.join("cache"), options).map_err(|error| Failure::Home(chain(&error)))?;
-        let exe = std::env::current_exe().map_err(Failure::local("this program"))?;
-        let config = AgentConfig::embedded(
-            self.home.path().to_owned(),
-            folder,
-            self.home.socket(),
-            &exe,
-            settings.agent.clone(),
-        );
-        let channel = Endpoint::socket(self.home.socket()).channel();
-        let agent = Agent::start(config, Store::new(local, origin), channel).await;
-        let agent = agent.map_err(|error| Failure::Home(chain(&error)))?;
-        self.say_limits(&agent.inventory().abilities.enforcement);
-        Ok(agent)
-    }
-
-    /// Where the kernel does not hold all limits of tasks, that is said; once, until it changes.
-    fn say_limits(&self, enforcement: &str) {
-        const HELD: &str = "cpu by cgroup, memory by cgroup, processes by cgroup";
-        let said = self.home.agent().join("limits-said");
-        let before = std::fs::read_to_string(&said).unwrap_or_default();
-        if before == enforcement || (before.is_empty() && enforcement.starts_with(HELD)) {
-            return;
-        }
-        output::note(format!(
-            "limits of tasks here: {enforcement}; what is watched is looked at, and a task above its limit is killed (said once)"
-        ));
-        // If it cannot be kept, it is said again.
-        let _ = std::fs::write(&said, enforcement);
     }
 
     /// Ends the cluster. Unless others use it, what still runs is killed: its jobs go on with the next cluster of this home.
     pub(crate) async fn shutdown(mut self) {
         let leave_running = self.home.has_guests();
         if let Some(agent) = self.agent.take() {
-            agent.stop(!leave_running).await;
+            agent.stop(leave_running).await;
         }
         drop(self.stop.take());
         if tokio::time::timeout(STOP, &mut self.server).await.is_err() {
@@ -130,6 +99,71 @@ impl Embedded {
             coordinator.shutdown().await;
         }
     }
+}
+
+/// The agent of a home. Usually its process runs the coordinator, too; beside a command that only reads it does not.
+pub(crate) struct LocalAgent {
+    agent: Agent,
+    _lock: AgentLock,
+}
+
+impl LocalAgent {
+    /// Starts the agent once the process that ran it has let go: it does when its coordinator is gone.
+    async fn start_in_turn(home: &Home, settings: &Settings) -> Result<Self, Failure> {
+        let start = flowyard_clock::monotonic();
+        loop {
+            if let Some(agent) = Self::start(home, settings).await? {
+                return Ok(agent);
+            }
+            if flowyard_clock::elapsed(start) > TURN {
+                let path = home.path().display();
+                return Err(Failure::Home(format!(
+                    "another process runs the agent of {path} and does not let go; end it, or set FLOWYARD_HOME to another folder"
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Starts the agent, unless another process runs it.
+    ///
+    /// # Errors
+    /// When its folders cannot be used.
+    pub(crate) async fn start(home: &Home, settings: &Settings) -> Result<Option<Self>, Failure> {
+        let Some(lock) = home.agent_lock()? else { return Ok(None) };
+        let origin = Origin::in_directory(&home.origin(), true).map_err(|error| Failure::Home(chain(&error)))?;
+        let folder = home.agent();
+        std::fs::create_dir_all(&folder).map_err(Failure::local(folder.display()))?;
+        let options = LocalOptions::with_budget(settings.cache_budget_bytes);
+        let local = LocalStore::open(&folder.join("cache"), options).map_err(|error| Failure::Home(chain(&error)))?;
+        let exe = std::env::current_exe().map_err(Failure::local("this program"))?;
+        let config = AgentConfig::embedded(home.path().to_owned(), folder, home.socket(), &exe, settings.agent.clone());
+        let channel = Endpoint::socket(home.socket()).channel();
+        let agent = Agent::start(config, Store::new(local, origin), channel).await;
+        let agent = agent.map_err(|error| Failure::Home(chain(&error)))?;
+        say_limits(home, &agent.inventory().abilities.enforcement);
+        Ok(Some(Self { agent, _lock: lock }))
+    }
+
+    /// Stops the agent. Unless what runs is left to the next one, it is killed.
+    pub(crate) async fn stop(self, leave_running: bool) {
+        self.agent.stop(!leave_running).await;
+    }
+}
+
+/// Where the kernel does not hold all limits of tasks, that is said; once, until it changes.
+fn say_limits(home: &Home, enforcement: &str) {
+    const HELD: &str = "cpu by cgroup, memory by cgroup, processes by cgroup";
+    let said = home.agent().join("limits-said");
+    let before = std::fs::read_to_string(&said).unwrap_or_default();
+    if before == enforcement || (before.is_empty() && enforcement.starts_with(HELD)) {
+        return;
+    }
+    output::note(format!(
+        "limits of tasks here: {enforcement}; what is watched is looked at, and a task above its limit is killed (said once)"
+    ));
+    // If it cannot be kept, it is said again.
+    let _ = std::fs::write(&said, enforcement);
 }
 
 /// An error with its causes.

@@ -3,6 +3,7 @@
 //! ```text
 //! home            format of this folder
 //! lock            held by whoever runs the coordinator
+//! agent.lock      held by whoever runs the agent
 //! guests          held, shared, by whoever uses a coordinator that another process runs
 //! api.sock        the API, while somebody runs the coordinator
 //! coordinator/    log and snapshots
@@ -31,6 +32,12 @@ pub(crate) struct Home {
 /// The right to run the coordinator of a home; given up when dropped.
 #[derive(Debug)]
 pub(crate) struct HostLock {
+    _file: File,
+}
+
+/// The right to run the agent of a home; given up when dropped.
+#[derive(Debug)]
+pub(crate) struct AgentLock {
     _file: File,
 }
 
@@ -144,6 +151,20 @@ impl Home {
                 noted.map_err(Failure::local(path.display()))?;
                 Ok(Some(HostLock { _file: file }))
             }
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(Failure::Local { path: path.display().to_string(), source }),
+        }
+    }
+
+    /// The right to run the agent, if nobody else has it. Who runs the coordinator for a command that only reads runs none.
+    ///
+    /// # Errors
+    /// When the lock cannot be made.
+    pub(crate) fn agent_lock(&self) -> Result<Option<AgentLock>, Failure> {
+        let path = self.path.join("agent.lock");
+        let file = open(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(AgentLock { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(Failure::Local { path: path.display().to_string(), source }),
         }

@@ -322,3 +322,21 @@ fn reading_commands_run_nothing() {
     assert_eq!(yard.json(&["show", "1", "--local"])["state"], "active");
     yard.ok(&["cancel", "1", "--local"]);
 }
+
+#[test]
+fn a_submit_beside_a_command_that_only_reads_brings_its_own_agent() {
+    let yard = Yard::new();
+    let submit = yard.start(&script(&[], &gate(&yard, "go")));
+    yard.wait_running("1", &["--local"]);
+    submit.kill();
+    yard.kill_everything();
+    let mut watch = yard.start(&["watch", "1", "--local"]);
+    watch.wait_until("it to be shown", |watch| watch.stdout().contains("active"));
+    let ran = yard.run(&script(&[], "true"));
+    assert_eq!(ran.code(), 0, "{ran:#?}");
+    open(&yard, "go");
+    let ran = yard.run(&["wait", "1", "--local"]);
+    assert_eq!(ran.code(), 0, "{ran:#?}");
+    assert_eq!(watch.wait().code(), 0);
+    yard.nothing_is_left();
+}
