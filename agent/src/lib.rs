@@ -19,6 +19,7 @@ pub mod logs;
 pub mod reconcile;
 mod reconciler;
 mod relay;
+mod remover;
 pub mod runtime;
 pub mod session;
 

@@ -20,6 +20,7 @@ use crate::attempt::ending::platforms;
 use crate::attempt::{self, Attempt, Begun, Desk};
 use crate::journal::{Journal, Remembered};
 use crate::reconcile::{Action, Observed, Wanted, reconcile};
+use crate::remover::Remover;
 
 /// News of attempts on their way to the reconciler, and from there to the link.
 pub(crate) const NEWS: usize = 1_024;
@@ -56,6 +57,7 @@ struct Held {
 pub(crate) struct Reconciler {
     desk: Arc<Desk>,
     journal: Journal,
+    remover: Remover,
     registered: Option<(NodeId, Incarnation)>,
     steps: BTreeMap<(JobId, StepIndex), Arc<StepContext>>,
     wanted: BTreeMap<MemberKey, Wanted>,
@@ -78,6 +80,7 @@ impl Reconciler {
         let mut this = Self {
             desk,
             journal,
+            remover: Remover::start(),
             registered: remembered.registered,
             steps: remembered.steps,
             wanted: BTreeMap::new(),
@@ -179,15 +182,8 @@ impl Reconciler {
 
     fn forget(&mut self, key: MemberKey) {
         self.held.remove(&key);
-        let folder = self.desk.folder(key);
         self.journal.forgotten(key);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = std::fs::remove_dir_all(&folder)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(folder = %folder.display(), %error, "an attempt's folder could not be removed");
-            }
-        });
+        self.remover.remove(self.desk.folder(key));
     }
 
     /// The coordinator tells a context again with the next member of a step of which it wants nothing at the moment.

@@ -26,9 +26,9 @@ pub(super) struct Fetched {
 }
 
 /// Names inside an attempt's folder.
-pub(super) const WORK: &str = "work";
+pub(crate) const WORK: &str = "work";
 /// The private home.
-pub(super) const HOME: &str = "home";
+pub(crate) const HOME: &str = "home";
 /// Inputs that are copied.
 pub(super) const INPUTS: &str = "in";
 /// A long item.
@@ -76,14 +76,14 @@ pub(super) async fn fetch(
 }
 
 fn prepare_folder(folder: &Path) -> Result<(), End> {
-    // What an earlier agent began and did not launch is begun anew.
-    let cleared = match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    let made = match std::fs::create_dir(folder) {
+        // What an earlier agent began and did not launch is begun anew.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::remove_dir_all(folder).and_then(|()| std::fs::create_dir(folder))
+        }
+        made => made,
     };
-    cleared
-        .and_then(|()| std::fs::create_dir_all(folder))
-        .and_then(|()| std::fs::create_dir(folder.join(WORK)))
+    made.and_then(|()| std::fs::create_dir(folder.join(WORK)))
         .and_then(|()| std::fs::create_dir(folder.join(HOME)))
         .map_err(|error| disk_failure(folder, &error))
 }

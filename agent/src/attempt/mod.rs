@@ -24,6 +24,7 @@ use kameo::actor::ActorRef;
 use tokio::sync::{mpsc, watch};
 
 use self::ending::{bare, platforms};
+pub(crate) use self::fetch::{HOME, WORK};
 pub use self::images::Images;
 use crate::config::AgentConfig;
 use crate::launcher::read_exit;
@@ -77,7 +78,7 @@ pub struct Attempt {
 }
 
 /// Says what was handed to the launcher, and that something was: after that it is never started a second time.
-const LAUNCHED: &str = "launched";
+pub(crate) const LAUNCHED: &str = "launched";
 
 impl Attempt {
     /// An attempt that has not begun.
