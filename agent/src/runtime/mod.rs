@@ -1,6 +1,6 @@
 //! The ways an attempt is run. The only module that names container libraries.
 //!
-//! Owns: how a container is made from a [`LaunchSpec`](spec::LaunchSpec), from namespaces to the last system call filter.
+//! Owns: how a container is made from a [`LaunchSpec`], from namespaces to the last system call filter.
 //! Must not: know cgroups (the shim is put into its cgroup before `create`, and what is forked from it stays there), write logs
 //! or exit records, or start threads.
 //!

@@ -5,7 +5,7 @@
 //! | [`hashing`] | turning bytes into a [`Digest`] |
 //! | [`manifest`] | the list of paths that is an artifact, and its one encoding |
 //! | [`pack`] | reading a file or folder of a user into a manifest and the files behind it |
-//! | [`checkout`] | writing a manifest back to a folder |
+//! | [`mod@checkout`] | writing a manifest back to a folder |
 //! | [`items`] | JSON lists in which each item is found by its number |
 //! | [`local`] | the blobs on this machine's disk: pinned, counted, evicted |
 //! | [`origin`] | the durable blobs everybody reads from |
@@ -14,7 +14,7 @@
 //! This crate knows nothing of jobs, of the replicated state or of the wire.
 //!
 //! Invariants: a blob is never changed in place and never served when its bytes do not hash to its digest; a digest that a
-//! [`local::Pin`] holds is not evicted; nothing written by [`checkout`] lies outside its destination.
+//! [`local::Pin`] holds is not evicted; nothing written by [`mod@checkout`] lies outside its destination.
 
 pub mod checkout;
 mod copying;
