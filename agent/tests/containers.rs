@@ -230,7 +230,7 @@ fn a_missing_command_is_127_and_names_the_path() {
 fn a_file_that_is_not_executable_is_126() {
     let (code, message) = Case::command(&["/etc/passwd"], true).run().result.expect_err("not executable");
     assert_eq!(code, 126);
-    assert!(message.contains("/etc/passwd: not executable"), "{message}");
+    assert!(message.contains("`/etc/passwd` is not executable"), "{message}");
 }
 
 #[test]
