@@ -31,13 +31,15 @@ pub(crate) async fn tell(connection: &mut Connection, job: &api::Job) -> Outcome
         return Ok(ExitCode::from(exit));
     }
     let took = row.ended_ms.unwrap_or(0).saturating_sub(row.submitted_ms);
-    output::note(format!("job {} {} in {}", row.job, text::job_state(state), text::duration(took)));
+    let headline = format!("job {} {} in {}", row.job, text::job_state(state), text::duration(took));
+    // Everything is asked before anything is said: who loses the cluster meanwhile begins anew.
     match (state, failed.as_ref()) {
-        (api::JobPhase::Succeeded, _) => tell_results(connection, job).await?,
-        (_, Some(failed)) => tell_failure(connection, job, failed).await?,
+        (api::JobPhase::Succeeded, _) => tell_results(connection, job, &headline).await?,
+        (_, Some(failed)) => tell_failure(connection, job, failed, &headline).await?,
         // No task of its own failed: a job it waited for did, or it was cancelled.
         (_, None) => {
             let local = if connection.is_local() { " --local" } else { "" };
+            output::note(headline);
             output::note(format!("more:  fctl why {}{local}", row.job));
         }
     }
@@ -76,7 +78,11 @@ fn exit_code(job: &api::Job, failed: Option<&api::Task>) -> u8 {
 }
 
 /// Where the artifacts of the last steps are, and how to read one.
-async fn tell_results(connection: &mut Connection, job: &api::Job) -> Result<(), crate::failure::Failure> {
+async fn tell_results(
+    connection: &mut Connection,
+    job: &api::Job,
+    headline: &str,
+) -> Result<(), crate::failure::Failure> {
     let Some(row) = &job.row else { return Ok(()) };
     let last = job.steps.len().saturating_sub(1) as u32;
     let request = api::ListArtifactsRequest { job: row.job, step: Some(last), limit: ARTIFACTS, ..Default::default() };
@@ -87,6 +93,7 @@ async fn tell_results(connection: &mut Connection, job: &api::Job) -> Result<(),
         let only = step.count == Some(1);
         format!("{}/{}{}", row.job, step.name, if only { String::new() } else { format!("/{index}") })
     };
+    output::note(headline);
     for artifact in &artifacts {
         output::note(format!("  {}  {}", reference(artifact.step, artifact.task), artifact.name));
     }
@@ -106,17 +113,13 @@ async fn tell_failure(
     connection: &mut Connection,
     job: &api::Job,
     failed: &api::Task,
+    headline: &str,
 ) -> Result<(), crate::failure::Failure> {
     let (Some(row), Some((attempt, member, end))) = (&job.row, last_end(failed)) else { return Ok(()) };
     let step = &job.steps[failed.step as usize];
     let reference = format!("{}/{}/{}", row.job, step.name, failed.task);
     let reason = text::word(end.reason().as_str_name(), "REASON_");
     let blame = text::word(end.blame().as_str_name(), "BLAME_");
-    output::note(format!("{reference} failed on {} (reason: {reason}, blame: {blame})", member.node_name));
-    output::note(format!("  {}", end.message));
-    if failed.attempts.len() > 1 {
-        output::note(format!("  after {}", text::count(failed.attempts.len() as u64, "attempt")));
-    }
     let request = api::LogsRequest {
         job: row.job,
         step: failed.step,
@@ -126,13 +129,21 @@ async fn tell_failure(
         tail_lines: Some(STDERR_LINES),
         ..Default::default()
     };
+    let mut said = Vec::new();
     if end.stderr.is_some() {
-        output::note(format!("  its last lines on stderr (at most {STDERR_LINES}):"));
         let mut frames = connection.client.logs(request).await?;
-        let mut said = Vec::new();
         while let Some(frame) = frames.message().await.map_err(|status| connection.client.sorted(status))? {
             said.extend_from_slice(&frame.bytes);
         }
+    }
+    output::note(headline);
+    output::note(format!("{reference} failed on {} (reason: {reason}, blame: {blame})", member.node_name));
+    output::note(format!("  {}", end.message));
+    if failed.attempts.len() > 1 {
+        output::note(format!("  after {}", text::count(failed.attempts.len() as u64, "attempt")));
+    }
+    if end.stderr.is_some() {
+        output::note(format!("  its last lines on stderr (at most {STDERR_LINES}):"));
         for line in String::from_utf8_lossy(&said).lines() {
             output::note(format!("  | {}", flowyard_sdk::shown::shown(line)));
         }

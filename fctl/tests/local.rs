@@ -125,7 +125,11 @@ fn a_failed_task_is_tried_again_and_each_try_keeps_its_log() {
     assert_eq!(yard.ok(&["logs", "1/sh/0#1", "--local"]), "try 1\n");
     let attempts = yard.json(&["show", "1", "--local"])["tasks_shown"][0]["attempts"].clone();
     assert_eq!(attempts.as_array().map(Vec::len), Some(3), "{attempts}");
-    let ran = yard.refused(4, &["exited with code 4", "after 3 attempts"], &script(&flags, "exit 4"));
+    let ran = yard.refused(
+        4,
+        &["exited with code 4", "after 3 attempts"],
+        &script(&["--retry", "times=2,backoff=500ms"], "exit 4"),
+    );
     assert!(ran.stderr.contains("to be tried again, see `fctl why 2/sh`"), "{ran:#?}");
 }
 
@@ -193,6 +197,8 @@ fn jobs_wait_for_jobs_and_are_found_by_what_they_are() {
 fn other_processes_follow_watch_wait_for_and_cancel_what_dev_runs() {
     let yard = Yard::new();
     let dev = yard.dev(&["--fake-gpus", "2", "--label", "rack=r1"]);
+    // The agent registers as soon as its coordinator is up, which is a moment after that.
+    until("its node to be known", || yard.json(&["nodes"])["nodes"][0]["name"] == "local");
     let nodes = yard.json(&["nodes"]);
     assert_eq!(nodes["nodes"][0]["gpus"][1]["fake"], true, "{nodes}");
     assert_eq!(nodes["nodes"][0]["labels"]["rack"], "r1", "{nodes}");

@@ -85,7 +85,13 @@ pub(super) async fn until_end(connection: &mut Connection, job: JobId, how: How)
         // What was printed last is on its way.
         let _ = follower.await;
     }
-    ending::tell(connection, &ended).await
+    loop {
+        match ending::tell(connection, &ended).await {
+            // Whoever ran the cluster may have left at this very moment.
+            Err(Failure::Client(error)) if error.is_unavailable() && connection.reopen().await? => {}
+            told => return told,
+        }
+    }
 }
 
 /// Follows the job until it ends or the user interrupts.
