@@ -195,6 +195,24 @@ impl Yard {
         until_or("nothing to be left running", || format!("{:#?}", self.processes()), || self.processes().is_empty());
     }
 
+    /// A launcher that was killed leaves its cgroups to the next one of its home, which is not to come.
+    fn remove_cgroups(&self) {
+        const TRIES: u32 = 50;
+        let record = fs::read_to_string(self.home().join("agent/launcher/cgroups")).unwrap_or_default();
+        for place in record.lines().map(Path::new).filter(|place| place.starts_with("/sys/fs/cgroup")) {
+            for _ in 0..TRIES {
+                for slot in fs::read_dir(place).into_iter().flatten().flatten() {
+                    // Files of the kernel among them refuse, and what has not died yet.
+                    let _ = fs::remove_dir(slot.path());
+                }
+                if !place.exists() || fs::remove_dir(place).is_ok() {
+                    break;
+                }
+                std::thread::sleep(LOOK);
+            }
+        }
+    }
+
     /// For whoever reads of a failed test: where its jobs stand, and what its launcher said.
     fn tell_what_went_on(&self) {
         for job in 1..=4 {
@@ -225,6 +243,7 @@ impl Drop for Yard {
         for (pid, _) in self.processes() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
+        self.remove_cgroups();
     }
 }
 
