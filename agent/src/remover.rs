@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use crate::attempt::{HOME, LAUNCHED, WORK};
+use crate::attempt::{LAUNCHED, WORK};
 use crate::launcher::EXIT_RECORD;
 use crate::logs::{STDERR_LOG, STDOUT_LOG};
 
@@ -62,9 +62,7 @@ fn remove_usual(folder: &Path) -> io::Result<()> {
         // What is not there, or is no file, is settled by the last step.
         let _ = std::fs::remove_file(folder.join(file));
     }
-    for empty in [WORK, HOME] {
-        let _ = std::fs::remove_dir(folder.join(empty));
-    }
+    let _ = std::fs::remove_dir(folder.join(WORK));
     std::fs::remove_dir(folder)
 }
 

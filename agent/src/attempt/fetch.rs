@@ -27,8 +27,6 @@ pub(super) struct Fetched {
 
 /// Names inside an attempt's folder.
 pub(crate) const WORK: &str = "work";
-/// The private home.
-pub(crate) const HOME: &str = "home";
 /// Inputs that are copied.
 pub(super) const INPUTS: &str = "in";
 /// A long item.
@@ -83,9 +81,7 @@ fn prepare_folder(folder: &Path) -> Result<(), End> {
         }
         made => made,
     };
-    made.and_then(|()| std::fs::create_dir(folder.join(WORK)))
-        .and_then(|()| std::fs::create_dir(folder.join(HOME)))
-        .map_err(|error| disk_failure(folder, &error))
+    made.and_then(|()| std::fs::create_dir(folder.join(WORK))).map_err(|error| disk_failure(folder, &error))
 }
 
 async fn manifest_of(desk: &Desk, input: &ResolvedInput) -> Result<Digest, StoreError> {

@@ -10,7 +10,7 @@ use flowyard_model::{
 use super::Desk;
 use super::ending::{bare, users};
 use super::environment::{ITEM_BYTES, Places, environment};
-use super::fetch::{Fetched, HOME, ITEM_FILE, WORK};
+use super::fetch::{Fetched, ITEM_FILE, WORK};
 use crate::inventory::gpu;
 use crate::runtime::spec::{ContainerSpec, LaunchSpec, Limits, Mount, Network, Root, Sandbox};
 use crate::runtime::{self, default_hidden};
@@ -44,7 +44,8 @@ pub(super) fn spec(
     };
     let inside = |path: &str, name: &str| if container { PathBuf::from(path) } else { folder.join(name) };
     let (work, item_file) = (inside(CONTAINER_WORK, WORK), inside(CONTAINER_ITEM, ITEM_FILE));
-    let home = inside(runtime::HOME, HOME);
+    // A process has no other private place than its working directory; making one would cost as much as starting it.
+    let home = if container { PathBuf::from(runtime::HOME) } else { work.clone() };
     let places = Places { work: &work, home: &home, item_file: &item_file, inputs: &inputs };
     let image_env = fetched.image.as_ref().map_or(&[][..], |(_, config)| &config.env);
     let mut env = environment(context, member, places, fetched.item.as_deref(), image_env);

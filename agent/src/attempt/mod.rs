@@ -24,7 +24,7 @@ use kameo::actor::ActorRef;
 use tokio::sync::{mpsc, watch};
 
 use self::ending::{bare, platforms};
-pub(crate) use self::fetch::{HOME, WORK};
+pub(crate) use self::fetch::WORK;
 pub use self::images::Images;
 use crate::config::AgentConfig;
 use crate::launcher::read_exit;
