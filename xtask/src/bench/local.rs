@@ -149,7 +149,7 @@ impl<'a> Cluster<'a> {
     /// Durable no-op tasks from submit to done, many at once.
     fn array(&self, floor: &Samples) -> Result<(), String> {
         let range = format!("0-{}", ARRAY - 1);
-        let flags = ["--isolation", "process", "--cpu", "0.01", "--memory", "16MiB", "--array", &range];
+        let flags = ["--isolation", "process", "--cpu", "0.05", "--memory", "16MiB", "--array", &range];
         let job = self.run_to_end(&flags)?;
         let rate = f64::from(ARRAY) / seconds(&job)?;
         print_ratio("durable no-op tasks per second", rate, floor.per_second(), 0.4);
