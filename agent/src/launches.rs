@@ -3,7 +3,7 @@
 //! Owns who waits for which folder. The connection may be lost at any time; after a new one everything that waits is told
 //! what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +20,9 @@ use crate::runtime::spec::{ExitRecord, LaunchSpec};
 
 /// Wait before the launcher is connected to again.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// Places in a listener's channel that only an end may take.
+const ROOM_FOR_END: usize = 1;
 
 /// What one attempt hears about its process.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ pub enum LaunchRequest {
     Start {
         /// What to run.
         spec: Box<LaunchSpec>,
-        /// Who wants to know; at most three events come.
+        /// Who wants to know; has room for at least three events.
         listener: mpsc::Sender<LaunchEvent>,
     },
     /// Tell `listener` about something that was started before.
@@ -73,6 +76,15 @@ pub enum LaunchRequest {
     },
 }
 
+/// What is known of something that runs.
+#[derive(Debug, Clone, Copy)]
+struct Process {
+    /// The user's process, or the shim of a container; 0 while there is none.
+    pid: u32,
+    /// Since when the user's process runs.
+    started_at_ms: Option<u64>,
+}
+
 /// The actor.
 pub struct Launches {
     folder: PathBuf,
@@ -80,8 +92,12 @@ pub struct Launches {
     enforcement: watch::Sender<Option<Enforcement>>,
     connection: Option<(LauncherClient, mpsc::Receiver<Event>)>,
     listeners: BTreeMap<PathBuf, mpsc::Sender<LaunchEvent>>,
-    /// The process of everything that runs.
-    processes: BTreeMap<PathBuf, u32>,
+    /// Everything that runs, or was asked to on this connection, as far as it was heard of.
+    running: BTreeMap<PathBuf, Process>,
+    /// Whether this connection has said what runs.
+    told: bool,
+    /// What was asked to stop and has not ended.
+    stopping: BTreeSet<PathBuf>,
     /// Whether the launcher was asked to end: a lost connection is then the answer.
     ending: bool,
     /// Requests whose sending failed, to be repeated on the next connection.
@@ -97,7 +113,9 @@ impl Launches {
             enforcement,
             connection: None,
             listeners: BTreeMap::new(),
-            processes: BTreeMap::new(),
+            running: BTreeMap::new(),
+            told: false,
+            stopping: BTreeSet::new(),
             ending: false,
             unsent: Vec::new(),
         }
@@ -107,7 +125,12 @@ impl Launches {
         loop {
             if self.connection.is_none() {
                 match LauncherClient::connect_or_start(&self.folder, self.start.clone()).await {
-                    Ok(connection) => self.connection = Some(connection),
+                    Ok(connection) => {
+                        // The first event will say what runs; until then only what is asked for now is known.
+                        self.connection = Some(connection);
+                        self.running.clear();
+                        self.told = false;
+                    }
                     Err(error) => {
                         tracing::error!(error = &error as &dyn std::error::Error, "no launcher");
                         tokio::time::sleep(RETRY).await;
@@ -126,24 +149,37 @@ impl Launches {
         if self.connected().await.start(spec.clone()).await.is_err() {
             self.connection = None;
             self.unsent.push(spec);
+        } else {
+            // A list made before this request does not name it; its end will be told, or the connection will break.
+            self.running.entry(spec.folder).or_insert(Process { pid: 0, started_at_ms: None });
         }
+    }
+
+    async fn stop(&mut self, folder: PathBuf) {
+        if self.connected().await.stop(&folder, None).await.is_err() {
+            self.connection = None;
+        }
+        self.stopping.insert(folder);
     }
 
     async fn on_event(&mut self, event: Event) {
         match event {
             Event::Running { attempts, enforcement } => {
                 self.enforcement.send_replace(Some(enforcement));
-                self.processes = attempts.iter().map(|one| (one.folder.clone(), one.pid)).collect();
-                let running: BTreeMap<_, _> =
-                    attempts.into_iter().map(|one| (one.folder.clone(), one.started_at_ms)).collect();
-                self.compare(&running).await;
+                for one in attempts {
+                    self.running.insert(one.folder, Process { pid: one.pid, started_at_ms: one.started_at_ms });
+                }
+                if !std::mem::replace(&mut self.told, true) {
+                    self.take_up().await;
+                }
             }
             Event::Started { folder, pid, at_ms } => {
                 self.tell(&folder, LaunchEvent::Started { at_ms }).await;
-                self.processes.insert(folder, pid);
+                self.running.insert(folder, Process { pid, started_at_ms: Some(at_ms) });
             }
             Event::Ended { folder, record } => {
-                self.processes.remove(&folder);
+                self.running.remove(&folder);
+                self.stopping.remove(&folder);
                 self.tell(&folder, LaunchEvent::Ended(record)).await;
                 self.listeners.remove(&folder);
             }
@@ -151,32 +187,45 @@ impl Launches {
         }
     }
 
-    /// After a new connection: whoever waits for something that does not run learns what became of it.
-    async fn compare(&mut self, running: &BTreeMap<PathBuf, Option<u64>>) {
+    /// A new connection has said what runs: what could not be sent is sent, and everybody who waits learns what became of it.
+    async fn take_up(&mut self) {
         for spec in std::mem::take(&mut self.unsent) {
             self.start(spec).await;
         }
-        let unsent: Vec<_> = self.unsent.iter().map(|spec| spec.folder.clone()).collect();
         for folder in self.listeners.keys().cloned().collect::<Vec<_>>() {
-            let event = match running.get(&folder) {
-                Some(Some(at_ms)) => LaunchEvent::Started { at_ms: *at_ms },
-                Some(None) => continue,
-                None if unsent.contains(&folder) => continue,
-                None => match read_exit(&folder) {
-                    Ok(Some(record)) => LaunchEvent::Ended(record),
-                    Ok(None) | Err(_) => LaunchEvent::Gone,
-                },
-            };
-            let over = !matches!(event, LaunchEvent::Started { .. });
-            self.tell(&folder, event).await;
-            if over {
-                self.listeners.remove(&folder);
+            self.look_up(&folder).await;
+        }
+        for folder in std::mem::take(&mut self.stopping) {
+            if self.running.contains_key(&folder) {
+                self.stop(folder).await;
             }
         }
     }
 
+    /// Tells whoever waits for a folder what is known of it.
+    async fn look_up(&mut self, folder: &Path) {
+        let unsent = self.unsent.iter().any(|spec| spec.folder == folder);
+        let event = match self.running.get(folder) {
+            Some(Process { started_at_ms: Some(at_ms), .. }) => LaunchEvent::Started { at_ms: *at_ms },
+            Some(Process { started_at_ms: None, .. }) => return,
+            None if unsent => return,
+            None => match read_exit(folder) {
+                Ok(Some(record)) => LaunchEvent::Ended(record),
+                Ok(None) | Err(_) => LaunchEvent::Gone,
+            },
+        };
+        let over = !matches!(event, LaunchEvent::Started { .. });
+        self.tell(folder, event).await;
+        if over {
+            self.listeners.remove(folder);
+        }
+    }
+
+    /// There is always room for the end: news of a start, which the end repeats, is left out where it would take it.
     async fn tell(&self, folder: &Path, event: LaunchEvent) {
-        if let Some(listener) = self.listeners.get(folder) {
+        let Some(listener) = self.listeners.get(folder) else { return };
+        let end = !matches!(event, LaunchEvent::Started { .. });
+        if end || listener.capacity() > ROOM_FOR_END {
             // An attempt that does not listen any more has its end already.
             let _ = listener.send(event).await;
         }
@@ -224,10 +273,9 @@ impl Message<LaunchRequest> for Launches {
                 self.start(*spec).await;
             }
             LaunchRequest::Adopt { folder, listener } => {
-                self.listeners.insert(folder, listener);
-                // The answer says what runs, and so what became of it.
-                if self.connected().await.list().await.is_err() {
-                    self.connection = None;
+                self.listeners.insert(folder.clone(), listener);
+                if self.told {
+                    self.look_up(&folder).await;
                 }
             }
             LaunchRequest::Shutdown { kill, asked } => {
@@ -237,13 +285,10 @@ impl Message<LaunchRequest> for Launches {
             }
             LaunchRequest::Find { folder, answer } => {
                 // Whoever asked may have left.
-                let _ = answer.send(self.processes.get(&folder).copied());
+                let pid = self.running.get(&folder).map(|process| process.pid);
+                let _ = answer.send(pid.filter(|pid| *pid != 0));
             }
-            LaunchRequest::Stop { folder } => {
-                if self.connected().await.stop(&folder, None).await.is_err() {
-                    self.connection = None;
-                }
-            }
+            LaunchRequest::Stop { folder } => self.stop(folder).await,
         }
     }
 }

@@ -200,17 +200,16 @@ impl Launcher {
     fn obey(&mut self, request: Request) {
         match request {
             Request::Start(spec) => self.start(spec),
-            Request::Stop { folder, grace_ms } => {
-                if let Some(key) = self.by_folder.get(&folder).copied() {
-                    self.with(key, |attempt| attempt.stop(grace_ms));
-                }
-            }
+            Request::Stop { folder, grace_ms } => match self.by_folder.get(&folder).copied() {
+                Some(key) => self.with(key, |attempt| attempt.stop(grace_ms)),
+                None => self.stop_queued(&folder),
+            },
             Request::List => {
                 let running = self.running();
                 self.tell(&running);
             }
-            Request::Shutdown { kill: false } if !self.by_folder.is_empty() => {
-                let running = self.by_folder.len();
+            Request::Shutdown { kill: false } if !self.by_folder.is_empty() || !self.containers.is_empty() => {
+                let running = self.by_folder.len() + self.containers.len();
                 self.tell(&Event::ShutdownRefused { running });
             }
             Request::Shutdown { .. } => self.leave(Some(0)),
@@ -229,6 +228,14 @@ impl Launcher {
             self.start_process(spec);
         } else {
             self.containers.push_back(spec);
+        }
+    }
+
+    /// A container that was asked for in this turn, and has no shim yet, need not get one.
+    fn stop_queued(&mut self, folder: &Path) {
+        if let Some(at) = self.containers.iter().position(|spec| spec.folder == folder) {
+            self.containers.remove(at);
+            self.tell_end(folder.to_owned(), super::never_started(ExitCause::Stopped));
         }
     }
 
@@ -411,7 +418,9 @@ impl Launcher {
             pid: watched.attempt.pid(),
             started_at_ms: watched.attempt.started_at_ms(),
         });
-        Event::Running { enforcement: self.pool.enforcement(), attempts: attempts.collect() }
+        let queued =
+            self.containers.iter().map(|spec| Running { folder: spec.folder.clone(), pid: 0, started_at_ms: None });
+        Event::Running { enforcement: self.pool.enforcement(), attempts: attempts.chain(queued).collect() }
     }
 
     /// Sends what was queued; lets go of an agent that went and of which nothing more waits.
@@ -429,6 +438,9 @@ impl Launcher {
     /// Ends all attempts, and then ourselves.
     fn leave(&mut self, grace_ms: Option<u64>) {
         self.leaving = true;
+        for spec in std::mem::take(&mut self.containers) {
+            self.tell_end(spec.folder, super::never_started(ExitCause::Stopped));
+        }
         for key in 0..self.attempts.len() {
             self.with(key, |attempt| attempt.stop(grace_ms));
         }

@@ -75,7 +75,7 @@ pub enum Event {
 pub struct Running {
     /// The attempt's folder.
     pub folder: PathBuf,
-    /// The process that stands for it on the host: the user's, or the shim of a container.
+    /// The process that stands for it on the host: the user's, or the shim of a container; 0 while there is none yet.
     pub pid: u32,
     /// When the user's process started, wall clock in milliseconds; `None` while its container is being made.
     pub started_at_ms: Option<u64>,
