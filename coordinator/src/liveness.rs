@@ -87,6 +87,19 @@ impl Liveness {
         Self { proposer, feed, heard, timing, since_ms: flowyard_clock::boot_ms() }
     }
 
+    /// When this process itself did not run (it was stopped, or the machine slept), the silence was ours: nodes get their grace
+    /// period anew.
+    fn forgive_own_pause(&mut self, planned_ms: u64) {
+        let now_ms = flowyard_clock::boot_ms();
+        if now_ms.saturating_sub(planned_ms) > self.timing.suspect_ms / 2 {
+            tracing::warn!(
+                late_ms = now_ms - planned_ms,
+                "this process did not run for a while; nodes get a grace period"
+            );
+            self.since_ms = now_ms;
+        }
+    }
+
     /// Proposes what is due and says when to look again, in milliseconds.
     async fn look(&self) -> u64 {
         let (view, heard) = (self.feed.view(), self.heard.snapshot());
@@ -117,11 +130,13 @@ impl Actor for Liveness {
     ) -> Result<Option<Signal<Self>>, Infallible> {
         loop {
             let again_in = self.look().await;
+            let planned_ms = flowyard_clock::boot_ms() + again_in;
             tokio::select! {
                 biased;
                 signal = mailbox.recv() => return Ok(signal),
                 () = tokio::time::sleep(Duration::from_millis(again_in)) => {}
             }
+            self.forgive_own_pause(planned_ms);
         }
     }
 }

@@ -8,7 +8,7 @@ mod service;
 
 use std::convert::Infallible;
 
-use flowyard_model::{Command, Incarnation, NodeId, ReportAttempts, Term};
+use flowyard_model::{Command, Health, Incarnation, Node, NodeId, ReportAttempts, Term};
 use flowyard_proto::agent::{Acknowledged, CoordinatorMessage, coordinator_message::Message as Wire};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
@@ -69,9 +69,11 @@ impl Session {
     /// Tells the agent what is new. `false` when it is gone, or registered anew elsewhere.
     async fn tell(&mut self) -> bool {
         let view = self.feed.view();
-        let current = view.node(self.node).is_some_and(|node| node.incarnation == self.incarnation);
+        // A node that was given up while its session lives has to register anew, or it would never be used again.
+        let alive = |node: &Node| node.incarnation == self.incarnation && node.health != Health::Down;
+        let current = view.node(self.node).is_some_and(|node| alive(node));
         if !current {
-            let status = Status::aborted("the node was registered anew; this session is over");
+            let status = Status::aborted("the node was given up or registered anew; this session is over");
             let _ = self.outbox.send(Err(status)).await;
             return false;
         }
