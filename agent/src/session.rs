@@ -75,7 +75,11 @@ impl Session {
     pub fn report(&mut self, report: AttemptReport, now_ms: u64) {
         let due_ms = if report.end.is_some() { now_ms } else { now_ms + HELD_MS };
         self.due_ms = Some(self.due_ms.map_or(due_ms, |due| due.min(due_ms)));
-        self.pending.insert(report.member, report);
+        // Reports may overtake each other on their way here; a member only moves forward.
+        let known = self.pending.get(&report.member).map(|known| known.phase);
+        if known.is_none_or(|known| known <= report.phase) {
+            self.pending.insert(report.member, report);
+        }
     }
 
     /// When [`Session::next_batch`] should be asked again, if there is room on the way.
