@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod record;
 mod settings;
+mod signals;
 mod submission;
 mod table;
 mod target;

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use super::Outcome;
 use crate::cli::Dev;
 use crate::embedded::{Embedded, Parts};
@@ -11,6 +9,7 @@ use crate::failure::Failure;
 use crate::home::Home;
 use crate::output;
 use crate::settings::Settings;
+use crate::signals::Stops;
 
 pub(super) async fn run(dev: Dev) -> Outcome {
     let home = Home::find()?;
@@ -26,8 +25,7 @@ pub(super) async fn run(dev: Dev) -> Outcome {
             home.path().display()
         )));
     };
-    let mut interrupt = stop_signal(SignalKind::interrupt())?;
-    let mut terminate = stop_signal(SignalKind::terminate())?;
+    let mut stops = Stops::hear()?;
     let embedded = Embedded::start(&home, lock, Parts::All, &settings).await?;
     if output::is_json() {
         output::json(
@@ -41,15 +39,8 @@ pub(super) async fn run(dev: Dev) -> Outcome {
         ));
         output::note("submit to it from another terminal:  fctl submit flow.toml        stop it with Ctrl-C");
     }
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    stops.next().await;
     output::note("stopping; jobs that have not ended go on when the cluster is up again");
     embedded.shutdown().await;
     Ok(ExitCode::SUCCESS)
-}
-
-fn stop_signal(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
-    signal(kind).map_err(|error| Failure::Internal(format!("signals cannot be heard: {error}")))
 }

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use flowyard_model::JobId;
 use flowyard_proto::api;
 use flowyard_sdk::client::ClientError;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Outcome, logs};
 use crate::cli::{Global, Wait};
@@ -13,6 +12,7 @@ use crate::connect::Connection;
 use crate::embedded::Parts;
 use crate::failure::{Failure, codes};
 use crate::progress::Progress;
+use crate::signals::{Stop, Stops};
 use crate::{ending, output};
 
 /// How to wait.
@@ -41,7 +41,7 @@ pub(super) async fn run(global: &Global, wait: &Wait) -> Outcome {
 /// What happened while waiting.
 enum Event {
     Ended(Box<api::Job>),
-    Interrupted,
+    Stop(Stop),
 }
 
 /// Waits until the job has ended, and says how.
@@ -49,8 +49,7 @@ enum Event {
 /// # Errors
 /// When the job is unknown or the cluster is lost for good.
 pub(super) async fn until_end(connection: &mut Connection, job: JobId, how: How) -> Outcome {
-    let mut interrupt = signal(SignalKind::interrupt())
-        .map_err(|error| Failure::Internal(format!("signals cannot be heard: {error}")))?;
+    let mut stops = Stops::hear()?;
     let mut progress = match how.follow {
         true => Progress::silent(),
         false => Progress::new(&connection.client, job.0),
@@ -58,9 +57,9 @@ pub(super) async fn until_end(connection: &mut Connection, job: JobId, how: How)
     let follower = how.follow.then(|| tokio::spawn(logs::follow_job(connection.client.clone(), job)));
     let mut cancelled = false;
     let ended = loop {
-        match follow(connection, job, &mut progress, &mut interrupt).await {
+        match follow(connection, job, &mut progress, &mut stops).await {
             Ok(Event::Ended(ended)) => break ended,
-            Ok(Event::Interrupted) => match interrupted(job, how, cancelled).await {
+            Ok(Event::Stop(stop)) => match interrupted(job, how, stop, cancelled).await {
                 Interruption::Cancel => {
                     cancelled = true;
                     connection.client.cancel(api::CancelRequest { job: job.0 }).await?;
@@ -99,7 +98,7 @@ async fn follow(
     connection: &mut Connection,
     job: JobId,
     progress: &mut Progress,
-    interrupt: &mut Signal,
+    stops: &mut Stops,
 ) -> Result<Event, Failure> {
     let mut changes = connection.client.watch_job(job).await?;
     loop {
@@ -115,7 +114,7 @@ async fn follow(
                 }
             }
             () = progress.tick() => {}
-            _ = interrupt.recv() => return Ok(Event::Interrupted),
+            stop = stops.next() => return Ok(Event::Stop(stop)),
         }
     }
 }
@@ -126,7 +125,7 @@ enum Interruption {
     Detach,
 }
 
-async fn interrupted(job: JobId, how: How, cancelled: bool) -> Interruption {
+async fn interrupted(job: JobId, how: How, stop: Stop, cancelled: bool) -> Interruption {
     if cancelled {
         return Interruption::GoOn;
     }
@@ -140,7 +139,7 @@ async fn interrupted(job: JobId, how: How, cancelled: bool) -> Interruption {
         return Interruption::Detach;
     }
     // The cluster lives in this process, so the job cannot go on without it.
-    if !output::is_terminal() {
+    if stop == Stop::Told || !output::is_terminal() {
         return Interruption::Cancel;
     }
     let question = format!("cancel job {job}? Otherwise it goes on.");
