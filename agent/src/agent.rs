@@ -63,7 +63,7 @@ impl Agent {
         let enforcement =
             known.wait_for(Option::is_some).await.map_err(|_| AgentError::Launcher)?.ok_or(AgentError::Launcher)?;
         let inventory = Arc::new(inventory::probe(&config, &enforcement));
-        let images = Images::in_folder(config.folder.join("images"));
+        let images = Images::in_folder(config.folder.join("images"), config.attempts());
         let desk = Desk { store, launches: launches.clone(), images, inventory: Arc::clone(&inventory), config };
         let desk = Arc::new(desk);
         sweep(&desk, &remembered);

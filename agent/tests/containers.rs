@@ -574,3 +574,11 @@ fn where_containers_cannot_be_had_both_remedies_are_named() {
     assert!(message.contains("allow unprivileged user namespaces (sysctl"), "{message}");
     assert!(message.ends_with("or submit with --isolation process"), "{message}");
 }
+
+#[test]
+fn the_first_process_shows_nothing_of_the_host() {
+    let shown = Case::shell("cat /proc/1/comm; tr -d '\\0' < /proc/1/cmdline", false).run();
+    if shown.result.is_ok() {
+        assert_eq!(shown.stdout, "flowyard-init\nflowyard-init");
+    }
+}

@@ -10,7 +10,7 @@ use flowyard_model::{
 };
 
 use super::ending::{chain, platforms, users};
-use super::images::UnpackError;
+use super::images::{ImageUse, UnpackError};
 use super::{Desk, disk_failure};
 use crate::image::ImageConfig;
 
@@ -23,6 +23,7 @@ pub(super) struct Fetched {
     /// The unpacked image, unless it is the host's.
     pub image: Option<(PathBuf, ImageConfig)>,
     _trees: Vec<PinnedTree>,
+    _image: Option<ImageUse>,
 }
 
 /// Names inside an attempt's folder.
@@ -44,7 +45,7 @@ pub(super) async fn fetch(
         let checkout = desk.store.checkout(code, &folder.join(WORK)).await;
         checkout.map_err(|error| input_failure("the code", &error))?;
     }
-    let mut fetched = Fetched { inputs: BTreeMap::new(), item: None, image: None, _trees: Vec::new() };
+    let mut fetched = Fetched { inputs: BTreeMap::new(), item: None, image: None, _trees: Vec::new(), _image: None };
     for (name, input) in &member.inputs {
         let subject = format!("input `{name}`");
         let manifest = manifest_of(desk, input).await.map_err(|error| input_failure(&subject, &error))?;
@@ -68,7 +69,7 @@ pub(super) async fn fetch(
     }
     fetched.item = item(desk, member, folder).await?;
     if let Image::Stored { manifest, source } = &context.spec.image {
-        fetched.image = Some(unpack_image(desk, manifest, source, &mut fetched._trees).await?);
+        unpack_image(desk, manifest, source, &mut fetched).await?;
     }
     Ok(fetched)
 }
@@ -125,20 +126,18 @@ fn read_item(blob: &PinnedBlob, position: u32) -> Result<String, End> {
     reader.item(position).map_err(|error| broken(&error))
 }
 
-async fn unpack_image(
-    desk: &Desk,
-    manifest: &Digest,
-    source: &str,
-    trees: &mut Vec<PinnedTree>,
-) -> Result<(PathBuf, ImageConfig), End> {
+async fn unpack_image(desk: &Desk, manifest: &Digest, source: &str, fetched: &mut Fetched) -> Result<(), End> {
     let subject = format!("image `{source}`");
     let tree = desk.store.tree(manifest).await.map_err(|error| input_failure(&subject, &error))?;
     let packed = tree.path().to_owned();
-    trees.push(tree);
-    desk.images.unpacked(&packed, manifest).await.map_err(|error| match error {
+    fetched._trees.push(tree);
+    let unpacked = desk.images.unpacked(&packed, manifest).await.map_err(|error| match error {
         UnpackError::Image(error) => users(Reason::Image, format!("{subject}: {}", chain(&error))),
         UnpackError::Fault(message) => platforms(Reason::Image, format!("{subject}: {message}")),
-    })
+    })?;
+    fetched.image = Some((unpacked.tree, unpacked.config));
+    fetched._image = Some(unpacked.held);
+    Ok(())
 }
 
 fn input_failure(subject: &str, error: &StoreError) -> End {

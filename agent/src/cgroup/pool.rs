@@ -15,6 +15,8 @@ const MAX_IDLE: usize = 256;
 /// Hands out slots and takes them back.
 #[derive(Debug)]
 pub struct Pool {
+    /// The directories' name in each hierarchy.
+    name: String,
     parents: Vec<Parent>,
     idle: Vec<Slot>,
     /// Slots whose last processes were killed and have not all gone.
@@ -42,7 +44,7 @@ impl Pool {
         }
         let places: Vec<String> = parents.iter().map(|parent| parent.directory.display().to_string()).collect();
         std::fs::write(&record, places.join("\n")).map_err(CgroupError::new("write", &record))?;
-        Ok(Self { parents, idle: Vec::new(), leaving: Vec::new(), made: 0, life: flowyard_clock::boot_ms() })
+        Ok(Self { name, parents, idle: Vec::new(), leaving: Vec::new(), made: 0, life: flowyard_clock::boot_ms() })
     }
 
     /// How limits are held with this pool.
@@ -70,17 +72,34 @@ impl Pool {
         }
         let mut slot = match self.take_idle() {
             Some(slot) => slot,
-            None => {
-                self.made += 1;
-                Slot::make(&self.parents, format!("{:x}-{}", self.life, self.made))?
-            }
+            None => self.make()?,
         };
         match slot.prepare(limits) {
             Ok(()) => Ok(Some(slot)),
+            // Somebody removed the idle slot, perhaps all of them: a fresh one is as good.
+            Err(error) if is_gone(&error) => {
+                slot.remove();
+                let mut fresh = self.make()?;
+                fresh.prepare(limits)?;
+                Ok(Some(fresh))
+            }
             Err(error) => {
                 slot.remove();
                 Err(error)
             }
+        }
+    }
+
+    /// A new slot. When somebody has removed our directories under us, they are made again.
+    fn make(&mut self) -> Result<Slot, CgroupError> {
+        self.made += 1;
+        let name = format!("{:x}-{}", self.life, self.made);
+        match Slot::make(&self.parents, name.clone()) {
+            Err(error) if is_gone(&error) => {
+                self.parents = prepare(&self.name);
+                Slot::make(&self.parents, name)
+            }
+            made => made,
         }
     }
 
@@ -124,5 +143,40 @@ impl Pool {
                 let _ = std::fs::remove_dir(directory);
             }
         }
+    }
+}
+
+/// Whether a cgroup that ought to be there is not. Files of a removed one that are still open say so in their own way.
+fn is_gone(error: &CgroupError) -> bool {
+    matches!(error.source.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { cpu_milli: 1000, memory_bytes: 64 << 20, pids: 10, shm_bytes: 0, disk_bytes: 0 };
+
+    fn gone(pool: &Pool) {
+        for directory in pool.directories() {
+            sweep(directory, &|_| false).expect("empty cgroups");
+            std::fs::remove_dir(directory).expect("an empty parent");
+        }
+    }
+
+    #[test]
+    fn cgroups_that_somebody_removed_are_made_again() {
+        let home = tempfile::tempdir().expect("a folder");
+        let mut pool = Pool::open(home.path(), &|_| false).expect("a pool");
+        gone(&pool);
+        let Some(slot) = pool.acquire(&LIMITS).expect("a slot in new parents") else { return };
+        assert!(pool.directories().all(|directory| directory.join(slot.name()).exists()));
+        pool.release(slot);
+        gone(&pool);
+        let other = Limits { pids: 11, ..LIMITS };
+        let slot = pool.acquire(&other).expect("a slot instead of the idle one").expect("cgroups as before");
+        assert!(pool.directories().all(|directory| directory.join(slot.name()).exists()));
+        pool.release(slot);
+        pool.close();
     }
 }

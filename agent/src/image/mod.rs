@@ -78,4 +78,4 @@ fn unpack_layers(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

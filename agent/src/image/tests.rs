@@ -65,6 +65,13 @@ fn config(layers: &[Vec<u8>]) -> Vec<u8> {
     .into_bytes()
 }
 
+/// An OCI layout with one file, and where in the folder it is.
+pub(crate) fn sample(text: &str) -> (TempDir, PathBuf) {
+    let image = Image::layout(&[layer(&[File("file", text)])], <[u8]>::to_vec);
+    let source = image.source();
+    (image.folder, source)
+}
+
 /// An image in a folder of its own, and the place to unpack it to.
 struct Image {
     folder: TempDir,

@@ -8,7 +8,7 @@
 //! Invariant: nothing of the user runs unless `no_new_privs` is set, all capabilities are gone and the filter is installed.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
@@ -17,13 +17,16 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::sched::{CloneFlags, unshare};
 
-use super::{RuntimeError, report::Report, seccomp, sys};
+use super::{RuntimeError, report::Report, seccomp, sys, title::Title};
 
 /// The descriptor on which this process reports to the shim once it has closed everything else.
 const REPORT_FD: i32 = 3;
 
 /// Size of the stack on which the child runs until it has executed the program.
 const CHILD_STACK_BYTES: usize = 64 << 10;
+
+/// What a task sees as process 1.
+const TITLE: &CStr = c"flowyard-init";
 
 /// Highest number of a signal.
 const SIGNAL_MAX: i32 = 64;
@@ -48,6 +51,7 @@ pub(crate) struct Program {
 pub(crate) struct Init {
     pub(crate) program: Rc<Program>,
     pub(crate) filter: Rc<seccomp::Filter>,
+    pub(crate) title: Option<Title>,
     pub(crate) reports: Rc<OwnedFd>,
 }
 
@@ -84,6 +88,9 @@ impl Init {
         drop_capabilities()?;
         sys::set_dumpable(false);
         die_with_parent()?;
+        if let Some(title) = self.title {
+            title.replace(TITLE);
+        }
         let reports = keep_only(&self.reports)?;
         block_signals();
         self.filter.install()?;

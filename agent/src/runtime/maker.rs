@@ -93,6 +93,7 @@ fn make(order: &Order, stage: &Stage, stdio: Stdio, folder: &Path, reports: Owne
     let task = init::Init {
         program: Rc::clone(&order.program),
         filter: Rc::clone(stage.seccomp()),
+        title: stage.title(),
         reports: Rc::new(reports),
     };
     let pid = fork_init(&arguments(spec, folder, stdio, task)?)?;

@@ -27,6 +27,7 @@ mod seccomp;
 pub mod spec;
 mod stage;
 mod sys;
+mod title;
 mod tree_root;
 
 use std::os::fd::OwnedFd;

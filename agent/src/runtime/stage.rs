@@ -22,6 +22,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork};
 
 use super::spec::{ContainerSpec, Root};
+use super::title::Title;
 use super::{RuntimeError, host_root, seccomp, sys};
 
 /// Where a stage keeps its own files, as seen from within.
@@ -101,6 +102,7 @@ pub struct Stage {
     mount_namespace: OwnedFd,
     ids: IdMap,
     seccomp: Rc<seccomp::Filter>,
+    title: Option<Title>,
 }
 
 /// The ids known in a stage.
@@ -173,6 +175,7 @@ impl Stage {
     fn build(key: Key) -> Result<Self, RuntimeError> {
         let ids = IdMap::of_this_process()?;
         let seccomp = Rc::new(seccomp::Filter::shipped()?);
+        let title = Title::of_this_process();
         let (ours, theirs) = sys::packet_pair()?;
         // SAFETY: this process has one thread (module documentation), so the child may use the allocator.
         match unsafe { fork() }.map_err(|source| RuntimeError::Step { what: "fork", source: source.into() })? {
@@ -194,7 +197,7 @@ impl Stage {
                 drop(ours);
                 let _ = waitpid(child, None);
                 let (user_namespace, mount_namespace) = namespaces?;
-                Ok(Self { key, user_namespace, mount_namespace, ids, seccomp })
+                Ok(Self { key, user_namespace, mount_namespace, ids, seccomp, title })
             }
         }
     }
@@ -235,6 +238,11 @@ impl Stage {
     /// The system call filter of tasks, compiled once.
     pub(crate) fn seccomp(&self) -> &Rc<seccomp::Filter> {
         &self.seccomp
+    }
+
+    /// Where the launcher, and what is forked from it, has its command line.
+    pub(crate) fn title(&self) -> Option<Title> {
+        self.title
     }
 }
 
