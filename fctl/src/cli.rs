@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use flowyard_model::{GpuRequest, HostMount, Isolation, JobId, Name, QueuePath, Reference, Retry};
+use flowyard_model::{
+    Constraint, GpuRequest, HostMount, Isolation, JobId, Name, NetworkMode, OnDisconnect, QueuePath, Reference, Retry,
+};
 use flowyard_sdk::flow::{Foreach, ImageSource};
 use flowyard_sdk::{flags, units};
 
@@ -209,6 +211,36 @@ pub(crate) struct StepFlags {
     /// A label the node must have, as LABEL=VALUE
     #[arg(long, value_name = "LABEL=VALUE", value_parser = flags::label)]
     pub label: Vec<(Name, String)>,
+    /// A condition on the node's labels, such as "zone != z1" or "cores >= 16"
+    #[arg(long, value_name = "CONDITION", value_parser = flags::constraint)]
+    pub constraint: Vec<Constraint>,
+    /// Network of its container
+    #[arg(long, value_parser = flags::network, value_name = "host|none")]
+    pub network: Option<NetworkMode>,
+    /// Time between the stop signal and the kill, such as 30s
+    #[arg(long, value_name = "TIME", value_parser = units::duration_ms)]
+    pub kill_grace: Option<u64>,
+    /// What it does when its agent hears nothing from the coordinator
+    #[arg(long, value_enum)]
+    pub on_disconnect: Option<OnDisconnectKind>,
+}
+
+/// The values of `--on-disconnect`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnDisconnectKind {
+    /// It runs on; when the node was given up meanwhile, the task may run twice
+    Keep,
+    /// It stops at the end of its lease, so that it never runs twice
+    Stop,
+}
+
+impl From<OnDisconnectKind> for OnDisconnect {
+    fn from(kind: OnDisconnectKind) -> Self {
+        match kind {
+            OnDisconnectKind::Keep => Self::Keep,
+            OnDisconnectKind::Stop => Self::Stop,
+        }
+    }
 }
 
 /// The value of `--gpu`; a type of its own, since a list would mean a repeated flag.

@@ -85,6 +85,25 @@ impl Embedded {
         Ok(this)
     }
 
+    /// Waits until the agent of this cluster is connected, so that what is submitted can be placed.
+    ///
+    /// # Errors
+    /// When the agent does not connect.
+    pub(crate) async fn connected(&self) -> Result<(), Failure> {
+        let Some(shared) = self.coordinator.as_ref().map(Coordinator::shared) else { return Ok(()) };
+        let start = flowyard_clock::monotonic();
+        while !shared.feed.view().nodes().any(|(id, _)| shared.directory.find(id).is_some()) {
+            if flowyard_clock::elapsed(start) > TURN {
+                let path = self.home.path().display();
+                return Err(Failure::Home(format!(
+                    "the agent of {path} does not connect; run again with -v to see why"
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
     /// Ends the cluster. Unless others use it, what still runs is killed: its jobs go on with the next cluster of this home.
     pub(crate) async fn shutdown(mut self) {
         let leave_running = self.home.has_guests();

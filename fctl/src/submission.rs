@@ -68,6 +68,10 @@ fn one_step(submit: &Submit) -> Result<Flow, Failure> {
         mounts: (!flags.mount.is_empty()).then(|| flags.mount.clone()),
         image: flags.image.clone(),
         isolation: flags.isolation.map(Into::into),
+        constraints: (!flags.constraint.is_empty()).then(|| flags.constraint.clone()),
+        network: flags.network,
+        kill_grace_ms: flags.kill_grace,
+        on_disconnect: flags.on_disconnect.map(Into::into),
         ..FlowStep::default()
     };
     Ok(Flow::one_step(name, step))
@@ -101,7 +105,8 @@ impl StepFlags {
             || !self.output.is_empty()
             || !self.env.is_empty()
             || !self.mount.is_empty()
-            || !self.label.is_empty();
+            || !self.label.is_empty()
+            || !self.constraint.is_empty();
         let resources = self.cpu.is_some()
             || self.memory.is_some()
             || self.gpu.is_some()
@@ -114,7 +119,10 @@ impl StepFlags {
             || self.isolation.is_some()
             || self.code.is_some()
             || self.retry.is_some()
-            || self.timeout.is_some();
+            || self.timeout.is_some()
+            || self.network.is_some()
+            || self.kill_grace.is_some()
+            || self.on_disconnect.is_some();
         lists || resources || others
     }
 }

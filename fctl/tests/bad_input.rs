@@ -113,6 +113,10 @@ const WRONG_FLAGS: &[(&[&str], &[&str])] = &[
     (&["--input", "x=./missing"], &["--input x: there is no file or folder `./missing`"]),
     (&["--input", "x=../secret"], &["climbs out"]),
     (&["--input", "x=./socket"], &["is a socket"]),
+    (&["--network", "private"], &["--network", "reserved", "none for loopback only"]),
+    (&["--constraint", "zone ~ z1"], &["--constraint", "is not a constraint", "the forms are"]),
+    (&["--kill-grace", "30"], &["--kill-grace", "30s"]),
+    (&["--on-disconnect", "die"], &["--on-disconnect", "keep", "stop"]),
     (&["--image", "python:3.12"], &["is not a path", "registry"]),
 ];
 
@@ -313,6 +317,12 @@ fn references_that_mean_nothing_say_what_there_is() {
         yard.refused(NOT_FOUND, &["has no step `tru`", "true"], &[command, "1/tru", "--local"]);
         yard.refused(NOT_FOUND, &["there is no task 7"], &[command, "1/true/7", "--local"]);
     }
+    yard.refused(NOT_FOUND, &["there is no attempt 1/true/0#7; the last is #1"], &["logs", "1/true/0#7", "--local"]);
+    yard.refused(
+        NOT_FOUND,
+        &["step 1/true has one task, 1/true/0; there is no task 7"],
+        &["why", "1/true/7", "--local"],
+    );
     yard.refused(NOT_FOUND, &["there is no job 99"], &["cancel", "99", "--local"]);
     yard.refused(NOT_FOUND, &["there is no job 99"], &["wait", "99", "--local"]);
     yard.refused(NOT_FOUND, &["there is no job 99"], &["watch", "99", "--local"]);

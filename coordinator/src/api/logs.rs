@@ -94,7 +94,10 @@ fn place(view: &View, key: TaskKey, request: &LogsRequest) -> Result<Place, Stat
         }
     };
     let member: &Member = attempt.members.get(request.rank as usize).ok_or_else(|| {
-        Status::not_found(format!("the attempt has {} members, numbered from 0", attempt.members.len()))
+        Status::not_found(match attempt.members.len() {
+            1 => "the attempt has one member, number 0".to_owned(),
+            several => format!("the attempt has {several} members, numbered from 0"),
+        })
     })?;
     match (&member.end, member.phase) {
         (Some(end), _) => Ok(Place::Stored(end.logs)),

@@ -69,6 +69,7 @@ fn find_task(view: &View, job: u64, step: u32, task: u32) -> Result<TaskKey, Sta
             let name = &found.spec.steps[step as usize].name;
             let count = view.step(id, key.step).and_then(|step| step.count);
             Err(Status::not_found(match count {
+                Some(1) => format!("step {id}/{name} has one task, {id}/{name}/0; there is no task {task}"),
                 Some(count) => format!("step {id}/{name} has {count} tasks, numbered from 0; there is no task {task}"),
                 None => format!("step {id}/{name} does not know its tasks yet: the list they come from is not written"),
             }))
@@ -79,18 +80,19 @@ fn find_task(view: &View, job: u64, step: u32, task: u32) -> Result<TaskKey, Sta
 /// The attempt asked for, or the last.
 fn find_attempt(view: &View, key: TaskKey, number: Option<u32>) -> Result<&flowyard_model::Attempt, Status> {
     let reference = reference(view, key);
-    let task = view
-        .task(key)
-        .ok_or_else(|| Status::failed_precondition(format!("task {reference} has not been tried yet")))?;
+    let attempts = view.task(key).map_or(&[][..], |task| &task.attempts);
     let found = match number {
-        Some(number) => task.attempts.iter().find(|attempt| attempt.number == AttemptNumber(number)),
-        None => task.attempts.last(),
+        Some(number) => attempts.iter().find(|attempt| attempt.number == AttemptNumber(number)),
+        None => attempts.last(),
     };
-    found.ok_or_else(|| match number {
-        Some(number) => {
-            Status::not_found(format!("there is no attempt {reference}#{number}; the last is #{}", task.attempts.len()))
+    found.ok_or_else(|| match (number, attempts.len()) {
+        (Some(number), 0) => {
+            Status::not_found(format!("there is no attempt {reference}#{number}: the task has not been tried yet"))
         }
-        None => Status::failed_precondition(format!("task {reference} has not been tried yet")),
+        (Some(number), last) => {
+            Status::not_found(format!("there is no attempt {reference}#{number}; the last is #{last}"))
+        }
+        (None, _) => Status::failed_precondition(format!("task {reference} has not been tried yet")),
     })
 }
 

@@ -80,12 +80,7 @@ fn of_job(scene: Scene<'_>, id: JobId, job: &Job) -> Vec<Finding> {
 fn of_ended_job(scene: Scene<'_>, id: JobId, job: &Job, outcome: JobOutcome) -> Vec<Finding> {
     let subject = id.to_string();
     match outcome {
-        JobOutcome::Succeeded => {
-            vec![
-                finding(subject, "succeeded", "every step did what it had to")
-                    .with_advice([format!("fctl artifact ls {id}")]),
-            ]
-        }
+        JobOutcome::Succeeded => of_success(scene, id, job),
         JobOutcome::Cancelled => {
             vec![finding(subject, "cancelled", "somebody cancelled it").with_details(step_counts(scene, id))]
         }
@@ -102,6 +97,22 @@ fn of_ended_job(scene: Scene<'_>, id: JobId, job: &Job, outcome: JobOutcome) -> 
             vec![finding(subject, "failed", reason).with_details(after)]
         }
     }
+}
+
+/// A job succeeds although tasks failed where their step goes on without them.
+fn of_success(scene: Scene<'_>, id: JobId, job: &Job) -> Vec<Finding> {
+    let failed: u64 = scene.view.steps(id).map(|(_, step)| u64::from(step.counts.failed)).sum();
+    let reason = match failed {
+        0 => "every step did what it had to".to_owned(),
+        _ => format!("{} failed, in a step with `on_failure = \"continue\"`; the first follows", count(failed, "task")),
+    };
+    let mut findings =
+        vec![finding(id.to_string(), "succeeded", reason).with_advice([format!("fctl artifact ls {id}")])];
+    if failed > 0 {
+        findings[0].details = step_counts(scene, id);
+        findings.extend(first_failure(scene, id, job));
+    }
+    findings
 }
 
 /// How a job that others wait for ended, if it did not succeed.

@@ -27,6 +27,10 @@ pub(super) async fn run(dev: Dev) -> Outcome {
     };
     let mut stops = Stops::hear()?;
     let embedded = Embedded::start(&home, lock, Parts::All, &settings).await?;
+    if let Err(failure) = embedded.connected().await {
+        embedded.shutdown().await;
+        return Err(failure);
+    }
     if output::is_json() {
         output::json(
             &serde_json::json!({ "home": home.path(), "endpoint": format!("unix://{}", home.socket().display()) }),

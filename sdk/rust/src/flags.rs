@@ -3,7 +3,7 @@
 //! Every parser takes the text of one flag and returns a typed value or an error that says what would be accepted, so that it
 //! can be handed to the argument parser as it is.
 
-use flowyard_model::{GpuRequest, HostMount, Name, NameError, Retry, RetryOn, limits};
+use flowyard_model::{GpuRequest, HostMount, Name, NameError, NetworkMode, Retry, RetryOn, limits};
 
 use crate::flow::{Foreach, ImageSource, fallback};
 use crate::shown::{did_you_mean, shown};
@@ -275,6 +275,20 @@ pub fn mount(text: &str) -> Result<HostMount, FlagError> {
     Ok(HostMount { path: path.to_owned(), read_only })
 }
 
+/// `--network host` or `--network none`.
+///
+/// # Errors
+/// [`FlagError`].
+pub fn network(text: &str) -> Result<NetworkMode, FlagError> {
+    const FORM: &str = "write host for the node's network, or none for loopback only; private is reserved and not \
+                        supported yet";
+    match text {
+        "host" => Ok(NetworkMode::Host),
+        "none" => Ok(NetworkMode::None),
+        other => Err(word(other, ["host", "none"], FORM)),
+    }
+}
+
 /// `--image host` or `--image ./image.tar`.
 ///
 /// # Errors
@@ -334,6 +348,7 @@ mod tests {
             (output("m=../m").unwrap_err(), "a path below the working directory"),
             (mount("data:ro").unwrap_err(), "an absolute path"),
             (mount("/a:rx").unwrap_err(), "`:ro` or `:rw`"),
+            (network("hots").unwrap_err(), "did you mean `host`?; write host for the node's network"),
             (image("docker://python:3.12").unwrap_err(), "skopeo copy docker://python:3.12 oci-archive:image.tar"),
         ] {
             assert!(error.to_string().contains(expected), "{error}\nlacks\n{expected}");

@@ -83,8 +83,12 @@ impl Cluster {
     }
 
     fn end(&mut self, task: TaskKey, reason: Reason) {
+        self.end_as(task, AttemptOutcome::Failed, reason);
+    }
+
+    fn end_as(&mut self, task: TaskKey, outcome: AttemptOutcome, reason: Reason) {
         let end = End {
-            outcome: AttemptOutcome::Failed,
+            outcome,
             reason,
             blame: Blame::User,
             exit_code: None,
@@ -251,4 +255,28 @@ fn a_cancelled_job_says_so() {
     cluster.apply(Command::CancelJob { job });
     assert_eq!(cluster.job(job)[0].reason, "somebody cancelled it");
     assert_eq!(cluster.task(key(job, 0, 0)).reason, "its job was cancelled");
+}
+
+#[test]
+fn a_job_that_succeeded_without_some_tasks_says_which_failed() {
+    let mut cluster = Cluster::with_one_node();
+    let mut lenient = step("train", 2);
+    lenient.on_failure = OnFailure::Continue;
+    lenient.resources.cpu_milli = 500;
+    let mut join = step("pick", 1);
+    join.needs = [(StepIndex(0), NeedKind::All)].into();
+    let job = cluster.submit(vec![lenient, join], Vec::new());
+    for task in 0..2 {
+        cluster.place(key(job, 0, task));
+        cluster.end(key(job, 0, task), Reason::Exit);
+    }
+    cluster.place(key(job, 1, 0));
+    cluster.end_as(key(job, 1, 0), AttemptOutcome::Succeeded, Reason::Exit);
+    let findings = cluster.job(job);
+    assert_eq!((findings.len(), findings[0].state.as_str()), (2, "succeeded"), "{findings:?}");
+    assert!(
+        findings[0].reason.starts_with("2 tasks failed, in a step with `on_failure = \"continue\"`"),
+        "{findings:?}"
+    );
+    assert_eq!(findings[1].subject, "1/train/0", "{findings:?}");
 }

@@ -73,6 +73,11 @@ const fn field(name: &'static str, shape: Shape, doc: &'static str, example: &'s
 }
 
 impl Field {
+    /// Whether it is refused for now.
+    pub(crate) const fn is_reserved(&self) -> bool {
+        matches!(self.shape, Shape::Reserved)
+    }
+
     const fn or(mut self, default: &'static str) -> Self {
         self.default = default;
         self

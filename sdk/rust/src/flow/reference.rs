@@ -95,7 +95,7 @@ pub fn reference_markdown() -> String {
         section(&mut text, field);
     }
     text.push_str("\n## `[defaults]`\n\nWhat may stand here, for all steps that do not say otherwise: ");
-    let shared: Vec<_> = STEP.iter().filter(|field| field.in_defaults && !is_reserved(field)).collect();
+    let shared: Vec<_> = STEP.iter().filter(|field| field.in_defaults && !field.is_reserved()).collect();
     let shared: Vec<_> = shared.iter().map(|field| format!("`{}`", field.name)).collect();
     text.push_str(&shared.join(", "));
     text.push_str(".\n\n");
@@ -103,10 +103,6 @@ pub fn reference_markdown() -> String {
     text.push('\n');
     text.push_str(MEANING);
     text
-}
-
-fn is_reserved(field: &Field) -> bool {
-    matches!(field.shape, Shape::Reserved)
 }
 
 fn rows(text: &mut String, fields: &[Field]) {
@@ -121,7 +117,7 @@ fn rows(text: &mut String, fields: &[Field]) {
 
 fn section(text: &mut String, field: &Field) {
     let _ = write!(text, "\n### `{}`\n\n{}\n", field.name, field.doc);
-    if is_reserved(field) {
+    if field.is_reserved() {
         return;
     }
     let _ = write!(text, "\n- Holds {}.", holds(field.shape));
@@ -194,7 +190,7 @@ mod tests {
     /// Every example of the reference is taken by the reader, which also shows that every field has one.
     #[test]
     fn every_example_in_the_table_of_fields_is_accepted() {
-        for field in STEP.iter().filter(|field| !is_reserved(field)) {
+        for field in STEP.iter().filter(|field| !field.is_reserved()) {
             let run = if field.name == "run" { "" } else { "run = [\"x\"]\n" };
             let example = format!("{} = {}", field.name, field.example);
             let params = "[params]\nfolds = { type = \"int\", default = 5 }\n";

@@ -139,7 +139,8 @@ impl<'s> Walk<'s> {
             let message = format!("unknown key `{}` {place}{suggestion}", shown(entry.key));
             let reported = self.problems.at_span(entry.key_span, &entry.at.path, message);
             if suggestion.is_empty() {
-                reported.help(format!("there are {}", all_listed(names())));
+                let usable = fields.iter().filter(|field| !field.is_reserved()).map(|field| field.name);
+                reported.help(format!("there are {}", all_listed(usable)));
             }
         }
         known
