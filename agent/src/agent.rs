@@ -1,5 +1,6 @@
 //! One running agent: its actors, from start to stop.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +12,18 @@ use kameo::actor::{ActorRef, Spawn};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
-use crate::attempt::{Desk, Images};
+use crate::attempt::{self, Desk, Images};
 use crate::config::AgentConfig;
 use crate::inventory;
 use crate::journal::Journal;
-use crate::launches::{LaunchRequest, Launches};
+use crate::launches::{LaunchEvent, LaunchRequest, Launches};
 use crate::link::Link;
-use crate::reconciler::{NEWS, Reconciler};
+use crate::outgoing::Outgoing;
+use crate::reconciler::Reconciler;
+use crate::tasks::Tasks;
 
+/// How long an attempt that nobody knows may take to end: the usual kill grace and more.
+const STRAY_END: Duration = Duration::from_secs(60);
 /// How long a launcher may take to end what it runs.
 const LAUNCHER_END: Duration = Duration::from_secs(5);
 
@@ -44,6 +49,7 @@ pub struct Agent {
     link: ActorRef<Link>,
     reconciler: ActorRef<Reconciler>,
     launches: ActorRef<Launches>,
+    tasks: Tasks,
 }
 
 impl Agent {
@@ -64,13 +70,23 @@ impl Agent {
             known.wait_for(Option::is_some).await.map_err(|_| AgentError::Launcher)?.ok_or(AgentError::Launcher)?;
         let inventory = Arc::new(inventory::probe(&config, &enforcement));
         let images = Images::in_folder(config.folder.join("images"), config.attempts());
-        let desk = Desk { store, launches: launches.clone(), images, inventory: Arc::clone(&inventory), config };
+        let tasks = Tasks::default();
+        let desk = Desk {
+            store,
+            launches: launches.clone(),
+            images,
+            inventory: Arc::clone(&inventory),
+            tasks: tasks.clone(),
+            config,
+        };
         let desk = Arc::new(desk);
-        sweep(&desk, &remembered);
-        let (reports, reported) = mpsc::channel(NEWS);
-        let reconciler = Reconciler::spawn(Reconciler::new(Arc::clone(&desk), journal, remembered, reports));
-        let link = Link::spawn(Link::new(desk, channel, reconciler.clone(), reported));
-        Ok(Self { inventory, link, reconciler, launches })
+        sweep(&desk, &remembered).await;
+        let outgoing = Outgoing::default();
+        let epoch = remembered.registered.as_ref().map_or(0, |registered| registered.epoch);
+        let reconciler = Reconciler::new(Arc::clone(&desk), journal, remembered, outgoing.clone());
+        let reconciler = Reconciler::spawn(reconciler);
+        let link = Link::spawn(Link::new(desk, channel, reconciler.clone(), outgoing, epoch));
+        Ok(Self { inventory, link, reconciler, launches, tasks })
     }
 
     /// What the node offers.
@@ -79,10 +95,11 @@ impl Agent {
     }
 
     /// Stops the agent. With `kill`, what runs is ended with it; otherwise it goes on under the launcher, for the next agent
-    /// to adopt.
+    /// to adopt. Afterwards nothing of this agent uses its folder any more.
     pub async fn stop(&self, kill: bool) {
         self.link.kill();
         self.reconciler.kill();
+        self.tasks.stop().await;
         let (asked, answer) = oneshot::channel();
         if self.launches.tell(LaunchRequest::Shutdown { kill, asked }).await.is_ok() {
             let _ = answer.await;
@@ -90,6 +107,11 @@ impl Agent {
             let _ = tokio::time::timeout(LAUNCHER_END, self.launches.wait_for_shutdown()).await;
         }
         self.launches.kill();
+        tokio::join!(
+            self.link.wait_for_shutdown(),
+            self.reconciler.wait_for_shutdown(),
+            self.launches.wait_for_shutdown()
+        );
     }
 }
 
@@ -106,13 +128,34 @@ fn spread(attempts: &Path) {
     }
 }
 
-/// Removes folders of attempts that the journal does not know: an earlier agent had forgotten them when it died.
-fn sweep(desk: &Desk, remembered: &crate::journal::Remembered) {
-    let known: Vec<_> = remembered.members.keys().map(|key| desk.folder(*key)).collect();
+/// Ends attempts that the journal does not know, and removes their folders: an earlier agent had forgotten them when it died, or its
+/// journal was damaged.
+async fn sweep(desk: &Desk, remembered: &crate::journal::Remembered) {
+    let known: BTreeSet<_> = remembered.members.keys().map(|key| desk.folder(*key)).collect();
     let Ok(entries) = std::fs::read_dir(desk.config.attempts()) else { return };
     for path in entries.flatten().map(|entry| entry.path()).filter(|path| !known.contains(path)) {
+        if tokio::time::timeout(STRAY_END, end_stray(desk, &path)).await.is_err() {
+            tracing::error!(path = %path.display(), "an attempt that nobody knows does not end");
+            continue;
+        }
         if let Err(error) = std::fs::remove_dir_all(&path) {
             tracing::warn!(path = %path.display(), %error, "a forgotten attempt's folder could not be removed");
         }
+    }
+}
+
+/// Stops what runs in a folder, and waits for its end.
+async fn end_stray(desk: &Desk, folder: &Path) {
+    if attempt::launched(folder).is_none() {
+        return;
+    }
+    let (listener, mut events) = mpsc::channel(4);
+    let adopt = LaunchRequest::Adopt { folder: folder.to_owned(), listener };
+    let stop = LaunchRequest::Stop { folder: folder.to_owned() };
+    if desk.launches.tell(adopt).await.is_err() || desk.launches.tell(stop).await.is_err() {
+        return;
+    }
+    while let Some(LaunchEvent::Started { .. }) = events.recv().await {
+        tracing::warn!(folder = %folder.display(), "an attempt runs that nobody knows; it is stopped");
     }
 }

@@ -16,12 +16,14 @@ pub mod launcher;
 mod launches;
 mod link;
 pub mod logs;
+mod outgoing;
 pub mod reconcile;
 mod reconciler;
 mod relay;
 mod remover;
 pub mod runtime;
 pub mod session;
+mod tasks;
 
 pub use agent::{Agent, AgentError};
 pub use config::{AgentConfig, EmbeddedChoices};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowyard_model::{AttemptReport, Desired, Fence, Incarnation, NodeId, Revision, Term};
+use flowyard_model::{Desired, Fence, Incarnation, NodeId, RegisterNode, Revision, Term};
 use flowyard_proto::agent::agents_client::AgentsClient;
 use flowyard_proto::agent::{
     AgentMessage, CoordinatorMessage, Heartbeat, Hello, Observed, Welcome, agent_message, coordinator_message,
@@ -21,6 +21,8 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::attempt::Desk;
+use crate::journal::Registration;
+use crate::outgoing::Outgoing;
 use crate::reconciler::{Everything, Reconciler, ReconcilerMessage};
 use crate::relay;
 use crate::session::{Session, SessionError};
@@ -34,6 +36,9 @@ const BACKOFF: Duration = Duration::from_millis(50);
 /// Longest wait between two tries.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
+/// Below every fence.
+const NO_FENCE: Fence = Fence { term: Term(0), revision: Revision(0) };
+
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
@@ -45,6 +50,8 @@ enum LinkError {
     Unreadable(String),
     #[error("the coordinator closed the session")]
     Closed,
+    #[error("the coordinator speaks for epoch {got} of the cluster, and {known} was seen before")]
+    OldEpoch { known: u32, got: u32 },
     #[error("the agent is shutting down")]
     Gone,
 }
@@ -54,7 +61,9 @@ pub(crate) struct Link {
     desk: Arc<Desk>,
     channel: Channel,
     reconciler: ActorRef<Reconciler>,
-    reports: mpsc::Receiver<AttemptReport>,
+    outgoing: Outgoing,
+    /// The highest epoch of the cluster that was seen, and within it the highest fence.
+    epoch: u32,
     highest: Fence,
     backoff: Duration,
 }
@@ -74,10 +83,10 @@ impl Link {
         desk: Arc<Desk>,
         channel: Channel,
         reconciler: ActorRef<Reconciler>,
-        reports: mpsc::Receiver<AttemptReport>,
+        outgoing: Outgoing,
+        epoch: u32,
     ) -> Self {
-        let highest = Fence { term: Term(0), revision: Revision(0) };
-        Self { desk, channel, reconciler, reports, highest, backoff: BACKOFF }
+        Self { desk, channel, reconciler, outgoing, epoch, highest: NO_FENCE, backoff: BACKOFF }
     }
 
     /// One session from its beginning to its end; always an error, since only losing it ends it.
@@ -92,13 +101,9 @@ impl Link {
                     let said = said?.ok_or(LinkError::Closed)?;
                     self.on_said(said, &mut open).await?;
                 }
-                report = self.reports.recv() => {
+                reports = self.outgoing.take() => {
                     let now_ms = flowyard_clock::boot_ms();
-                    open.session.report(report.ok_or(LinkError::Gone)?, now_ms);
-                    // Whatever else is waiting goes with it.
-                    while let Ok(report) = self.reports.try_recv() {
-                        open.session.report(report, now_ms);
-                    }
+                    reports.into_values().for_each(|report| open.session.report(report, now_ms));
                 }
                 () = due(open.session.due_ms()) => {}
                 _ = heartbeat.tick() => send(&open, agent_message::Message::Heartbeat(Heartbeat {})).await?,
@@ -112,10 +117,10 @@ impl Link {
 
     async fn connect(&mut self) -> Result<Open, LinkError> {
         // What was reported before is part of everything.
-        while self.reports.try_recv().is_ok() {}
+        self.outgoing.clear();
         let everything = self.everything().await?;
         let (outbox, outgoing) = mpsc::channel(OUTBOX);
-        let hello = self.hello(everything);
+        let hello = self.hello(&everything);
         let _ = outbox.send(AgentMessage { message: Some(agent_message::Message::Hello(hello)) }).await;
         let mut client = client(&self.channel);
         let mut said = client.session(ReceiverStream::new(outgoing)).await?.into_inner();
@@ -139,21 +144,33 @@ impl Link {
         answer.await.map_err(|_| LinkError::Gone)
     }
 
-    fn hello(&self, everything: Everything) -> Hello {
+    fn hello(&self, everything: &Everything) -> Hello {
+        let before = everything.registered.as_ref();
+        let register = RegisterNode {
+            name: self.desk.config.name.clone(),
+            inventory: Arc::clone(&self.desk.inventory),
+            previous: before.map(|before| (before.node, before.incarnation)),
+        };
         Hello {
-            name: self.desk.config.name.to_string(),
-            inventory: Some(self.desk.inventory.as_ref().into()),
-            previous_node: everything.registered.map(|(node, _)| node.0),
-            previous_incarnation: everything.registered.map(|(_, incarnation)| incarnation.0),
-            observed: everything.reports.iter().map(Into::into).collect(),
+            cluster: before.map_or_else(String::new, |before| before.cluster.clone()),
+            epoch: before.map_or(0, |before| before.epoch),
+            ..flowyard_proto::request::to_hello(&register, &everything.reports)
         }
     }
 
-    async fn on_welcome(&self, welcome: &Welcome) -> Result<(), LinkError> {
+    async fn on_welcome(&mut self, welcome: &Welcome) -> Result<(), LinkError> {
+        if welcome.epoch < self.epoch {
+            return Err(LinkError::OldEpoch { known: self.epoch, got: welcome.epoch });
+        }
+        if welcome.epoch > self.epoch {
+            // Terms and revisions of another history say nothing about this one's.
+            (self.epoch, self.highest) = (welcome.epoch, NO_FENCE);
+        }
         let (node, incarnation) = (NodeId(welcome.node), Incarnation(welcome.incarnation));
         tracing::info!(%node, %incarnation, cluster = welcome.cluster, "connected to the coordinator");
         renew_lease(&self.desk.config.lease_file(), welcome.lease_ms);
-        let message = ReconcilerMessage::Registered(node, incarnation);
+        let (cluster, epoch) = (welcome.cluster.clone(), welcome.epoch);
+        let message = ReconcilerMessage::Registered(Registration { cluster, epoch, node, incarnation });
         self.reconciler.tell(message).await.map_err(|_| LinkError::Gone)
     }
 

@@ -8,8 +8,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptReport, Desired, DesiredMember, End, Incarnation, JobId, MemberKey, NodeId, Phase, PhaseTimes, StepContext,
-    StepIndex, TimeMs,
+    AttemptReport, Desired, DesiredMember, End, JobId, MemberKey, Phase, PhaseTimes, Reason, StepContext, StepIndex,
+    TimeMs,
 };
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
@@ -18,12 +18,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::attempt::ending::platforms;
 use crate::attempt::{self, Attempt, Begun, Desk};
-use crate::journal::{Journal, Remembered};
+use crate::journal::{Journal, Registration, Remembered};
+use crate::outgoing::Outgoing;
 use crate::reconcile::{Action, Observed, Wanted, reconcile};
 use crate::remover::Remover;
 
-/// News of attempts on their way to the reconciler, and from there to the link.
-pub(crate) const NEWS: usize = 1_024;
+/// News of attempts on their way to the reconciler.
+const NEWS: usize = 1_024;
 
 /// What the reconciler is told.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub(crate) enum ReconcilerMessage {
     /// What the coordinator wants; the first of a session says everything.
     Desired(Desired),
     /// The node was registered.
-    Registered(NodeId, Incarnation),
+    Registered(Registration),
     /// Says everything that is observed, for the beginning of a session.
     Observed(oneshot::Sender<Everything>),
 }
@@ -40,7 +41,7 @@ pub(crate) enum ReconcilerMessage {
 #[derive(Debug)]
 pub(crate) struct Everything {
     /// The registration it had.
-    pub registered: Option<(NodeId, Incarnation)>,
+    pub registered: Option<Registration>,
     /// All members it has.
     pub reports: Vec<AttemptReport>,
 }
@@ -58,7 +59,7 @@ pub(crate) struct Reconciler {
     desk: Arc<Desk>,
     journal: Journal,
     remover: Remover,
-    registered: Option<(NodeId, Incarnation)>,
+    registered: Option<Registration>,
     steps: BTreeMap<(JobId, StepIndex), Arc<StepContext>>,
     wanted: BTreeMap<MemberKey, Wanted>,
     /// Whether a coordinator has said everything since this agent started.
@@ -66,17 +67,12 @@ pub(crate) struct Reconciler {
     held: BTreeMap<MemberKey, Held>,
     news: (mpsc::Sender<AttemptReport>, mpsc::Receiver<AttemptReport>),
     /// Where reports go on to the coordinator.
-    reports: mpsc::Sender<AttemptReport>,
+    outgoing: Outgoing,
 }
 
 impl Reconciler {
     /// A reconciler that takes up what the journal remembers.
-    pub(crate) fn new(
-        desk: Arc<Desk>,
-        journal: Journal,
-        remembered: Remembered,
-        reports: mpsc::Sender<AttemptReport>,
-    ) -> Self {
+    pub(crate) fn new(desk: Arc<Desk>, journal: Journal, remembered: Remembered, outgoing: Outgoing) -> Self {
         let mut this = Self {
             desk,
             journal,
@@ -87,29 +83,46 @@ impl Reconciler {
             complete: false,
             held: BTreeMap::new(),
             news: mpsc::channel(NEWS),
-            reports,
+            outgoing,
         };
         for member in remembered.members.into_values() {
-            this.begin(member, Begun::Before);
+            if let Some(context) = this.context(member.key) {
+                this.begin(context, member, Begun::Before);
+            }
         }
         this
     }
 
-    fn begin(&mut self, member: DesiredMember, begun: Begun) {
+    fn context(&self, key: MemberKey) -> Option<Arc<StepContext>> {
+        self.steps.get(&(key.task.job, key.task.step)).cloned()
+    }
+
+    /// Begins a member, unless the next agent could not know of it. What cannot be begun is told as its end.
+    fn start(&mut self, member: DesiredMember) {
         let key = member.key;
-        let Some(context) = self.steps.get(&(key.task.job, key.task.step)).cloned() else {
-            tracing::error!(?key, "a member came without its step");
-            return;
+        let refused = match self.context(key) {
+            None => platforms(Reason::Sandbox, "the coordinator did not say what step this belongs to"),
+            Some(context) => match self.journal.accepted(&context, &member) {
+                Ok(()) => return self.begin(context, member, Begun::Not),
+                Err(error) => attempt::disk_failure("the agent's journal cannot be written", &error),
+            },
         };
+        tracing::error!(?key, message = refused.message, "an attempt cannot be begun");
+        self.pass_on(ended(key, refused));
+    }
+
+    fn begin(&mut self, context: Arc<StepContext>, member: DesiredMember, begun: Begun) {
+        let key = member.key;
         let (stop, stopping) = watch::channel(false);
         self.held.insert(key, Held { report: blank(key, Phase::Accepted), stop });
         let attempt = Attempt::new(Arc::clone(&self.desk), context, member, self.news.0.clone(), stopping);
         let news = self.news.0.clone();
-        tokio::spawn(async move {
+        let walk = self.desk.tasks.spawn(attempt.walk(begun));
+        self.desk.tasks.spawn(async move {
             // A panic is a fault of ours; the task it hit must not wait for ever.
-            if let Err(fault) = tokio::spawn(attempt.walk(begun)).await {
+            if let Err(fault) = walk.await {
                 tracing::error!(?key, %fault, "an attempt's walk failed");
-                let end = platforms(flowyard_model::Reason::Sandbox, "the agent failed while it ran this; see its log");
+                let end = platforms(Reason::Sandbox, "the agent failed while it ran this; see its log");
                 let _ = news.send(ended(key, end)).await;
             }
         });
@@ -117,11 +130,7 @@ impl Reconciler {
 
     fn on_desired(&mut self, desired: Desired) {
         for context in desired.steps {
-            let key = (context.job, context.step);
-            if self.steps.get(&key) != Some(&context) {
-                self.journal.step(&context);
-                self.steps.insert(key, context);
-            }
+            self.steps.insert((context.job, context.step), context);
         }
         let mut touched: Vec<MemberKey> = Vec::new();
         if desired.all {
@@ -160,8 +169,7 @@ impl Reconciler {
             None => {}
             Some(Action::Start) => {
                 if let Some(member) = member {
-                    self.journal.accepted(&member);
-                    self.begin(member, Begun::Not);
+                    self.start(member);
                 }
             }
             Some(Action::Stop) => {
@@ -206,14 +214,8 @@ impl Reconciler {
         }
     }
 
-    /// The link merges what it cannot send; while there is no session, the next one says everything anyway.
     fn pass_on(&self, report: AttemptReport) {
-        if let Err(mpsc::error::TrySendError::Full(report)) = self.reports.try_send(report) {
-            let reports = self.reports.clone();
-            tokio::spawn(async move {
-                let _ = reports.send(report).await;
-            });
-        }
+        self.outgoing.put(report);
     }
 }
 
@@ -254,13 +256,13 @@ impl Message<ReconcilerMessage> for Reconciler {
     async fn handle(&mut self, message: ReconcilerMessage, _: &mut Context<Self, ()>) {
         match message {
             ReconcilerMessage::Desired(desired) => self.on_desired(desired),
-            ReconcilerMessage::Registered(node, incarnation) => {
-                self.registered = Some((node, incarnation));
-                self.journal.registered(node, incarnation);
+            ReconcilerMessage::Registered(registration) => {
+                self.registered = Some(registration.clone());
+                self.journal.registered(registration);
             }
             ReconcilerMessage::Observed(answer) => {
                 let reports = self.held.values().map(|held| held.report.clone()).collect();
-                let _ = answer.send(Everything { registered: self.registered, reports });
+                let _ = answer.send(Everything { registered: self.registered.clone(), reports });
             }
         }
     }

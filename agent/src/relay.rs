@@ -33,7 +33,8 @@ pub(crate) type Outbox = mpsc::Sender<RelayFromAgent>;
 
 /// Calls the coordinator back and serves the request, in a task of its own.
 pub(crate) fn open(desk: Arc<Desk>, mut client: AgentsClient<Channel>, request: OpenRelay) {
-    tokio::spawn(async move {
+    let tasks = desk.tasks.clone();
+    tasks.spawn(async move {
         let (outbox, outgoing) = mpsc::channel(OUTBOX);
         let _ = outbox.send(message(relay_from_agent::Message::Relay(request.relay))).await;
         let mut told = match client.relay(ReceiverStream::new(outgoing)).await {

@@ -38,7 +38,7 @@ pub fn hello(hello: agent::Hello) -> Decoded<(RegisterNode, Vec<AttemptReport>)>
     Ok((register, decode::list("observed", hello.observed)?))
 }
 
-/// The message that [`hello`] reads.
+/// The message that [`hello`] reads, of an agent that was in no cluster yet.
 pub fn to_hello(register: &RegisterNode, observed: &[AttemptReport]) -> agent::Hello {
     let (node, incarnation) = register.previous.unzip();
     agent::Hello {
@@ -47,5 +47,6 @@ pub fn to_hello(register: &RegisterNode, observed: &[AttemptReport]) -> agent::H
         previous_node: node.map(|node| node.0),
         previous_incarnation: incarnation.map(|incarnation| incarnation.0),
         observed: observed.iter().map(Into::into).collect(),
+        ..agent::Hello::default()
     }
 }

@@ -11,7 +11,7 @@ use flowyard_model::{
 
 use super::ending::{chain, platforms, users};
 use super::images::{ImageUse, UnpackError};
-use super::{Desk, disk_failure};
+use super::{Desk, FOLDER, disk_failure};
 use crate::image::ImageConfig;
 
 /// What was brought. Trees and blobs stay pinned as long as this lives.
@@ -40,7 +40,7 @@ pub(super) async fn fetch(
     member: &DesiredMember,
     folder: &Path,
 ) -> Result<Fetched, End> {
-    prepare_folder(folder)?;
+    prepare_folder(folder).await?;
     if let Some(code) = &context.spec.code {
         let checkout = desk.store.checkout(code, &folder.join(WORK)).await;
         checkout.map_err(|error| input_failure("the code", &error))?;
@@ -60,7 +60,7 @@ pub(super) async fn fetch(
             // A process could write to it, so it gets a copy.
             Isolation::Process => {
                 let path = folder.join(INPUTS).join(name.as_str());
-                std::fs::create_dir_all(folder.join(INPUTS)).map_err(|error| disk_failure(folder, &error))?;
+                std::fs::create_dir_all(folder.join(INPUTS)).map_err(|error| disk_failure(FOLDER, &error))?;
                 desk.store.checkout(&manifest, &path).await.map_err(|error| input_failure(&subject, &error))?;
                 path
             }
@@ -74,15 +74,36 @@ pub(super) async fn fetch(
     Ok(fetched)
 }
 
-fn prepare_folder(folder: &Path) -> Result<(), End> {
+async fn prepare_folder(folder: &Path) -> Result<(), End> {
     let made = match std::fs::create_dir(folder) {
         // What an earlier agent began and did not launch is begun anew.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            std::fs::remove_dir_all(folder).and_then(|()| std::fs::create_dir(folder))
+            tokio::fs::remove_dir_all(folder).await.and_then(|()| std::fs::create_dir(folder))
         }
         made => made,
     };
-    made.and_then(|()| std::fs::create_dir(folder.join(WORK))).map_err(|error| disk_failure(folder, &error))
+    made.and_then(|()| std::fs::create_dir(folder.join(WORK))).map_err(|error| disk_failure(FOLDER, &error))
+}
+
+/// Pins again what an adopted attempt sees: its container has these very trees mounted.
+pub(super) async fn pin(desk: &Desk, context: &StepContext, member: &DesiredMember) -> Vec<PinnedTree> {
+    let mut pinned = Vec::new();
+    if context.spec.isolation == Isolation::Process {
+        return pinned;
+    }
+    for (name, input) in &member.inputs {
+        let tree = match manifest_of(desk, input).await {
+            Ok(manifest) => desk.store.tree(&manifest).await,
+            Err(error) => Err(error),
+        };
+        match tree {
+            Ok(tree) => pinned.push(tree),
+            Err(error) => {
+                tracing::warn!(key = ?member.key, %name, error = chain(&error), "an input cannot be pinned again")
+            }
+        }
+    }
+    pinned
 }
 
 async fn manifest_of(desk: &Desk, input: &ResolvedInput) -> Result<Digest, StoreError> {
@@ -114,7 +135,7 @@ async fn item(desk: &Desk, member: &DesiredMember, folder: &Path) -> Result<Opti
     };
     if item.len() > super::environment::ITEM_BYTES {
         let path = folder.join(ITEM_FILE);
-        std::fs::write(&path, &item).map_err(|error| disk_failure(&path, &error))?;
+        std::fs::write(&path, &item).map_err(|error| disk_failure("the item", &error))?;
     }
     Ok(Some(item))
 }

@@ -10,6 +10,7 @@ mod images;
 mod launch;
 mod store;
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use crate::config::AgentConfig;
 use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
 use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec};
+use crate::tasks::Tasks;
 
 /// What all attempts of an agent share.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Desk {
     pub launches: ActorRef<Launches>,
     /// Unpacked images.
     pub images: Images,
+    /// Where tasks of attempts are started.
+    pub tasks: Tasks,
     /// What the node offers; grants are positions in it.
     pub inventory: Arc<Inventory>,
 }
@@ -129,6 +133,16 @@ impl Attempt {
                 return Ok(self.exited(&record));
             }
             self.ask(LaunchRequest::Adopt { folder: self.folder.clone(), listener: sender }).await?;
+            let (desk, context, member) = (Arc::clone(&self.desk), Arc::clone(&self.context), self.member.clone());
+            // Beside watching it: what cannot be pinned now, since the origin is away, must not keep it from being adopted.
+            let pinned = async {
+                let _trees = fetch::pin(&desk, &context, &member).await;
+                std::future::pending::<Infallible>().await
+            };
+            return tokio::select! {
+                end = self.watch(&mut events) => end,
+                never = pinned => match never {},
+            };
         } else {
             self.times.fetching = Some(now());
             let mut stop = self.stop.clone();
@@ -138,7 +152,7 @@ impl Attempt {
             };
             let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched)?;
             _pinned = fetched;
-            mark_launched(&self.folder, &spec).map_err(|error| disk_failure(&self.folder, &error))?;
+            mark_launched(&self.folder, &spec).map_err(|error| disk_failure(FOLDER, &error))?;
             self.ask(LaunchRequest::Start { spec: Box::new(spec), listener: sender }).await?;
         }
         self.watch(&mut events).await
@@ -241,7 +255,11 @@ fn mention_full_disk(end: &mut End, folder: &Path) {
     }
 }
 
-fn disk_failure(path: &Path, error: &std::io::Error) -> End {
+/// How an attempt's folder is called in messages: where the agent keeps it is not the user's business.
+const FOLDER: &str = "the attempt's folder";
+
+/// The end of an attempt for which something could not be written.
+pub(crate) fn disk_failure(subject: &str, error: &std::io::Error) -> End {
     let reason = if error.raw_os_error() == Some(libc::ENOSPC) { Reason::Disk } else { Reason::Sandbox };
-    platforms(reason, format!("{}: {error}", path.display()))
+    platforms(reason, format!("{subject}: {error}"))
 }

@@ -37,6 +37,7 @@ pub(super) async fn outputs(
 
 async fn pack(name: &Name, written: &str, path: &Path) -> Result<Packed, End> {
     let owned = path.to_owned();
+    let inside = path.to_string_lossy().strip_suffix(written).unwrap_or_default().to_owned();
     let packed = tokio::task::spawn_blocking(move || pack_path(&owned, RootLink::Refuse)).await;
     let packed = packed.map_err(|panic| platforms(Reason::Output, format!("output `{name}`: {panic}")))?;
     packed.map_err(|error| match error {
@@ -44,7 +45,11 @@ async fn pack(name: &Name, written: &str, path: &Path) -> Result<Packed, End> {
             Reason::Output,
             format!("output `{name}` was not written: there is no `{written}` in the working directory; write it to $FLOWYARD_OUTPUT_{}", flowyard_model::variable_part(name)),
         ),
-        error => users(Reason::Output, format!("output `{name}`: {}", chain(&error))),
+        error => {
+            // What the user wrote lies below their working directory; where that is on the node says nothing to them.
+            let said = chain(&error).replace(&inside, "");
+            users(Reason::Output, format!("output `{name}`: {said}"))
+        }
     })
 }
 
@@ -81,7 +86,7 @@ async fn log(store: &Store, path: &Path) -> Result<Option<Digest>, End> {
         Ok(spool) if spool.len() > 0 => {}
         Ok(_) => return Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(platforms(Reason::Output, format!("{}: {error}", path.display()))),
+        Err(error) => return Err(platforms(Reason::Output, format!("a log: {error}"))),
     }
     Ok(Some(store.put_file(path, None).await.map_err(|error| store_failure("a log", &error))?))
 }

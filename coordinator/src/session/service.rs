@@ -2,9 +2,7 @@
 
 use std::pin::Pin;
 
-use flowyard_model::{
-    AttemptReport, Command, Incarnation, Inventory, Name, NodeId, RegisterNode, Reply, ReportAttempts,
-};
+use flowyard_model::{AttemptReport, Command, Incarnation, NodeId, Reply, ReportAttempts};
 use flowyard_proto::agent::agents_server::Agents;
 use flowyard_proto::agent::{
     AgentMessage, CoordinatorMessage, Heartbeat, Hello, RelayFromAgent, RelayToAgent, Welcome, agent_message,
@@ -36,21 +34,19 @@ impl AgentEndpoint {
 
     /// Puts the node, and what its agent had seen, into the log.
     async fn register(&self, hello: Hello) -> Result<(NodeId, Incarnation), Status> {
-        let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(format!("hello: {error}"));
-        let name: Name = hello.name.parse().map_err(|error| invalid(&error))?;
-        let inventory = hello.inventory.ok_or_else(|| invalid(&"inventory: missing"))?;
-        let inventory = Inventory::try_from(inventory).map_err(|error| invalid(&error))?;
-        let previous = hello.previous_node.zip(hello.previous_incarnation);
-        let register = RegisterNode {
-            name,
-            inventory: inventory.into(),
-            previous: previous.map(|(node, incarnation)| (NodeId(node), Incarnation(incarnation))),
-        };
+        let ours = (self.shared.cluster_id.as_str(), self.shared.epoch);
+        if !hello.cluster.is_empty() && (hello.cluster != ours.0 || hello.epoch > ours.1) {
+            return Err(Status::failed_precondition(format!(
+                "this agent belongs to cluster {} (epoch {}), and this is {} (epoch {}); an agent moves with an empty folder",
+                hello.cluster, hello.epoch, ours.0, ours.1
+            )));
+        }
+        let invalid = |error: flowyard_proto::DecodeError| Status::invalid_argument(format!("hello: {error}"));
+        let (register, reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
         let (node, incarnation) = match self.shared.propose(&Command::RegisterNode(register)).await? {
             Reply::Registered { node, incarnation } => (node, incarnation),
             other => return Err(Status::internal(format!("a registration was answered with {other:?}"))),
         };
-        let reports = decode_reports(hello.observed)?;
         for part in reports.chunks(flowyard_model::limits::REPORTS_PER_ENTRY) {
             let reports = ReportAttempts { node, incarnation, reports: part.to_vec() };
             self.shared.propose(&Command::ReportAttempts(reports)).await?;
@@ -87,6 +83,7 @@ impl AgentEndpoint {
             heartbeat_ms: timing.heartbeat_ms,
             lease_ms: timing.lease_ms,
             cluster: self.shared.cluster_id.clone(),
+            epoch: self.shared.epoch,
         }
     }
 
