@@ -50,6 +50,7 @@ pub struct Agent {
     reconciler: ActorRef<Reconciler>,
     launches: ActorRef<Launches>,
     tasks: Tasks,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 impl Agent {
@@ -85,13 +86,19 @@ impl Agent {
         let epoch = remembered.registered.as_ref().map_or(0, |registered| registered.epoch);
         let reconciler = Reconciler::new(Arc::clone(&desk), journal, remembered, outgoing.clone());
         let reconciler = Reconciler::spawn(reconciler);
-        let link = Link::spawn(Link::new(desk, channel, reconciler.clone(), outgoing, epoch));
-        Ok(Self { inventory, link, reconciler, launches, tasks })
+        let link = Link::new(desk, channel, reconciler.clone(), outgoing, epoch);
+        let trouble = link.trouble();
+        Ok(Self { inventory, link: Link::spawn(link), reconciler, launches, tasks, trouble })
     }
 
     /// What the node offers.
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
+    }
+
+    /// Why there is no session with a coordinator at the moment, if one was tried and lost.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
     }
 
     /// Stops the agent. With `kill`, what runs is ended with it; otherwise it goes on under the launcher, for the next agent

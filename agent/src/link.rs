@@ -15,7 +15,7 @@ use flowyard_proto::agent::{
 };
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -42,7 +42,7 @@ const NO_FENCE: Fence = Fence { term: Term(0), revision: Revision(0) };
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
-    #[error("the coordinator answered: {0}")]
+    #[error("the coordinator answered: {}", .0.message())]
     Status(#[from] Status),
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -66,6 +66,8 @@ pub(crate) struct Link {
     epoch: u32,
     highest: Fence,
     backoff: Duration,
+    /// Why the last session was lost, until there is another.
+    trouble: watch::Sender<Option<String>>,
 }
 
 /// One session's ends.
@@ -86,13 +88,20 @@ impl Link {
         outgoing: Outgoing,
         epoch: u32,
     ) -> Self {
-        Self { desk, channel, reconciler, outgoing, epoch, highest: NO_FENCE, backoff: BACKOFF }
+        let trouble = watch::Sender::new(None);
+        Self { desk, channel, reconciler, outgoing, epoch, highest: NO_FENCE, backoff: BACKOFF, trouble }
+    }
+
+    /// Says why there is no session.
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
     }
 
     /// One session from its beginning to its end; always an error, since only losing it ends it.
     async fn session(&mut self) -> Result<Infallible, LinkError> {
         let mut open = self.connect().await?;
         self.backoff = BACKOFF;
+        self.trouble.send_replace(None);
         let mut heartbeat = tokio::time::interval(open.heartbeat);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -248,7 +257,10 @@ impl Actor for Link {
             match lost {
                 Ok(never) => match never {},
                 Err(LinkError::Gone) => return Ok(None),
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the session was lost"),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the session was lost");
+                    self.trouble.send_replace(Some(error.to_string()));
+                }
             }
             tokio::select! {
                 biased;

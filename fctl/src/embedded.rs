@@ -22,6 +22,8 @@ const STOP: Duration = Duration::from_secs(2);
 
 /// How long another process may take to let go of the agent, and how often that is looked at.
 const TURN: Duration = Duration::from_secs(10);
+/// How long an agent may take to connect: one that lost what it knew of its node waits until that is given up.
+const CONNECT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A running embedded cluster.
@@ -93,11 +95,10 @@ impl Embedded {
         let Some(shared) = self.coordinator.as_ref().map(Coordinator::shared) else { return Ok(()) };
         let start = flowyard_clock::monotonic();
         while !shared.feed.view().nodes().any(|(id, _)| shared.directory.find(id).is_some()) {
-            if flowyard_clock::elapsed(start) > TURN {
+            if flowyard_clock::elapsed(start) > CONNECT {
                 let path = self.home.path().display();
-                return Err(Failure::Home(format!(
-                    "the agent of {path} does not connect; run again with -v to see why"
-                )));
+                let why = self.agent.as_ref().and_then(|local| local.agent.trouble()).unwrap_or_default();
+                return Err(Failure::Home(format!("the agent of {path} does not connect: {why}")));
             }
             tokio::time::sleep(LOOK).await;
         }

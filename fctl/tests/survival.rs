@@ -146,3 +146,52 @@ fn a_cluster_that_is_stopped_in_order_takes_its_jobs_up_again() {
     assert_eq!(dev.interrupt().code(), 0);
     yard.nothing_is_left();
 }
+
+#[test]
+fn what_the_journal_lost_is_stopped_and_tried_again() {
+    let yard = yard();
+    let dev = yard.dev(&[]);
+    let jobs = ["container", "process"].map(|isolation| submit(&yard, isolation));
+    for job in jobs {
+        yard.wait_running(&job.to_string(), &[]);
+    }
+    dev.kill();
+    let tasks = |yard: &Yard| -> Vec<i32> {
+        let all = yard.processes().into_iter();
+        all.filter(|(_, line)| line.starts_with("sh -c i=0")).map(|(pid, _)| pid).collect()
+    };
+    let before = tasks(&yard);
+    assert_eq!(before.len(), 2, "{:#?}", yard.processes());
+    let journal = yard.home().join("agent/journal");
+    let kept = fs::read_to_string(&journal).unwrap();
+    let kept: String =
+        kept.lines().filter(|line| line.contains("registered")).map(|line| format!("{line}\n\n")).collect();
+    fs::write(&journal, format!("{kept}{{\"accepted\":{{\"ke")).unwrap();
+    let dev = yard.dev(&[]);
+    let after = tasks(&yard);
+    assert!(before.iter().all(|pid| !after.contains(pid)), "still there: {:#?}", yard.processes());
+    yard.write("gate", "");
+    for job in jobs {
+        assert_eq!(yard.run(&["wait", &job.to_string()]).code(), 5);
+        let attempts = attempts(&yard, job);
+        assert_eq!(attempts.len(), 2, "{attempts:#?}");
+        assert_eq!((&attempts[0]["outcome"], &attempts[0]["blame"]), (&"lost".into(), &"platform".into()));
+    }
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
+
+#[test]
+fn an_agent_of_another_cluster_is_refused() {
+    let yard = yard();
+    assert_eq!(yard.run(&["submit", "--local", "--isolation", "process", "--", "true"]).code(), 0);
+    fs::remove_dir_all(yard.home().join("coordinator")).unwrap();
+    yard.refused(
+        118,
+        &["the agent of", "does not connect", "this agent belongs to cluster", "an empty folder"],
+        &["dev"],
+    );
+    fs::remove_dir_all(yard.home().join("agent")).unwrap();
+    assert_eq!(yard.run(&["submit", "--local", "--isolation", "process", "--", "true"]).code(), 0);
+    yard.nothing_is_left();
+}
