@@ -58,17 +58,7 @@ impl Machine for Applier {
     fn restore(&mut self, input: &mut dyn Read) -> Result<(), Box<dyn Error + Send + Sync>> {
         let records = flowyard_proto::read_records(input)?.collect::<Result<Vec<_>, _>>()?;
         self.state = State::from_records(records)?;
-        self.feed.publish(self.state.view(), &everything(&self.state));
+        self.feed.restart(self.state.view());
         Ok(())
-    }
-}
-
-/// After a snapshot was loaded, everything counts as changed.
-fn everything(state: &State) -> Changed {
-    Changed {
-        nodes: state.nodes().map(|(node, _)| node).collect(),
-        jobs: state.jobs().map(|(job, _)| job).collect(),
-        placement: true,
-        deadline: true,
     }
 }

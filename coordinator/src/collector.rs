@@ -7,12 +7,13 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use flowyard_cas::{LiveBlobs, StoreError, Swept};
-use flowyard_model::{Command, Digest, FanOut, Image, Input, JobId, limits};
+use flowyard_model::{Command, Job, JobId, SpecBlobs, limits};
 use flowyard_state::View;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 
 use crate::coordinator::Shared;
+use crate::holdings::Holdings;
 
 /// Age below which an unnamed blob is kept: it may belong to a job that is being submitted.
 pub(crate) const BLOB_AGE_MS: u64 = 3 * 3_600 * 1_000;
@@ -86,30 +87,36 @@ pub(crate) async fn collect_if_due(shared: &Shared) {
 pub(crate) async fn collect(shared: &Shared) -> Result<(), StoreError> {
     let budget = shared.config.storage_budget_bytes;
     sweep(shared, BLOB_AGE_MS).await?;
-    loop {
-        let (_, bytes) = shared.origin.total().await?;
-        if budget == 0 || bytes <= budget {
-            return Ok(());
-        }
-        // A tenth of the remembered jobs, at least one: few rounds, and little forgotten beyond need.
-        let ended: Vec<JobId> = shared.feed.view().finished().collect();
-        let oldest: Vec<JobId> = ended.iter().take((ended.len() / 10).max(1)).copied().collect();
-        if oldest.is_empty() {
-            tracing::warn!(bytes, budget, "stored bytes exceed the budget, and no ended job is left to forget");
-            return Ok(());
-        }
-        tracing::info!(jobs = oldest.len(), bytes, budget, "forgetting the oldest jobs to free space");
-        for jobs in oldest.chunks(limits::WORK_PER_TICK) {
-            if let Err(error) = shared.proposer.propose(&Command::ForgetJobs { jobs: jobs.to_vec() }).await {
-                tracing::warn!(%error, "old jobs could not be forgotten");
-                return Ok(());
-            }
-        }
-        if sweep(shared, BLOB_AGE_MS).await?.deleted == 0 {
-            // What is young is kept, whoever forgot it; forgetting more would free nothing now.
+    let (_, bytes) = shared.origin.total().await?;
+    if budget == 0 || bytes <= budget {
+        return Ok(());
+    }
+    let jobs = to_forget(shared, bytes - budget).await?;
+    if jobs.is_empty() {
+        tracing::warn!(bytes, budget, "stored bytes exceed the budget, and no job that could be forgotten holds any");
+        return Ok(());
+    }
+    tracing::info!(jobs = jobs.len(), bytes, budget, "forgetting the oldest jobs to free space");
+    for part in jobs.chunks(limits::WORK_PER_TICK) {
+        if let Err(error) = shared.proposer.propose(&Command::ForgetJobs { jobs: part.to_vec() }).await {
+            tracing::warn!(%error, "old jobs could not be forgotten");
             return Ok(());
         }
     }
+    sweep(shared, BLOB_AGE_MS).await.map(drop)
+}
+
+/// The ended jobs to forget so that `wanted` bytes are freed.
+async fn to_forget(shared: &Shared, wanted: u64) -> Result<Vec<JobId>, StoreError> {
+    let view = shared.feed.view();
+    let mut holdings = Holdings::none();
+    for (id, job) in view.jobs() {
+        holdings.add(&shared.origin, id, named_by(&view, id, job)).await?;
+    }
+    // What a younger job left behind is too young to be removed now.
+    let before_ms = flowyard_clock::wall_ms().saturating_sub(BLOB_AGE_MS);
+    let old = |id: &JobId| view.job(*id).and_then(|job| job.ended).is_some_and(|end| end.at.0 <= before_ms);
+    Ok(holdings.forget(view.finished().filter(old), wanted))
 }
 
 /// Removes blobs that nothing names and that are older than `min_age_ms`.
@@ -123,30 +130,26 @@ pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, Sto
 
 /// Every blob and manifest that a remembered job names.
 fn named_by_jobs(view: &View) -> LiveBlobs {
-    let (mut manifests, mut blobs): (Vec<Digest>, Vec<Digest>) = (Vec::new(), Vec::new());
+    let mut live = LiveBlobs::default();
     for (id, job) in view.jobs() {
-        for step in &job.spec.steps {
-            manifests.extend(step.code);
-            if let Image::Stored { manifest, .. } = &step.image {
-                manifests.push(*manifest);
-            }
-            if let FanOut::Items(list) = &step.fan_out {
-                blobs.push(list.items);
-            }
-            manifests.extend(step.inputs.values().filter_map(|input| match input {
-                Input::Stored { manifest } => Some(*manifest),
-                Input::Output { .. } => None,
-            }));
-        }
-        for (_, task) in view.tasks_of(id) {
-            for end in
-                task.attempts.iter().flat_map(|attempt| &attempt.members).filter_map(|member| member.end.as_ref())
-            {
-                manifests.extend(end.outputs.values().map(|output| output.manifest));
-                blobs.extend(end.outputs.values().filter_map(|output| Some(output.list?.items)));
-                blobs.extend([end.logs.stdout, end.logs.stderr].into_iter().flatten());
-            }
+        let named = named_by(view, id, job);
+        live.manifests.extend(named.manifests);
+        live.blobs.extend(named.blobs);
+    }
+    live
+}
+
+/// Every blob and manifest that one job names.
+fn named_by(view: &View, id: JobId, job: &Job) -> LiveBlobs {
+    let SpecBlobs { manifests, lists } = job.spec.blobs();
+    let mut named = LiveBlobs { manifests: manifests.into_iter().collect(), blobs: lists.into_iter().collect() };
+    for (_, task) in view.tasks_of(id) {
+        let members = task.attempts.iter().flat_map(|attempt| &attempt.members);
+        for end in members.filter_map(|member| member.end.as_ref()) {
+            named.manifests.extend(end.outputs.values().map(|output| output.manifest));
+            named.blobs.extend(end.outputs.values().filter_map(|output| Some(output.list?.items)));
+            named.blobs.extend([end.logs.stdout, end.logs.stderr].into_iter().flatten());
         }
     }
-    LiveBlobs { manifests, blobs }
+    named
 }

@@ -4,7 +4,7 @@
 //! newest view and compares it with what it knows.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flowyard_model::{Changed, JobId, NodeId, TimeMs};
 use flowyard_state::View;
@@ -57,6 +57,16 @@ impl Feed {
         }
     }
 
+    /// Makes a view the newest that did not come from the one before: everybody is woken, also who listens to what is gone.
+    pub(crate) fn restart(&self, view: View) {
+        let deadline = view.next_deadline();
+        self.shared.view.send_replace(view);
+        self.shared.nodes.wake_all();
+        self.shared.jobs.wake_all();
+        self.shared.placement.send_modify(|count| *count += 1);
+        self.shared.deadline.send_replace(deadline);
+    }
+
     /// The newest view.
     pub fn view(&self) -> View {
         self.shared.view.borrow().clone()
@@ -88,29 +98,81 @@ impl Feed {
     }
 }
 
+/// Topics below which nobody looks for those that nobody listens to any more.
+const FEW_TOPICS: usize = 64;
+
 /// A counter per key that somebody listens to.
 #[derive(Debug)]
 struct Topics<K> {
-    counters: Mutex<BTreeMap<K, watch::Sender<u64>>>,
+    listened: Mutex<Listened<K>>,
+}
+
+#[derive(Debug)]
+struct Listened<K> {
+    counters: BTreeMap<K, watch::Sender<u64>>,
+    /// With this many, those that nobody listens to are removed before the next is added.
+    crowded: usize,
 }
 
 impl<K: Ord + Copy> Topics<K> {
     fn empty() -> Self {
-        Self { counters: Mutex::new(BTreeMap::new()) }
+        Self { listened: Mutex::new(Listened { counters: BTreeMap::new(), crowded: FEW_TOPICS }) }
     }
 
     fn subscribe(&self, key: K) -> watch::Receiver<u64> {
-        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.entry(key).or_insert_with(|| watch::Sender::new(0)).subscribe()
+        let mut listened = self.lock();
+        if listened.counters.len() >= listened.crowded {
+            listened.counters.retain(|_, counter| counter.receiver_count() > 0);
+            listened.crowded = FEW_TOPICS.max(2 * listened.counters.len());
+        }
+        listened.counters.entry(key).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 
     fn wake(&self, key: K) {
-        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = &mut self.lock().counters;
         let Some(counter) = counters.get(&key) else { return };
         if counter.receiver_count() == 0 {
             counters.remove(&key);
         } else {
             counter.send_modify(|count| *count += 1);
         }
+    }
+
+    fn wake_all(&self) {
+        for counter in self.lock().counters.values() {
+            counter.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Listened<K>> {
+        self.listened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flowyard_state::State;
+
+    use super::*;
+
+    #[test]
+    fn topics_that_nobody_listens_to_are_removed() {
+        let feed = Feed::starting_with(State::new().view());
+        let kept = feed.job(JobId(0));
+        for job in 1..10_000 {
+            drop(feed.job(JobId(job)));
+        }
+        let topics = feed.shared.jobs.lock().counters.len();
+        assert!(topics <= FEW_TOPICS, "{topics} topics for one listener");
+        feed.restart(State::new().view());
+        assert!(kept.has_changed().unwrap(), "who listens stays");
+    }
+
+    #[test]
+    fn after_a_restart_everybody_looks_again_also_at_what_is_gone() {
+        let feed = Feed::starting_with(State::new().view());
+        let (job, node, placement) = (feed.job(JobId(7)), feed.node(NodeId(7)), feed.placement());
+        feed.restart(State::new().view());
+        assert!([job, node, placement].iter().all(|topic| topic.has_changed().unwrap()));
     }
 }

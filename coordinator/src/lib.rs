@@ -9,6 +9,9 @@ mod collector;
 pub mod config;
 mod coordinator;
 pub mod feed;
+#[cfg(test)]
+mod fixture;
+mod holdings;
 mod leadership;
 pub mod liveness;
 mod peer;

@@ -72,6 +72,12 @@ pub fn conclusions(
     (wanted, again_in.max(1))
 }
 
+/// Since when silence counts, at a look that was planned for `planned_ms` and is made now. A look that is late means that this
+/// process did not run (it was stopped, the machine slept, the log stood still): the silence was its own.
+fn listening_since(since_ms: u64, timing: &Timing, planned_ms: u64, now_ms: u64) -> u64 {
+    if now_ms.saturating_sub(planned_ms) > timing.suspect_ms / 2 { now_ms } else { since_ms }
+}
+
 /// The actor. It has no messages.
 pub struct Liveness {
     proposer: Proposer,
@@ -87,16 +93,16 @@ impl Liveness {
         Self { proposer, feed, heard, timing, since_ms: flowyard_clock::boot_ms() }
     }
 
-    /// When this process itself did not run (it was stopped, or the machine slept), the silence was ours: nodes get their grace
-    /// period anew.
+    /// When this process itself did not run, nodes get their grace period anew.
     fn forgive_own_pause(&mut self, planned_ms: u64) {
         let now_ms = flowyard_clock::boot_ms();
-        if now_ms.saturating_sub(planned_ms) > self.timing.suspect_ms / 2 {
+        let since_ms = listening_since(self.since_ms, &self.timing, planned_ms, now_ms);
+        if since_ms != self.since_ms {
             tracing::warn!(
                 late_ms = now_ms - planned_ms,
                 "this process did not run for a while; nodes get a grace period"
             );
-            self.since_ms = now_ms;
+            self.since_ms = since_ms;
         }
     }
 
@@ -129,8 +135,10 @@ impl Actor for Liveness {
         mailbox: &mut MailboxReceiver<Self>,
     ) -> Result<Option<Signal<Self>>, Infallible> {
         loop {
+            // From before the look: a pause may as well come while its conclusions are proposed.
+            let looked_ms = flowyard_clock::boot_ms();
             let again_in = self.look().await;
-            let planned_ms = flowyard_clock::boot_ms() + again_in;
+            let planned_ms = looked_ms + again_in;
             tokio::select! {
                 biased;
                 signal = mailbox.recv() => return Ok(signal),
@@ -138,5 +146,44 @@ impl Actor for Liveness {
             }
             self.forgive_own_pause(planned_ms);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flowyard_model::{Entry, Revision, TimeMs};
+    use flowyard_state::{State, apply};
+
+    use super::*;
+    use crate::fixture;
+
+    const TIMING: Timing = Timing::STANDARD;
+
+    fn one_node() -> View {
+        let mut state = State::new();
+        let command = Command::RegisterNode(fixture::registration("n1"));
+        apply(&mut state, Entry { index: Revision(1), time: TimeMs(1), command });
+        state.view()
+    }
+
+    #[test]
+    fn silence_makes_a_node_suspect_and_then_down() {
+        let (view, heard) = (one_node(), BTreeMap::from([(NodeId(1), 1_000)]));
+        let health = |now_ms| conclusions(&view, &heard, &TIMING, 0, now_ms).0.first().map(|(.., health)| *health);
+        assert_eq!(health(1_000 + TIMING.suspect_ms - 1), None);
+        assert_eq!(health(1_000 + TIMING.suspect_ms), Some(Health::Suspect));
+        assert_eq!(health(1_000 + TIMING.down_ms), Some(Health::Down));
+    }
+
+    #[test]
+    fn silence_while_this_process_did_not_run_is_no_silence_of_nodes() {
+        let (view, heard) = (one_node(), BTreeMap::from([(NodeId(1), 1_000)]));
+        let planned_ms = 1_500;
+        let after = planned_ms + 2 * TIMING.down_ms;
+        let since_ms = listening_since(0, &TIMING, planned_ms, after);
+        assert_eq!(conclusions(&view, &heard, &TIMING, since_ms, after).0, []);
+        let silent_since = after + TIMING.suspect_ms;
+        assert_eq!(conclusions(&view, &heard, &TIMING, since_ms, silent_since).0.len(), 1, "grace is no pardon");
+        assert_eq!(listening_since(7, &TIMING, planned_ms, planned_ms + 10), 7, "a look may be a little late");
     }
 }

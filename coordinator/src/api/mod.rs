@@ -48,6 +48,12 @@ impl ApiEndpoint {
     }
 }
 
+/// Reads what may be as much as a wide job has tasks, beside the asynchronous threads.
+async fn beside<T: Send + 'static>(read: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|error| Err(Status::internal(format!("a read did not end: {error}"))))
+}
+
 /// The job, or the refusal that a client reads.
 fn find_job(view: &View, job: u64) -> Result<(JobId, &Job), Status> {
     let id = JobId(job);
@@ -135,13 +141,17 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<flowyard_proto::api::Job>, Status> {
-        let view = self.shared.feed.view();
-        let (id, job) = find_job(&view, request.into_inner().job)?;
-        Ok(Response::new(jobs::detail(&view, id, job)))
+        let (view, asked) = (self.shared.feed.view(), request.into_inner());
+        let detail = move || {
+            let (id, job) = find_job(&view, asked.job)?;
+            Ok(jobs::detail(&view, id, job))
+        };
+        beside(detail).await.map(Response::new)
     }
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
-        tasks::list(&self.shared.feed.view(), &request.into_inner()).map(Response::new)
+        let (view, asked) = (self.shared.feed.view(), request.into_inner());
+        beside(move || tasks::list(&view, &asked)).await.map(Response::new)
     }
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowyard_model::{
-    Command, Digest, FanOut, Image, Input, JobId, JobSpec, OnDisconnect, Rejection, Reply, SubmitJob, validate,
-};
+use flowyard_model::{Command, Digest, JobId, JobSpec, OnDisconnect, Rejection, Reply, SpecBlobs, SubmitJob, validate};
 use flowyard_proto::api::{CancelRequest, CancelResponse, SubmitRequest, SubmitResponse};
 use tonic::Status;
 
@@ -57,22 +55,9 @@ fn check_timing(shared: &Shared, spec: &JobSpec) -> Result<(), Status> {
 
 /// Every blob a spec names must be stored: a job never waits for bytes that may not come.
 async fn check_blobs(shared: &Shared, spec: &JobSpec) -> Result<(), Status> {
-    let mut named: Vec<Digest> = Vec::new();
-    for step in &spec.steps {
-        named.extend(step.code);
-        named.extend(step.inputs.values().filter_map(|input| match input {
-            Input::Stored { manifest } => Some(*manifest),
-            Input::Output { .. } => None,
-        }));
-        if let FanOut::Items(list) = &step.fan_out {
-            named.push(list.items);
-        }
-        if let Image::Stored { manifest, .. } = &step.image {
-            named.push(*manifest);
-        }
-    }
-    named.sort_unstable();
-    named.dedup();
+    let SpecBlobs { mut manifests, lists } = spec.blobs();
+    manifests.extend(lists);
+    let named: Vec<Digest> = manifests.into_iter().collect();
     let missing = shared.origin.missing(&named).await.map_err(|error| Status::unavailable(error.to_string()))?;
     match missing.first() {
         None => Ok(()),

@@ -11,7 +11,7 @@ use flowyard_state::View;
 use tokio::sync::watch;
 use tonic::Status;
 
-use super::{Answers, find_job, jobs, tasks};
+use super::{Answers, beside, find_job, jobs, tasks};
 use crate::coordinator::Shared;
 use crate::feed::Feed;
 
@@ -52,7 +52,8 @@ impl Follower {
         }
         self.changed.mark_unchanged();
         self.told = Some(flowyard_clock::monotonic());
-        let answer = now(&self.feed.view(), self.id);
+        let (view, id) = (self.feed.view(), self.id);
+        let answer = beside(move || now(&view, id)).await;
         self.over = answer.as_ref().map_or(true, |(_, ended)| *ended);
         Some(answer.map(|(answer, _)| answer))
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use flowyard_model::{Command, Entry, Plan, Reply, Revision};
 use flowyard_placement::Budget;
-use flowyard_state::{State, apply};
+use flowyard_state::{State, View, apply};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use tokio::sync::watch;
@@ -48,12 +48,14 @@ impl Placer {
     }
 
     /// Makes plans until nothing more can be placed, or enough are under way.
-    fn place(&mut self) {
+    async fn place(&mut self) {
         while self.in_flight.len() < PLANS_IN_FLIGHT {
             self.seed += 1;
-            let (problem, index) = bridge::problem(&self.expected());
-            let solution = flowyard_placement::solve(&problem, BUDGET, self.seed);
-            let plans = bridge::plans(&index, &solution, BUDGET, self.seed);
+            let under_way: Vec<Plan> = self.in_flight.iter().map(|(plan, _)| plan.clone()).collect();
+            let (view, seed) = (self.feed.view(), self.seed);
+            let solved = tokio::task::spawn_blocking(move || solve(&view, under_way, seed)).await;
+            // Its panic is ours, and the supervisor's to answer.
+            let plans = solved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             if plans.is_empty() {
                 return;
             }
@@ -63,18 +65,20 @@ impl Placer {
             }
         }
     }
+}
 
-    /// The state as it will be once the plans under way are applied.
-    fn expected(&self) -> State {
-        let mut state: State = (*self.feed.view()).clone();
-        for (plan, _) in &self.in_flight {
-            // Placements that are in the view already are refused here, which changes nothing.
-            let index = Revision(state.revision().0 + 1);
-            let entry = Entry { index, time: state.time(), command: Command::CommitPlan(plan.clone()) };
-            apply(&mut state, entry);
-        }
-        state
+/// Plans for what can be placed once the plans under way are applied. It may take long, so it runs beside the asynchronous threads.
+fn solve(view: &View, under_way: Vec<Plan>, seed: u64) -> Vec<Plan> {
+    let mut expected: State = (**view).clone();
+    for plan in under_way {
+        // Placements that are in the view already are refused here, which changes nothing.
+        let index = Revision(expected.revision().0 + 1);
+        let entry = Entry { index, time: expected.time(), command: Command::CommitPlan(plan) };
+        apply(&mut expected, entry);
     }
+    let (problem, index) = bridge::problem(&expected);
+    let solution = flowyard_placement::solve(&problem, BUDGET, seed);
+    bridge::plans(&index, &solution, BUDGET, seed)
 }
 
 /// Waits for the oldest plan under way, and longer each time that one was stale.
@@ -127,7 +131,7 @@ impl Actor for Placer {
                 () = settled(&mut self.in_flight, &mut self.stale_wait) => {}
                 changed = self.work.changed() => if changed.is_err() { return Ok(None) },
             }
-            self.place();
+            self.place().await;
         }
     }
 }

@@ -133,3 +133,43 @@ impl Message<SessionMessage> for Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kameo::actor::Spawn;
+    use tonic::Code;
+
+    use super::*;
+    use crate::fixture;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_session_whose_node_was_given_up_is_over_so_that_it_registers_anew() {
+        let (coordinator, _folder) = fixture::coordinator().await;
+        let shared = coordinator.shared();
+        let (node, incarnation) = fixture::node(&coordinator, "n1").await;
+        let (outbox, mut told) = mpsc::channel(OUTBOX);
+        let session =
+            Session::begin((node, incarnation), Term(1), shared.feed.clone(), shared.proposer.clone(), outbox);
+        let session = Session::spawn(session);
+        let health = Health::Suspect;
+        shared.propose(&Command::SetNodeHealth { node, incarnation, health }).await.unwrap();
+        let nothing = tokio::time::timeout(Duration::from_millis(100), told.recv()).await;
+        assert!(nothing.is_err() || nothing.unwrap().is_some_and(|message| message.is_ok()), "silence ended it");
+        let health = Health::Down;
+        shared.propose(&Command::SetNodeHealth { node, incarnation, health }).await.unwrap();
+        let last = async {
+            loop {
+                match told.recv().await {
+                    Some(Ok(_)) => {}
+                    last => return last,
+                }
+            }
+        };
+        let last = tokio::time::timeout(Duration::from_secs(10), last).await.expect("the session goes on");
+        assert_eq!(last.map(|message| message.map(drop).unwrap_err().code()), Some(Code::Aborted));
+        session.wait_for_shutdown().await;
+        coordinator.shutdown().await;
+    }
+}

@@ -2,13 +2,14 @@
 
 use std::pin::Pin;
 
-use flowyard_model::{AttemptReport, Command, Incarnation, NodeId, Reply, ReportAttempts};
+use flowyard_model::{AttemptReport, Command, Incarnation, NodeId, RegisterNode, Reply, ReportAttempts};
 use flowyard_proto::agent::agents_server::Agents;
 use flowyard_proto::agent::{
     AgentMessage, CoordinatorMessage, Heartbeat, Hello, RelayFromAgent, RelayToAgent, Welcome, agent_message,
     coordinator_message,
 };
 use flowyard_proto::api;
+use flowyard_state::View;
 use kameo::actor::{ActorRef, Spawn};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -43,10 +44,14 @@ impl AgentEndpoint {
         }
         let invalid = |error: flowyard_proto::DecodeError| Status::invalid_argument(format!("hello: {error}"));
         let (register, reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
+        if let Some(node) = known(&self.shared.feed.view(), &register) {
+            self.shared.heard.mark(node);
+        }
         let (node, incarnation) = match self.shared.propose(&Command::RegisterNode(register)).await? {
             Reply::Registered { node, incarnation } => (node, incarnation),
             other => return Err(Status::internal(format!("a registration was answered with {other:?}"))),
         };
+        self.shared.heard.mark(node);
         for part in reports.chunks(flowyard_model::limits::REPORTS_PER_ENTRY) {
             let reports = ReportAttempts { node, incarnation, reports: part.to_vec() };
             self.shared.propose(&Command::ReportAttempts(reports)).await?;
@@ -60,7 +65,6 @@ impl AgentEndpoint {
         };
         let term = self.shared.leading_term()?;
         let (node, incarnation) = self.register(hello).await?;
-        self.shared.heard.mark(node);
         send(&outbox, coordinator_message::Message::Welcome(self.welcome(node, incarnation))).await?;
         let shared = &self.shared;
         shared.directory.enter(node, Connected { incarnation, outbox: outbox.clone() });
@@ -112,6 +116,12 @@ impl AgentEndpoint {
     }
 }
 
+/// The node that registers again: it was heard from, however long its registration takes.
+fn known(view: &View, register: &RegisterNode) -> Option<NodeId> {
+    let (node, _) = view.node_named(&register.name)?;
+    register.previous.is_some_and(|(previous, _)| previous == node).then_some(node)
+}
+
 fn decode_reports(reports: Vec<api::AttemptReport>) -> Result<Vec<AttemptReport>, Status> {
     let decoded: Result<Vec<_>, _> = reports.into_iter().map(AttemptReport::try_from).collect();
     decoded.map_err(|error| Status::invalid_argument(error.to_string()))
@@ -151,5 +161,24 @@ impl Agents for AgentEndpoint {
 
     async fn relay(&self, request: Request<Streaming<RelayFromAgent>>) -> Result<Response<Self::RelayStream>, Status> {
         self.shared.relays.accept(request.into_inner()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_that_registers_again_was_heard_from_before_it_is_registered() {
+        let (coordinator, _folder) = fixture::coordinator().await;
+        let (node, incarnation) = fixture::node(&coordinator, "n1").await;
+        let view = coordinator.shared().feed.view();
+        let again = |name, node| RegisterNode { previous: Some((node, incarnation)), ..fixture::registration(name) };
+        assert_eq!(known(&view, &again("n1", node)), Some(node));
+        assert_eq!(known(&view, &fixture::registration("n1")), None, "another agent that took the name");
+        assert_eq!(known(&view, &again("n2", node)), None);
+        assert_eq!(known(&view, &again("n1", NodeId(node.0 + 1))), None);
+        coordinator.shutdown().await;
     }
 }

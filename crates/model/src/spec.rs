@@ -27,6 +27,36 @@ pub struct JobSpec {
     pub retention_ms: Option<u64>,
 }
 
+/// What a job needs that is stored before it is submitted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpecBlobs {
+    /// Artifacts: code, inputs, images.
+    pub manifests: BTreeSet<Digest>,
+    /// Lists of items.
+    pub lists: BTreeSet<Digest>,
+}
+
+impl JobSpec {
+    /// Every blob it names.
+    pub fn blobs(&self) -> SpecBlobs {
+        let mut blobs = SpecBlobs::default();
+        for step in &self.steps {
+            blobs.manifests.extend(step.code);
+            blobs.manifests.extend(step.inputs.values().filter_map(|input| match input {
+                Input::Stored { manifest } => Some(*manifest),
+                Input::Output { .. } => None,
+            }));
+            if let Image::Stored { manifest, .. } = &step.image {
+                blobs.manifests.insert(*manifest);
+            }
+            if let FanOut::Items(list) = &step.fan_out {
+                blobs.lists.insert(list.items);
+            }
+        }
+        blobs
+    }
+}
+
 /// A node of the job's graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepSpec {
