@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flowyard_sdk::client::{Client, Endpoint};
+use flowyard_sdk::client::{Client, ClientError, Endpoint, Patience};
 
 use crate::cli::Global;
 use crate::embedded::{Embedded, LocalAgent, Parts};
@@ -26,6 +26,8 @@ pub(crate) struct Connection {
     guest: Option<GuestLock>,
     /// How to get it back when whoever runs it leaves.
     local: Option<(Home, Parts)>,
+    /// Whether somebody is known to serve it, so that it is worth while to wait for the next who does.
+    known: bool,
 }
 
 impl Connection {
@@ -47,13 +49,13 @@ impl Connection {
         }
         let home = Home::find()?;
         match home.is_hosted() {
-            true => Ok(Self::to(Client::new(Endpoint::socket(home.socket())))),
+            true => Ok(Self { known: true, ..Self::to(Client::new(Endpoint::socket(home.socket()))) }),
             false => Err(no_cluster()),
         }
     }
 
     fn to(client: Client) -> Self {
-        Self { client, embedded: None, agent: None, guest: None, local: None }
+        Self { client, embedded: None, agent: None, guest: None, local: None, known: false }
     }
 
     /// Runs the cluster of this home, or joins whoever does.
@@ -73,7 +75,7 @@ impl Connection {
                 let embedded = Embedded::start(home, lock, parts, &settings).await?;
                 let client = Client::new(endpoint);
                 let local = Some((home.clone(), parts));
-                return Ok(Self { client, embedded: Some(embedded), agent: None, guest: None, local });
+                return Ok(Self { client, embedded: Some(embedded), agent: None, guest: None, local, known: true });
             }
             let guest = home.guest()?;
             let mut client = Client::new(endpoint.clone());
@@ -83,7 +85,7 @@ impl Connection {
                     Parts::Coordinator => None,
                 };
                 let local = Some((home.clone(), parts));
-                return Ok(Self { client, embedded: None, agent, guest: Some(guest), local });
+                return Ok(Self { client, embedded: None, agent, guest: Some(guest), local, known: true });
             }
             drop(guest);
             if flowyard_clock::elapsed(start) > PATIENCE {
@@ -114,6 +116,31 @@ impl Connection {
         let again = Box::pin(Self::local(&home, parts)).await?;
         *self = again;
         Ok(true)
+    }
+
+    /// Asks, and again while the cluster is taken over. Who never answered is not waited for.
+    ///
+    /// # Errors
+    /// The last answer, or that the home cannot be used.
+    pub(crate) async fn persist<T>(
+        &mut self,
+        mut ask: impl AsyncFnMut(&mut Client) -> Result<T, ClientError>,
+    ) -> Result<T, Failure> {
+        let mut patience = Patience::for_takeover();
+        loop {
+            let error = match ask(&mut self.client).await {
+                Err(error) if error.is_unavailable() => error,
+                answer => {
+                    self.known = true;
+                    return Ok(answer?);
+                }
+            };
+            let wait = patience.next_wait().filter(|_| self.known || matches!(error, ClientError::Unavailable(_)));
+            let Some(wait) = wait else { return Err(error.into()) };
+            tracing::debug!(%error, "the cluster is asked again");
+            self.reopen().await?;
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Ends what this process runs.

@@ -9,6 +9,7 @@ use flowyard_agent::{Agent, AgentConfig};
 use flowyard_cas::{LocalOptions, LocalStore, Origin, Store};
 use flowyard_coordinator::{Config, Coordinator, Timing};
 use flowyard_sdk::client::Endpoint;
+use flowyard_sdk::shown::chain;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -184,18 +185,4 @@ fn say_limits(home: &Home, enforcement: &str) {
     ));
     // If it cannot be kept, it is said again.
     let _ = std::fs::write(&said, enforcement);
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let said = source.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = source.source();
-    }
-    text
 }

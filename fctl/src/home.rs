@@ -15,6 +15,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::failure::Failure;
 
@@ -22,6 +23,9 @@ use crate::failure::Failure;
 const FORMAT: u32 = 1;
 const FORMAT_FILE: &str = "home";
 const FIRST_WORD: &str = "flowyard-home";
+/// How often a lock is tried that others only look at, and the wait in between.
+const LOOKS: u32 = 200;
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The folder of the embedded cluster.
 #[derive(Debug, Clone)]
@@ -145,7 +149,7 @@ impl Home {
     pub(crate) fn host(&self) -> Result<Option<HostLock>, Failure> {
         let path = self.path.join("lock");
         let mut file = open(&path)?;
-        match file.try_lock() {
+        match try_lock_among_lookers(&file) {
             Ok(()) => {
                 let noted = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
                 noted.map_err(Failure::local(path.display()))?;
@@ -200,7 +204,55 @@ impl Home {
     }
 }
 
+/// Whoever looks whether a lock is held shares it for a moment, which is no reason not to get it: only who holds it alone is.
+fn try_lock_among_lookers(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOOKS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => file.try_lock_shared()?,
+            locked => return locked,
+        }
+        file.unlock().map_err(TryLockError::Error)?;
+        std::thread::sleep(LOOK);
+    }
+    Err(TryLockError::WouldBlock)
+}
+
 fn open(path: &Path) -> Result<File, Failure> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     opened.map_err(Failure::local(path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home() -> (Home, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        (Home { path: folder.path().to_owned() }, folder)
+    }
+
+    #[test]
+    fn who_only_looks_does_not_keep_a_host_away() {
+        let (home, _folder) = home();
+        drop(home.host().unwrap());
+        let looking = File::open(home.path.join("lock")).unwrap();
+        looking.try_lock_shared().unwrap();
+        let looked = std::thread::spawn(move || {
+            std::thread::sleep(20 * LOOK);
+            drop(looking);
+        });
+        assert!(home.host().unwrap().is_some(), "a look was taken for a host");
+        looked.join().unwrap();
+    }
+
+    #[test]
+    fn one_host_keeps_the_next_away_until_it_is_gone() {
+        let (home, _folder) = home();
+        assert!(!home.is_hosted());
+        let host = home.host().unwrap();
+        assert!(host.is_some() && home.is_hosted() && home.host().unwrap().is_none());
+        assert_eq!(home.host_pid(), Some(std::process::id()));
+        drop(host);
+        assert!(!home.is_hosted() && home.host().unwrap().is_some());
+    }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use flowyard_model::{Image, JobSpec, Name};
-use flowyard_sdk::client::{Client, Source};
+use flowyard_model::{Digest, Image, JobSpec, Name};
+use flowyard_sdk::client::Source;
 use flowyard_sdk::flow::{Flow, FlowStep, Packing};
 
 use crate::cli::{StepFlags, Submit};
@@ -138,25 +138,23 @@ pub(crate) fn inherit(spec: &mut JobSpec) {
     }
 }
 
-/// Sends what the cluster lacks.
-///
-/// # Errors
-/// When a file changed meanwhile, or the cluster does not answer.
-pub(crate) async fn upload(client: &mut Client, packing: Packing) -> Result<(), Failure> {
+/// Says what was packaged.
+pub(crate) fn tell(packing: &Packing) {
     for (folder, summary) in &packing.code {
         if !output::is_json() {
             let files = text::count(summary.files, "file");
             output::note(format!("packaged {folder}: {files}, {}", text::size(summary.bytes)));
         }
     }
+}
+
+/// What the cluster must have before the job is submitted.
+pub(crate) fn blobs(packing: Packing) -> BTreeMap<Digest, Source> {
     let mut blobs = BTreeMap::new();
     for (digest, packed) in packing.packed {
         blobs.insert(digest, Source::Bytes(Bytes::from(packed.manifest.encode())));
         blobs.extend(packed.sources.into_iter().map(|(digest, path)| (digest, Source::File(path))));
     }
     blobs.extend(packing.lists.into_iter().map(|(digest, bytes)| (digest, Source::Bytes(Bytes::from(bytes)))));
-    if !blobs.is_empty() {
-        client.upload(blobs).await?;
-    }
-    Ok(())
+    blobs
 }

@@ -7,12 +7,21 @@ use std::fs;
 use std::path::Path;
 
 use common::{Yard, until};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Prints a line as often as it can until its gate is open, and ends with code 5.
 fn counter(yard: &Yard) -> String {
     let gate = yard.path("gate").display().to_string();
     format!("i=0; until [ -e {gate} ]; do i=$((i+1)); echo line $i; sleep 0.02; done; echo end $i; exit 5")
+}
+
+/// Whether a blob is being written somewhere below.
+fn half_written(folder: &Path) -> bool {
+    fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
+        let path = entry.path();
+        entry.file_name().to_string_lossy().contains('#') || (path.is_dir() && half_written(&path))
+    })
 }
 
 /// A yard whose containers may see its working directory.
@@ -194,4 +203,50 @@ fn an_agent_of_another_cluster_is_refused() {
     fs::remove_dir_all(yard.home().join("agent")).unwrap();
     assert_eq!(yard.run(&["submit", "--local", "--isolation", "process", "--", "true"]).code(), 0);
     yard.nothing_is_left();
+}
+
+#[test]
+fn a_submit_goes_on_when_whoever_runs_the_cluster_dies_under_its_upload() {
+    const BYTES: usize = 96 << 20;
+    let yard = yard();
+    yard.write("large", vec![7; BYTES]);
+    let host = yard.start(&["submit", "--local", "--isolation", "process", "--", "sh", "-c", &counter(&yard)]);
+    yard.wait_running("1", &["--local"]);
+    let input = format!("data={}", yard.path("large").display());
+    let args = [
+        "submit",
+        "--local",
+        "--isolation",
+        "process",
+        "--input",
+        &input,
+        "--",
+        "sh",
+        "-c",
+        "wc -c <$FLOWYARD_INPUT_DATA",
+    ];
+    let guest = yard.start(&args);
+    until("the upload to begin", || half_written(&yard.home().join("origin")));
+    host.kill();
+    yard.write("gate", "");
+    let ran = guest.wait();
+    assert_eq!(ran.code(), 0, "{ran:#?}");
+    let jobs = yard.json(&["jobs", "--local"]);
+    assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(2), "{jobs}");
+    assert!(yard.ok(&["logs", "2", "--local"]).contains(&BYTES.to_string()));
+    yard.nothing_is_left();
+}
+
+#[test]
+fn a_local_submit_whose_terminal_is_closed_cancels_its_job() {
+    for signal in [Signal::SIGHUP, Signal::SIGTERM] {
+        let yard = yard();
+        let submit = yard.start(&["submit", "--local", "--isolation", "process", "--", "sleep", "1000"]);
+        yard.wait_running("1", &["--local"]);
+        submit.signal(signal);
+        let ran = submit.wait();
+        assert_eq!(ran.code(), 115, "{signal}: {ran:#?}");
+        assert_eq!(yard.json(&["show", "1", "--local"])["outcome"], "cancelled");
+        yard.nothing_is_left();
+    }
 }

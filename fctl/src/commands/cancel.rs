@@ -4,19 +4,25 @@ use std::process::ExitCode;
 
 use flowyard_model::JobId;
 use flowyard_proto::api;
+use flowyard_sdk::client::Client;
 use serde_json::json;
 
 use super::Outcome;
-use crate::asking::{asking, same_cluster};
+use crate::asking::same_cluster;
 use crate::cli::Global;
+use crate::connect::Connection;
+use crate::embedded::Parts;
 use crate::{output, text};
 
 pub(super) async fn run(global: &Global, job: JobId) -> Outcome {
-    let (already_ended, now) = asking(global, async |client| {
+    let mut connection = Connection::open(global, Parts::Coordinator).await?;
+    let cancel = async |client: &mut Client| {
         let answer = client.cancel(api::CancelRequest { job: job.0 }).await?;
         Ok((answer.already_ended, client.get_job(api::GetJobRequest { job: job.0 }).await?))
-    })
-    .await?;
+    };
+    let answer = connection.persist(cancel).await;
+    connection.close().await;
+    let (already_ended, now) = answer?;
     let row = now.row.unwrap_or_default();
     let active = row.tasks.unwrap_or_default().active;
     if output::is_json() {

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use flowyard_model::{JobId, JobSpec};
 use flowyard_proto::api;
+use flowyard_sdk::client::{Client, fresh_key};
+use flowyard_sdk::flow::Packing;
 
 use super::{Outcome, wait};
 use crate::cli::{Global, Submit};
@@ -12,17 +15,9 @@ use crate::failure::Failure;
 use crate::{output, submission};
 
 pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
-    let (mut spec, packing) = submission::prepare(&submit)?;
+    let (spec, packing) = submission::prepare(&submit)?;
     let mut connection = Connection::open(global, Parts::All).await?;
-    let submitted = async {
-        let cluster = connection.client.get_cluster(api::GetClusterRequest {}).await?;
-        if cluster.embedded {
-            submission::inherit(&mut spec);
-        }
-        submission::upload(&mut connection.client, packing).await?;
-        Ok::<_, Failure>(connection.client.submit(&spec, submit.key.clone()).await?)
-    };
-    let (job, existing) = match submitted.await {
+    let (job, existing) = match send(&mut connection, &spec, packing, submit.key.clone()).await {
         Ok(submitted) => submitted,
         Err(error) => {
             connection.close().await;
@@ -51,4 +46,30 @@ pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
     let outcome = wait::until_end(&mut connection, job, how).await;
     connection.close().await;
     outcome
+}
+
+/// Uploads and submits; again from the beginning when the cluster is taken over meanwhile. Whether the job was there before.
+async fn send(
+    connection: &mut Connection,
+    spec: &JobSpec,
+    packing: Packing,
+    key: Option<String>,
+) -> Result<(JobId, bool), Failure> {
+    let cluster = connection.persist(async |client| client.get_cluster(api::GetClusterRequest {}).await).await?;
+    let mut spec = spec.clone();
+    if cluster.embedded {
+        submission::inherit(&mut spec);
+    }
+    submission::tell(&packing);
+    let blobs = submission::blobs(packing);
+    // Without a key of its own a job that is sent twice would run twice.
+    let sent_as = key.clone().unwrap_or_else(fresh_key);
+    let send = async |client: &mut Client| {
+        if !blobs.is_empty() {
+            client.upload(blobs.clone()).await?;
+        }
+        client.submit(&spec, Some(sent_as.clone())).await
+    };
+    let (job, existing) = connection.persist(send).await?;
+    Ok((job, existing && key.is_some()))
 }

@@ -62,7 +62,7 @@ pub(super) async fn until_end(connection: &mut Connection, job: JobId, how: How)
             Ok(Event::Stop(stop)) => match interrupted(job, how, stop, cancelled).await {
                 Interruption::Cancel => {
                     cancelled = true;
-                    connection.client.cancel(api::CancelRequest { job: job.0 }).await?;
+                    connection.persist(async |client| client.cancel(api::CancelRequest { job: job.0 }).await).await?;
                     output::note(format!("cancelling job {job}; its tasks get their grace period"));
                 }
                 Interruption::GoOn => {}

@@ -27,6 +27,20 @@ pub(crate) fn shown_whole(text: &str, most: usize) -> String {
     harmless
 }
 
+/// An error with its causes, as one line; a cause that is part of what was said before is not said again.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 /// Controls, line separators, marks of direction, and characters without width.
 fn is_harmful(c: char) -> bool {
     c.is_control()

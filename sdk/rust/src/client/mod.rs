@@ -3,6 +3,7 @@
 mod download;
 mod endpoint;
 mod error;
+mod patience;
 mod upload;
 
 use flowyard_model::{JobId, JobSpec};
@@ -14,6 +15,7 @@ use tonic::{Status, Streaming};
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
+pub use patience::{Patience, fresh_key};
 pub use upload::{Sent, Source};
 
 /// Bytes of the largest message taken: a wide job's tasks come in pages, but one spec may be large.

@@ -14,7 +14,7 @@ use super::links::{Graph, InputLink, is_plainly_path};
 use super::params::{ParamValue, unknown_param};
 use super::problem::Problems;
 use super::spec::{Flow, FlowStep, Foreach, ImageSource};
-use crate::shown::{did_you_mean, shown, shown_whole};
+use crate::shown::{chain, did_you_mean, shown, shown_whole};
 
 /// Characters of a message from below that are repeated.
 const MESSAGE_CHARS: usize = 4_096;
@@ -141,7 +141,7 @@ impl Storing<'_, '_> {
         match encoded.and_then(|blob| self.artifacts.items(blob)) {
             Ok(digest) => Some(ItemList { items: digest, count: u32::try_from(items.len()).unwrap_or(u32::MAX) }),
             Err(error) => {
-                self.problems.at_path(&path, chain(error.as_ref()));
+                self.problems.at_path(&path, said(error.as_ref()));
                 None
             }
         }
@@ -164,7 +164,7 @@ impl Storing<'_, '_> {
         let digest = match stored {
             Ok(digest) => Some(digest),
             Err(error) => {
-                self.problems.at_path(path, chain(error.as_ref()));
+                self.problems.at_path(path, said(error.as_ref()));
                 None
             }
         };
@@ -217,13 +217,7 @@ fn climbs_out(text: &str) -> bool {
     false
 }
 
-/// An error with its sources, made harmless.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    shown_whole(&text, MESSAGE_CHARS)
+/// An error with its causes, made harmless.
+fn said(error: &(dyn Error + 'static)) -> String {
+    shown_whole(&chain(error), MESSAGE_CHARS)
 }

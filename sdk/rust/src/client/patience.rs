@@ -1,0 +1,102 @@
+//! Asking again while a cluster is taken over or starts anew.
+//!
+//! Only what may be said twice is asked again: reads, uploads, cancels, and submissions with a key.
+
+use std::time::Duration;
+
+use super::{Client, ClientError};
+
+const FIRST_WAIT_MS: u64 = 25;
+const LONGEST_WAIT_MS: u64 = 1_000;
+/// All waits together: longer than a take-over takes, short enough for whoever sits before it.
+const ALL_WAITS_MS: u64 = 15_000;
+
+/// The waits between tries, each twice the one before, until there were enough.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    wait_ms: u64,
+    left_ms: u64,
+}
+
+impl Patience {
+    /// As much as a take-over needs.
+    pub fn for_takeover() -> Self {
+        Self { wait_ms: FIRST_WAIT_MS, left_ms: ALL_WAITS_MS }
+    }
+
+    /// The wait before the next try; `None` when it is time to give up.
+    pub fn next_wait(&mut self) -> Option<Duration> {
+        let wait_ms = self.wait_ms.min(self.left_ms);
+        self.left_ms -= wait_ms;
+        self.wait_ms = (2 * self.wait_ms).min(LONGEST_WAIT_MS);
+        (wait_ms > 0).then_some(Duration::from_millis(wait_ms))
+    }
+}
+
+/// A key for a submission that is made once, however often it is sent.
+pub fn fresh_key() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+impl Client {
+    /// Asks, and again while nobody can answer, for as long as a take-over may last.
+    ///
+    /// # Errors
+    /// The last answer.
+    pub async fn persist<T>(
+        &mut self,
+        mut ask: impl AsyncFnMut(&mut Self) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let mut patience = Patience::for_takeover();
+        loop {
+            match ask(self).await {
+                Err(error) if error.is_unavailable() => match patience.next_wait() {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(error),
+                },
+                answer => return answer,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Endpoint;
+
+    fn nowhere() -> Client {
+        Client::new(Endpoint::socket("/nowhere/api.sock"))
+    }
+
+    #[test]
+    fn waits_grow_and_end() {
+        let mut patience = Patience::for_takeover();
+        let waits: Vec<_> = std::iter::from_fn(|| patience.next_wait()).map(|wait| wait.as_millis()).collect();
+        assert_eq!(waits[..3], [25, 50, 100]);
+        assert!(waits.iter().all(|wait| *wait <= u128::from(LONGEST_WAIT_MS)));
+        assert_eq!(waits.iter().sum::<u128>(), u128::from(ALL_WAITS_MS));
+    }
+
+    #[tokio::test]
+    async fn an_unavailable_cluster_is_asked_again_and_a_refusal_is_final() {
+        let (mut client, mut tries) = (nowhere(), 0);
+        let answer = client.persist(async |_| {
+            tries += 1;
+            if tries < 3 { Err(ClientError::Unavailable("a take-over".to_owned())) } else { Ok(tries) }
+        });
+        assert_eq!(answer.await.unwrap(), 3);
+        let (mut client, mut tries) = (nowhere(), 0);
+        let answer = client.persist(async |_| {
+            tries += 1;
+            Err::<(), _>(ClientError::Refused("no".to_owned()))
+        });
+        assert!(matches!(answer.await, Err(ClientError::Refused(_))));
+        assert_eq!(tries, 1);
+    }
+
+    #[test]
+    fn fresh_keys_differ() {
+        assert_ne!(fresh_key(), fresh_key());
+    }
+}
