@@ -211,7 +211,7 @@ pub(crate) struct StepFlags {
     /// A label the node must have, as LABEL=VALUE
     #[arg(long, value_name = "LABEL=VALUE", value_parser = flags::label)]
     pub label: Vec<(Name, String)>,
-    /// A condition on the node's labels, such as "zone != z1" or "cores >= 16"
+    /// A condition on the node's labels, such as "zone != z1" or "rack in [r1, r2]"
     #[arg(long, value_name = "CONDITION", value_parser = flags::constraint)]
     pub constraint: Vec<Constraint>,
     /// Network of its container

@@ -187,7 +187,11 @@ fn a_request_that_no_node_could_meet_is_refused_with_what_exists_also_by_a_clust
         ["step `true` asks for 4000 CPU", "no node could ever give", "node local has", "CPU", "of memory, no GPU"];
     yard.refused(REFUSED, &words, &["submit", "--local", "--cpu", "4000", "--", "true"]);
     yard.refused(REFUSED, &["8 GPU"], &["submit", "--local", "--gpu", "8", "--", "true"]);
-    yard.refused(REFUSED, &["label rack"], &["submit", "--local", "--label", "rack=r1", "--", "true"]);
+    let words = ["labels with `rack == r1`", "no GPU, no label rack"];
+    yard.refused(REFUSED, &words, &["submit", "--local", "--label", "rack=r1", "--", "true"]);
+    let words = ["labels with `zone not in [a, b]`, labels with `!host`"];
+    let zone = ["--constraint", "zone not in [a, b]", "--constraint", "!host", "--cpu", "4000"];
+    yard.refused(REFUSED, &words, &[&["submit", "--local"], &zone[..], &["--", "true"]].concat());
     assert_eq!(yard.json(&["jobs", "--local"])["jobs"].as_array().map(Vec::len), Some(0));
 }
 

@@ -12,7 +12,9 @@ pub(super) fn check(state: &State, spec: &JobSpec) -> Result<(), Rejection> {
     }
     match spec.steps.iter().find(|step| !bridge::could_ever_run(state, &spec.queue, step)) {
         None => Ok(()),
-        Some(step) => Err(Rejection::Infeasible { step: step.name.clone(), asked: asked(step), exists: exists(state) }),
+        Some(step) => {
+            Err(Rejection::Infeasible { step: step.name.clone(), asked: asked(step), exists: exists(state, step) })
+        }
     }
 }
 
@@ -23,11 +25,7 @@ fn asked(step: &StepSpec) -> String {
         parts.push(format!("{} of disk", bytes(*disk_bytes)));
     }
     parts.extend(gpus.first().map(gpu));
-    let labels = step.constraints.iter().map(|constraint| {
-        let values = constraint.values.join(", ");
-        format!("label {} {:?} [{values}]", constraint.label, constraint.operator).to_lowercase()
-    });
-    parts.extend(labels);
+    parts.extend(step.constraints.iter().map(|constraint| format!("labels with `{constraint}`")));
     parts.join(", ")
 }
 
@@ -36,8 +34,8 @@ fn gpu(request: &GpuRequest) -> String {
     format!("{} GPU{model}", request.count)
 }
 
-/// The largest of what there is, node by node, at most five of them.
-fn exists(state: &State) -> String {
+/// The largest of what there is, node by node, at most five of them, with the labels that `step` asks about.
+fn exists(state: &State, step: &StepSpec) -> String {
     const SHOWN: usize = 5;
     let nodes = state.nodes().take(SHOWN).map(|(_, node)| {
         let offer = &node.inventory;
@@ -45,7 +43,12 @@ fn exists(state: &State) -> String {
             None => "no GPU".to_owned(),
             Some(first) => format!("{} GPU ({})", offer.gpus.len(), first.model),
         };
-        format!("node {} has {} CPU, {} of memory, {gpus}", node.name, cpu(offer.cpu_milli), bytes(offer.memory_bytes))
+        let labels = step.constraints.iter().map(|constraint| match offer.labels.get(&constraint.label) {
+            Some(value) => format!(", label {} = {value}", constraint.label),
+            None => format!(", no label {}", constraint.label),
+        });
+        let (cpus, memory) = (cpu(offer.cpu_milli), bytes(offer.memory_bytes));
+        format!("node {} has {cpus} CPU, {memory} of memory, {gpus}{}", node.name, labels.collect::<String>())
     });
     let mut text = nodes.collect::<Vec<_>>().join("; ");
     let all = state.nodes().count();

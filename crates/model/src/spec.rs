@@ -1,6 +1,7 @@
 //! What a user asks for: a job and its steps, checked and complete. Nothing here changes after submission.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -240,6 +241,21 @@ pub struct Constraint {
     pub operator: ConstraintOperator,
     /// With what; empty for `exists` and `absent`.
     pub values: Vec<String>,
+}
+
+/// As it is written in a flow file.
+impl fmt::Display for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { label, operator, values } = self;
+        match (operator, values.as_slice()) {
+            (ConstraintOperator::Exists, _) => write!(f, "{label}"),
+            (ConstraintOperator::Absent, _) => write!(f, "!{label}"),
+            (ConstraintOperator::In, [value]) => write!(f, "{label} == {value}"),
+            (ConstraintOperator::NotIn, [value]) => write!(f, "{label} != {value}"),
+            (ConstraintOperator::In, values) => write!(f, "{label} in [{}]", values.join(", ")),
+            (ConstraintOperator::NotIn, values) => write!(f, "{label} not in [{}]", values.join(", ")),
+        }
+    }
 }
 
 /// How a label is compared.

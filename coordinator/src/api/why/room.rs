@@ -109,12 +109,11 @@ fn lacks(spec: &StepSpec, node: &Node) -> Vec<(&'static str, String)> {
         return vec![("not able or not allowed", missing)];
     }
     if let Some(constraint) = spec.constraints.iter().find(|constraint| !constraint.holds(&node.inventory)) {
-        let has = node
-            .inventory
-            .labels
-            .get(&constraint.label)
-            .map_or("it has no such label".to_owned(), |value| format!("it is `{value}`"));
-        return vec![("other labels", format!("label {} does not suit; {has}", constraint.label))];
+        let has = node.inventory.labels.get(&constraint.label).map_or_else(
+            || format!("no label {}", constraint.label),
+            |value| format!("{} = {value}", constraint.label),
+        );
+        return vec![("other labels", format!("`{constraint}` does not hold: {has}"))];
     }
     let mut lacks = Vec::new();
     amounts(spec, node, &mut lacks);

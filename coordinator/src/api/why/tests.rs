@@ -200,7 +200,7 @@ fn what_a_node_lacks_is_said_with_what_it_has() {
     let job = cluster.submit(vec![elsewhere], Vec::new());
     assert_eq!(
         cluster.task(key(job, 0, 0)).details,
-        ["1 node: other labels, such as n1: label zone does not suit; it is `a`"]
+        ["1 node: other labels, such as n1: `zone == b` does not hold: zone = a"]
     );
     let mut bare = step("train", 1);
     bare.isolation = Isolation::Process;
