@@ -176,7 +176,7 @@ fn lock(folder: &Path) -> Result<File, HomeError> {
     let path = folder.join("replica.lock");
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = options.map_err(io_at(&path))?;
-    match file.try_lock() {
+    match lock_left(&file) {
         Ok(()) => {}
         Err(TryLockError::Error(source)) => return Err(io_at(&path)(source)),
         Err(TryLockError::WouldBlock) => {
@@ -188,6 +188,15 @@ fn lock(folder: &Path) -> Result<File, HomeError> {
     // Only to tell a second process whose lock it is, so nothing depends on its success.
     let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
+}
+
+/// Locks a file, or waits for a process that is ending to let go of it.
+pub(super) fn lock_left(file: &File) -> Result<(), TryLockError> {
+    let tried = flowyard_clock::patiently(flowyard_clock::LEAVING, || match file.try_lock() {
+        Err(TryLockError::WouldBlock) => None,
+        settled => Some(settled),
+    });
+    tried.unwrap_or(Err(TryLockError::WouldBlock))
 }
 
 impl Record {
@@ -264,6 +273,18 @@ mod tests {
         let _home = open(folder.path()).unwrap();
         let error = open(folder.path()).unwrap_err();
         assert!(matches!(error, HomeError::InUse { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
+    }
+
+    #[test]
+    fn a_home_whose_last_user_is_leaving_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let leaving = open(folder.path()).unwrap();
+        let left = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            drop(leaving);
+        });
+        open(folder.path()).expect("it was waited for");
+        left.join().unwrap();
     }
 
     #[test]

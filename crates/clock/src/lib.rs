@@ -46,6 +46,23 @@ pub fn elapsed(start: Instant) -> Duration {
     Instant::now().saturating_duration_since(start)
 }
 
+/// How long a process that ends may hold what it locked: until the kernel has closed its last file.
+pub const LEAVING: Duration = Duration::from_secs(3);
+/// The wait between two looks of [`patiently`].
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Asks until there is an answer, or `patience` is over. It blocks its thread meanwhile.
+pub fn patiently<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = monotonic();
+    loop {
+        let answer = ask();
+        if answer.is_some() || elapsed(start) >= patience {
+            return answer;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +74,16 @@ mod tests {
         assert!(wall_ms() >= wall + 3_600_000);
         assert!(boot_ms() < boot + 3_600_000);
         set_wall_offset_ms(0);
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_but_not_forever() {
+        let mut looks = 0;
+        let third = patiently(LEAVING, || {
+            looks += 1;
+            (looks == 3).then_some("an answer")
+        });
+        assert_eq!((third, looks), (Some("an answer"), 3));
+        assert_eq!(patiently(2 * LOOK, || None::<()>), None);
     }
 }

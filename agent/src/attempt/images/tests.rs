@@ -90,20 +90,25 @@ async fn what_a_killed_agent_left_half_unpacked_goes() {
     assert!(!torn.exists() && !home.path().join("images/abc.tmp").exists());
 }
 
-#[tokio::test]
-async fn whoever_gives_up_waiting_does_not_stop_the_unpacking() {
+#[test]
+fn whoever_gives_up_waiting_does_not_stop_the_unpacking() {
     let (_home, images) = images();
     let (_folder, packed) = sample("first");
     let digest = digest("first");
-    {
-        // Polled once: the lock is taken and the work begun.
-        let asked = std::pin::pin!(images.unpacked(&packed, &digest));
-        assert!(poll_once(asked).is_none());
-    }
-    let held = images.uses.lock().await;
-    drop(held);
-    let found = images.unpacked(Path::new("/nothing"), &digest).await.expect("it was unpacked all the same");
-    assert!(found.tree.join("file").exists());
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+    runtime.block_on(async {
+        // The only thread for such work is taken, so the unpacking cannot have begun when its caller gives up.
+        let (open, gate) = std::sync::mpsc::sync_channel::<()>(1);
+        drop(tokio::task::spawn_blocking(move || gate.recv()));
+        {
+            let asked = std::pin::pin!(images.unpacked(&packed, &digest));
+            assert!(poll_once(asked).is_none());
+        }
+        assert!(images.uses.try_lock().is_err(), "the unpacking was given up with its caller");
+        drop(open);
+        let found = images.unpacked(Path::new("/nothing"), &digest).await.expect("it was unpacked all the same");
+        assert!(found.tree.join("file").exists());
+    });
 }
 
 /// One poll of a future.

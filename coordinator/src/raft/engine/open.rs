@@ -12,6 +12,7 @@ use super::redb_disk::RedbDisk;
 use super::shadow::TAIL_BYTES_MAX;
 use super::sled_disk::{self, SledDisk};
 use super::witness::Witness;
+use crate::raft::home::lock_left;
 
 /// How often and how long opening waits for an earlier use to let go.
 const RELEASE_TRIES: u32 = 100;
@@ -63,7 +64,7 @@ fn lock(folder: &Path) -> Result<File, LogOpenError> {
     let unreadable = |source| LogOpenError::Unreadable { folder: folder.to_owned(), source };
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(DiskError::io(&path)).map_err(unreadable)?;
-    match file.try_lock() {
+    match lock_left(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(LogOpenError::InUse { folder: folder.to_owned() }),
         Err(TryLockError::Error(source)) => Err(unreadable(DiskError::Io { path, source })),

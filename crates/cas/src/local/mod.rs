@@ -21,14 +21,13 @@ mod stamp;
 mod tree;
 mod write;
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flowyard_model::Digest;
-use rustix::fs::FlockOperation;
 
 pub use evict::Evicted;
 pub use pin::{Pin, PinnedBlob, PinnedTree};
@@ -180,10 +179,15 @@ pub fn stored_bytes(digest: &Digest) -> u64 {
 fn lock(root: &Path) -> Result<File, StoreError> {
     let path = root.join("lock");
     let file = File::create(&path).map_err(|source| StoreError::io("open", &path, 0, source))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: root.to_owned() }),
-        Err(error) => Err(StoreError::io("lock", &path, 0, error.into())),
+    // A process that is ending may hold it for a moment longer.
+    let tried = flowyard_clock::patiently(flowyard_clock::LEAVING, || match file.try_lock() {
+        Err(TryLockError::WouldBlock) => None,
+        settled => Some(settled),
+    });
+    match tried {
+        Some(Ok(())) => Ok(file),
+        Some(Err(TryLockError::Error(source))) => Err(StoreError::io("lock", &path, 0, source)),
+        Some(Err(TryLockError::WouldBlock)) | None => Err(StoreError::InUse { path: root.to_owned() }),
     }
 }
 
