@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "flowyard/api/v1/api.proto",
         "flowyard/blob/v1/blob.proto",
         "flowyard/agent/v1/agent.proto",
+        "flowyard/peer/v1/access.proto",
         "flowyard/peer/v1/entry.proto",
         "flowyard/peer/v1/record.proto",
     ];

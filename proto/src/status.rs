@@ -30,6 +30,9 @@ fn code_and_kind(rejection: &Rejection) -> (Code, &'static str) {
         Rejection::QueueInUse { .. } => (Code::FailedPrecondition, "queue_in_use"),
         Rejection::Infeasible { .. } => (Code::FailedPrecondition, "infeasible"),
         Rejection::BadVersion { .. } => (Code::FailedPrecondition, "bad_version"),
+        Rejection::UnknownToken { .. } => (Code::NotFound, "unknown_token"),
+        Rejection::TokenVoid { .. } => (Code::PermissionDenied, "token_void"),
+        Rejection::NeedsVersion { .. } => (Code::FailedPrecondition, "needs_version"),
         Rejection::NodeNameTaken { .. } => (Code::FailedPrecondition, "node_name_taken"),
     }
 }

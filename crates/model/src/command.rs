@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptNumber, Checkpoint, ClusterVersion, Digest, End, GpuIndex, Health, Incarnation, Inventory, JobId, JobSpec,
-    MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath, Revision, Scheduling, TaskKey, TimeMs,
+    AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Fingerprint, GpuIndex, Grant, Health, Identity,
+    Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath, Revision,
+    Scheduling, TaskKey, TimeMs, TokenFault, TokenId,
 };
 
 /// A command with its place in the log and the leader's time.
@@ -71,6 +72,56 @@ pub enum Command {
         /// Which; unknown and active ones are passed over.
         jobs: Vec<JobId>,
     },
+    /// Make a token.
+    CreateToken(CreateToken),
+    /// Take a token back; whom it let in stays in.
+    RevokeToken {
+        /// Which.
+        token: TokenId,
+    },
+    /// A joiner showed the secret of a token.
+    UseToken {
+        /// Which.
+        token: TokenId,
+        /// Fingerprint of the public key that is let in.
+        by: Fingerprint,
+    },
+    /// Shut an identity out.
+    RevokeIdentity {
+        /// Whom.
+        identity: Identity,
+        /// When the last certificate issued so far will have expired; never if `None`.
+        until: Option<TimeMs>,
+        /// Who asks.
+        by: String,
+    },
+}
+
+impl Command {
+    /// The cluster version from which on it may be used.
+    pub fn needs(&self) -> ClusterVersion {
+        match self {
+            Self::CreateToken(_) | Self::RevokeToken { .. } | Self::UseToken { .. } | Self::RevokeIdentity { .. } => {
+                ClusterVersion::ACCESS
+            }
+            _ => ClusterVersion(1),
+        }
+    }
+}
+
+/// A token to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateToken {
+    /// Hash of its secret.
+    pub hash: Fingerprint,
+    /// What it is good for.
+    pub grant: Grant,
+    /// From when on it is good for nothing.
+    pub expires_at: TimeMs,
+    /// How often it lets someone in; given exactly if it is for joining.
+    pub uses: Option<u32>,
+    /// Who asks.
+    pub created_by: String,
 }
 
 /// A job to take.
@@ -184,6 +235,16 @@ pub enum Reply {
         /// Those that were stale: position in the plan, and why.
         refused: Vec<(u32, Refusal)>,
     },
+    /// The token was made.
+    TokenCreated {
+        /// Its id.
+        token: TokenId,
+    },
+    /// The token lets its bearer in.
+    TokenUsed {
+        /// To do this.
+        grant: Grant,
+    },
     /// Done; there is nothing to say.
     Done,
     /// Refused; retrying it unchanged is pointless.
@@ -286,5 +347,27 @@ pub enum Rejection {
     NodeNameTaken {
         /// The name.
         name: Name,
+    },
+    /// No such token.
+    #[error("there is no token {token}; those that have expired are forgotten")]
+    UnknownToken {
+        /// As asked for.
+        token: TokenId,
+    },
+    /// A token that lets nobody in.
+    #[error("token {token} {fault}; ask an administrator for another one")]
+    TokenVoid {
+        /// Which.
+        token: TokenId,
+        /// Why.
+        fault: TokenFault,
+    },
+    /// A command of a later cluster version.
+    #[error("this needs cluster version {needs}, and the cluster is at {current}: upgrade all its members first")]
+    NeedsVersion {
+        /// The version it needs.
+        needs: ClusterVersion,
+        /// The version of the cluster.
+        current: ClusterVersion,
     },
 }

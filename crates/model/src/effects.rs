@@ -24,12 +24,14 @@ pub struct Changed {
     pub placement: bool,
     /// Whether the next deadline changed.
     pub deadline: bool,
+    /// Whether a token or a revocation was made, used or taken back, so that who is connected may have to go.
+    pub access: bool,
 }
 
 impl Changed {
     /// Nothing.
     pub const fn nothing() -> Self {
-        Self { nodes: BTreeSet::new(), jobs: BTreeSet::new(), placement: false, deadline: false }
+        Self { nodes: BTreeSet::new(), jobs: BTreeSet::new(), placement: false, deadline: false, access: false }
     }
 
     /// Adds what another entry changed.
@@ -38,5 +40,6 @@ impl Changed {
         self.jobs.extend(other.jobs);
         self.placement |= other.placement;
         self.deadline |= other.deadline;
+        self.access |= other.access;
     }
 }

@@ -44,6 +44,14 @@ number! {
     NodeId(u64)
 }
 number! {
+    /// A coordinator's replica of the log; never reused.
+    ReplicaId(u64)
+}
+number! {
+    /// A token: the index of the entry that made it.
+    TokenId(u64)
+}
+number! {
     /// Counter given to a node at each registration; reports of an older one are void.
     Incarnation(u64)
 }
@@ -70,7 +78,9 @@ number! {
 
 impl ClusterVersion {
     /// The newest behaviour this build knows.
-    pub const NEWEST: Self = Self(1);
+    pub const NEWEST: Self = Self(2);
+    /// From here on there are tokens and revocations.
+    pub const ACCESS: Self = Self(2);
 }
 
 impl TimeMs {

@@ -4,6 +4,7 @@
 //! changes it, is defined here; `proto` alone converts between these types and bytes. Integers carry their unit at the end of
 //! their name, there is no float, and every map is ordered.
 
+mod access;
 mod command;
 mod desired;
 mod digest;
@@ -21,6 +22,7 @@ mod resources;
 mod spec;
 mod validate;
 
+pub use access::*;
 pub use command::*;
 pub use desired::*;
 pub use digest::{Digest, DigestError};

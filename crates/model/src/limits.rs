@@ -54,3 +54,11 @@ pub const RETENTION_MS: u64 = 30 * 24 * 3_600 * 1_000;
 pub const UNBLAMED_BACKOFF_MS: u64 = 1_000;
 /// Times a wait before a retry is doubled at most.
 pub const BACKOFF_DOUBLINGS: u32 = 6;
+/// Tokens that have not expired.
+pub const TOKENS: usize = 10_000;
+/// Joiners that one token lets in.
+pub const TOKEN_USES: u32 = 1_000;
+/// Queues that one submitter may be bound to.
+pub const QUEUES_PER_ROLE: usize = 64;
+/// Identities that are shut out.
+pub const REVOCATIONS: usize = 100_000;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterVersion, Digest, Job, JobId, Node, NodeId, Queue, Revision, Step, StepIndex, SubmissionKey, Task, TaskKey,
-    TimeMs,
+    ClusterVersion, Digest, Identity, Job, JobId, Node, NodeId, Queue, Revision, Revocation, Step, StepIndex,
+    SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
 };
 
 /// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, nodes, submission keys, jobs,
-/// waits, steps and tasks, each kind ordered by its key. Indexes are not recorded; they are rebuilt.
+/// waits, steps, tasks, tokens and revocations, each kind ordered by its key. Indexes are not recorded; they are rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// The scalars of the state; exactly one, first.
@@ -29,6 +29,10 @@ pub enum Record {
     Step(JobId, StepIndex, Arc<Step>),
     /// A task that was touched.
     Task(TaskKey, Arc<Task>),
+    /// A token.
+    Token(TokenId, Arc<Token>),
+    /// An identity that was shut out.
+    Revocation(Identity, Revocation),
 }
 
 /// The scalars of the state.

@@ -3,7 +3,7 @@
 use flowyard_model::{Changed, ClusterVersion, Command, Effects, Entry, Rejection, Reply};
 
 use crate::state::State;
-use crate::{after, forget, job, node, plan, queue, report, submit, tick};
+use crate::{access, after, forget, job, node, plan, queue, report, submit, tick};
 
 /// Applies one entry.
 ///
@@ -24,6 +24,10 @@ pub fn apply(state: &mut State, entry: Entry) -> Effects {
 }
 
 fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply {
+    let (needs, current) = (command.needs(), state.meta.version);
+    if current < needs {
+        return Reply::Rejected(Rejection::NeedsVersion { needs, current });
+    }
     match command {
         Command::SubmitJob(wish) => submit::submit(state, changed, wish),
         Command::CancelJob { job } => job::cancel(state, changed, job),
@@ -39,6 +43,10 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::Tick => tick::tick(state, changed),
         Command::RaiseVersion { version } => raise_version(state, version),
         Command::ForgetJobs { jobs } => forget::forget_all(state, changed, jobs),
+        Command::CreateToken(wish) => access::create_token(state, changed, wish),
+        Command::RevokeToken { token } => access::revoke_token(state, changed, token),
+        Command::UseToken { token, by } => access::use_token(state, changed, token, by),
+        Command::RevokeIdentity { identity, until, by } => access::revoke_identity(state, changed, identity, until, by),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
-    AttemptDesired, AttemptOutcome, FanOut, Job, JobDesired, JobId, NeedKind, NodeId, Phase, Step, StepIndex, Task,
-    TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
+    AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, NeedKind, NodeId, Phase,
+    Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
 };
 
 use crate::indexes::Indexes;
@@ -48,7 +48,28 @@ pub fn check_all(state: &State) -> Result<(), Violation> {
     for (job, step) in state.tasks.keys() {
         hold(state.steps.contains_key(&(*job, *step)), "a task belongs to a step", || format!("{job}/{step}"))?;
     }
-    check_nodes(state)
+    check_nodes(state)?;
+    check_access(state)
+}
+
+/// Tokens and revocations come from entries that were applied, and let in no more than they may.
+fn check_access(state: &State) -> Held {
+    let allowed = !state.tokens.is_empty() || !state.revocations.is_empty();
+    let versioned = !allowed || state.version() >= ClusterVersion::ACCESS;
+    hold(versioned, "access is kept from its cluster version on", || "state".to_owned())?;
+    for (id, token) in &state.tokens {
+        let place = || format!("token {id}");
+        hold(id.0 <= state.revision().0 && id.0 > 0, "a token is named by an applied entry", place)?;
+        let counted = matches!(token.grant, Grant::Join(_)) == token.uses.is_some();
+        hold(counted, "exactly a token to join is counted", place)?;
+        let used = token.used_by.len() as u64;
+        hold(used <= u64::from(token.uses.unwrap_or(0)), "a token lets in no more than it may", place)?;
+    }
+    for (identity, revocation) in &state.revocations {
+        let applied = revocation.revision <= state.revision();
+        hold(applied, "a revocation is named by an applied entry", || identity.to_string())?;
+    }
+    Ok(())
 }
 
 fn check_job(state: &State, id: JobId, job: &Job) -> Held {

@@ -5,8 +5,8 @@
 use std::cmp::Reverse;
 
 use flowyard_model::{
-    Job, JobId, MemberKey, Name, NodeId, Phase, QueuePath, Rank, StepIndex, Task, TaskCounts, TaskKey, TaskState,
-    TimeMs, limits,
+    Identity, Job, JobId, MemberKey, Name, NodeId, Phase, QueuePath, Rank, StepIndex, Task, TaskCounts, TaskKey,
+    TaskState, TimeMs, TokenId, limits,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -41,6 +41,15 @@ impl Load {
     pub const NONE: Self = Self { jobs: 0, active: 0 };
 }
 
+/// What is forgotten at its time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lapse {
+    /// A token that has expired.
+    Token(TokenId),
+    /// A revocation that voids nothing any more.
+    Revocation(Identity),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Indexes {
     pub(crate) node_names: OrdMap<Name, NodeId>,
@@ -61,6 +70,8 @@ pub(crate) struct Indexes {
     pub(crate) expiry: OrdSet<(TimeMs, JobId)>,
     /// Ended jobs whose end has not been passed on to all jobs that wait for them.
     pub(crate) settling: OrdSet<JobId>,
+    /// Tokens and revocations by the time of their end.
+    pub(crate) lapsing: OrdSet<(TimeMs, Lapse)>,
 }
 
 impl Indexes {
@@ -76,6 +87,7 @@ impl Indexes {
             finished: OrdSet::new(),
             expiry: OrdSet::new(),
             settling: OrdSet::new(),
+            lapsing: OrdSet::new(),
         }
     }
 
@@ -106,6 +118,11 @@ impl Indexes {
                 indexes.add_task(TaskKey { job: *job, step: *step, task: *index }, task);
             }
         }
+        let tokens = state.tokens.iter().map(|(id, token)| (token.expires_at, Lapse::Token(*id)));
+        let revocations = state.revocations.iter();
+        let revocations =
+            revocations.filter_map(|(identity, it)| Some((it.until?, Lapse::Revocation(identity.clone()))));
+        indexes.lapsing = tokens.chain(revocations).collect();
         indexes
     }
 
@@ -125,7 +142,8 @@ impl Indexes {
     pub(crate) fn first_deadline(&self) -> Option<TimeMs> {
         let waiting = self.waiting.get_min().map(|(time, _)| *time);
         let expiry = self.expiry.get_min().map(|(time, _)| *time);
-        waiting.into_iter().chain(expiry).min()
+        let lapsing = self.lapsing.get_min().map(|(time, _)| *time);
+        waiting.into_iter().chain(expiry).chain(lapsing).min()
     }
 
     /// A touched task went from one state to another. A task that is touched for the first time comes from `Blocked`, which

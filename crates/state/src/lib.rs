@@ -1,7 +1,7 @@
 //! The replicated state machine: [`apply`] takes a [`State`] and an entry of the log and gives effects.
 //!
-//! It owns every truth that is kept in the log: jobs, steps, tasks, attempts, nodes, queues, submission keys, the cluster
-//! version. It must not search, fail, read a clock, draw a random number, do IO, or know about placement.
+//! It owns every truth that is kept in the log: jobs, steps, tasks, attempts, nodes, queues, submission keys, tokens,
+//! revocations, the cluster version. It must not search, fail, read a clock, draw a random number, do IO, or know about placement.
 //!
 //! # Rules of a job
 //! - A step is complete once the number of its tasks is known and all of them are done. A job ends when all its steps are
@@ -29,6 +29,7 @@
 //! [`limits::WORK_PER_TICK`](flowyard_model::limits::WORK_PER_TICK), and the rest by the next `Tick`, which is due at once.
 #![deny(clippy::float_arithmetic)]
 
+mod access;
 mod after;
 mod apply;
 mod attempt;

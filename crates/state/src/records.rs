@@ -38,8 +38,11 @@ impl State {
             let key = |task: &TaskIndex| TaskKey { job: *job, step: *step, task: *task };
             tasks.iter().map(move |(index, task)| Record::Task(key(index), task.clone()))
         });
+        let tokens = self.tokens.iter().map(|(id, token)| Record::Token(*id, token.clone()));
+        let revocations = self.revocations.iter().map(|(who, it)| Record::Revocation(who.clone(), it.clone()));
         let meta = std::iter::once(Record::Meta(self.meta));
-        meta.chain(queues).chain(nodes).chain(keys).chain(jobs).chain(waits).chain(steps).chain(tasks)
+        let work = jobs.chain(waits).chain(steps).chain(tasks);
+        meta.chain(queues).chain(nodes).chain(keys).chain(work).chain(tokens).chain(revocations)
     }
 
     /// The state that these records were made from.
@@ -67,6 +70,8 @@ impl State {
             waits: OrdSet::new(),
             steps: OrdMap::new(),
             tasks: OrdMap::new(),
+            tokens: OrdMap::new(),
+            revocations: OrdMap::new(),
             indexes: Indexes::none(),
         }
     }
@@ -88,6 +93,8 @@ impl State {
                 self.steps.insert((job, index), step);
             }
             Record::Task(key, task) => self.insert_task(key, task)?,
+            Record::Token(id, token) => drop(self.tokens.insert(id, token)),
+            Record::Revocation(identity, revocation) => drop(self.revocations.insert(identity, revocation)),
         }
         Ok(())
     }

@@ -6,8 +6,9 @@ use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use flowyard_model::{
-    Attempt, AttemptNumber, ClusterVersion, Job, JobId, Member, MemberKey, Meta, Name, Node, NodeId, Queue, QueuePath,
-    Revision, Step, StepIndex, StepSpec, Submission, SubmissionKey, Task, TaskIndex, TaskKey, TaskState, TimeMs,
+    Attempt, AttemptNumber, ClusterVersion, Identity, Job, JobId, Member, MemberKey, Meta, Name, Node, NodeId, Queue,
+    QueuePath, Revision, Revocation, Step, StepIndex, StepSpec, Submission, SubmissionKey, Task, TaskIndex, TaskKey,
+    TaskState, TimeMs, Token, TokenId,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -31,6 +32,8 @@ pub struct State {
     pub(crate) steps: OrdMap<StepKey, Arc<Step>>,
     /// Touched tasks only. A step without any has no map here.
     pub(crate) tasks: OrdMap<StepKey, OrdMap<TaskIndex, Arc<Task>>>,
+    pub(crate) tokens: OrdMap<TokenId, Arc<Token>>,
+    pub(crate) revocations: OrdMap<Identity, Revocation>,
     pub(crate) indexes: Indexes,
 }
 
@@ -66,6 +69,8 @@ impl State {
             waits: OrdSet::new(),
             steps: OrdMap::new(),
             tasks: OrdMap::new(),
+            tokens: OrdMap::new(),
+            revocations: OrdMap::new(),
             indexes: Indexes::none(),
         }
     }

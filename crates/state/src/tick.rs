@@ -2,6 +2,7 @@
 
 use flowyard_model::{Changed, Reply, TaskState, limits};
 
+use crate::access::forget_lapsed;
 use crate::forget::forget;
 use crate::state::State;
 use crate::task::move_task;
@@ -14,7 +15,7 @@ pub(crate) fn tick(state: &mut State, changed: &mut Changed) -> Reply {
             move_task(state, key, TaskState::Ready, |_| {});
             changed.jobs.insert(key.job);
             changed.placement = true;
-        } else if !forget_expired(state, changed) {
+        } else if !forget_expired(state, changed) && !forget_lapsed(state, changed) {
             break;
         }
     }

@@ -23,6 +23,11 @@ enum Act {
     Queue(u8),
     Drop,
     Forget(u8),
+    Version(u8),
+    Token { join: bool, uses: u8, life: u16 },
+    Use { pick: u8, key: u8 },
+    Untoken(u8),
+    ShutOut { who: u8, life: Option<u16> },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -41,6 +46,11 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1u8..5).prop_map(Act::Queue),
         1 => Just(Act::Drop),
         1 => any::<u8>().prop_map(Act::Forget),
+        1 => (1u8..3).prop_map(Act::Version),
+        2 => (any::<bool>(), 0u8..4, 0u16..3_000).prop_map(|(join, uses, life)| Act::Token { join, uses, life }),
+        3 => (any::<u8>(), 0u8..6).prop_map(|(pick, key)| Act::Use { pick, key }),
+        1 => any::<u8>().prop_map(Act::Untoken),
+        1 => (0u8..8, prop::option::of(0u16..3_000)).prop_map(|(who, life)| Act::ShutOut { who, life }),
     ]
 }
 
@@ -92,12 +102,37 @@ impl History {
             }),
             Act::Drop => Command::DropQueue { path: "other".parse().unwrap() },
             Act::Forget(job) => Command::ForgetJobs { jobs: vec![self.some_job(job)] },
+            Act::Version(version) => Command::RaiseVersion { version: ClusterVersion(u32::from(version)) },
+            Act::Token { join, uses, life } => self.token(join, uses, life),
+            Act::Use { pick, key } => Command::UseToken { token: self.some_token(pick), by: Fingerprint([key; 32]) },
+            Act::Untoken(pick) => Command::RevokeToken { token: self.some_token(pick) },
+            Act::ShutOut { who, life } => Command::RevokeIdentity {
+                identity: identity(who),
+                until: life.map(|life| TimeMs(self.time + u64::from(life))),
+                by: "root".to_owned(),
+            },
         }
     }
 
     fn some_job(&self, pick: u8) -> JobId {
         let count = self.state.job_count().max(1);
         self.state.jobs().nth(pick as usize % count).map_or(JobId(1), |(id, _)| id)
+    }
+
+    fn some_token(&self, pick: u8) -> TokenId {
+        let count = self.state.tokens().count().max(1);
+        self.state.tokens().nth(pick as usize % count).map_or(TokenId(1), |(id, _)| id)
+    }
+
+    fn token(&self, join: bool, uses: u8, life: u16) -> Command {
+        let api = || Grant::Api { principal: "ada".parse().unwrap(), role: Role::Operator };
+        Command::CreateToken(CreateToken {
+            hash: Fingerprint([uses; 32]),
+            grant: if join { Grant::Join(Joiner::Agent) } else { api() },
+            expires_at: TimeMs(self.time + u64::from(life)),
+            uses: join.then_some(u32::from(uses)),
+            created_by: "root".to_owned(),
+        })
     }
 
     fn submit(&self, shape: u8, keyed: bool, after: u8, retry: u8) -> Command {
@@ -150,6 +185,15 @@ impl History {
             Err(how) => (Phase::Ended, Some(Arc::new(end(how)))),
         };
         Some(AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None })
+    }
+}
+
+fn identity(who: u8) -> Identity {
+    match who {
+        0..4 => Identity::Agent(format!("n{who}").parse().unwrap()),
+        4 => Identity::Person("ada".parse().unwrap()),
+        5 => Identity::Coordinator(ReplicaId(1)),
+        _ => Identity::Certificate(Serial([who; 16])),
     }
 }
 
@@ -285,9 +329,10 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
     }
 }
 
-/// Three ready nodes, so that random histories do not begin in an empty world.
+/// Three ready nodes and the newest version, so that random histories do not begin in an empty world.
 fn prelude() -> Vec<Act> {
-    (0..3).map(|name| Act::Register { name, remembers: false, gpus: name }).collect()
+    let nodes = (0..3).map(|name| Act::Register { name, remembers: false, gpus: name });
+    nodes.chain([Act::Version(2)]).collect()
 }
 
 proptest! {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use flowyard_model as model;
 use flowyard_model::{
     AttemptNumber, ClusterVersion, Command, GpuIndex, Incarnation, JobId, NodeId, Phase, Revision, StepIndex,
-    TaskIndex, TaskKey, limits,
+    TaskIndex, TaskKey, TimeMs, TokenId, limits,
 };
 
+use super::access::{bytes_of, fingerprint};
 use super::number;
 use crate::decode::{self, DecodeError, Decoded, Problem, Under};
 use crate::peer::log_entry::Command as WireCommand;
@@ -37,6 +38,14 @@ impl From<&Command> for WireCommand {
             Command::ForgetJobs { jobs } => {
                 Self::ForgetJobs(peer::ForgetJobs { jobs: jobs.iter().map(|job| job.0).collect() })
             }
+            Command::CreateToken(create) => Self::CreateToken(create.into()),
+            Command::RevokeToken { token } => Self::RevokeToken(peer::RevokeToken { token: token.0 }),
+            Command::UseToken { token, by } => Self::UseToken(peer::UseToken { token: token.0, by: bytes_of(*by) }),
+            Command::RevokeIdentity { identity, until, by } => Self::RevokeIdentity(peer::RevokeIdentity {
+                identity: Some(identity.into()),
+                until_ms: until.map(|until| until.0),
+                by: by.clone(),
+            }),
         }
     }
 }
@@ -67,6 +76,16 @@ impl TryFrom<WireCommand> for Command {
             WireCommand::Tick(peer::Tick {}) => Self::Tick,
             WireCommand::RaiseVersion(raise) => Self::RaiseVersion { version: ClusterVersion(raise.version) },
             WireCommand::ForgetJobs(forget) => Self::ForgetJobs { jobs: forget.jobs.into_iter().map(JobId).collect() },
+            WireCommand::CreateToken(create) => Self::CreateToken(create.try_into().under("create_token")?),
+            WireCommand::RevokeToken(revoke) => Self::RevokeToken { token: TokenId(revoke.token) },
+            WireCommand::UseToken(used) => {
+                Self::UseToken { token: TokenId(used.token), by: fingerprint("use_token.by", &used.by)? }
+            }
+            WireCommand::RevokeIdentity(revoke) => Self::RevokeIdentity {
+                identity: decode::required("identity", revoke.identity).under("revoke_identity")?,
+                until: revoke.until_ms.map(TimeMs),
+                by: revoke.by,
+            },
         })
     }
 }

@@ -4,6 +4,7 @@
 //! `TryFrom` with [`crate::DecodeError`], and strict: what must be given is given, every enum is known, names are names, sets have
 //! no duplicates. Rules between the fields of a spec are not here but in `flowyard_model::validate`.
 
+mod access;
 mod command;
 mod desired;
 mod outcome;

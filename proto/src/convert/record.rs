@@ -5,9 +5,10 @@ use std::sync::Arc;
 use flowyard_model as model;
 use flowyard_model::{
     AttemptNumber, ClusterVersion, GpuIndex, Incarnation, JobDesired, JobId, JobOutcome, NodeId, Ranges, Record,
-    Revision, StepIndex, SubmissionKey, TaskIndex, TaskKey, TimeMs,
+    Revision, StepIndex, SubmissionKey, TaskIndex, TaskKey, TimeMs, TokenId,
 };
 
+use super::access::{from_revocation, from_token, to_revocation, to_token};
 use super::command::check_end;
 use super::records::{task_state, waiting_until_ms};
 use super::{closed, number};
@@ -30,6 +31,8 @@ impl From<&Record> for peer::Record {
             Record::Wait(job, until) => Kind::Wait(peer::Wait { job: job.0, until: until.0 }),
             Record::Step(job, step, it) => Kind::Step(from_step(*job, *step, it)),
             Record::Task(key, task) => Kind::Task(from_task(*key, task)),
+            Record::Token(id, token) => Kind::Token(from_token(*id, token)),
+            Record::Revocation(identity, revocation) => Kind::Revocation(from_revocation(identity, revocation)),
         };
         Self { kind: Some(kind) }
     }
@@ -53,6 +56,8 @@ impl TryFrom<peer::Record> for Record {
                 let key = TaskKey { job: JobId(task.job), step: StepIndex(task.step), task: TaskIndex(task.task) };
                 Self::Task(key, Arc::new(to_task(task).under("task")?))
             }
+            Kind::Token(token) => Self::Token(TokenId(token.token), Arc::new(to_token(token).under("token")?)),
+            Kind::Revocation(revocation) => to_revocation(revocation).under("revocation")?,
         })
     }
 }

@@ -188,6 +188,14 @@ pub fn command() -> impl Strategy<Value = Command> {
         Just(Command::Tick),
         any::<u32>().prop_map(|version| Command::RaiseVersion { version: ClusterVersion(version) }),
         vec(job_id(), 0..4).prop_map(|jobs| Command::ForgetJobs { jobs }),
+        create_token().prop_map(Command::CreateToken),
+        any::<u64>().prop_map(|token| Command::RevokeToken { token: TokenId(token) }),
+        (any::<u64>(), fingerprint()).prop_map(|(token, by)| Command::UseToken { token: TokenId(token), by }),
+        (identity(), option::of(time()), text()).prop_map(|(identity, until, by)| Command::RevokeIdentity {
+            identity,
+            until,
+            by,
+        }),
     ]
 }
 

@@ -2,6 +2,7 @@
 //!
 //! They keep what the contract asks (names are names, an end exactly when ended) and nothing else: specs need not be sensible.
 
+mod access;
 mod commands;
 mod records;
 mod spec;
@@ -13,6 +14,7 @@ use flowyard_model::{
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+pub use access::*;
 pub use commands::*;
 pub use records::*;
 pub use spec::*;

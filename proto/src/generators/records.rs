@@ -203,5 +203,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         (job_id(), job_id()).prop_map(|(job, until)| Record::Wait(job, until)),
         step.prop_map(|(job, index, step)| Record::Step(job, StepIndex(index), Arc::new(step))),
         (task_key(), task()).prop_map(|(key, task)| Record::Task(key, Arc::new(task))),
+        (any::<u64>(), token()).prop_map(|(id, token)| Record::Token(TokenId(id), Arc::new(token))),
+        (identity(), revocation()).prop_map(|(identity, it)| Record::Revocation(identity, it)),
     ]
 }

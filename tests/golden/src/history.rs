@@ -23,6 +23,7 @@ pub fn script() -> Vec<(TimeMs, Command)> {
     script.train(sweep);
     script.finish(sweep);
     script.others(sweep);
+    script.let_in();
     script.entries
 }
 
@@ -94,6 +95,42 @@ impl Script {
         self.say(Command::SetNodeScheduling { node: NodeId(3), scheduling: Scheduling::Drained });
         let suspect = Health::Suspect;
         self.say(Command::SetNodeHealth { node: NodeId(3), incarnation: Incarnation(1), health: suspect });
+    }
+
+    /// From the second cluster version on: tokens, and who was shut out.
+    fn let_in(&mut self) {
+        self.say(Command::RaiseVersion { version: ClusterVersion::ACCESS });
+        let join = Grant::Join(Joiner::Agent);
+        let agents = self.token(join.clone(), Some(2));
+        let revoked = self.token(join, Some(1));
+        let queues = ["research/vision", "default"].map(|path| path.parse().expect("a path"));
+        let role = Role::Submitter { queues: queues.into() };
+        self.token(Grant::Api { principal: name("ada"), role }, None);
+        self.token(Grant::Api { principal: name("grace"), role: Role::Admin }, None);
+        let by = Fingerprint([7; 32]);
+        let used = self.say(Command::UseToken { token: agents, by });
+        assert!(matches!(used, Reply::TokenUsed { .. }), "the script's token was not taken: {used:?}");
+        self.say(Command::RevokeToken { token: revoked });
+        let until = Some(self.now.after(86_400_000));
+        let shut_out = [
+            (Identity::Agent(name("n9")), until),
+            (Identity::Person(name("eve")), None),
+            (Identity::Coordinator(ReplicaId(4)), until),
+            (Identity::Certificate(Serial([9; 16])), until),
+        ];
+        for (identity, until) in shut_out {
+            self.say(Command::RevokeIdentity { identity, until, by: "grace".to_owned() });
+        }
+    }
+
+    fn token(&mut self, grant: Grant, uses: Option<u32>) -> TokenId {
+        let created_by = "grace".to_owned();
+        let expires_at = self.now.after(3_600_000);
+        let create = CreateToken { hash: Fingerprint([1; 32]), grant, expires_at, uses, created_by };
+        match self.say(Command::CreateToken(create)) {
+            Reply::TokenCreated { token } => token,
+            other => panic!("the script's token was not made: {other:?}"),
+        }
     }
 
     /// The list of the sweep is written, with reports on the way.

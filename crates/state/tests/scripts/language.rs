@@ -46,6 +46,21 @@ fn digest(of: &str) -> Digest {
     Digest { hash, length: of.len() as u64 }
 }
 
+fn fingerprint(of: &str) -> Fingerprint {
+    Fingerprint(digest(of).hash)
+}
+
+/// `agent:n1`, `person:ada`, `coordinator:3`, `certificate:7`
+fn identity(text: &str) -> Identity {
+    match text.split_once(':').unwrap_or_else(|| panic!("no identity `{text}`")) {
+        ("agent", name) => Identity::Agent(parsed(name)),
+        ("person", name) => Identity::Person(parsed(name)),
+        ("coordinator", replica) => Identity::Coordinator(ReplicaId(parsed(replica))),
+        ("certificate", serial) => Identity::Certificate(Serial(parsed::<u128>(serial).to_be_bytes())),
+        other => panic!("no identity `{other:?}`"),
+    }
+}
+
 impl Machine {
     pub(crate) fn new() -> Self {
         Self { state: State::new(), time: 1_000 }
@@ -65,6 +80,11 @@ impl Machine {
             "show" => print::job(&self.state, JobId(parsed(word(1)))),
             "nodes" => print::nodes(&self.state),
             "ready" => print::ready(&self.state),
+            "access" => print::access(&self.state),
+            "is-void" => {
+                let void = self.state.revoked(&identity(word(1)), Revision(line.number("issued", 0)));
+                format!("{}\n", if void.is_some() { "void" } else { "good" })
+            }
             _ => {
                 let command = self.command(word(0), &line, &lines[1..]);
                 self.apply(command)
@@ -110,7 +130,36 @@ impl Machine {
             "tick" => Command::Tick,
             "version" => Command::RaiseVersion { version: ClusterVersion(parsed(word(1))) },
             "forget" => Command::ForgetJobs { jobs: line.words[1..].iter().map(|text| JobId(parsed(text))).collect() },
+            "token" => Command::CreateToken(self.token(word(1), line)),
+            "revoke-token" => Command::RevokeToken { token: TokenId(parsed(word(1))) },
+            "use" => Command::UseToken { token: TokenId(parsed(word(1))), by: fingerprint(word(2)) },
+            "revoke" => Command::RevokeIdentity {
+                identity: identity(word(1)),
+                until: line.values.get("for").map(|text| TimeMs(self.time + parsed::<u64>(text))),
+                by: "root".to_owned(),
+            },
             other => panic!("there is no command `{other}`"),
+        }
+    }
+
+    /// `token agent for=1000 uses=2` or `token viewer|submitter|operator|admin name=ada queues=a,b`
+    fn token(&self, kind: &str, line: &Line<'_>) -> CreateToken {
+        let api = |role| Grant::Api { principal: parsed(line.values["name"]), role };
+        let grant = match kind {
+            "coordinator" => Grant::Join(Joiner::Coordinator),
+            "agent" => Grant::Join(Joiner::Agent),
+            "viewer" => api(Role::Viewer),
+            "submitter" => api(Role::Submitter { queues: line.list("queues").into_iter().map(parsed).collect() }),
+            "operator" => api(Role::Operator),
+            "admin" => api(Role::Admin),
+            other => panic!("no token for `{other}`"),
+        };
+        CreateToken {
+            hash: fingerprint(kind),
+            grant,
+            expires_at: TimeMs(self.time + line.number("for", 1_000)),
+            uses: line.values.get("uses").map(|text| parsed(text)),
+            created_by: "root".to_owned(),
         }
     }
 

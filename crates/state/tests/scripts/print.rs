@@ -15,6 +15,8 @@ pub(crate) fn effects(effects: &Effects) -> String {
             let lines = refused.iter().map(|(at, refusal)| format!("refused line {at}: {refusal:?}\n"));
             lines.collect()
         }
+        Reply::TokenCreated { token } => format!("token {token}\n"),
+        Reply::TokenUsed { grant } => format!("lets in: {}\n", grant_of(grant)),
         Reply::Done => "done\n".to_owned(),
         Reply::Rejected(rejection) => format!("rejected: {rejection}\n"),
     };
@@ -24,6 +26,7 @@ pub(crate) fn effects(effects: &Effects) -> String {
     parts.extend(changed.jobs.iter().map(|job| format!("job {job}")));
     parts.extend(changed.placement.then(|| "placement".to_owned()));
     parts.extend(changed.deadline.then(|| "deadline".to_owned()));
+    parts.extend(changed.access.then(|| "access".to_owned()));
     if !parts.is_empty() {
         writeln!(text, "changed: {}", parts.join(", ")).unwrap();
     }
@@ -134,6 +137,32 @@ pub(crate) fn nodes(state: &State) -> String {
         text.push('\n');
     }
     if text.is_empty() { "no nodes\n".to_owned() } else { text }
+}
+
+fn grant_of(grant: &Grant) -> String {
+    match grant {
+        Grant::Join(joiner) => format!("join {joiner:?}"),
+        Grant::Api { principal, role: Role::Submitter { queues } } => {
+            let queues: Vec<_> = queues.iter().map(QueuePath::as_str).collect();
+            format!("api {principal} submitter of {}", queues.join(","))
+        }
+        Grant::Api { principal, role } => format!("api {principal} {role:?}"),
+    }
+}
+
+pub(crate) fn access(state: &State) -> String {
+    let mut text = String::new();
+    for (id, token) in state.tokens() {
+        let left = token.uses_left().map_or("uncounted".to_owned(), |left| format!("{left} left"));
+        let revoked = if token.revoked { ", revoked" } else { "" };
+        let (grant, until) = (grant_of(&token.grant), token.expires_at);
+        writeln!(text, "token {id}: {grant}, until {until}, {left}{revoked}; by {}", token.created_by).unwrap();
+    }
+    for (identity, it) in state.revocations() {
+        let until = it.until.map_or("ever".to_owned(), |until| until.to_string());
+        writeln!(text, "{identity}: void up to revision {}, until {until}; by {}", it.revision, it.by).unwrap();
+    }
+    if text.is_empty() { "nothing\n".to_owned() } else { text }
 }
 
 pub(crate) fn ready(state: &State) -> String {
