@@ -3,6 +3,7 @@
 //! Reading order: [`raft`] (what a reply means), `applier` and [`feed`] (how state becomes visible), `leadership` and the actors
 //! it starts (`placer`, `liveness`, `timekeeper`, `collector`), [`session`] (agents), `api` (clients).
 
+pub mod access;
 mod api;
 mod applier;
 mod collector;

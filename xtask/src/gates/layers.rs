@@ -14,12 +14,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("flowyard-placement", &["flowyard-model"]),
     ("flowyard-cas", &["flowyard-clock", "flowyard-model"]),
     ("flowyard-logs", &[]),
+    ("flowyard-identity", &["flowyard-clock", "flowyard-model"]),
     ("flowyard-proto", &["flowyard-model"]),
     (
         "flowyard-coordinator",
         &[
             "flowyard-cas",
             "flowyard-clock",
+            "flowyard-identity",
             "flowyard-logs",
             "flowyard-model",
             "flowyard-placement",
@@ -27,8 +29,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "flowyard-state",
         ],
     ),
-    ("flowyard-agent", &["flowyard-cas", "flowyard-clock", "flowyard-logs", "flowyard-model", "flowyard-proto"]),
-    ("flowyard-sdk", &["flowyard-cas", "flowyard-clock", "flowyard-model", "flowyard-proto"]),
+    (
+        "flowyard-agent",
+        &["flowyard-cas", "flowyard-clock", "flowyard-identity", "flowyard-logs", "flowyard-model", "flowyard-proto"],
+    ),
+    ("flowyard-sdk", &["flowyard-cas", "flowyard-clock", "flowyard-identity", "flowyard-model", "flowyard-proto"]),
     (
         "fctl",
         &[
@@ -36,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "flowyard-cas",
             "flowyard-clock",
             "flowyard-coordinator",
+            "flowyard-identity",
             "flowyard-model",
             "flowyard-proto",
             "flowyard-sdk",

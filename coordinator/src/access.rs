@@ -1,0 +1,646 @@
+//! Who may do what: the one place that decides.
+//!
+//! It owns the rule and nothing else: who calls was found out by the acceptor, what a call is about by the call. Everything that
+//! is not allowed here is denied, and no other code may decide. Each call of the services is an [`Action`]; a call without one
+//! does not pass the tests.
+//!
+//! # The rules
+//! - A viewer looks at every job, its artifacts and its logs. A submitter does so, submits, cancels and enters, in its own queues
+//!   and those below them. An operator does that in all queues, and runs queues, nodes and storage. An admin decides who comes
+//!   in. Lists are made of what the caller may look at, line by line.
+//! - An agent speaks for its own node only, and reads only blobs that its own allocations name.
+//! - A coordinator speaks for its own replica only. What it passes on for others it has decided on itself: coordinators trust
+//!   each other.
+//! - Who has shown nothing may show a token to join. Who shows an expired certificate may renew it.
+//! - The owner of the socket of an embedded cluster may do everything: the machine is theirs.
+//! - Knowing a digest is no right to read it: a blob is read through something that names it.
+
+use std::fmt;
+
+use flowyard_identity::{Identified, Subject};
+use flowyard_model::{Identity, Name, QueuePath, ReplicaId, Role};
+use tonic::Status;
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// The user whose socket it is, or root.
+    Owner {
+        /// Its name on this machine.
+        name: String,
+    },
+    /// A person, by certificate or token.
+    Person {
+        /// The name that jobs are owned by.
+        name: Name,
+        /// What it may do.
+        role: Role,
+    },
+    /// The agent of a node.
+    Agent {
+        /// The node's name.
+        name: Name,
+    },
+    /// A coordinator.
+    Coordinator {
+        /// Its replica of the log.
+        replica: ReplicaId,
+    },
+    /// A node or person whose certificate has expired.
+    Lapsed {
+        /// Whom it named.
+        who: Identity,
+    },
+    /// Somebody who has shown nothing.
+    Nobody,
+}
+
+impl Caller {
+    /// Whom a certificate names.
+    pub fn certified(found: &Identified) -> Self {
+        if found.lapsed {
+            return Self::Lapsed { who: found.claim.subject.identity() };
+        }
+        match found.claim.subject.clone() {
+            Subject::Coordinator { replica } => Self::Coordinator { replica },
+            Subject::Agent { name } => Self::Agent { name },
+            Subject::Person { name, role } => Self::Person { name, role },
+        }
+    }
+
+    /// The name that jobs are owned by and that the audit stream writes down.
+    pub fn principal(&self) -> String {
+        match self {
+            Self::Owner { name } => name.clone(),
+            Self::Person { name, .. } => name.to_string(),
+            Self::Agent { name } => format!("agent {name}"),
+            Self::Coordinator { replica } => format!("coordinator {replica}"),
+            Self::Lapsed { who } => format!("{who} (expired)"),
+            Self::Nobody => "somebody unknown".to_owned(),
+        }
+    }
+
+    /// Who it is among those that can be shut out.
+    fn identity(&self) -> Option<Identity> {
+        match self {
+            Self::Person { name, .. } => Some(Identity::Person(name.clone())),
+            Self::Agent { name } => Some(Identity::Agent(name.clone())),
+            Self::Coordinator { replica } => Some(Identity::Coordinator(*replica)),
+            Self::Lapsed { who } => Some(who.clone()),
+            Self::Owner { .. } | Self::Nobody => None,
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.principal())?;
+        match self {
+            Self::Person { role: Role::Viewer, .. } => f.write_str(" (viewer)"),
+            Self::Person { role: Role::Submitter { queues }, .. } => {
+                let queues: Vec<_> = queues.iter().map(QueuePath::as_str).collect();
+                write!(f, " (submitter to {})", queues.join(", "))
+            }
+            Self::Person { role: Role::Operator, .. } => f.write_str(" (operator)"),
+            Self::Person { role: Role::Admin, .. } => f.write_str(" (admin)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What names a blob, and so may make it readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// A job: its code, an input, an artifact or a log of it.
+    Job {
+        /// The queue of the job.
+        queue: &'a QueuePath,
+    },
+    /// A live allocation.
+    Allocation {
+        /// The node that holds it.
+        node: &'a Name,
+    },
+    /// An upload that no job names yet.
+    Upload {
+        /// The principal who uploaded it.
+        by: &'a str,
+    },
+}
+
+/// What is asked for, with what it is about. Closed; one for every call of every service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Ask which cluster answers.
+    GetCluster,
+    /// Submit a job.
+    Submit {
+        /// To this queue.
+        queue: &'a QueuePath,
+    },
+    /// Let a job use a blob that was not uploaded with it.
+    UseBlob {
+        /// What names it.
+        named_by: &'a [Named<'a>],
+    },
+    /// Cancel a job.
+    Cancel {
+        /// Its queue.
+        queue: &'a QueuePath,
+    },
+    /// List jobs; each line is decided by [`Action::GetJob`].
+    ListJobs,
+    /// Look at a job.
+    GetJob {
+        /// Its queue.
+        queue: &'a QueuePath,
+    },
+    /// Look at its tasks.
+    ListTasks {
+        /// Its queue.
+        queue: &'a QueuePath,
+    },
+    /// Watch it.
+    WatchJob {
+        /// Its queue.
+        queue: &'a QueuePath,
+    },
+    /// Read what its tasks wrote.
+    Logs {
+        /// Its queue.
+        queue: &'a QueuePath,
+    },
+    /// Ask why it waits or failed.
+    Why {
+        /// Its queue.
+        queue: &'a QueuePath,
+    },
+    /// Run a command beside a running task.
+    Exec {
+        /// The queue of its job.
+        queue: &'a QueuePath,
+    },
+    /// List its artifacts.
+    ListArtifacts {
+        /// Its queue.
+        queue: &'a QueuePath,
+    },
+    /// List nodes.
+    ListNodes,
+    /// Ask what is stored.
+    GetStorage,
+    /// Forget ended jobs.
+    Prune,
+    /// Make, change or drop a queue.
+    ChangeQueue,
+    /// Drain, open, or remove a node.
+    ChangeNode,
+    /// Run an agent's session.
+    Session {
+        /// The node it is for.
+        node: &'a Name,
+    },
+    /// Answer a stream that the coordinator asked for.
+    Relay {
+        /// The node it was asked of.
+        node: &'a Name,
+    },
+    /// Ask which blobs are missing.
+    MissingBlobs,
+    /// Store a blob.
+    PutBlob,
+    /// Read a blob.
+    GetBlob {
+        /// What names it.
+        named_by: &'a [Named<'a>],
+    },
+    /// Take part in the log: votes, entries, snapshots.
+    Replicate {
+        /// As this replica.
+        replica: ReplicaId,
+    },
+    /// Pass on a proposal, or a call that the coordinator which took it has decided on.
+    Forward {
+        /// As this replica.
+        replica: ReplicaId,
+    },
+    /// Copy the origin's blobs between coordinators.
+    Mirror {
+        /// As this replica.
+        replica: ReplicaId,
+    },
+    /// Show a token and join.
+    Join,
+    /// Have a certificate issued again.
+    Renew {
+        /// For whom.
+        who: &'a Identity,
+    },
+    /// Make, list or take back tokens.
+    ChangeTokens,
+    /// Shut somebody out.
+    Revoke,
+    /// Add, promote or remove coordinators; move the leadership.
+    ChangeMembers,
+    /// Read everything: backups, and the audit stream.
+    ReadAll,
+    /// Ask whether the service is well, or what it offers.
+    Ping,
+}
+
+/// What a person needs for an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need<'a> {
+    /// To be known.
+    Known,
+    /// To look at what is in this queue.
+    View(&'a QueuePath),
+    /// To submit to this queue.
+    Submit(&'a QueuePath),
+    /// To submit to any queue.
+    SubmitAnywhere,
+    /// To look at one of these.
+    Read(&'a [Named<'a>]),
+    /// To run the cluster.
+    Operate,
+    /// To decide who comes in.
+    Administer,
+    /// Nothing helps: it is for nodes.
+    Never,
+}
+
+/// An action that is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{caller} may not {action}; {remedy}")]
+pub struct Denied {
+    /// Who asked.
+    pub caller: String,
+    /// For what.
+    pub action: String,
+    /// Who could.
+    pub remedy: &'static str,
+    /// Whether it helps to say who one is.
+    pub unknown: bool,
+}
+
+impl From<Denied> for Status {
+    fn from(denied: Denied) -> Self {
+        if denied.unknown {
+            Self::unauthenticated(denied.to_string())
+        } else {
+            Self::permission_denied(denied.to_string())
+        }
+    }
+}
+
+/// Whether the caller may do this.
+///
+/// # Errors
+/// [`Denied`] if not, with who could.
+pub fn allow(caller: &Caller, action: Action<'_>) -> Result<(), Denied> {
+    let need = need(action);
+    let allowed = match caller {
+        Caller::Owner { .. } => true,
+        Caller::Person { name, role } => person_may(name, role, need) || renews_itself(caller, action),
+        Caller::Agent { name } => agent_may(name, action) || renews_itself(caller, action),
+        Caller::Coordinator { replica } => coordinator_may(*replica, action) || renews_itself(caller, action),
+        Caller::Lapsed { .. } => renews_itself(caller, action),
+        Caller::Nobody => action == Action::Join,
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(Denied {
+        caller: caller.to_string(),
+        action: sentence(action),
+        remedy: remedy(caller, need),
+        unknown: *caller == Caller::Nobody,
+    })
+}
+
+fn renews_itself(caller: &Caller, action: Action<'_>) -> bool {
+    matches!(action, Action::Renew { who } if caller.identity().as_ref() == Some(who))
+}
+
+fn agent_may(name: &Name, action: Action<'_>) -> bool {
+    match action {
+        Action::Session { node } | Action::Relay { node } => node == name,
+        Action::GetBlob { named_by } => named_by.contains(&Named::Allocation { node: name }),
+        Action::MissingBlobs | Action::PutBlob | Action::GetCluster | Action::Ping => true,
+        _ => false,
+    }
+}
+
+fn coordinator_may(own: ReplicaId, action: Action<'_>) -> bool {
+    match action {
+        Action::Replicate { replica } | Action::Forward { replica } | Action::Mirror { replica } => replica == own,
+        Action::GetCluster | Action::Ping => true,
+        _ => false,
+    }
+}
+
+fn person_may(name: &Name, role: &Role, need: Need<'_>) -> bool {
+    match need {
+        Need::Known => true,
+        Need::View(queue) => views(role, queue),
+        Need::Submit(queue) => submits(role, queue),
+        Need::SubmitAnywhere => *role != Role::Viewer,
+        Need::Read(named_by) => named_by.iter().any(|named| match named {
+            Named::Job { queue } => views(role, queue),
+            Named::Upload { by } => *by == name.as_str(),
+            Named::Allocation { .. } => false,
+        }),
+        Need::Operate => matches!(role, Role::Operator | Role::Admin),
+        Need::Administer => *role == Role::Admin,
+        Need::Never => false,
+    }
+}
+
+fn views(role: &Role, queue: &QueuePath) -> bool {
+    *role == Role::Viewer || submits(role, queue)
+}
+
+fn submits(role: &Role, queue: &QueuePath) -> bool {
+    match role {
+        Role::Viewer => false,
+        Role::Submitter { queues } => queues.iter().any(|own| covers(own, queue)),
+        Role::Operator | Role::Admin => true,
+    }
+}
+
+/// A queue covers itself and what is below it.
+fn covers(own: &QueuePath, queue: &QueuePath) -> bool {
+    let below = queue.as_str().strip_prefix(own.as_str());
+    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn need(action: Action<'_>) -> Need<'_> {
+    match action {
+        Action::GetCluster | Action::ListJobs | Action::ListNodes | Action::GetStorage | Action::Ping => Need::Known,
+        Action::GetJob { queue }
+        | Action::ListTasks { queue }
+        | Action::WatchJob { queue }
+        | Action::Logs { queue }
+        | Action::Why { queue }
+        | Action::ListArtifacts { queue } => Need::View(queue),
+        Action::Submit { queue } | Action::Cancel { queue } | Action::Exec { queue } => Need::Submit(queue),
+        Action::MissingBlobs | Action::PutBlob => Need::SubmitAnywhere,
+        Action::GetBlob { named_by } | Action::UseBlob { named_by } => Need::Read(named_by),
+        Action::Prune | Action::ChangeQueue | Action::ChangeNode => Need::Operate,
+        Action::ChangeTokens | Action::Revoke | Action::ChangeMembers | Action::ReadAll => Need::Administer,
+        Action::Session { .. }
+        | Action::Relay { .. }
+        | Action::Replicate { .. }
+        | Action::Forward { .. }
+        | Action::Mirror { .. }
+        | Action::Join
+        | Action::Renew { .. } => Need::Never,
+    }
+}
+
+fn remedy(caller: &Caller, need: Need<'_>) -> &'static str {
+    match (caller, need) {
+        (Caller::Nobody, _) => "show a certificate or a token",
+        (Caller::Lapsed { .. }, _) => "its certificate has expired and may only be renewed",
+        (Caller::Agent { .. } | Caller::Coordinator { .. }, _) => "a node speaks only for itself",
+        (_, Need::Known) => "show a certificate or a token",
+        (_, Need::View(_)) => "a viewer or a submitter to its queue may",
+        (_, Need::Submit(_)) => "a submitter to its queue or an operator may",
+        (_, Need::SubmitAnywhere) => "a submitter or an operator may",
+        (_, Need::Read(_)) => "blobs are read through a job that names them, in a queue that one may look at",
+        (_, Need::Operate) => "an operator may",
+        (_, Need::Administer) => "an admin may",
+        (_, Need::Never) => "only nodes of the cluster do that, each for itself",
+    }
+}
+
+/// The action as it is read after "may not".
+fn sentence(action: Action<'_>) -> String {
+    let in_queue = |does: &str, queue: &QueuePath| format!("{does} in queue `{queue}`");
+    match action {
+        Action::GetCluster => "ask about the cluster".to_owned(),
+        Action::Submit { queue } => format!("submit to queue `{queue}`"),
+        Action::UseBlob { .. } => "let a job use this blob".to_owned(),
+        Action::Cancel { queue } => in_queue("cancel jobs", queue),
+        Action::ListJobs => "list jobs".to_owned(),
+        Action::GetJob { queue }
+        | Action::ListTasks { queue }
+        | Action::WatchJob { queue }
+        | Action::Why { queue }
+        | Action::ListArtifacts { queue } => in_queue("look at jobs", queue),
+        Action::Logs { queue } => in_queue("read logs", queue),
+        Action::Exec { queue } => in_queue("run commands beside tasks", queue),
+        Action::ListNodes => "list nodes".to_owned(),
+        Action::GetStorage => "ask what is stored".to_owned(),
+        Action::Prune => "forget jobs".to_owned(),
+        Action::ChangeQueue => "change queues".to_owned(),
+        Action::ChangeNode => "change nodes".to_owned(),
+        Action::Session { node } | Action::Relay { node } => format!("speak for node {node}"),
+        Action::MissingBlobs | Action::PutBlob => "store blobs".to_owned(),
+        Action::GetBlob { .. } => "read this blob".to_owned(),
+        Action::Replicate { replica } => format!("take part in the log as replica {replica}"),
+        Action::Forward { replica } => format!("pass calls on as replica {replica}"),
+        Action::Mirror { replica } => format!("copy blobs as replica {replica}"),
+        Action::Join => "join with a token".to_owned(),
+        Action::Renew { who } => format!("renew the certificate of {who}"),
+        Action::ChangeTokens => "see or change tokens".to_owned(),
+        Action::Revoke => "shut anybody out".to_owned(),
+        Action::ChangeMembers => "change the members of the cluster".to_owned(),
+        Action::ReadAll => "read everything".to_owned(),
+        Action::Ping => "ask how the service is".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn queue(path: &str) -> QueuePath {
+        path.parse().unwrap()
+    }
+
+    fn person(role: Role) -> Caller {
+        Caller::Person { name: name("ada"), role }
+    }
+
+    /// In the order of the columns.
+    fn callers() -> Vec<(char, Caller)> {
+        let queues = [queue("research")].into();
+        vec![
+            ('O', Caller::Owner { name: "me".to_owned() }),
+            ('v', person(Role::Viewer)),
+            ('s', person(Role::Submitter { queues })),
+            ('o', person(Role::Operator)),
+            ('a', person(Role::Admin)),
+            ('n', Caller::Agent { name: name("n1") }),
+            ('c', Caller::Coordinator { replica: ReplicaId(1) }),
+            ('l', Caller::Lapsed { who: Identity::Agent(name("n1")) }),
+            ('-', Caller::Nobody),
+        ]
+    }
+
+    /// Every action with the callers that may, by their letters; and the call that it is, where there is one already.
+    fn table<'a>(own: &'a Objects) -> Vec<(Action<'a>, &'static str, &'static str)> {
+        let Objects { mine, below, other, beside, n1, n2, of_mine, of_other, of_n1, of_n2, of_ada, of_eve, .. } = own;
+        vec![
+            (Action::GetCluster, "Ovsoanc", "Flowyard/GetCluster"),
+            (Action::Submit { queue: mine }, "Osoa", "Flowyard/Submit"),
+            (Action::Submit { queue: below }, "Osoa", ""),
+            (Action::Submit { queue: other }, "Ooa", ""),
+            (Action::Submit { queue: beside }, "Ooa", ""),
+            (Action::UseBlob { named_by: of_mine }, "Ovsoa", ""),
+            (Action::UseBlob { named_by: of_other }, "Ovoa", ""),
+            (Action::UseBlob { named_by: of_ada }, "Ovsoa", ""),
+            (Action::UseBlob { named_by: of_eve }, "O", ""),
+            (Action::UseBlob { named_by: &[] }, "O", ""),
+            (Action::Cancel { queue: mine }, "Osoa", "Flowyard/Cancel"),
+            (Action::Cancel { queue: other }, "Ooa", ""),
+            (Action::ListJobs, "Ovsoa", "Flowyard/ListJobs"),
+            (Action::GetJob { queue: mine }, "Ovsoa", "Flowyard/GetJob"),
+            (Action::GetJob { queue: other }, "Ovoa", ""),
+            (Action::ListTasks { queue: mine }, "Ovsoa", "Flowyard/ListTasks"),
+            (Action::ListTasks { queue: other }, "Ovoa", ""),
+            (Action::WatchJob { queue: mine }, "Ovsoa", "Flowyard/WatchJob"),
+            (Action::WatchJob { queue: other }, "Ovoa", ""),
+            (Action::Logs { queue: mine }, "Ovsoa", "Flowyard/Logs"),
+            (Action::Logs { queue: other }, "Ovoa", ""),
+            (Action::Why { queue: mine }, "Ovsoa", "Flowyard/Why"),
+            (Action::Why { queue: other }, "Ovoa", ""),
+            (Action::Exec { queue: mine }, "Osoa", "Flowyard/Exec"),
+            (Action::Exec { queue: other }, "Ooa", ""),
+            (Action::ListArtifacts { queue: mine }, "Ovsoa", "Flowyard/ListArtifacts"),
+            (Action::ListArtifacts { queue: other }, "Ovoa", ""),
+            (Action::ListNodes, "Ovsoa", "Flowyard/ListNodes"),
+            (Action::GetStorage, "Ovsoa", "Flowyard/GetStorage"),
+            (Action::Prune, "Ooa", "Flowyard/Prune"),
+            (Action::ChangeQueue, "Ooa", ""),
+            (Action::ChangeNode, "Ooa", ""),
+            (Action::Session { node: n1 }, "On", "Agents/Session"),
+            (Action::Session { node: n2 }, "O", ""),
+            (Action::Relay { node: n1 }, "On", "Agents/Relay"),
+            (Action::Relay { node: n2 }, "O", ""),
+            (Action::MissingBlobs, "Osoan", "Blobs/Missing"),
+            (Action::PutBlob, "Osoan", "Blobs/Put"),
+            (Action::GetBlob { named_by: of_mine }, "Ovsoa", "Blobs/Get"),
+            (Action::GetBlob { named_by: of_other }, "Ovoa", ""),
+            (Action::GetBlob { named_by: of_n1 }, "On", ""),
+            (Action::GetBlob { named_by: of_n2 }, "O", ""),
+            (Action::GetBlob { named_by: of_ada }, "Ovsoa", ""),
+            (Action::GetBlob { named_by: of_eve }, "O", ""),
+            (Action::GetBlob { named_by: &[] }, "O", ""),
+            (Action::Replicate { replica: ReplicaId(1) }, "Oc", ""),
+            (Action::Replicate { replica: ReplicaId(2) }, "O", ""),
+            (Action::Forward { replica: ReplicaId(1) }, "Oc", ""),
+            (Action::Forward { replica: ReplicaId(2) }, "O", ""),
+            (Action::Mirror { replica: ReplicaId(1) }, "Oc", ""),
+            (Action::Mirror { replica: ReplicaId(2) }, "O", ""),
+            (Action::Join, "O-", ""),
+            (Action::Renew { who: &own.agent_n1 }, "Onl", ""),
+            (Action::Renew { who: &own.agent_n2 }, "O", ""),
+            (Action::Renew { who: &own.ada }, "Ovsoa", ""),
+            (Action::Renew { who: &own.replica }, "Oc", ""),
+            (Action::ChangeTokens, "Oa", ""),
+            (Action::Revoke, "Oa", ""),
+            (Action::ChangeMembers, "Oa", ""),
+            (Action::ReadAll, "Oa", ""),
+            (Action::Ping, "Ovsoanc", ""),
+        ]
+    }
+
+    /// What the actions of the table are about. The submitter's queue is `research`, its agent's node n1.
+    struct Objects {
+        mine: QueuePath,
+        below: QueuePath,
+        other: QueuePath,
+        beside: QueuePath,
+        n1: Name,
+        n2: Name,
+        of_mine: [Named<'static>; 1],
+        of_other: [Named<'static>; 1],
+        of_n1: [Named<'static>; 1],
+        of_n2: [Named<'static>; 1],
+        of_ada: [Named<'static>; 1],
+        of_eve: [Named<'static>; 1],
+        agent_n1: Identity,
+        agent_n2: Identity,
+        ada: Identity,
+        replica: Identity,
+    }
+
+    fn kept<T>(value: T) -> &'static T {
+        Box::leak(Box::new(value))
+    }
+
+    fn objects() -> Objects {
+        Objects {
+            mine: queue("research"),
+            below: queue("research/vision"),
+            other: queue("default"),
+            beside: queue("research-2"),
+            n1: name("n1"),
+            n2: name("n2"),
+            of_mine: [Named::Job { queue: kept(queue("research/vision")) }],
+            of_other: [Named::Job { queue: kept(queue("default")) }],
+            of_n1: [Named::Allocation { node: kept(name("n1")) }],
+            of_n2: [Named::Allocation { node: kept(name("n2")) }],
+            of_ada: [Named::Upload { by: "ada" }],
+            of_eve: [Named::Upload { by: "eve" }],
+            agent_n1: Identity::Agent(name("n1")),
+            agent_n2: Identity::Agent(name("n2")),
+            ada: Identity::Person(name("ada")),
+            replica: Identity::Coordinator(ReplicaId(1)),
+        }
+    }
+
+    #[test]
+    fn each_caller_may_what_the_table_says_and_nothing_else() {
+        let objects = objects();
+        for (action, expected, _) in table(&objects) {
+            let callers = callers();
+            let may = callers.iter().filter(|(_, caller)| allow(caller, action).is_ok());
+            let may: String = may.map(|(letter, _)| letter).collect();
+            assert_eq!(may, expected, "{action:?}");
+        }
+    }
+
+    #[test]
+    fn every_call_of_every_service_is_an_action() {
+        let files = prost_types::FileDescriptorSet::decode(flowyard_proto::DESCRIPTORS).unwrap();
+        let services = files.file.iter().flat_map(|file| &file.service);
+        let calls: BTreeSet<String> = services
+            .flat_map(|service| service.method.iter().map(|method| format!("{}/{}", service.name(), method.name())))
+            .collect();
+        let objects = objects();
+        let decided: BTreeSet<String> = table(&objects).iter().map(|(_, _, call)| (*call).to_owned()).collect();
+        let undecided: Vec<_> = calls.difference(&decided).collect();
+        assert!(undecided.is_empty(), "nothing decides who may call {undecided:?}");
+    }
+
+    #[test]
+    fn a_denial_says_who_asked_for_what_and_who_could() {
+        let submitter = person(Role::Submitter { queues: [queue("research"), queue("b")].into() });
+        let denied = allow(&submitter, Action::Cancel { queue: &queue("default") }).unwrap_err();
+        let told = "ada (submitter to b, research) may not cancel jobs in queue `default`; \
+                    a submitter to its queue or an operator may";
+        assert_eq!(denied.to_string(), told);
+        assert_eq!(Status::from(denied).code(), tonic::Code::PermissionDenied);
+        let denied = allow(&Caller::Nobody, Action::ListJobs).unwrap_err();
+        assert_eq!(denied.to_string(), "somebody unknown may not list jobs; show a certificate or a token");
+        assert_eq!(Status::from(denied).code(), tonic::Code::Unauthenticated);
+    }
+
+    #[test]
+    fn a_queue_covers_what_is_below_it_and_not_what_begins_alike() {
+        let covers = |own: &str, other: &str| covers(&queue(own), &queue(other));
+        assert!(covers("a", "a") && covers("a", "a/b") && covers("a/b", "a/b/c"));
+        assert!(!covers("a", "ab") && !covers("a/b", "a") && !covers("a", "b/a"));
+    }
+}
