@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use flowyard_model::{Epoch, Fingerprint};
+use flowyard_model::{Epoch, Fingerprint, ReplicaId};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -20,8 +20,9 @@ use crate::clock::Clock;
 use crate::credential::Current;
 use crate::refused::Refused;
 use crate::secret::fingerprint;
+use crate::subject::Subject;
 use crate::trust::{Side, Trust};
-use crate::verifier::{self, Judge, Verdict};
+use crate::verifier::{self, Judge};
 
 /// What making a connection takes at most, handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -57,12 +58,20 @@ pub enum ConnectError {
 pub struct Connector {
     trust: Arc<Trust>,
     own: Option<Current>,
+    expected: Option<ReplicaId>,
 }
 
 impl Connector {
     /// Connects with our certificate, or with none where a token is shown later.
     pub fn new(trust: Arc<Trust>, own: Option<Current>) -> Self {
-        Self { trust, own }
+        Self { trust, own, expected: None }
+    }
+
+    /// The same, but only to this replica: for links of the log, where an address that went to another coordinator must
+    /// not be taken for the one it had.
+    #[must_use]
+    pub fn expecting(self, replica: ReplicaId) -> Self {
+        Self { expected: Some(replica), ..self }
     }
 
     /// A connection to a coordinator of this cluster, and which one it is.
@@ -70,8 +79,16 @@ impl Connector {
     /// # Errors
     /// When nobody answers, or one that is no coordinator of this cluster.
     pub async fn connect(&self, address: &str) -> Result<(TlsStream<TcpStream>, Arc<Identified>), ConnectError> {
-        let judging = self.trust.clone();
-        let judge = move |leaf: &CertificateDer<'_>, _: &[CertificateDer<'_>]| judging.judge(leaf, Side::Server, 0);
+        let (judging, expected) = (self.trust.clone(), self.expected);
+        let judge = move |leaf: &CertificateDer<'_>, _: &[CertificateDer<'_>]| {
+            let found = judging.judge(leaf, Side::Server, 0)?;
+            match expected {
+                Some(expected) if found.claim.subject != (Subject::Coordinator { replica: expected }) => {
+                    Err(Refused::OtherReplica { found: found.claim.subject, expected })
+                }
+                _ => Ok(found),
+            }
+        };
         let name = self.trust.cluster().server_name();
         let clock = self.trust.clock().clone();
         shake(address, name, Box::new(judge), clock, self.own.as_ref()).await
@@ -153,12 +170,8 @@ async fn shake(
     };
     let late = || refused(address, Refused::TooSlow(CONNECT.as_millis() as u64));
     let stream = tokio::time::timeout(CONNECT, shaken).await.map_err(|_| late())??;
-    let who = identified(&verdict).ok_or_else(|| refused(address, Refused::NoCertificate))?;
+    let who = verdict.identified().ok_or_else(|| refused(address, Refused::NoCertificate))?;
     Ok((stream, who))
-}
-
-fn identified(verdict: &Verdict) -> Option<Arc<Identified>> {
-    verdict.identified()
 }
 
 fn refused(address: &str, reason: Refused) -> ConnectError {

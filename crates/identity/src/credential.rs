@@ -130,6 +130,16 @@ impl Credential {
         Ok(files::write_private(path, &text)?)
     }
 
+    /// The authority whose certificate lies in a file that [`Credential::save`] wrote: what a node that starts again trusts.
+    ///
+    /// # Errors
+    /// When it cannot be read, or others could have changed it.
+    pub fn kept_authority(path: &Path) -> Result<CertificateDer<'static>, CredentialError> {
+        let text = files::read_private(path)?;
+        let kept = CertificateDer::pem_slice_iter(text.as_bytes()).flatten().nth(1);
+        kept.ok_or(CredentialError::Missing)
+    }
+
     /// Reads what [`Credential::save`] wrote.
     ///
     /// # Errors

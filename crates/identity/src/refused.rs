@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use flowyard_model::{Epoch, Identity, TimeMs};
+use flowyard_model::{Epoch, Identity, ReplicaId, TimeMs};
 use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
 use crate::subject::{ClusterId, Subject};
@@ -80,6 +80,14 @@ pub enum Refused {
     NoCoordinator {
         /// What it is.
         subject: Subject,
+    },
+    /// Another coordinator answers there.
+    #[error("{found} answers there, and replica {expected} was expected: the address belongs to another one now")]
+    OtherReplica {
+        /// Who answers.
+        found: Subject,
+        /// Who should.
+        expected: ReplicaId,
     },
     /// The authority is not the one that the token names.
     #[error(

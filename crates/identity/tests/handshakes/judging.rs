@@ -1,13 +1,16 @@
 //! The authority and the judgement, without a network.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use flowyard_identity::{
-    Authority, AuthorityError, Credential, CredentialError, IssueError, KeyRequest, LONGEST_PERSON_LIFE_MS,
-    NODE_LIFE_MS, Order, Refused, RenewError, Renewal, Side, Subject, request_fingerprint,
+    ApiToken, Authority, AuthorityError, Claim, Credential, CredentialError, IssueError, JoinToken, KeyRequest,
+    LONGEST_PERSON_LIFE_MS, NODE_LIFE_MS, Order, Refused, RenewError, Renewal, Side, Subject, Trust,
+    request_fingerprint,
 };
 use flowyard_model::{Epoch, Identity, Revision, TimeMs};
+use proptest::prelude::*;
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use rustls::pki_types::CertificateDer;
@@ -132,6 +135,80 @@ fn what_the_authority_did_not_issue_for_this_is_not_believed() {
     assert!(judge(&CertificateDer::from(longer)).is_err(), "bytes after its end");
 }
 
+/// A certificate that the authority signed, whatever it says.
+fn signed(house: &House, params: &CertificateParams) -> CertificateDer<'static> {
+    let pem = house.authority.to_pem();
+    let key = KeyPair::from_pem(&pem).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_pem(certificate_of(&pem), key).unwrap();
+    params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()
+}
+
+#[test]
+fn even_what_the_authority_signed_is_read_strictly() {
+    let house = House::new("c1");
+    let mut good = CertificateParams::default();
+    good.subject_alt_names = vec![uri("flowyard://c1/agent/n1?epoch=1&revision=7")];
+    good.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    good.serial_number = Some(rcgen::SerialNumber::from_slice(&[0x41; 16]));
+    let judge = |side, change: &dyn Fn(&mut CertificateParams)| {
+        let mut params = good.clone();
+        change(&mut params);
+        house.trust.judge(&signed(&house, &params), side, 0)
+    };
+    let client = |change: &dyn Fn(&mut CertificateParams)| judge(Side::Client, change).map(|_| ()).unwrap_err();
+    assert_eq!(judge(Side::Client, &|_| {}).unwrap().claim.subject, agent());
+    let of_agent = judge(Side::Server, &|_| {}).unwrap_err();
+    assert_eq!(of_agent, Refused::NoCoordinator { subject: agent() });
+    let other = client(&|params| params.subject_alt_names = vec![uri("flowyard://c2/agent/n1?epoch=1&revision=7")]);
+    assert_eq!(other, Refused::OtherCluster { theirs: "c2".parse().unwrap(), ours: "c1".parse().unwrap() });
+    let both = client(&|params| {
+        params.subject_alt_names.push(uri("flowyard://c1/person/eve/admin?epoch=1&revision=7"));
+    });
+    assert_eq!(both, Refused::Unreadable("it names more than one"));
+    assert_eq!(client(&|params| params.subject_alt_names.clear()), Refused::Unreadable("it names nobody"));
+    let elsewhere = client(&|params| params.subject_alt_names = vec![uri("https://c1/agent/n1?epoch=1&revision=7")]);
+    assert_eq!(elsewhere, Refused::Unreadable("it names no subject of a Flowyard cluster"));
+    let short = client(&|params| params.serial_number = Some(rcgen::SerialNumber::from_slice(&[7])));
+    assert_eq!(short, Refused::Unreadable("its serial number is not of 16 bytes"));
+    let usage = client(&|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning]);
+    assert!(matches!(usage, Refused::WrongUsage { .. }), "{usage}");
+    let authority = client(&|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+    assert!(matches!(authority, Refused::Foreign { .. }), "{authority}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_changed_bit_of_a_certificate_goes_unnoticed(at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        let (trust, leaf) = &*ISSUED;
+        let mut bytes = leaf.to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(trust.judge(&CertificateDer::from(bytes), Side::Client, 0).is_err());
+    }
+
+    #[test]
+    fn what_comes_from_outside_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..300), text in "\\PC{0,80}") {
+        let (trust, _) = &*ISSUED;
+        prop_assert!(trust.judge(&CertificateDer::from(bytes.clone()), Side::Client, 0).is_err());
+        prop_assert!(request_fingerprint(&bytes).is_err());
+        for text in [text.clone(), format!("fyt1-{text}"), format!("flowyard://{text}")] {
+            prop_assert!(text.parse::<JoinToken>().is_err());
+            prop_assert!(text.parse::<ApiToken>().is_err());
+            prop_assert!(text.parse::<Claim>().is_err());
+        }
+        prop_assert!(Authority::from_pem(&text).is_err());
+    }
+}
+
+/// One certificate that is good, and who believes it.
+static ISSUED: LazyLock<(Arc<Trust>, CertificateDer<'static>)> = LazyLock::new(|| {
+    let house = House::new("c1");
+    let chain = issue(&house, KeyRequest::generate().unwrap().bytes(), agent());
+    (house.trust.clone(), chain[0].clone())
+});
+
 #[test]
 fn a_certificate_goes_with_its_own_key_and_survives_its_file() {
     let house = House::new("c1");
@@ -142,6 +219,7 @@ fn a_certificate_goes_with_its_own_key_and_survives_its_file() {
     assert!(matches!(Credential::new(&other, chain.clone(), &house.trust), Err(CredentialError::Mismatch(_))));
     let credential = Credential::new(&mine, chain, &house.trust).unwrap();
     credential.save(&path).unwrap();
+    assert_eq!(Credential::kept_authority(&path).unwrap(), *house.authority.certificate());
     assert_eq!(Credential::load(&path, &house.trust).unwrap().identified(), credential.identified());
     // It may lie there longer than it lives, and still be shown to be renewed.
     house.set_time(NOON + NODE_LIFE_MS + HOUR);

@@ -1,5 +1,6 @@
 //! Who gets through, over loopback: each pair of certificates that can meet, and what the operator reads.
 
+mod grpc;
 mod house;
 mod joining;
 mod judging;
@@ -7,7 +8,7 @@ mod storm;
 
 use std::sync::atomic::Ordering;
 
-use flowyard_identity::{Certificates, ConnectError, LAPSED_MS, NODE_LIFE_MS, Refused, Renewal, explain};
+use flowyard_identity::{Certificates, ConnectError, LAPSED_MS, NODE_LIFE_MS, Refused, Renewal, Subject, explain};
 use flowyard_model::{Epoch, Identity, ReplicaId, TimeMs};
 use house::{HOUR, House, NOON, agent, coordinator, name, person, talk};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -103,6 +104,17 @@ async fn a_server_that_is_not_believed_is_refused_before_anything_is_said_to_it(
         assert!(matches!(port.refused().await, Refused::RefusedUs(_)));
         assert!(port.nobody_came());
     }
+}
+
+#[tokio::test]
+async fn a_link_to_one_replica_is_not_made_to_another() {
+    let house = House::new("c1");
+    let port = house.open(house.credential(coordinator()), NODES).await;
+    let connector = house.connector(Some(house.credential_at(Subject::Coordinator { replica: ReplicaId(2) }, 1, NOON)));
+    assert!(connector.clone().expecting(ReplicaId(1)).connect(&port.address).await.is_ok());
+    let error = connector.expecting(ReplicaId(3)).connect(&port.address).await.expect_err("replica 1 answers");
+    let told = "coordinator 1 answers there, and replica 3 was expected: the address belongs to another one now";
+    assert!(error.to_string().ends_with(told), "{error}");
 }
 
 #[tokio::test]
