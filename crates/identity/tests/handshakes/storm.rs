@@ -61,6 +61,13 @@ async fn who_fills_the_room_for_handshakes_makes_room_for_others() {
     for _ in 0..36 {
         assert_eq!(port.refused().await, Refused::Crowded);
     }
+    // They are hung up on, not only forgotten.
+    let mut hung_up = 0;
+    for stream in &mut idle {
+        let read = tokio::time::timeout(Duration::from_millis(20), stream.read(&mut [0; 8])).await;
+        hung_up += usize::from(matches!(read, Ok(Ok(0) | Err(_))));
+    }
+    assert!((36..=40).contains(&hung_up), "{hung_up} of 40");
 }
 
 #[tokio::test]
