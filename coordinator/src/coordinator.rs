@@ -121,7 +121,7 @@ impl Coordinator {
             config: Arc::new(config),
             cluster_id: identity.cluster.to_string(),
             epoch: identity.epoch,
-            proposer: Proposer::new(replica.clone()),
+            proposer: Proposer::new(replica.clone(), feed.clone()),
             replica,
             feed,
             origin,

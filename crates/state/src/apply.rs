@@ -24,9 +24,8 @@ pub fn apply(state: &mut State, entry: Entry) -> Effects {
 }
 
 fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply {
-    let (needs, current) = (command.needs(), state.meta.version);
-    if current < needs {
-        return Reply::Rejected(Rejection::NeedsVersion { needs, current });
+    if let Err(rejection) = state.supports(&command) {
+        return Reply::Rejected(rejection);
     }
     match command {
         Command::SubmitJob(wish) => submit::submit(state, changed, wish),
@@ -47,6 +46,18 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::RevokeToken { token } => access::revoke_token(state, changed, token),
         Command::UseToken { token, by } => access::use_token(state, changed, token, by),
         Command::RevokeIdentity { identity, until, by } => access::revoke_identity(state, changed, identity, until, by),
+    }
+}
+
+impl State {
+    /// Whether a command may be used yet. Asked before it is proposed, because a replica of an older release stops at an entry
+    /// it does not know; and again when it is applied.
+    ///
+    /// # Errors
+    /// [`Rejection::NeedsVersion`] if not.
+    pub fn supports(&self, command: &Command) -> Result<(), Rejection> {
+        let (needs, current) = (command.needs(), self.meta.version);
+        if current < needs { Err(Rejection::NeedsVersion { needs, current }) } else { Ok(()) }
     }
 }
 
