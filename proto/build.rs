@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "flowyard/peer/v1/access.proto",
         "flowyard/peer/v1/entry.proto",
         "flowyard/peer/v1/record.proto",
+        "flowyard/peer/v1/raft.proto",
     ];
     let descriptors = protox::compile(files, ["."])?;
     println!("cargo:rerun-if-changed=flowyard");

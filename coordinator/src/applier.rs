@@ -42,6 +42,14 @@ impl Machine for Applier {
         effects.reply
     }
 
+    fn encode_reply(reply: &Reply) -> Vec<u8> {
+        flowyard_proto::encode_reply(reply)
+    }
+
+    fn decode_reply(bytes: &[u8]) -> Result<Reply, Box<dyn Error + Send + Sync>> {
+        Ok(flowyard_proto::decode_reply(bytes)?)
+    }
+
     fn after_batch(&mut self, _index: u64) {
         let changed = std::mem::replace(&mut self.changed, Changed::nothing());
         self.feed.publish(self.state.view(), &changed);

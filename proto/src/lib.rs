@@ -7,6 +7,7 @@ pub mod decode;
 mod entry;
 #[cfg(any(test, feature = "generators"))]
 pub mod generators;
+mod reply;
 pub mod request;
 mod snapshot;
 pub mod status;
@@ -45,6 +46,7 @@ pub use generated::agent::v1 as agent;
 pub use generated::api::v1 as api;
 pub use generated::blob::v1 as blob;
 pub use generated::peer::v1 as peer;
+pub use reply::{decode_reply, encode_reply};
 
 pub use snapshot::{
     RECORD_BYTES, Records, SNAPSHOT_FORMAT, SnapshotError, decode_record, encode_record, read_records, write_records,

@@ -29,6 +29,18 @@ pub struct Identity {
     pub replica: u64,
 }
 
+/// What an empty folder becomes. A folder that has a replica keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// The first replica of a new cluster.
+    #[default]
+    Form,
+    /// This replica of a cluster that has added it; a folder that has another one is refused.
+    Join(Identity),
+    /// Nothing: an empty folder is refused.
+    Reopen,
+}
+
 /// A folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
@@ -68,6 +80,23 @@ pub enum HomeError {
         /// The offending line, from 1.
         line: usize,
     },
+    /// It was to have a replica, and has none.
+    #[error("{path} has no replica", path = folder.display())]
+    Vacant {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// It was to become a replica, and is another one already.
+    #[error(
+        "{path} belongs to replica {} of cluster {} (epoch {}); use another folder",
+        found.replica, found.cluster, found.epoch, path = folder.display()
+    )]
+    Taken {
+        /// The folder.
+        folder: PathBuf,
+        /// Whose it is.
+        found: Identity,
+    },
     /// The record says a log was kept here, and it is gone.
     #[error(
         "{path} had a log and has none now; a replica that forgot its promises must not vote: restore the folder from \
@@ -102,19 +131,26 @@ struct Record {
 }
 
 impl Home {
-    /// Opens `folder`; when it is empty, makes a home for the first replica of a new cluster.
-    pub(super) fn open(folder: &Path, engine: EngineKind) -> Result<Self, HomeError> {
+    /// Opens `folder`; when it is empty, makes it what `start` says.
+    pub(super) fn open(folder: &Path, engine: EngineKind, start: Start) -> Result<Self, HomeError> {
         std::fs::create_dir_all(folder).map_err(io_at(folder))?;
         let lock = lock(folder)?;
         let path = folder.join(RECORD);
         let record = match std::fs::read_to_string(&path) {
             Ok(text) => Record::parse(&text, folder)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let identity = Identity { cluster: Uuid::now_v7(), epoch: 0, replica: FIRST_REPLICA };
+                let identity = match start {
+                    Start::Form => Identity { cluster: Uuid::now_v7(), epoch: 0, replica: FIRST_REPLICA },
+                    Start::Join(identity) => identity,
+                    Start::Reopen => return Err(HomeError::Vacant { folder: folder.to_owned() }),
+                };
                 Record { identity, engine, formed: false }
             }
             Err(error) => return Err(io_at(&path)(error)),
         };
+        if matches!(start, Start::Join(wanted) if wanted != record.identity) {
+            return Err(HomeError::Taken { folder: folder.to_owned(), found: record.identity });
+        }
         let home = Self { folder: folder.to_owned(), record, _lock: lock };
         home.prepare_log()?;
         Ok(home)
@@ -241,7 +277,7 @@ mod tests {
     use super::*;
 
     fn open(folder: &Path) -> Result<Home, HomeError> {
-        Home::open(folder, EngineKind::Redb)
+        Home::open(folder, EngineKind::Redb, Start::Form)
     }
 
     #[test]
@@ -252,7 +288,7 @@ mod tests {
         std::fs::create_dir(home.log_folder()).unwrap();
         home.set_formed().unwrap();
         drop(home);
-        let again = Home::open(folder.path(), EngineKind::Sled).unwrap();
+        let again = Home::open(folder.path(), EngineKind::Sled, Start::Reopen).unwrap();
         assert_eq!((again.identity(), again.engine()), (identity, EngineKind::Redb));
     }
 
@@ -305,6 +341,20 @@ mod tests {
         let again = open(folder.path()).unwrap();
         assert!(!again.log_folder().exists());
         assert_eq!(again.identity(), identity);
+    }
+
+    #[test]
+    fn a_folder_joins_once_and_only_as_one_replica() {
+        let folder = tempfile::tempdir().unwrap();
+        let join = |replica| {
+            let identity = Identity { cluster: Uuid::from_u128(5), epoch: 1, replica };
+            Home::open(folder.path(), EngineKind::Redb, Start::Join(identity))
+        };
+        let vacant = Home::open(folder.path(), EngineKind::Redb, Start::Reopen);
+        assert!(matches!(vacant, Err(HomeError::Vacant { .. })));
+        assert_eq!(join(7).unwrap().identity().replica, 7);
+        assert_eq!(join(7).unwrap().identity().replica, 7);
+        assert!(matches!(join(8), Err(HomeError::Taken { found: Identity { replica: 7, .. }, .. })));
     }
 
     #[test]

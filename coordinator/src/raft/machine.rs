@@ -14,6 +14,12 @@ pub trait Machine: Send + 'static {
     /// replicas differ.
     fn apply(&mut self, index: u64, payload: &[u8]) -> Self::Reply;
 
+    /// A reply as bytes, for a replica that passed the command on.
+    fn encode_reply(reply: &Self::Reply) -> Vec<u8>;
+
+    /// The reply that [`Self::encode_reply`] wrote, on a leader of this or the release before.
+    fn decode_reply(bytes: &[u8]) -> Result<Self::Reply, Box<dyn Error + Send + Sync>>;
+
     /// Called after each run of applied entries and before any of its replies is sent; `index` is the last one. The place
     /// to publish a view, so that a proposer who has his reply also finds its effect there.
     fn after_batch(&mut self, index: u64);

@@ -1,7 +1,7 @@
 //! The replicated log: the only place that names the Raft library.
 //!
 //! Owns: the log on disk ([`engine`]), snapshots, the identity of this replica, the task that applies entries to a
-//! [`Machine`], and [`Replica`], the handle everything else uses.
+//! [`Machine`], the calls between replicas, and [`Replica`], the handle everything else uses.
 //! Must not: know what a command means, or hand a type of the library to anybody.
 //!
 //! ```text
@@ -20,25 +20,37 @@
 pub mod engine;
 
 mod applier;
+mod connect;
 mod entry_record;
+mod forward;
 mod home;
+mod intake;
+mod links;
 mod log_storage;
 mod machine;
+mod membership;
 mod network;
+mod peer_service;
 mod replica;
 mod role;
 mod role_watch;
 mod settings;
 mod snapshot;
+mod snapshot_parts;
 mod types;
+mod wire;
 
 #[cfg(test)]
 mod storage_suite;
 
+pub use connect::{Connect, TcpConnect, Wire};
 pub use entry_record::RecordError;
-pub use home::{HOME_FORMAT, HomeError, Identity};
+pub use home::{HOME_FORMAT, HomeError, Identity, Start};
+pub use intake::COMMAND_BYTES_MAX;
 pub use machine::Machine;
-pub use replica::{COMMAND_BYTES_MAX, OpenError, Replica, ReplicaStats};
+pub use membership::{Member, MembershipError, PROMOTE_LAG_MAX};
+pub use peer_service::PeerService;
+pub use replica::{OpenError, Replica, ReplicaStats};
 pub use role::{Fault, Peer, ProposeError, Role, Unavailable};
 pub use settings::ReplicaConfig;
 pub use snapshot::SnapshotError;

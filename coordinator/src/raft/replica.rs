@@ -1,29 +1,30 @@
 //! The handle to this replica: put commands in the log, tell the role.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
-use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
-use openraft::{BasicNode, ConfigError, Raft, ReadPolicy};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use flowyard_proto::peer::raft_server::RaftServer;
+use openraft::errors::{Fatal, InitializeError, RaftError};
+use openraft::{BasicNode, ConfigError, Raft};
+use tokio::sync::watch;
 
 use super::applier::Applier;
-use super::engine::{ENTRY_BYTES_MAX, EngineKind, EngineStats, LogEngine, LogOpenError, open_log};
-use super::entry_record::ENTRY_OVERHEAD_BYTES;
-use super::home::{Home, HomeError, Identity};
+use super::engine::{EngineKind, EngineStats, LogEngine, LogOpenError, open_log};
+use super::forward;
+use super::home::{FIRST_REPLICA, Home, HomeError, Identity};
+use super::intake::{Intake, check_size, unavailable};
+use super::links::Links;
 use super::log_storage::LogStore;
 use super::machine::Machine;
-use super::network::Alone;
-use super::role::{Fault, Peer, ProposeError, Role, Unavailable};
+use super::network::Network;
+use super::peer_service::PeerService;
+use super::role::{Fault, ProposeError, Role, Unavailable};
 use super::role_watch;
 use super::settings::ReplicaConfig;
 use super::snapshot::{SnapshotError, SnapshotFolder};
-use super::types::{Proposal, Types};
-
-/// The largest command.
-pub const COMMAND_BYTES_MAX: usize = ENTRY_BYTES_MAX - ENTRY_OVERHEAD_BYTES;
+use super::types::Types;
 
 pub(super) type Library<M> = Raft<Types<<M as Machine>::Reply>, Applier<M>>;
 type LibraryTypes<M> = Types<<M as Machine>::Reply>;
@@ -80,102 +81,100 @@ struct Running<M: Machine> {
     snapshots: Arc<SnapshotFolder>,
     identity: Identity,
     role: watch::Receiver<Role>,
-    slots: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
-    limits: (u32, u32),
+    intake: Intake<M>,
+    links: Arc<Links>,
     shut: AtomicBool,
     /// Keeps the folder locked until the last handle is gone.
     home: Home,
 }
 
-/// Room taken by proposals in flight, given back when it is dropped.
-struct Room {
-    _slots: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
-}
-
 impl<M: Machine> Replica<M> {
-    /// Opens the replica kept in `config.folder`, restores `machine` from its snapshot and log, and joins its cluster. An empty
-    /// folder becomes the first and only replica of a new cluster.
+    /// Opens the replica kept in `config.folder`, restores `machine` from its snapshot and log, and takes part in its cluster.
+    /// What an empty folder becomes is said by `config.start`.
     pub async fn open(config: ReplicaConfig, machine: M) -> Result<Self, OpenError> {
-        let (folder, engine) = (config.folder.clone(), config.engine);
+        Self::open_with(config, machine, |kind, folder| Ok(Arc::new(open_log(kind, folder)?))).await
+    }
+
+    /// As [`Self::open`], with a log of the caller's: for simulation. The folder keeps identity and snapshots.
+    pub async fn open_over(config: ReplicaConfig, log: Arc<dyn LogEngine>, machine: M) -> Result<Self, OpenError> {
+        let open = |_, folder: &Path| {
+            let unusable = |source| HomeError::Io { path: folder.to_owned(), source };
+            std::fs::create_dir_all(folder).map_err(unusable)?;
+            Ok(log)
+        };
+        Self::open_with(config, machine, open).await
+    }
+
+    async fn open_with(
+        config: ReplicaConfig,
+        machine: M,
+        open: impl FnOnce(EngineKind, &Path) -> Result<Arc<dyn LogEngine>, OpenError> + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let (folder, engine, start) = (config.folder.clone(), config.engine, config.start);
         let opened = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
-            let home = Home::open(&folder, engine)?;
-            let engine: Arc<dyn LogEngine> = Arc::new(open_log(home.engine(), &home.log_folder())?);
+            let mut home = Home::open(&folder, engine, start)?;
+            let engine = open(home.engine(), &home.log_folder())?;
             let snapshots = Arc::new(SnapshotFolder::open(&home.snapshot_folder())?);
-            Ok((home, engine, snapshots))
+            let first_start = !home.formed();
+            if home.identity().replica != FIRST_REPLICA {
+                // From the moment it answers others it makes promises, so it must never start from nothing again.
+                home.set_formed()?;
+            }
+            Ok((home, engine, snapshots, first_start))
         });
-        let (home, engine, snapshots) = opened.await.map_err(|error| Fault { what: error.to_string() })??;
+        let (home, engine, snapshots, first_start) =
+            opened.await.map_err(|error| Fault { what: error.to_string() })??;
         let identity = home.identity();
         let (applied_term, applied) = watch::channel(0);
         let applier = Applier::new(machine, snapshots.clone(), applied_term);
         let settings = Arc::new(config.library(&identity.cluster.to_string())?);
+        let links = Arc::new(Links::new(identity, config.connect.clone()));
         let store = LogStore::new(engine.clone());
-        let library = Raft::new(identity.replica, settings, Alone::new(), store, applier).await;
+        let library = Raft::new(identity.replica, settings, Network::new(links.clone()), store, applier).await;
         let library = library.map_err(fault::<M>)?;
         let role = role_watch::spawn(library.clone(), applied);
-        let running = Running {
-            library,
-            engine,
-            snapshots,
-            identity,
-            role,
-            slots: Arc::new(Semaphore::new(config.proposals_max as usize)),
-            bytes: Arc::new(Semaphore::new(config.proposal_bytes_max as usize)),
-            limits: (config.proposals_max, config.proposal_bytes_max),
-            shut: AtomicBool::new(false),
-            home,
-        };
-        running.join(config.address).await
+        let intake = Intake::new(library.clone(), config.proposals_max, config.proposal_bytes_max);
+        let running =
+            Running { library, engine, snapshots, identity, role, intake, links, shut: AtomicBool::new(false), home };
+        running.take_part(config.address, first_start).await
     }
 
-    /// Proposes one command and waits until it is durable and applied.
+    /// What other replicas call on this one, to be served on a listener that only they can reach.
+    pub fn peer_service(&self) -> RaftServer<PeerService<M>> {
+        let Running { library, intake, snapshots, identity, .. } = &*self.inner;
+        PeerService::server(library.clone(), intake.clone(), snapshots.clone(), *identity)
+    }
+
+    /// Proposes one command and waits until it is durable on a quorum and applied here. A replica that follows passes it on.
     pub async fn propose(&self, command: Vec<u8>) -> Result<M::Reply, ProposeError> {
-        let _room = self.room(1, check_size(&command)?)?;
-        let proposal = Proposal(Bytes::from(command));
-        match self.inner.library.client_write(proposal).await {
-            Ok(written) => Ok(written.data.0.ok_or(Unavailable::OutcomeUnknown)?),
-            Err(RaftError::APIError(refused)) => Err(unavailable(refused).into()),
-            Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped.into()),
+        let command = Bytes::from(command);
+        match self.inner.intake.propose(command.clone()).await {
+            Ok((_, reply)) => Ok(reply),
+            Err(ProposeError::Unavailable(Unavailable::NotLeader { leader })) => {
+                let _room = self.inner.intake.room(1, check_size(command.len())?)?;
+                forward::propose::<M>(&self.inner.library, &self.inner.links, leader, command).await
+            }
+            Err(refused) => Err(refused),
         }
     }
 
-    /// Proposes commands that enter the log together, in order; each is answered alone. Several calls may be under way.
+    /// Proposes commands that enter the log together, in order; each is answered alone. Several calls may be under way. It is
+    /// for what a leader has to say: it is not passed on.
     pub async fn propose_many(
         &self,
         commands: Vec<Vec<u8>>,
     ) -> Result<Vec<Result<M::Reply, Unavailable>>, ProposeError> {
-        let mut bytes = 0;
-        for command in &commands {
-            bytes += check_size(command)?;
-        }
-        let count = commands.len();
-        let _room = self.room(count, bytes)?;
-        let proposals = commands.into_iter().map(|command| Proposal(command.into()));
-        let written = self.inner.library.client_write_many(proposals).await;
-        let mut results = written.map_err(|_| Unavailable::Stopped)?;
-        let mut replies = Vec::with_capacity(count);
-        while let Some(result) = results.try_next().await.transpose() {
-            replies.push(match result {
-                Ok(Ok(written)) => written.response.0.ok_or(Unavailable::OutcomeUnknown),
-                Ok(Err(refused)) => Err(unavailable(refused)),
-                Err(_fatal) => Err(Unavailable::Stopped),
-            });
-            if replies.len() == count {
-                break;
-            }
-        }
-        replies.resize_with(count, || Err(Unavailable::Stopped));
-        Ok(replies)
+        self.inner.intake.propose_many(commands).await
     }
 
-    /// Waits until everything committed before this call is applied here, having confirmed that this replica leads.
+    /// Waits until everything committed before this call is applied here. A replica that follows asks its leader how far that is.
     pub async fn read_barrier(&self) -> Result<(), Unavailable> {
-        match self.inner.library.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => Err(not_leader(forward)),
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(Unavailable::NoQuorum),
-            Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped),
+        match self.inner.intake.read_index().await {
+            Ok(index) => forward::wait_applied::<M>(&self.inner.library, index).await,
+            Err(Unavailable::NotLeader { leader }) => {
+                forward::read_barrier::<M>(&self.inner.library, &self.inner.links, leader).await
+            }
+            Err(refused) => Err(refused),
         }
     }
 
@@ -230,7 +229,7 @@ impl<M: Machine> Replica<M> {
             last_index: self.inner.engine.state().last.map(|last| last.index),
             snapshot_index: current.as_ref().and_then(|(meta, _)| meta.last_log_id).map(|last| last.index()),
             snapshot_bytes: current.map_or(0, |(_, file)| file.bytes()),
-            proposals_in_flight: u64::from(self.inner.limits.0) - self.inner.slots.available_permits() as u64,
+            proposals_in_flight: self.inner.intake.in_flight(),
         }
     }
 
@@ -245,24 +244,18 @@ impl<M: Machine> Replica<M> {
         let _ = tokio::task::spawn_blocking(move || engine.close()).await;
     }
 
-    /// Takes room for proposals or refuses: nobody waits here, so that an overload is told and not hidden.
-    fn room(&self, count: usize, bytes: usize) -> Result<Room, Unavailable> {
-        let take = |from: &Arc<Semaphore>, wanted: usize, limit: u32| {
-            // More than everything at once takes everything: it goes alone rather than never.
-            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).min(limit);
-            from.clone().try_acquire_many_owned(wanted).map_err(|_| Unavailable::QueueFull)
-        };
-        let (slots, total) = self.inner.limits;
-        Ok(Room { _slots: take(&self.inner.slots, count, slots)?, _bytes: take(&self.inner.bytes, bytes, total)? })
+    pub(super) fn library(&self) -> &Library<M> {
+        &self.inner.library
     }
 }
 
 impl<M: Machine> Running<M> {
     /// Forms the cluster on a first start, and leads at once where nobody else could.
-    async fn join(mut self, address: String) -> Result<Replica<M>, OpenError> {
+    async fn take_part(mut self, address: String, first_start: bool) -> Result<Replica<M>, OpenError> {
         let me = self.identity.replica;
         let stopped = fault::<M>;
-        if !self.library.is_initialized().await.map_err(stopped)? {
+        // A replica that joins has nothing to say about who belongs to the cluster.
+        if first_start && me == FIRST_REPLICA {
             let members = [(me, BasicNode { addr: address })].into_iter().collect::<std::collections::BTreeMap<_, _>>();
             match self.library.initialize(members).await {
                 Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
@@ -281,29 +274,6 @@ impl<M: Machine> Running<M> {
     }
 }
 
-fn check_size(command: &[u8]) -> Result<usize, ProposeError> {
-    let bytes = command.len();
-    if bytes > COMMAND_BYTES_MAX { Err(ProposeError::TooLarge { bytes, limit: COMMAND_BYTES_MAX }) } else { Ok(bytes) }
-}
-
 fn fault<M: Machine>(error: Fatal<LibraryTypes<M>>) -> Fault {
     Fault { what: error.to_string() }
-}
-
-fn unavailable<R: Send + Sync + 'static>(error: ClientWriteError<Types<R>>) -> Unavailable {
-    match error {
-        ClientWriteError::ForwardToLeader(forward) => not_leader(forward),
-        ClientWriteError::LogEntryDiscarded(_) => Unavailable::OutcomeUnknown,
-        ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_) => Unavailable::NoQuorum,
-    }
-}
-
-fn not_leader<R: Send + Sync + 'static>(forward: ForwardToLeader<Types<R>>) -> Unavailable {
-    match forward.leader_id {
-        Some(replica) => {
-            let address = forward.leader_node.map(|node| node.addr).unwrap_or_default();
-            Unavailable::NotLeader { leader: Peer { replica, address } }
-        }
-        None => Unavailable::NoQuorum,
-    }
 }

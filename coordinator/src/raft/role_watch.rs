@@ -1,4 +1,4 @@
-//! Turns what the Raft library reports into a [`Role`], and switches its clock on when there is somebody to wait for.
+//! Turns what the Raft library reports into a [`Role`], and switches its clock on while there is somebody else.
 
 use std::sync::Arc;
 
@@ -23,7 +23,10 @@ pub(super) fn spawn<M: Machine>(library: Library<M>, mut applied_term: watch::Re
             let now = metrics.borrow_watched().clone();
             let applied = *applied_term.borrow_and_update();
             let me = now.id;
-            library.runtime_config().tick(!now.membership_config.voter_ids().eq([me]));
+            // A learner wants signs of life as well, and is about to be the second voter.
+            let mut members = now.membership_config.membership().nodes();
+            let alone = members.next().is_some_and(|(id, _)| *id == me) && members.next().is_none();
+            library.runtime_config().tick(!alone);
             let next = role_of(&now, applied);
             sender.send_if_modified(|role| {
                 let changed = *role != next;

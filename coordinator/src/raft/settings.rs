@@ -1,10 +1,13 @@
 //! How a replica is set up.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
+use super::connect::{Connect, TcpConnect};
 use super::engine::EngineKind;
+use super::home::Start;
 
 /// What [`Replica::open`](super::Replica::open) needs to know.
 #[derive(Debug, Clone)]
@@ -23,6 +26,10 @@ pub struct ReplicaConfig {
     pub proposal_bytes_max: u32,
     /// How other replicas reach this one; not used in a cluster of one.
     pub address: String,
+    /// What an empty folder becomes.
+    pub start: Start,
+    /// How other replicas are reached.
+    pub connect: Arc<dyn Connect>,
 }
 
 impl ReplicaConfig {
@@ -36,6 +43,8 @@ impl ReplicaConfig {
             proposals_max: 8_192,
             proposal_bytes_max: 32 * 1024 * 1024,
             address: String::new(),
+            start: Start::Form,
+            connect: Arc::new(TcpConnect),
         }
     }
 

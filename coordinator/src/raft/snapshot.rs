@@ -118,9 +118,14 @@ impl SnapshotFolder {
         meta: &SnapshotMeta,
         encode: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<SnapshotFile, SnapshotError> {
-        let path = self.folder.join(format!("incoming-{}", file_name(meta)));
+        let path = self.incoming_path(&file_name(meta));
         write_file(&path, meta, encode).map_err(io_at(&path))?;
         self.adopt(meta, &path)
+    }
+
+    /// Where a file of that name is written until it is adopted.
+    pub(super) fn incoming_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("incoming-{name}"))
     }
 
     /// Makes a complete, synced file of this folder the current one.
@@ -214,7 +219,7 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 impl SnapshotFile {
-    fn open(path: &Path) -> Result<Self, SnapshotError> {
+    pub(super) fn open(path: &Path) -> Result<Self, SnapshotError> {
         let file = File::open(path).map_err(io_at(path))?;
         let bytes = file.metadata().map_err(io_at(path))?.len();
         Ok(Self { path: path.to_owned(), file: Arc::new(file), bytes })
@@ -226,6 +231,13 @@ impl SnapshotFile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A part of the file as it is.
+    pub(super) fn read_chunk(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut chunk = vec![0; length];
+        self.file.read_exact_at(&mut chunk, offset)?;
+        Ok(chunk)
     }
 
     fn section(&self, from: u64, to: u64) -> Section {

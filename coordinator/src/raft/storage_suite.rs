@@ -29,6 +29,14 @@ impl Machine for Count {
         self.0
     }
 
+    fn encode_reply(reply: &u64) -> Vec<u8> {
+        reply.to_le_bytes().to_vec()
+    }
+
+    fn decode_reply(bytes: &[u8]) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(u64::from_le_bytes(bytes.try_into()?))
+    }
+
     fn after_batch(&mut self, _index: u64) {}
 
     fn snapshot(&self) -> u64 {

@@ -36,6 +36,16 @@ impl Machine for Journal {
         (index, self.applied.len() - 1)
     }
 
+    fn encode_reply(reply: &(u64, usize)) -> Vec<u8> {
+        let words = [reply.0.to_le_bytes(), (reply.1 as u64).to_le_bytes()];
+        words.concat()
+    }
+
+    fn decode_reply(bytes: &[u8]) -> Result<(u64, usize), Box<dyn Error + Send + Sync>> {
+        let (index, before) = bytes.split_first_chunk::<8>().ok_or("a reply that is too short")?;
+        Ok((u64::from_le_bytes(*index), u64::from_le_bytes(before.try_into()?) as usize))
+    }
+
     fn after_batch(&mut self, _index: u64) {
         let mut published = self.published.lock().unwrap();
         let known = published.len();
