@@ -42,13 +42,16 @@ pub(super) struct NotConnected {
     source: io::Error,
 }
 
+/// A connection, and the address it goes to.
+type Link = (String, RaftClient<Channel>);
+
 /// All connections of one replica.
 #[derive(Debug)]
 pub(super) struct Links {
     identity: Identity,
     connect: Arc<dyn Connect>,
     /// By replica and purpose; an entry is replaced when the replica's address changes.
-    open: Mutex<BTreeMap<(u64, Lane), (String, RaftClient<Channel>)>>,
+    open: Mutex<BTreeMap<(u64, Lane), Link>>,
 }
 
 impl Links {

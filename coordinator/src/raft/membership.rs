@@ -23,6 +23,8 @@ pub const PROMOTE_LAG_MAX: u64 = 1_000;
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// How long a hand-over may take before it is said to have failed.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long this replica's own figures may take to show a change that is made already.
+const SEEN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A replica of the cluster as this one sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,7 +242,13 @@ impl<M: Machine> Replica<M> {
     ) -> Result<(), MembershipError> {
         let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *seen.membership_config.log_id() };
         match self.library().change_membership_if(change, false, [unchanged]).await {
-            Ok(_) => Ok(()),
+            Ok(written) => {
+                // So that whoever made this change sees it, and can make the next.
+                let made = Some(written.log_id);
+                let seen = self.library().wait(Some(SEEN_TIMEOUT));
+                let _ = seen.metrics(|now| *now.membership_config.log_id() >= made, "the new membership").await;
+                Ok(())
+            }
             Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped.into()),
             Err(RaftError::APIError(refused)) => Err(match refused {
                 ClientWriteError::PreconditionFailed(_) => MembershipError::Contended,

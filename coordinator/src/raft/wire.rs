@@ -217,6 +217,7 @@ pub(super) fn transfer_reply_of<R: Send + Sync + 'static>(
 mod tests {
     use bytes::Bytes;
     use openraft::EntryPayload;
+    use openraft::entry::RaftEntry;
 
     use super::super::types::{Entry, Proposal};
     use super::*;
