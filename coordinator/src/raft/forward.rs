@@ -81,8 +81,8 @@ pub(super) async fn read_barrier<M: Machine>(
             Some(Outcome::Index(index)) => return wait_applied::<M>(library, index).await,
             Some(Outcome::NotServed(why)) => match reason(why) {
                 ProposeError::Unavailable(Unavailable::NotLeader { leader: next }) => leader = next,
-                ProposeError::Unavailable(refused) => return Err(refused),
-                ProposeError::TooLarge { .. } => return Err(Unavailable::NoQuorum),
+                ProposeError::Unavailable(Unavailable::QueueFull) => return Err(Unavailable::QueueFull),
+                _ => return Err(Unavailable::NoQuorum),
             },
             None => return Err(Unavailable::NoQuorum),
         }
