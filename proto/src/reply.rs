@@ -1,6 +1,6 @@
 //! What applying a command answered, as bytes: for a replica that passed the command on to its leader.
 
-use flowyard_model::{ClusterVersion, Incarnation, JobId, NodeId, Refusal, Rejection, Reply};
+use flowyard_model::{ClusterVersion, Incarnation, JobId, NodeId, Refusal, Rejection, Reply, TokenId};
 use prost::Message;
 
 use crate::decode::{self, Decoded, Problem, Under};
@@ -24,6 +24,8 @@ pub fn encode_reply(reply: &Reply) -> Vec<u8> {
             });
             WireReply::PlanCommitted(peer::ReplyPlan { refused: refused.collect() })
         }
+        Reply::TokenCreated { token } => WireReply::TokenCreated(token.0),
+        Reply::TokenUsed { grant } => WireReply::TokenUsed(grant.into()),
         Reply::Done => WireReply::Done(peer::ReplyDone {}),
         Reply::Rejected(rejection) => {
             WireReply::Rejected(peer::CommandRejection { rejection: Some(rejection_to_wire(rejection)) })
@@ -50,6 +52,8 @@ pub fn decode_reply(bytes: &[u8]) -> Decoded<Reply> {
                 });
             Reply::PlanCommitted { refused: refused.collect::<Decoded<_>>()? }
         }
+        WireReply::TokenCreated(token) => Reply::TokenCreated { token: TokenId(token) },
+        WireReply::TokenUsed(grant) => Reply::TokenUsed { grant: grant.try_into().under("token_used")? },
         WireReply::Done(_) => Reply::Done,
         WireReply::Rejected(rejection) => {
             let rejection = rejection.rejection.ok_or(Problem::Missing).under("rejected")?;
@@ -107,6 +111,14 @@ fn rejection_to_wire(rejection: &Rejection) -> WireRejection {
             WireRejection::BadVersion(peer::RejectedBadVersion { wished: wished.0, current: current.0 })
         }
         Rejection::NodeNameTaken { name } => WireRejection::NodeNameTaken(name.to_string()),
+        Rejection::UnknownToken { token } => WireRejection::UnknownToken(token.0),
+        Rejection::TokenVoid { token, fault } => WireRejection::TokenVoid(peer::RejectedTokenVoid {
+            token: token.0,
+            fault: peer::TokenFault::from(*fault).into(),
+        }),
+        Rejection::NeedsVersion { needs, current } => {
+            WireRejection::NeedsVersion(peer::RejectedNeedsVersion { needs: needs.0, current: current.0 })
+        }
     }
 }
 
@@ -130,11 +142,20 @@ fn rejection_of(wire: WireRejection) -> Decoded<Rejection> {
             Rejection::BadVersion { wished: ClusterVersion(it.wished), current: ClusterVersion(it.current) }
         }
         WireRejection::NodeNameTaken(name) => Rejection::NodeNameTaken { name: decode::name("name", &name)? },
+        WireRejection::UnknownToken(token) => Rejection::UnknownToken { token: TokenId(token) },
+        WireRejection::TokenVoid(it) => {
+            Rejection::TokenVoid { token: TokenId(it.token), fault: decode::closed("fault", it.fault)? }
+        }
+        WireRejection::NeedsVersion(it) => {
+            Rejection::NeedsVersion { needs: ClusterVersion(it.needs), current: ClusterVersion(it.current) }
+        }
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use flowyard_model::{Grant, Joiner, Role, TokenFault};
+
     use super::*;
 
     fn rejections() -> Vec<Rejection> {
@@ -150,6 +171,9 @@ mod tests {
             Rejection::Infeasible { step: name(), asked: "9 GPUs".to_owned(), exists: "8".to_owned() },
             Rejection::BadVersion { wished: ClusterVersion(1), current: ClusterVersion(2) },
             Rejection::NodeNameTaken { name: name() },
+            Rejection::UnknownToken { token: TokenId(3) },
+            Rejection::TokenVoid { token: TokenId(3), fault: TokenFault::Spent },
+            Rejection::NeedsVersion { needs: ClusterVersion(2), current: ClusterVersion(1) },
         ]
     }
 
@@ -168,6 +192,9 @@ mod tests {
             Reply::Registered { node: NodeId(3), incarnation: Incarnation(2) },
             Reply::PlanCommitted { refused: (0..).zip(refusals).collect() },
             Reply::PlanCommitted { refused: vec![] },
+            Reply::TokenCreated { token: TokenId(12) },
+            Reply::TokenUsed { grant: Grant::Join(Joiner::Agent) },
+            Reply::TokenUsed { grant: Grant::Api { principal: "ann".parse().unwrap(), role: Role::Operator } },
             Reply::Done,
         ];
         replies.extend(rejections().into_iter().map(Reply::Rejected));

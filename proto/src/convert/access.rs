@@ -15,6 +15,7 @@ use crate::peer::{RoleKind, grant, identity};
 
 closed! {
     Joiner in peer { Coordinator, Agent }
+    TokenFault in peer { Revoked, Expired, Spent, WrongUse }
 }
 
 /// A hash of 32 bytes.
