@@ -33,6 +33,11 @@ mod generated {
             tonic::include_proto!("flowyard.agent.v1");
         }
     }
+    pub mod cluster {
+        pub mod v1 {
+            tonic::include_proto!("flowyard.cluster.v1");
+        }
+    }
     pub mod peer {
         pub mod v1 {
             tonic::include_proto!("flowyard.peer.v1");
@@ -45,6 +50,7 @@ pub use entry::{ENTRY_FORMAT, EncodeError, decode_entry, decode_spec, encode_ent
 pub use generated::agent::v1 as agent;
 pub use generated::api::v1 as api;
 pub use generated::blob::v1 as blob;
+pub use generated::cluster::v1 as cluster;
 pub use generated::peer::v1 as peer;
 pub use reply::{decode_reply, encode_reply};
 

@@ -1,7 +1,7 @@
 //! The tokens that people paste.
 //!
 //! A token to join says where the cluster is, what its authority's fingerprint is, and proves with a secret that its bearer was
-//! invited. A token of the API proves who calls. Of both, the cluster keeps the hash of the secret only.
+//! invited. A token of the API says the same and proves who calls. Of both, the cluster keeps the hash of the secret only.
 
 use std::fmt;
 use std::str::FromStr;
@@ -71,13 +71,17 @@ pub struct JoinToken {
     pub addresses: Vec<String>,
 }
 
-/// Lets a person call the API.
+/// Lets a person call the API. It says where that is, too, so that it is all that a person needs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiToken {
     /// Which token it is.
     pub id: TokenId,
     /// Proves who calls.
     pub secret: Secret,
+    /// Fingerprint of the certificate of the cluster's authority.
+    pub authority: Fingerprint,
+    /// Where coordinators answer, as host:port.
+    pub addresses: Vec<String>,
 }
 
 impl fmt::Debug for JoinToken {
@@ -88,7 +92,7 @@ impl fmt::Debug for JoinToken {
 
 impl fmt::Debug for ApiToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ApiToken({}, ..)", self.id)
+        write!(f, "ApiToken({}, .., {:?})", self.id, self.addresses)
     }
 }
 
@@ -96,21 +100,14 @@ impl JoinToken {
     /// The line to paste. It is not `Display`, so that no log has it by accident. Addresses beyond the sixteenth, and those
     /// longer than a host's name can be, are left out.
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut bytes = Zeroizing::new(start(self.id, &self.secret));
-        bytes.extend_from_slice(&self.authority.0);
-        let short = self.addresses.iter().filter(|address| address.len() <= ADDRESS_BYTES);
-        for address in short.take(ADDRESSES) {
-            bytes.push(address.len() as u8);
-            bytes.extend_from_slice(address.as_bytes());
-        }
-        text(JOIN, &bytes)
+        write(JOIN, self.id, &self.secret, self.authority, &self.addresses)
     }
 }
 
 impl ApiToken {
-    /// The line to paste. It is not `Display`, so that no log has it by accident.
+    /// The line to paste; see [`JoinToken::to_text`].
     pub fn to_text(&self) -> Zeroizing<String> {
-        text(API, &Zeroizing::new(start(self.id, &self.secret)))
+        write(API, self.id, &self.secret, self.authority, &self.addresses)
     }
 }
 
@@ -118,23 +115,8 @@ impl FromStr for JoinToken {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        let bytes = bytes(JOIN, text)?;
-        let (id, secret, rest) = read_start(&bytes)?;
-        let (authority, mut rest) = rest.split_first_chunk::<32>().ok_or(TokenError::Damaged)?;
-        let mut addresses = Vec::new();
-        while let Some((length, after)) = rest.split_first() {
-            let (address, after) = after.split_at_checked(usize::from(*length)).ok_or(TokenError::Damaged)?;
-            let address = std::str::from_utf8(address).map_err(|_| TokenError::Damaged)?;
-            if addresses.len() == ADDRESSES
-                || address.is_empty()
-                || !address.bytes().all(|byte| byte.is_ascii_graphic())
-            {
-                return Err(TokenError::Damaged);
-            }
-            addresses.push(address.to_owned());
-            rest = after;
-        }
-        Ok(Self { id, secret, authority: Fingerprint(*authority), addresses })
+        let (id, secret, authority, addresses) = read(JOIN, text)?;
+        Ok(Self { id, secret, authority, addresses })
     }
 }
 
@@ -142,10 +124,45 @@ impl FromStr for ApiToken {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        let bytes = bytes(API, text)?;
-        let (id, secret, rest) = read_start(&bytes)?;
-        if rest.is_empty() { Ok(Self { id, secret }) } else { Err(TokenError::Damaged) }
+        let (id, secret, authority, addresses) = read(API, text)?;
+        Ok(Self { id, secret, authority, addresses })
     }
+}
+
+fn write(
+    prefix: &str,
+    id: TokenId,
+    secret: &Secret,
+    authority: Fingerprint,
+    addresses: &[String],
+) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new(start(id, secret));
+    bytes.extend_from_slice(&authority.0);
+    let short = addresses.iter().filter(|address| address.len() <= ADDRESS_BYTES);
+    for address in short.take(ADDRESSES) {
+        bytes.push(address.len() as u8);
+        bytes.extend_from_slice(address.as_bytes());
+    }
+    text(prefix, &bytes)
+}
+
+type Read = (TokenId, Secret, Fingerprint, Vec<String>);
+
+fn read(prefix: &'static str, text: &str) -> Result<Read, TokenError> {
+    let bytes = bytes(prefix, text)?;
+    let (id, secret, rest) = read_start(&bytes)?;
+    let (authority, mut rest) = rest.split_first_chunk::<32>().ok_or(TokenError::Damaged)?;
+    let mut addresses = Vec::new();
+    while let Some((length, after)) = rest.split_first() {
+        let (address, after) = after.split_at_checked(usize::from(*length)).ok_or(TokenError::Damaged)?;
+        let address = std::str::from_utf8(address).map_err(|_| TokenError::Damaged)?;
+        if addresses.len() == ADDRESSES || address.is_empty() || !address.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TokenError::Damaged);
+        }
+        addresses.push(address.to_owned());
+        rest = after;
+    }
+    Ok((id, secret, Fingerprint(*authority), addresses))
 }
 
 fn start(id: TokenId, secret: &Secret) -> Vec<u8> {
@@ -231,6 +248,10 @@ mod tests {
         }
     }
 
+    fn api(secret: Secret) -> ApiToken {
+        ApiToken { id: TokenId(3), secret, authority: Fingerprint([9; 32]), addresses: vec!["a:1".to_owned()] }
+    }
+
     #[test]
     fn a_token_is_read_back_however_it_was_pasted() {
         let text = join().to_text();
@@ -238,7 +259,7 @@ mod tests {
         let broken = format!("  {}\n   {}\r\n", &text[..40], &text[40..]);
         assert_eq!(broken.parse(), Ok(join()));
         assert_eq!(text.to_uppercase().parse(), Ok(join()));
-        let api = ApiToken { id: TokenId(3), secret: Secret::random() };
+        let api = api(Secret::random());
         assert_eq!(api.to_text().parse(), Ok(api));
     }
 
@@ -262,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_is_not_such_a_token_is_named() {
-        let api = ApiToken { id: TokenId(3), secret: Secret::random() }.to_text();
+        let api = api(Secret::random()).to_text();
         let other = TokenError::OtherKind { found: "a token of the API", expected: "a token to join a cluster" };
         assert_eq!(api.parse::<JoinToken>(), Err(other));
         assert_eq!("fyt2-abc".parse::<JoinToken>(), Err(TokenError::Newer));
@@ -277,7 +298,7 @@ mod tests {
     fn a_token_shows_its_secret_to_no_log() {
         let shown = format!("{:?}", join());
         assert_eq!(shown, r#"JoinToken(512, .., ["10.0.0.1:7700", "[fd00::1]:7700"])"#);
-        let api = ApiToken { id: TokenId(3), secret: Secret([7; 32]) };
-        assert_eq!(format!("{api:?}"), "ApiToken(3, ..)");
+        let api = api(Secret([7; 32]));
+        assert_eq!(format!("{api:?}"), r#"ApiToken(3, .., ["a:1"])"#);
     }
 }
