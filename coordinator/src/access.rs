@@ -19,6 +19,7 @@ use std::fmt;
 
 use flowyard_identity::{Identified, Subject};
 use flowyard_model::{Identity, Name, QueuePath, ReplicaId, Role};
+use flowyard_proto::peer;
 use tonic::Status;
 
 /// Who calls.
@@ -81,7 +82,7 @@ impl Caller {
     }
 
     /// Who it is among those that can be shut out.
-    fn identity(&self) -> Option<Identity> {
+    pub(crate) fn identity(&self) -> Option<Identity> {
         match self {
             Self::Person { name, .. } => Some(Identity::Person(name.clone())),
             Self::Agent { name } => Some(Identity::Agent(name.clone())),
@@ -89,6 +90,44 @@ impl Caller {
             Self::Lapsed { who } => Some(who.clone()),
             Self::Owner { .. } | Self::Nobody => None,
         }
+    }
+}
+
+impl From<&Caller> for peer::Caller {
+    fn from(caller: &Caller) -> Self {
+        use peer::caller::Who;
+        let who = match caller {
+            Caller::Owner { name } => Who::Owner(name.clone()),
+            Caller::Person { name, role } => {
+                Who::Person(peer::ApiGrant { principal: name.to_string(), role: Some(role.into()) })
+            }
+            Caller::Agent { name } => Who::Agent(name.to_string()),
+            Caller::Coordinator { replica } => Who::Coordinator(replica.0),
+            Caller::Lapsed { who } => Who::Lapsed(who.into()),
+            Caller::Nobody => Who::Nobody(peer::Nobody {}),
+        };
+        Self { who: Some(who), address: String::new() }
+    }
+}
+
+impl TryFrom<peer::Caller> for Caller {
+    type Error = Status;
+
+    fn try_from(wire: peer::Caller) -> Result<Self, Status> {
+        use peer::caller::Who;
+        let name = |text: &str| text.parse::<Name>().map_err(|error| Status::invalid_argument(error.to_string()));
+        let unreadable = |error: flowyard_proto::DecodeError| Status::invalid_argument(format!("caller: {error}"));
+        Ok(match wire.who.ok_or_else(|| Status::invalid_argument("caller: missing"))? {
+            Who::Owner(name) => Self::Owner { name },
+            Who::Person(person) => {
+                let role = person.role.ok_or_else(|| Status::invalid_argument("caller: no role"))?;
+                Self::Person { name: name(&person.principal)?, role: Role::try_from(role).map_err(unreadable)? }
+            }
+            Who::Agent(agent) => Self::Agent { name: name(&agent)? },
+            Who::Coordinator(replica) => Self::Coordinator { replica: ReplicaId(replica) },
+            Who::Lapsed(who) => Self::Lapsed { who: Identity::try_from(who).map_err(unreadable)? },
+            Who::Nobody(_) => Self::Nobody,
+        })
     }
 }
 
@@ -121,6 +160,8 @@ pub enum Named<'a> {
         /// The node that holds it.
         node: &'a Name,
     },
+    /// The store: whatever is in it, named by anybody.
+    Stored,
     /// An upload that no job names yet.
     Upload {
         /// The principal who uploaded it.
@@ -348,6 +389,7 @@ fn person_may(name: &Name, role: &Role, need: Need<'_>) -> bool {
         Need::Read(named_by) => named_by.iter().any(|named| match named {
             Named::Job { queue } => views(role, queue),
             Named::Upload { by } => *by == name.as_str(),
+            Named::Stored => !matches!(role, Role::Submitter { .. }),
             Named::Allocation { .. } => false,
         }),
         Need::Operate => matches!(role, Role::Operator | Role::Admin),
@@ -501,6 +543,7 @@ mod tests {
             (Action::UseBlob { named_by: of_ada }, "Ovsoa", ""),
             (Action::UseBlob { named_by: of_eve }, "O", ""),
             (Action::UseBlob { named_by: &[] }, "O", ""),
+            (Action::UseBlob { named_by: &[Named::Stored] }, "Ovoa", ""),
             (Action::Cancel { queue: mine }, "Osoa", "Flowyard/Cancel"),
             (Action::Cancel { queue: other }, "Ooa", ""),
             (Action::ListJobs, "Ovsoa", "Flowyard/ListJobs"),
@@ -536,20 +579,32 @@ mod tests {
             (Action::GetBlob { named_by: of_ada }, "Ovsoa", ""),
             (Action::GetBlob { named_by: of_eve }, "O", ""),
             (Action::GetBlob { named_by: &[] }, "O", ""),
-            (Action::Replicate { replica: ReplicaId(1) }, "Oc", ""),
+            (Action::Replicate { replica: ReplicaId(1) }, "Oc", "Raft/AppendEntries"),
+            (Action::Replicate { replica: ReplicaId(1) }, "Oc", "Raft/AppendStream"),
+            (Action::Replicate { replica: ReplicaId(1) }, "Oc", "Raft/Vote"),
+            (Action::Replicate { replica: ReplicaId(1) }, "Oc", "Raft/PreVote"),
+            (Action::Replicate { replica: ReplicaId(1) }, "Oc", "Raft/InstallSnapshot"),
+            (Action::Replicate { replica: ReplicaId(1) }, "Oc", "Raft/TransferLeader"),
             (Action::Replicate { replica: ReplicaId(2) }, "O", ""),
-            (Action::Forward { replica: ReplicaId(1) }, "Oc", ""),
+            (Action::Forward { replica: ReplicaId(1) }, "Oc", "Raft/Propose"),
+            (Action::Forward { replica: ReplicaId(1) }, "Oc", "Raft/ReadIndex"),
+            (Action::Forward { replica: ReplicaId(1) }, "Oc", "Members/About"),
             (Action::Forward { replica: ReplicaId(2) }, "O", ""),
             (Action::Mirror { replica: ReplicaId(1) }, "Oc", ""),
             (Action::Mirror { replica: ReplicaId(2) }, "O", ""),
-            (Action::Join, "O-", ""),
-            (Action::Renew { who: &own.agent_n1 }, "Onl", ""),
+            (Action::Join, "O-", "Entrance/Join"),
+            (Action::Renew { who: &own.agent_n1 }, "Onl", "Entrance/Renew"),
             (Action::Renew { who: &own.agent_n2 }, "O", ""),
             (Action::Renew { who: &own.ada }, "Ovsoa", ""),
             (Action::Renew { who: &own.replica }, "Oc", ""),
-            (Action::ChangeTokens, "Oa", ""),
-            (Action::Revoke, "Oa", ""),
-            (Action::ChangeMembers, "Oa", ""),
+            (Action::ChangeTokens, "Oa", "Administration/CreateToken"),
+            (Action::ChangeTokens, "Oa", "Administration/ListTokens"),
+            (Action::ChangeTokens, "Oa", "Administration/RevokeToken"),
+            (Action::Revoke, "Oa", "Administration/Revoke"),
+            (Action::GetCluster, "Ovsoanc", "Administration/GetStatus"),
+            (Action::ChangeMembers, "Oa", "Administration/Promote"),
+            (Action::ChangeMembers, "Oa", "Administration/RemoveMember"),
+            (Action::ChangeMembers, "Oa", "Administration/TransferLeader"),
             (Action::ReadAll, "Oa", ""),
             (Action::Ping, "Ovsoanc", ""),
         ]

@@ -140,7 +140,7 @@ fn named_by_jobs(view: &View) -> LiveBlobs {
 }
 
 /// Every blob and manifest that one job names.
-fn named_by(view: &View, id: JobId, job: &Job) -> LiveBlobs {
+pub(crate) fn named_by(view: &View, id: JobId, job: &Job) -> LiveBlobs {
     let SpecBlobs { manifests, lists } = job.spec.blobs();
     let mut named = LiveBlobs { manifests: manifests.into_iter().collect(), blobs: lists.into_iter().collect() };
     for (_, task) in view.tasks_of(id) {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::fleet::FleetConfig;
 use crate::raft::engine::EngineKind;
 
 /// Settings of one coordinator.
@@ -21,6 +22,8 @@ pub struct Config {
     pub timing: Timing,
     /// Bytes of stored blobs above which ended jobs are forgotten, oldest first; 0 for no bound.
     pub storage_budget_bytes: u64,
+    /// Its place among other coordinators; an embedded cluster has none.
+    pub fleet: Option<FleetConfig>,
 }
 
 /// How nodes are watched. All in milliseconds.

@@ -1,20 +1,24 @@
 //! One coordinator, from open to shutdown: the replica, what follows its role, and the services in front of it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use flowyard_cas::Origin;
 use flowyard_model::{Command, Reply, Term};
+use flowyard_state::View;
 use kameo::actor::{ActorRef, Spawn};
+use tokio::task::AbortHandle;
 use tonic::Status;
+use tonic::transport::Channel;
 
 use crate::applier::Applier;
 use crate::config::Config;
 use crate::feed::Feed;
+use crate::fleet::{Fleet, KeyError, MemberAddress};
 use crate::leadership::Leadership;
 use crate::liveness::Heard;
 use crate::proposer::{ProposeError, Proposer};
-use crate::raft::{OpenError, Replica, ReplicaConfig, Role, Unavailable};
+use crate::raft::{OpenError, Replica, ReplicaConfig, Role, Start, Unavailable};
+use crate::readable::Readable;
 use crate::relay::Relays;
 use crate::session::Directory;
 
@@ -41,9 +45,42 @@ pub struct Shared {
     pub directory: Directory,
     /// Streams through agents.
     pub relays: Relays,
+    /// Its keys, if others reach it.
+    pub fleet: Option<Fleet>,
+    /// Who may read which blobs.
+    pub(crate) readable: Readable,
 }
 
+/// Metadata in which a coordinator that does not lead says who does.
+pub const LEADER: &str = "flowyard-leader";
+
 impl Shared {
+    /// The state as everybody agrees on now: what was acknowledged anywhere before this call is in it.
+    ///
+    /// # Errors
+    /// When no leader confirms how far that is.
+    pub async fn fresh_view(&self) -> Result<View, Status> {
+        self.replica.read_barrier().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(self.feed.view())
+    }
+
+    /// Where agents and people reach the coordinators; nowhere but at its socket in an embedded cluster.
+    pub(crate) fn api_addresses(&self) -> Vec<String> {
+        let Some(fleet) = &self.fleet else { return Vec::new() };
+        let members = self.replica.members();
+        let known = members.iter().filter_map(|member| Some(member.peer.address.parse::<MemberAddress>().ok()?.api));
+        let mut known: Vec<String> = known.collect();
+        if known.is_empty() {
+            known.push(fleet.config().address.api.clone());
+        }
+        known
+    }
+
+    /// The connection to another coordinator, by its address as the log knows it.
+    pub(crate) fn peer_channel(&self, address: &str) -> Option<Channel> {
+        self.fleet.as_ref()?.channels().to(&address.parse().ok()?)
+    }
+
     /// Proposes a command; what stands against it becomes the status that a client reads.
     ///
     /// # Errors
@@ -59,13 +96,21 @@ impl Shared {
     pub fn leading_term(&self) -> Result<Term, Status> {
         match &*self.replica.role().borrow() {
             Role::Leader { term, ready: true } => Ok(Term(*term)),
-            Role::Follower { leader, .. } => {
-                Err(Status::unavailable(format!("this coordinator does not lead; {} does", leader.address)))
-            }
+            Role::Follower { leader, .. } => Err(led_by(&leader.address)),
             Role::Leader { .. } | Role::Seeking => Err(Status::unavailable("the cluster has no leader at the moment")),
             Role::Stopped { .. } => Err(Status::unavailable("this coordinator has stopped")),
         }
     }
+}
+
+/// The refusal of a coordinator that follows, with where the leader is.
+fn led_by(address: &str) -> Status {
+    let api = address.parse::<MemberAddress>().map_or_else(|_| address.to_owned(), |address| address.api);
+    let mut status = Status::unavailable(format!("this coordinator does not lead; {api} does"));
+    if let Ok(leader) = api.parse() {
+        status.metadata_mut().insert(LEADER, leader);
+    }
+    status
 }
 
 /// What a client reads when a command had no effect.
@@ -89,11 +134,14 @@ pub enum StartError {
     /// It did not become ready.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// Its socket.
-    #[error("cannot listen on {path}: {source}", path = path.display())]
+    /// Its keys.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// A socket or port.
+    #[error("cannot listen on {place}: {source}")]
     Listen {
-        /// The socket.
-        path: PathBuf,
+        /// Which.
+        place: String,
         /// What the system said.
         source: std::io::Error,
     },
@@ -103,6 +151,7 @@ pub enum StartError {
 pub struct Coordinator {
     shared: Shared,
     leadership: ActorRef<Leadership>,
+    renewal: Option<AbortHandle>,
 }
 
 impl Coordinator {
@@ -112,9 +161,21 @@ impl Coordinator {
     /// When the folder cannot be used, or the replica stops.
     pub async fn start(config: Config, origin: Origin) -> Result<Self, StartError> {
         let (applier, feed) = Applier::new();
-        let settings = ReplicaConfig { engine: config.engine, ..ReplicaConfig::new(&config.folder) };
+        let mut settings = ReplicaConfig { engine: config.engine, ..ReplicaConfig::new(&config.folder) };
+        let fleet = match &config.fleet {
+            Some(choice) => Some(Fleet::load(&config.folder, choice.clone(), feed.clone())?),
+            None => None,
+        };
+        if let Some(fleet) = &fleet {
+            settings.address = fleet.config().address.to_string();
+            settings.start = Start::Join(fleet.config().identity);
+            settings.connect = fleet.connect();
+        }
         let replica = Replica::open(settings, applier).await?;
-        replica.wait_ready().await?;
+        // Others may be down; this one serves them, and says what it is waiting for.
+        if fleet.is_none() {
+            replica.wait_ready().await?;
+        }
         let identity = replica.identity();
         let directory = Directory::empty();
         let shared = Shared {
@@ -128,9 +189,12 @@ impl Coordinator {
             heard: Heard::nobody(),
             relays: Relays::none(directory.clone()),
             directory,
+            readable: Readable::nothing(),
+            fleet,
         };
         let leadership = Leadership::spawn(Leadership::new(shared.clone()));
-        Ok(Self { shared, leadership })
+        let renewal = shared.fleet.clone().map(|fleet| tokio::spawn(fleet.renew()).abort_handle());
+        Ok(Self { shared, leadership, renewal })
     }
 
     /// What its services share.
@@ -140,6 +204,9 @@ impl Coordinator {
 
     /// Stops everything and closes the log. What was acknowledged is on disk. Space is looked after first, if it is time.
     pub async fn shutdown(self) {
+        if let Some(renewal) = &self.renewal {
+            renewal.abort();
+        }
         crate::collector::collect_if_due(&self.shared).await;
         let _ = self.leadership.stop_gracefully().await;
         self.leadership.wait_for_shutdown().await;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::collector::Collector;
 use crate::coordinator::Shared;
+use crate::fleet::members::MembersWatch;
 use crate::liveness::Liveness;
 use crate::placer::Placer;
 use crate::raft::Role;
@@ -38,11 +39,13 @@ struct Leading {
     liveness: ActorRef<Liveness>,
     timekeeper: ActorRef<Timekeeper>,
     collector: ActorRef<Collector>,
+    members: ActorRef<MembersWatch>,
 }
 
 impl Leading {
     async fn start(term: Term, shared: &Shared, supervisor: &ActorRef<Leadership>) -> Self {
-        let (a, b, c, d) = (shared.clone(), shared.clone(), shared.clone(), shared.clone());
+        let (a, b, c) = (shared.clone(), shared.clone(), shared.clone());
+        let (d, e) = (shared.clone(), shared.clone());
         Self {
             term,
             placer: supervised(supervisor, move || Placer::new(a.proposer.clone(), a.feed.clone())).await,
@@ -52,6 +55,7 @@ impl Leading {
             .await,
             timekeeper: supervised(supervisor, move || Timekeeper::new(c.proposer.clone(), &c.feed)).await,
             collector: supervised(supervisor, move || Collector::new(d.clone())).await,
+            members: supervised(supervisor, move || MembersWatch::new(e.clone())).await,
         }
     }
 
@@ -61,6 +65,7 @@ impl Leading {
         self.liveness.kill();
         self.timekeeper.kill();
         self.collector.kill();
+        self.members.kill();
     }
 }
 

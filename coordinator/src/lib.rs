@@ -6,24 +6,26 @@
 pub mod access;
 mod api;
 mod applier;
+mod caller;
 mod collector;
 pub mod config;
 mod coordinator;
 pub mod feed;
 #[cfg(test)]
 mod fixture;
+pub mod fleet;
 mod holdings;
 mod leadership;
 pub mod liveness;
-mod peer;
 pub mod placer;
 mod proposer;
 pub mod raft;
+mod readable;
 mod relay;
 mod server;
 pub mod session;
 mod timekeeper;
 
 pub use config::{Config, Timing};
-pub use coordinator::{Coordinator, Shared, StartError};
+pub use coordinator::{Coordinator, LEADER, Shared, StartError};
 pub use server::serve;

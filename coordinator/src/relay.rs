@@ -23,10 +23,13 @@ const CALL_BACK: Duration = Duration::from_secs(10);
 /// Messages on their way to an agent.
 const TO_AGENT: usize = 16;
 
+/// A request that the agent of this node has not called back for yet.
+type Waiting = (NodeId, oneshot::Sender<Relay>);
+
 /// The requests that agents have not called back for yet.
 #[derive(Clone)]
 pub struct Relays {
-    waiting: Arc<Mutex<BTreeMap<u64, oneshot::Sender<Relay>>>>,
+    waiting: Arc<Mutex<BTreeMap<u64, Waiting>>>,
     next: Arc<AtomicU64>,
     directory: Directory,
 }
@@ -64,7 +67,7 @@ impl Relays {
         let agent = self.directory.find(node).ok_or_else(away)?;
         let relay = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        self.lock().insert(relay, sender);
+        self.lock().insert(relay, (node, sender));
         let request = OpenRelay { relay, member: Some(member.into()), kind: Some(kind) };
         let message = CoordinatorMessage { message: Some(coordinator_message::Message::OpenRelay(request)) };
         let opened = async {
@@ -76,23 +79,26 @@ impl Relays {
         opened.map_err(|_| Status::unavailable(format!("node {node} did not answer in time")))?
     }
 
-    /// An agent calls back.
+    /// An agent calls back, and may speak for the node that was asked.
     pub(crate) async fn accept(
         &self,
         mut said: Streaming<RelayFromAgent>,
+        may: impl Fn(NodeId) -> Result<(), Status>,
     ) -> Result<Response<Pin<Box<dyn Stream<Item = Result<RelayToAgent, Status>> + Send>>>, Status> {
         let first = said.message().await?.and_then(|said| said.message);
         let Some(relay_from_agent::Message::Relay(number)) = first else {
             return Err(Status::invalid_argument("a relay begins with its number"));
         };
-        let waiting = self.lock().remove(&number);
-        let waiting = waiting.ok_or_else(|| Status::not_found("nobody waits for this relay any more"))?;
+        let unknown = || Status::not_found("nobody waits for this relay any more");
+        let node = self.lock().get(&number).map(|(node, _)| *node).ok_or_else(unknown)?;
+        may(node)?;
+        let (_, waiting) = self.lock().remove(&number).ok_or_else(unknown)?;
         let (tell, told) = mpsc::channel(TO_AGENT);
         waiting.send(Relay { said, tell }).map_err(|_| Status::cancelled("nobody waits for this relay any more"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(told))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Relay>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,5 @@
-//! The gRPC server of one coordinator: API, blobs, agents, health and reflection on one socket.
+//! The gRPC servers of one coordinator: API, blobs, agents, health and reflection on its socket and, in a fleet, on the API's port;
+//! the log and what is passed on at the port of replicas.
 
 use std::future::Future;
 use std::io;
@@ -6,15 +7,24 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
 
+use flowyard_identity::{Bounds, Certificates, Gate, LAPSED_MS, accept};
 use flowyard_proto::agent::agents_server::AgentsServer;
 use flowyard_proto::api::flowyard_server::FlowyardServer;
 use flowyard_proto::blob::blobs_server::BlobsServer;
+use flowyard_proto::cluster::administration_server::AdministrationServer;
+use flowyard_proto::cluster::entrance_server::EntranceServer;
+use flowyard_proto::peer::members_server::MembersServer;
 use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 
 use crate::api::{ApiEndpoint, BlobEndpoint};
+use crate::caller::{Accepted, Door, Doorkeeper, accept_certified, accept_users};
 use crate::coordinator::{Shared, StartError};
-use crate::peer;
+use crate::fleet::{self, AdministrationEndpoint, EntranceEndpoint, Fleet, MembersEndpoint, PassOn};
+use crate::raft::Speakers;
 use crate::session::AgentEndpoint;
 
 /// Largest message taken from agents: the beginning of a session names everything.
@@ -22,39 +32,96 @@ const AGENT_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
 /// Largest message taken from clients.
 const CLIENT_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Serves until `stop` is done. The socket exists once this returns its future.
+/// Serves until `stop` is done. Socket and ports exist once this returns its future.
 ///
 /// # Errors
-/// When the socket cannot be made.
+/// When one of them cannot be made.
 pub fn serve(
     shared: Shared,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send, StartError> {
     let path = shared.config.socket.clone();
-    let listener = listen(&path).map_err(|source| StartError::Listen { path: path.clone(), source })?;
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(flowyard_proto::DESCRIPTORS)
-        .build_v1()
-        .unwrap_or_else(|error| panic!("the descriptors of this build are whole: {error}"));
-    let api = FlowyardServer::new(ApiEndpoint::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
-    let blobs = BlobsServer::new(BlobEndpoint::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
-    let agents = AgentsServer::new(AgentEndpoint::new(shared)).max_decoding_message_size(AGENT_MESSAGE_BYTES);
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(3)))
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(api)
-        .add_service(blobs)
-        .add_service(agents);
+    let place = |place: String| move |source| StartError::Listen { place, source };
+    let listener = listen(&path).map_err(place(path.display().to_string()))?;
+    let mut ports = None;
+    if let Some(fleet) = shared.fleet.clone() {
+        let (api, peers) = (fleet.config().api_listen, fleet.config().peer_listen);
+        let api_port = fleet::bind(api).map_err(place(api.to_string()))?;
+        let peer_port = fleet::bind(peers).map_err(place(peers.to_string()))?;
+        ports = Some((fleet, api_port, peer_port));
+    }
+    let (stopping, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        stop.await;
+        stopping.send_replace(true);
+    });
     Ok(async move {
-        health.set_serving::<FlowyardServer<ApiEndpoint>>().await;
-        let served = server.serve_with_incoming_shutdown(peer::accept(listener), stop).await;
+        let socket = serve_door(&shared, Door::Api, accept_users(listener), stopped.clone());
+        let served = match ports {
+            None => socket.await,
+            Some((fleet, api_port, peer_port)) => {
+                let api =
+                    accept_certified(accept(api_port, gate(&fleet, Certificates::Welcome { lapsed_ms: LAPSED_MS })));
+                let peers = accept_certified(accept(peer_port, gate(&fleet, Certificates::Required)));
+                let api = serve_door(&shared, Door::Api, api, stopped.clone());
+                let peers = serve_door(&shared, Door::Peers, peers, stopped);
+                tokio::try_join!(socket, api, peers).map(drop)
+            }
+        };
         // A socket that nobody serves would only make clients wait.
         let _ = std::fs::remove_file(path);
         served
     })
+}
+
+fn gate(fleet: &Fleet, certificates: Certificates) -> Gate {
+    let (trust, own) = (fleet.trust().clone(), fleet.own().clone());
+    Gate { trust, own, certificates, bounds: Bounds::STANDARD, refusals: None }
+}
+
+/// Serves one door until told to stop.
+async fn serve_door(
+    shared: &Shared,
+    door: Door,
+    incoming: impl Stream<Item = io::Result<Accepted>>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let trust = shared.fleet.as_ref().map(|fleet| fleet.trust().clone());
+    let doorkeeper = Doorkeeper { door, trust, feed: shared.feed.clone() };
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(3)))
+        .layer(InterceptorLayer::new(doorkeeper))
+        .layer(PassOn { shared: shared.clone(), door });
+    let stop = async move {
+        // It ends when it is told to, or with who would tell.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    server.add_routes(routes(shared, door).await).serve_with_incoming_shutdown(incoming, stop).await
+}
+
+/// What is answered behind a door.
+async fn routes(shared: &Shared, door: Door) -> Routes {
+    let api = FlowyardServer::new(ApiEndpoint::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
+    let blobs = BlobsServer::new(BlobEndpoint::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
+    let administration = AdministrationServer::new(AdministrationEndpoint::new(shared.clone()));
+    let routes = Routes::new(api)
+        .add_service(blobs)
+        .add_service(administration)
+        .add_service(EntranceServer::new(EntranceEndpoint::new(shared.clone())));
+    if door == Door::Peers {
+        return routes
+            .add_service(MembersServer::new(MembersEndpoint::new(shared.clone())))
+            .add_service(shared.replica.peer_service(Speakers::Certified));
+    }
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<FlowyardServer<ApiEndpoint>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(flowyard_proto::DESCRIPTORS)
+        .build_v1()
+        .unwrap_or_else(|error| panic!("the descriptors of this build are whole: {error}"));
+    let agents = AgentsServer::new(AgentEndpoint::new(shared.clone())).max_decoding_message_size(AGENT_MESSAGE_BYTES);
+    routes.add_service(health_service).add_service(reflection).add_service(agents)
 }
 
 /// Binds the socket, replacing one that a dead coordinator left; its folder's lock is held, so no living one uses it. A path

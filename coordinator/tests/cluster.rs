@@ -55,7 +55,7 @@ impl Running {
         };
         let (journal, published) = Journal::new();
         let replica = Replica::open_over(config, engine, journal).await.expect("the replica opens");
-        let service = replica.peer_service();
+        let service = replica.peer_service(flowyard_coordinator::raft::Speakers::Anyone);
         let server = tokio::spawn(async move {
             let incoming = TcpListenerStream::new(listener);
             Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();

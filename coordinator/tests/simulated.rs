@@ -175,7 +175,7 @@ impl Host {
         };
         let (door, calls) = mpsc::channel(16);
         net.doors.lock().unwrap().insert(self.name.clone(), door);
-        let service = replica.peer_service();
+        let service = replica.peer_service(flowyard_coordinator::raft::Speakers::Anyone);
         let server = tokio::spawn(async move {
             let _ = Server::builder().add_service(service).serve_with_incoming(ReceiverStream::new(calls)).await;
         });

@@ -7,14 +7,19 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Answers, find_attempt, find_task, reference};
+use super::{Answers, check_job, find_attempt, find_task, reference};
+use crate::access::{Action, Caller};
 use crate::coordinator::Shared;
 use crate::relay::Relay;
 
 /// Answers on their way to a client.
 const OUTBOX: usize = 16;
 
-pub(super) async fn exec(shared: &Shared, mut said: Streaming<ExecRequest>) -> Result<Answers<ExecResponse>, Status> {
+pub(super) async fn exec(
+    shared: &Shared,
+    caller: &Caller,
+    mut said: Streaming<ExecRequest>,
+) -> Result<Answers<ExecResponse>, Status> {
     let first = said.message().await?.and_then(|said| said.message);
     let Some(exec_request::Message::Start(start)) = first else {
         return Err(Status::invalid_argument("an exec begins with `start`"));
@@ -23,6 +28,7 @@ pub(super) async fn exec(shared: &Shared, mut said: Streaming<ExecRequest>) -> R
         return Err(Status::invalid_argument("name a command to run"));
     }
     let view = shared.feed.view();
+    check_job(caller, &view, start.job, |queue| Action::Exec { queue })?;
     let task = find_task(&view, start.job, start.step, start.task)?;
     let attempt = find_attempt(&view, task, start.attempt)?;
     let key = MemberKey { task, attempt: attempt.number, rank: Rank(start.rank) };

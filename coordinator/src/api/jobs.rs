@@ -16,8 +16,12 @@ pub(super) fn page(limit: u32) -> usize {
     if limit == 0 { PAGE } else { (limit as usize).min(LARGEST_PAGE) }
 }
 
-/// Jobs that satisfy every filter, newest first.
-pub(super) fn list(view: &View, request: &ListJobsRequest) -> Result<ListJobsResponse, Status> {
+/// Jobs that satisfy every filter and that the caller may look at, newest first.
+pub(super) fn list(
+    view: &View,
+    request: &ListJobsRequest,
+    looks: impl Fn(&Job) -> bool,
+) -> Result<ListJobsResponse, Status> {
     let outcomes = request.states.iter().map(|state| view::job_outcome(*state)).collect::<Result<Vec<_>, _>>()?;
     let limit = page(request.limit);
     let wanted = |job: &Job| {
@@ -28,6 +32,7 @@ pub(super) fn list(view: &View, request: &ListJobsRequest) -> Result<ListJobsRes
             && request.tags.iter().all(|tag| job.spec.tags.contains(tag))
             && request.submitted_after_ms.is_none_or(|after| submitted > after)
             && request.submitted_before_ms.is_none_or(|before| submitted < before)
+            && looks(job)
     };
     let newest = view.jobs().rev().filter(|(id, _)| request.before_job.is_none_or(|before| id.0 < before));
     let mut rows: Vec<_> =

@@ -15,7 +15,7 @@ mod why;
 
 use std::pin::Pin;
 
-use flowyard_model::{AttemptNumber, Job, JobId, Rejection, StepIndex, TaskIndex, TaskKey};
+use flowyard_model::{AttemptNumber, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey};
 use flowyard_proto::api::flowyard_server::Flowyard;
 use flowyard_proto::api::{
     CancelRequest, CancelResponse, Cluster, ExecRequest, ExecResponse, GetClusterRequest, GetJobRequest,
@@ -29,8 +29,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use blobs::BlobEndpoint;
 
+use crate::access::{Action, Caller, allow};
+use crate::caller::{self, allowed};
 use crate::coordinator::Shared;
-use crate::peer::Peer;
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -46,6 +47,41 @@ impl ApiEndpoint {
     pub(crate) fn new(shared: Shared) -> Self {
         Self { shared }
     }
+
+    /// The state that a reader is answered from: what everybody agrees on now, or with [`STALE`] what this coordinator has.
+    async fn view<T>(&self, request: &Request<T>) -> Result<View, Status> {
+        if request.metadata().contains_key(STALE) {
+            return Ok(self.shared.feed.view());
+        }
+        self.shared.fresh_view().await
+    }
+
+    /// The state, once the caller may do this to the job.
+    async fn view_for<T>(
+        &self,
+        request: &Request<T>,
+        job: u64,
+        action: impl for<'a> Fn(&'a QueuePath) -> Action<'a>,
+    ) -> Result<View, Status> {
+        let caller = caller::of(request)?;
+        let view = self.view(request).await?;
+        check_job(&caller, &view, job, action)?;
+        Ok(view)
+    }
+}
+
+/// Metadata with which a reader is content with what the coordinator that answers knows.
+const STALE: &str = "flowyard-stale";
+
+/// That the caller may do this to the job, whose queue decides.
+fn check_job(
+    caller: &Caller,
+    view: &View,
+    job: u64,
+    action: impl for<'a> Fn(&'a QueuePath) -> Action<'a>,
+) -> Result<(), Status> {
+    let (_, job) = find_job(view, job)?;
+    Ok(allow(caller, action(&job.spec.queue))?)
 }
 
 /// Reads what may be as much as a wide job has tasks, beside the asynchronous threads.
@@ -114,7 +150,8 @@ impl Flowyard for ApiEndpoint {
     type LogsStream = Answers<LogsResponse>;
     type ExecStream = Answers<ExecResponse>;
 
-    async fn get_cluster(&self, _: Request<GetClusterRequest>) -> Result<Response<Cluster>, Status> {
+    async fn get_cluster(&self, request: Request<GetClusterRequest>) -> Result<Response<Cluster>, Status> {
+        allowed(&request, Action::GetCluster)?;
         let config = &self.shared.config;
         Ok(Response::new(Cluster {
             id: self.shared.cluster_id.clone(),
@@ -128,20 +165,25 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
-        let owner = Peer::of(&request)?.name;
-        submit::submit(&self.shared, owner, request.into_inner()).await.map(Response::new)
+        let caller = caller::of(&request)?;
+        submit::submit(&self.shared, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
+        self.view_for(&request, request.get_ref().job, |queue| Action::Cancel { queue }).await?;
         submit::cancel(&self.shared, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
-        jobs::list(&self.shared.feed.view(), &request.into_inner()).map(Response::new)
+        let caller = allowed(&request, Action::ListJobs)?;
+        let view = self.view(&request).await?;
+        let looks = move |job: &Job| allow(&caller, Action::GetJob { queue: &job.spec.queue }).is_ok();
+        jobs::list(&view, &request.into_inner(), looks).map(Response::new)
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<flowyard_proto::api::Job>, Status> {
-        let (view, asked) = (self.shared.feed.view(), request.into_inner());
+        let view = self.view_for(&request, request.get_ref().job, |queue| Action::GetJob { queue }).await?;
+        let asked = request.into_inner();
         let detail = move || {
             let (id, job) = find_job(&view, asked.job)?;
             Ok(jobs::detail(&view, id, job))
@@ -150,27 +192,33 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
-        let (view, asked) = (self.shared.feed.view(), request.into_inner());
+        let view = self.view_for(&request, request.get_ref().job, |queue| Action::ListTasks { queue }).await?;
+        let asked = request.into_inner();
         beside(move || tasks::list(&view, &asked)).await.map(Response::new)
     }
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
+        self.view_for(&request, request.get_ref().job, |queue| Action::WatchJob { queue }).await?;
         watch::watch(&self.shared, &request.into_inner()).map(Response::new)
     }
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        self.view_for(&request, request.get_ref().job, |queue| Action::Logs { queue }).await?;
         logs::logs(&self.shared, request.into_inner()).await.map(Response::new)
     }
 
     async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {
+        self.view_for(&request, request.get_ref().job, |queue| Action::Why { queue }).await?;
         why::why(&self.shared, &request.into_inner()).map(Response::new)
     }
 
     async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
-        exec::exec(&self.shared, request.into_inner()).await.map(Response::new)
+        let caller = caller::of(&request)?;
+        exec::exec(&self.shared, &caller, request.into_inner()).await.map(Response::new)
     }
 
-    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
+    async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
+        allowed(&request, Action::ListNodes)?;
         Ok(Response::new(nodes::list(&self.shared)))
     }
 
@@ -178,14 +226,17 @@ impl Flowyard for ApiEndpoint {
         &self,
         request: Request<ListArtifactsRequest>,
     ) -> Result<Response<ListArtifactsResponse>, Status> {
-        artifacts::list(&self.shared.feed.view(), &request.into_inner()).map(Response::new)
+        let view = self.view_for(&request, request.get_ref().job, |queue| Action::ListArtifacts { queue }).await?;
+        artifacts::list(&view, &request.into_inner()).map(Response::new)
     }
 
-    async fn get_storage(&self, _: Request<GetStorageRequest>) -> Result<Response<Storage>, Status> {
+    async fn get_storage(&self, request: Request<GetStorageRequest>) -> Result<Response<Storage>, Status> {
+        allowed(&request, Action::GetStorage)?;
         storage::get(&self.shared).await.map(Response::new)
     }
 
     async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
+        allowed(&request, Action::Prune)?;
         storage::prune(&self.shared, &request.into_inner()).await.map(Response::new)
     }
 }

@@ -8,18 +8,21 @@ use flowyard_proto::api::{CancelRequest, CancelResponse, SubmitRequest, SubmitRe
 use tonic::Status;
 
 use super::{feasible, find_job};
+use crate::access::{Action, Caller, allow};
 use crate::coordinator::Shared;
 
 /// Checks a job as far as it can be checked before it is in the log, and puts it there.
-pub(super) async fn submit(shared: &Shared, owner: String, request: SubmitRequest) -> Result<SubmitResponse, Status> {
+pub(super) async fn submit(shared: &Shared, caller: &Caller, request: SubmitRequest) -> Result<SubmitResponse, Status> {
     let (spec, key) = flowyard_proto::request::submission(request)?;
+    allow(caller, Action::Submit { queue: &spec.queue })?;
     validate(&spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
     let encoded = flowyard_proto::encode_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
     check_timing(shared, &spec)?;
-    check_blobs(shared, &spec).await?;
+    check_blobs(shared, caller, &spec).await?;
     first_node(shared).await;
     feasible::check(&shared.feed.view(), &spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
     let spec_digest = flowyard_cas::digest_bytes(&encoded);
+    let owner = caller.principal();
     let command = Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key });
     match shared.propose(&command).await? {
         Reply::Submitted { job, existing } => Ok(SubmitResponse { job: job.0, existing }),
@@ -53,12 +56,13 @@ fn check_timing(shared: &Shared, spec: &JobSpec) -> Result<(), Status> {
     }
 }
 
-/// Every blob a spec names must be stored: a job never waits for bytes that may not come.
-async fn check_blobs(shared: &Shared, spec: &JobSpec) -> Result<(), Status> {
+/// Every blob a spec names must be stored: a job never waits for bytes that may not come. And whoever submits must have had them:
+/// knowing a digest is no right to what it stands for.
+async fn check_blobs(shared: &Shared, caller: &Caller, spec: &JobSpec) -> Result<(), Status> {
     let SpecBlobs { mut manifests, lists } = spec.blobs();
     manifests.extend(lists);
     let named: Vec<Digest> = manifests.into_iter().collect();
-    let missing = shared.origin.missing(&named).await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let missing = super::blobs::missing(shared, caller, &named).await?;
     match missing.first() {
         None => Ok(()),
         Some(digest) => Err(Status::failed_precondition(format!(

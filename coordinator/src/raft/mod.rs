@@ -49,7 +49,7 @@ pub use home::{HOME_FORMAT, HomeError, Identity, Start};
 pub use intake::COMMAND_BYTES_MAX;
 pub use machine::Machine;
 pub use membership::{Member, MembershipError, PROMOTE_LAG_MAX};
-pub use peer_service::PeerService;
+pub use peer_service::{PeerService, Speaker, Speakers};
 pub use replica::{OpenError, Replica, ReplicaStats};
 pub use role::{Fault, Peer, ProposeError, Role, Unavailable};
 pub use settings::ReplicaConfig;

@@ -33,7 +33,21 @@ pub struct PeerService<M: Machine> {
     intake: Intake<M>,
     snapshots: Arc<SnapshotFolder>,
     identity: Identity,
+    speakers: Speakers,
 }
+
+/// Who may speak to a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speakers {
+    /// Whoever reaches it: for networks that are trusted as a whole and for tests.
+    Anyone,
+    /// The replica whose certificate was shown, for itself: each request has a [`Speaker`].
+    Certified,
+}
+
+/// In a request: the replica that the other end proved to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speaker(pub u64);
 
 impl<M: Machine> PeerService<M> {
     pub(super) fn server(
@@ -41,26 +55,56 @@ impl<M: Machine> PeerService<M> {
         intake: Intake<M>,
         snapshots: Arc<SnapshotFolder>,
         identity: Identity,
+        speakers: Speakers,
     ) -> RaftServer<Self> {
-        RaftServer::new(Self { library, intake, snapshots, identity })
+        RaftServer::new(Self { library, intake, snapshots, identity, speakers })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    fn check(&self, envelope: Option<peer::Envelope>) -> Result<u64, Status> {
-        wire::check_envelope(&self.identity, envelope).map_err(refused)
+    fn check(&self, ear: Ear, envelope: Option<peer::Envelope>) -> Result<(), Status> {
+        ear.check(&self.identity, envelope)
+    }
+
+    /// Whom a request may come from.
+    fn ear<T>(&self, request: &Request<T>) -> Result<Ear, Status> {
+        match self.speakers {
+            Speakers::Anyone => Ok(Ear(None)),
+            Speakers::Certified => match request.extensions().get::<Speaker>() {
+                Some(speaker) => Ok(Ear(Some(*speaker))),
+                None => Err(Status::unauthenticated("only replicas speak here")),
+            },
+        }
+    }
+}
+
+/// Hears one replica only, where that is known.
+#[derive(Debug, Clone, Copy)]
+struct Ear(Option<Speaker>);
+
+impl Ear {
+    fn check(self, here: &Identity, envelope: Option<peer::Envelope>) -> Result<(), Status> {
+        let from = wire::check_envelope(here, envelope).map_err(refused)?;
+        match self.0 {
+            Some(Speaker(replica)) if replica != from => {
+                tracing::warn!(replica, from, "a replica spoke for another one");
+                Err(Status::permission_denied(format!("replica {replica} cannot speak for replica {from}")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// The requests of a stream until one is not acceptable, which is told through the channel.
 fn requests<M: Machine>(
     here: Identity,
+    ear: Ear,
     requests: Streaming<peer::AppendRequest>,
     broken: oneshot::Sender<Status>,
 ) -> impl Stream<Item = AppendEntriesRequest<Types<M::Reply>>> + Send + 'static {
     futures::stream::unfold((requests, broken), move |(mut requests, broken)| async move {
         let next = match requests.message().await {
-            Ok(Some(request)) => accepted::<M>(&here, request),
+            Ok(Some(request)) => accepted::<M>(&here, ear, request),
             Ok(None) => return None,
             Err(status) => Err(status),
         };
@@ -77,9 +121,10 @@ fn requests<M: Machine>(
 
 fn accepted<M: Machine>(
     here: &Identity,
+    ear: Ear,
     mut request: peer::AppendRequest,
 ) -> Result<AppendEntriesRequest<Types<M::Reply>>, Status> {
-    wire::check_envelope(here, request.envelope.take()).map_err(refused)?;
+    ear.check(here, request.envelope.take())?;
     wire::append_of(request).map_err(refused)
 }
 
@@ -114,7 +159,7 @@ impl<M: Machine> RaftCalls for PeerService<M> {
         &self,
         request: Request<peer::AppendRequest>,
     ) -> Result<Response<peer::AppendReply>, Status> {
-        let request = accepted::<M>(&self.identity, request.into_inner())?;
+        let request = accepted::<M>(&self.identity, self.ear(&request)?, request.into_inner())?;
         let (previous, last) = (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
         let reply = self.library.append_entries(request).await.map_err(stopped)?;
         let result: StreamAppendResult<Types<M::Reply>> = reply.into_stream_result(previous, last.or(previous));
@@ -126,7 +171,8 @@ impl<M: Machine> RaftCalls for PeerService<M> {
         request: Request<Streaming<peer::AppendRequest>>,
     ) -> Result<Response<Replies>, Status> {
         let (broken, told) = oneshot::channel();
-        let results = self.library.stream_append(requests::<M>(self.identity, request.into_inner(), broken));
+        let ear = self.ear(&request)?;
+        let results = self.library.stream_append(requests::<M>(self.identity, ear, request.into_inner(), broken));
         let replies = results.map(|result| result.map(|result| wire::append_reply_to_wire(&result)).map_err(stopped));
         // Why the requests ended, if it was not by themselves.
         let end = futures::stream::once(told).filter_map(|told| async move { told.ok().map(Err) });
@@ -135,15 +181,17 @@ impl<M: Machine> RaftCalls for PeerService<M> {
     }
 
     async fn vote(&self, request: Request<peer::VoteRequest>) -> Result<Response<peer::VoteReply>, Status> {
+        let ear = self.ear(&request)?;
         let mut request = request.into_inner();
-        self.check(request.envelope.take())?;
+        self.check(ear, request.envelope.take())?;
         let reply = self.library.vote(wire::vote_request_of(request).map_err(refused)?).await.map_err(stopped)?;
         Ok(Response::new(wire::vote_reply_to_wire(&reply)))
     }
 
     async fn pre_vote(&self, request: Request<peer::VoteRequest>) -> Result<Response<peer::VoteReply>, Status> {
+        let ear = self.ear(&request)?;
         let mut request = request.into_inner();
-        self.check(request.envelope.take())?;
+        self.check(ear, request.envelope.take())?;
         let reply = self.library.pre_vote(wire::vote_request_of(request).map_err(refused)?).await.map_err(stopped)?;
         Ok(Response::new(wire::vote_reply_to_wire(&reply)))
     }
@@ -152,10 +200,11 @@ impl<M: Machine> RaftCalls for PeerService<M> {
         &self,
         request: Request<Streaming<peer::SnapshotPart>>,
     ) -> Result<Response<peer::SnapshotReply>, Status> {
+        let ear = self.ear(&request)?;
         let mut parts = request.into_inner();
         let first = parts.message().await?.and_then(|part| part.part);
         let Some(Part::Start(start)) = first else { return Err(refused(WireError::Missing("a start"))) };
-        self.check(start.envelope)?;
+        self.check(ear, start.envelope)?;
         let vote = wire::vote_of(start.vote).map_err(refused)?;
         let received = snapshot_parts::receive(&self.snapshots, start.bytes, parts).await.map_err(not_received)?;
         let snapshot = Snapshot { meta: received.meta.clone(), snapshot: received.file.clone() };
@@ -167,8 +216,9 @@ impl<M: Machine> RaftCalls for PeerService<M> {
         &self,
         request: Request<peer::TransferRequest>,
     ) -> Result<Response<peer::TransferReply>, Status> {
+        let ear = self.ear(&request)?;
         let mut request = request.into_inner();
-        self.check(request.envelope.take())?;
+        self.check(ear, request.envelope.take())?;
         let request = wire::transfer_of(self.identity.replica, request).map_err(refused)?;
         let reply = self.library.handle_transfer_leader(request).await.map_err(stopped)?;
         Ok(Response::new(wire::transfer_reply_to_wire(&reply)))
@@ -176,8 +226,9 @@ impl<M: Machine> RaftCalls for PeerService<M> {
 
     async fn propose(&self, request: Request<peer::ProposeRequest>) -> Result<Response<peer::ProposeReply>, Status> {
         use peer::propose_reply::Outcome;
+        let ear = self.ear(&request)?;
         let request = request.into_inner();
-        self.check(request.envelope)?;
+        self.check(ear, request.envelope)?;
         let outcome = match self.intake.propose(request.command).await {
             Ok((index, reply)) => Outcome::Proposed(peer::Proposed { index, reply: M::encode_reply(&reply).into() }),
             Err(error) => Outcome::NotServed(not_served(&error)),
@@ -190,7 +241,7 @@ impl<M: Machine> RaftCalls for PeerService<M> {
         request: Request<peer::ReadIndexRequest>,
     ) -> Result<Response<peer::ReadIndexReply>, Status> {
         use peer::read_index_reply::Outcome;
-        self.check(request.into_inner().envelope)?;
+        self.check(self.ear(&request)?, request.into_inner().envelope)?;
         let outcome = match self.intake.read_index().await {
             Ok(index) => Outcome::Index(index),
             Err(error) => Outcome::NotServed(not_served(&ProposeError::Unavailable(error))),

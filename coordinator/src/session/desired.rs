@@ -5,9 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use flowyard_cas::LiveBlobs;
 use flowyard_model::{
-    Attempt, AttemptDesired, Desired, DesiredMember, Digest, FanOut, Fence, Input, Item, Job, JobId, Member, MemberKey,
-    Name, NodeId, Phase, ResolvedInput, StepContext, StepIndex, Task, TaskIndex, TaskKey, TaskOutcome, TaskState, Term,
+    Attempt, AttemptDesired, Desired, DesiredMember, Digest, FanOut, Fence, Image, Input, Item, Job, JobId, Member,
+    MemberKey, Name, NodeId, Phase, ResolvedInput, StepContext, StepIndex, Task, TaskIndex, TaskKey, TaskOutcome,
+    TaskState, Term,
 };
 use flowyard_state::View;
 
@@ -103,6 +105,33 @@ fn desired_member(view: &View, key: MemberKey, member: &Member) -> Option<Desire
         item: item(view, job, key.task),
         known: member.phase,
     })
+}
+
+/// What the live allocations of a node name: code, image, inputs, items.
+pub fn allocated(view: &View, node: NodeId) -> LiveBlobs {
+    let mut named = LiveBlobs::default();
+    for (key, _, member) in view.live_members(node) {
+        let spec = view.step_spec(key.task.job, key.task.step);
+        if let Some(spec) = spec {
+            named.manifests.extend(spec.code);
+            if let Image::Stored { manifest, .. } = &spec.image {
+                named.manifests.push(*manifest);
+            }
+        }
+        let Some(desired) = desired_member(view, key, member) else { continue };
+        for input in desired.inputs.into_values() {
+            match input {
+                ResolvedInput::Artifact(manifest) => named.manifests.push(manifest),
+                ResolvedInput::Join { entries, .. } => {
+                    named.manifests.extend(entries.into_iter().map(|(_, manifest)| manifest));
+                }
+            }
+        }
+        if let Some(Item::Listed { items, .. }) = desired.item {
+            named.blobs.push(items);
+        }
+    }
+    named
 }
 
 /// What a step wrote, as another one reads it. `None` when its only task did not succeed: the input is then absent.

@@ -19,6 +19,7 @@ use tonic::Status;
 use crate::feed::Feed;
 use crate::proposer::Proposer;
 
+pub use desired::allocated;
 pub use directory::{Connected, Directory};
 pub use service::AgentEndpoint;
 

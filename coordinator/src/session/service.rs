@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use flowyard_model::{AttemptReport, Command, Incarnation, NodeId, RegisterNode, Reply, ReportAttempts};
+use flowyard_model::{AttemptReport, Command, Incarnation, Name, NodeId, RegisterNode, Reply, ReportAttempts};
 use flowyard_proto::agent::agents_server::Agents;
 use flowyard_proto::agent::{
     AgentMessage, CoordinatorMessage, Heartbeat, Hello, RelayFromAgent, RelayToAgent, Welcome, agent_message,
@@ -17,6 +17,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Connected, OUTBOX, Outbox, Session, SessionMessage};
+use crate::access::{Action, allow};
+use crate::caller::{self, Standing};
 use crate::coordinator::Shared;
 
 /// The service.
@@ -59,10 +61,18 @@ impl AgentEndpoint {
         Ok((node, incarnation))
     }
 
-    async fn run_session(self, mut said: Streaming<AgentMessage>, outbox: Outbox) -> Result<(), Status> {
+    async fn run_session(
+        self,
+        standing: Standing,
+        mut said: Streaming<AgentMessage>,
+        outbox: Outbox,
+    ) -> Result<(), Status> {
         let Some(agent_message::Message::Hello(hello)) = next(&mut said).await? else {
             return Err(Status::invalid_argument("a session begins with hello"));
         };
+        let name: Name =
+            hello.name.parse().map_err(|error| Status::invalid_argument(format!("hello: name: {error}")))?;
+        allow(&standing.caller, Action::Session { node: &name })?;
         let term = self.shared.leading_term()?;
         let (node, incarnation) = self.register(hello).await?;
         send(&outbox, coordinator_message::Message::Welcome(self.welcome(node, incarnation))).await?;
@@ -72,7 +82,7 @@ impl AgentEndpoint {
         let session =
             Session::begin((node, incarnation), term, shared.feed.clone(), shared.proposer.clone(), outbox.clone());
         let session = Session::spawn(session);
-        let ended = self.listen(&mut said, &session, (node, incarnation), &outbox).await;
+        let ended = self.listen(&mut said, &session, (node, incarnation), &outbox, &standing).await;
         shared.directory.leave(node, incarnation);
         session.kill();
         tracing::info!(%node, %incarnation, "an agent's session ended");
@@ -88,6 +98,7 @@ impl AgentEndpoint {
             lease_ms: timing.lease_ms,
             cluster: self.shared.cluster_id.clone(),
             epoch: self.shared.epoch,
+            addresses: self.shared.api_addresses(),
         }
     }
 
@@ -97,8 +108,11 @@ impl AgentEndpoint {
         session: &ActorRef<Session>,
         (node, incarnation): (NodeId, Incarnation),
         outbox: &Outbox,
+        standing: &Standing,
     ) -> Result<(), Status> {
         while let Some(message) = next(said).await? {
+            // A session lasts for days: its certificate may expire, or its node be shut out meanwhile.
+            standing.check()?;
             self.shared.heard.mark(node);
             match message {
                 agent_message::Message::Hello(_) => return Err(Status::invalid_argument("hello comes once")),
@@ -150,9 +164,9 @@ impl Agents for AgentEndpoint {
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (outbox, answers) = mpsc::channel(OUTBOX);
-        let service = self.clone();
+        let (service, standing) = (self.clone(), caller::standing(&request, self.shared.fleet.as_ref())?);
         tokio::spawn(async move {
-            if let Err(status) = service.run_session(request.into_inner(), outbox.clone()).await {
+            if let Err(status) = service.run_session(standing, request.into_inner(), outbox.clone()).await {
                 let _ = outbox.send(Err(status)).await;
             }
         });
@@ -160,7 +174,12 @@ impl Agents for AgentEndpoint {
     }
 
     async fn relay(&self, request: Request<Streaming<RelayFromAgent>>) -> Result<Response<Self::RelayStream>, Status> {
-        self.shared.relays.accept(request.into_inner()).await
+        let (caller, view) = (caller::of(&request)?, self.shared.feed.view());
+        let may = move |node: NodeId| match view.node(node) {
+            Some(node) => Ok(allow(&caller, Action::Relay { node: &node.name })?),
+            None => Err(Status::not_found("the node of this relay is gone")),
+        };
+        self.shared.relays.accept(request.into_inner(), may).await
     }
 }
 

@@ -36,6 +36,7 @@ pub use credential::{Credential, CredentialError, Current, KeyRequest};
 pub use files::FileError;
 pub use refused::{Refused, explain};
 pub use renewal::{RenewError, Renewal, SignError};
+pub use rustls::pki_types::CertificateDer as Certificate;
 pub use secret::{Secret, fingerprint};
 pub use subject::{Claim, ClusterId, Subject, SubjectError};
 pub use token::{ApiToken, JoinToken, TokenError};

@@ -34,6 +34,16 @@ impl Secret {
         Self(random())
     }
 
+    /// Its bytes, to be shown to a coordinator that was verified.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The secret that somebody shows.
+    pub fn shown(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// What is kept of it.
     pub fn hash(&self) -> Fingerprint {
         Fingerprint(blake3::derive_key(CONTEXT, &self.0))

@@ -1,0 +1,185 @@
+//! What administrators do: tokens, revocations, members.
+
+use flowyard_identity::{ApiToken, JoinToken, LAPSED_MS, LONGEST_NODE_LIFE_MS, Secret};
+use flowyard_model::{Command, CreateToken, Grant, Identity, Reply, TimeMs, TokenId};
+use flowyard_proto::cluster::administration_server::Administration;
+use flowyard_proto::cluster::{
+    ClusterStatus, CreateTokenRequest, CreateTokenResponse, GetStatusRequest, ListTokensRequest, ListTokensResponse,
+    PromoteRequest, PromoteResponse, RemoveMemberRequest, RemoveMemberResponse, RevokeRequest, RevokeResponse,
+    RevokeTokenRequest, RevokeTokenResponse, TokenLine, TransferLeaderRequest, TransferLeaderResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::entrance::fleet;
+use crate::access::Action;
+use crate::caller::allowed;
+use crate::coordinator::Shared;
+use crate::raft::{MembershipError, Unavailable};
+
+/// Longest life of a token to join.
+const LONGEST_JOIN_LIFE_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// Longest life of a token of the API.
+const LONGEST_API_LIFE_MS: u64 = 366 * 24 * 3_600 * 1_000;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct AdministrationEndpoint {
+    shared: Shared,
+}
+
+impl AdministrationEndpoint {
+    /// A service of this coordinator.
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared }
+    }
+}
+
+/// What stands against a change of membership, as a client reads it.
+pub(super) fn refused(error: &MembershipError) -> Status {
+    match error {
+        MembershipError::Unavailable(Unavailable::NotLeader { .. } | Unavailable::NoQuorum | Unavailable::Stopped) => {
+            Status::unavailable(error.to_string())
+        }
+        MembershipError::Unavailable(_) => Status::unavailable(error.to_string()),
+        MembershipError::Unknown { .. } => {
+            Status::not_found(format!("{error}; `fctl cluster status` lists the members"))
+        }
+        MembershipError::AddressTaken { .. } => Status::already_exists(format!(
+            "{error}; take that one out first with `fctl cluster remove`, or join from another address"
+        )),
+        MembershipError::Contended => Status::aborted(error.to_string()),
+        _ => Status::failed_precondition(error.to_string()),
+    }
+}
+
+fn life(asked_ms: u64, grant: &Grant) -> Result<u64, Status> {
+    let longest = match grant {
+        Grant::Join(_) => LONGEST_JOIN_LIFE_MS,
+        Grant::Api { .. } => LONGEST_API_LIFE_MS,
+    };
+    if asked_ms == 0 || asked_ms > longest {
+        let days = longest / (24 * 3_600 * 1_000);
+        return Err(Status::invalid_argument(format!(
+            "such a token lives for more than nothing and at most {days} days"
+        )));
+    }
+    Ok(asked_ms)
+}
+
+#[tonic::async_trait]
+impl Administration for AdministrationEndpoint {
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenResponse>, Status> {
+        let caller = allowed(&request, Action::ChangeTokens)?;
+        let (fleet, asked) = (fleet(&self.shared)?, request.into_inner());
+        let grant = asked.grant.ok_or_else(|| Status::invalid_argument("grant: missing"))?;
+        let grant = Grant::try_from(grant).map_err(|error| Status::invalid_argument(format!("grant: {error}")))?;
+        let life_ms = life(asked.life_ms, &grant)?;
+        let uses = match (&grant, asked.uses) {
+            (Grant::Join(_), uses) => Some(uses.unwrap_or(1)),
+            (Grant::Api { .. }, None) => None,
+            (Grant::Api { .. }, Some(_)) => {
+                return Err(Status::invalid_argument("uses: a token of the API is not counted"));
+            }
+        };
+        let secret = Secret::random();
+        let expires_at = TimeMs(flowyard_clock::wall_ms() + life_ms);
+        let create =
+            CreateToken { hash: secret.hash(), grant: grant.clone(), expires_at, uses, created_by: caller.principal() };
+        let id = match self.shared.propose(&Command::CreateToken(create)).await? {
+            Reply::TokenCreated { token } => token,
+            other => return Err(Status::internal(format!("a new token was answered with {other:?}"))),
+        };
+        let (authority, addresses) = (fleet.trust().fingerprint(), self.shared.api_addresses());
+        let text = match grant {
+            Grant::Join(_) => JoinToken { id, secret, authority, addresses }.to_text(),
+            Grant::Api { .. } => ApiToken { id, secret, authority, addresses }.to_text(),
+        };
+        Ok(Response::new(CreateTokenResponse { token: id.0, text: text.to_string(), expires_at_ms: expires_at.0 }))
+    }
+
+    async fn list_tokens(&self, request: Request<ListTokensRequest>) -> Result<Response<ListTokensResponse>, Status> {
+        allowed(&request, Action::ChangeTokens)?;
+        let view = self.shared.feed.view();
+        let tokens = view.tokens().map(|(id, token)| TokenLine {
+            token: id.0,
+            grant: Some((&token.grant).into()),
+            expires_at_ms: token.expires_at.0,
+            uses_left: token.uses_left(),
+            created_by: token.created_by.clone(),
+            created_at_ms: token.created_at.0,
+            revoked: token.revoked,
+        });
+        Ok(Response::new(ListTokensResponse { tokens: tokens.collect() }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenResponse>, Status> {
+        allowed(&request, Action::ChangeTokens)?;
+        let token = TokenId(request.into_inner().token);
+        self.shared.propose(&Command::RevokeToken { token }).await?;
+        Ok(Response::new(RevokeTokenResponse {}))
+    }
+
+    async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
+        let caller = allowed(&request, Action::Revoke)?;
+        let identity = request.into_inner().identity.ok_or_else(|| Status::invalid_argument("identity: missing"))?;
+        let identity =
+            Identity::try_from(identity).map_err(|error| Status::invalid_argument(format!("identity: {error}")))?;
+        // Nothing issued until now can be alive or renewed after that.
+        let until = TimeMs(flowyard_clock::wall_ms() + 2 * LONGEST_NODE_LIFE_MS + LAPSED_MS);
+        let until = matches!(identity, Identity::Agent(_) | Identity::Coordinator(_)).then_some(until);
+        self.shared.propose(&Command::RevokeIdentity { identity, until, by: caller.principal() }).await?;
+        Ok(Response::new(RevokeResponse {}))
+    }
+
+    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<ClusterStatus>, Status> {
+        allowed(&request, Action::GetCluster)?;
+        Ok(Response::new(super::members::status(&self.shared)))
+    }
+
+    async fn promote(&self, request: Request<PromoteRequest>) -> Result<Response<PromoteResponse>, Status> {
+        allowed(&request, Action::ChangeMembers)?;
+        let replica = request.into_inner().replica;
+        self.shared.replica.promote(replica).await.map_err(|error| refused(&error))?;
+        Ok(Response::new(PromoteResponse {}))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<RemoveMemberRequest>,
+    ) -> Result<Response<RemoveMemberResponse>, Status> {
+        let caller = allowed(&request, Action::ChangeMembers)?;
+        let replica = request.into_inner().replica;
+        self.shared.replica.remove(replica).await.map_err(|error| refused(&error))?;
+        // It may not come back, whatever it still has of its keys.
+        if self.shared.fleet.is_some() {
+            let identity = Identity::Coordinator(flowyard_model::ReplicaId(replica));
+            let revoke = Command::RevokeIdentity { identity, until: None, by: caller.principal() };
+            self.shared.propose(&revoke).await?;
+        }
+        Ok(Response::new(RemoveMemberResponse {}))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderResponse>, Status> {
+        allowed(&request, Action::ChangeMembers)?;
+        let replica = &self.shared.replica;
+        let moved = match request.into_inner().replica {
+            Some(to) => replica.transfer_leader(to).await,
+            None => replica.step_down().await,
+        };
+        moved.map_err(|error| refused(&error))?;
+        let leader = match &*replica.role().borrow() {
+            crate::raft::Role::Follower { leader, .. } => leader.replica,
+            _ => replica.identity().replica,
+        };
+        Ok(Response::new(TransferLeaderResponse { leader }))
+    }
+}

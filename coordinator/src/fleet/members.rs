@@ -1,0 +1,215 @@
+//! What coordinators tell each other beside the log, and what the leader does about it: learners that have caught up vote, and
+//! what is new in the log is used once all can read it.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use flowyard_model::{ClusterVersion, Command};
+use flowyard_proto::cluster::{ClusterStatus, MemberStatus};
+use flowyard_proto::peer::members_client::MembersClient;
+use flowyard_proto::peer::members_server::Members;
+use flowyard_proto::peer::{AboutRequest, AboutResponse};
+use kameo::actor::{Actor, ActorRef, WeakActorRef};
+use kameo::mailbox::{MailboxReceiver, Signal};
+use tonic::{Request, Response, Status};
+
+use super::MemberAddress;
+use crate::access::Action;
+use crate::caller::allowed;
+use crate::coordinator::Shared;
+use crate::raft::{Member, Role};
+
+/// How often the leader asks.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the members said of themselves last; cheap to clone. One that did not answer is not in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Membership {
+    said: Arc<Mutex<BTreeMap<u64, AboutResponse>>>,
+}
+
+impl Membership {
+    /// Nothing is known.
+    pub(crate) fn unknown() -> Self {
+        Self { said: Arc::default() }
+    }
+
+    fn said(&self, replica: u64) -> Option<AboutResponse> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).get(&replica).cloned()
+    }
+
+    fn replace(&self, said: BTreeMap<u64, AboutResponse>) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = said;
+    }
+}
+
+/// How this coordinator is.
+fn about(shared: &Shared) -> AboutResponse {
+    let stats = shared.replica.stats();
+    let disk = rustix::fs::statvfs(&shared.config.folder).ok();
+    let bytes = |blocks: Option<u64>| blocks.zip(disk.as_ref()).map_or(0, |(blocks, disk)| blocks * disk.f_frsize);
+    let expires = shared.fleet.as_ref().map(|fleet| fleet.own().get().identified().not_after.0);
+    AboutResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        newest_version: ClusterVersion::NEWEST.0,
+        applied: shared.feed.view().revision().0,
+        certificate_expires_at_ms: expires.unwrap_or(0),
+        disk_bytes: bytes(disk.as_ref().map(|disk| disk.f_blocks)),
+        disk_free_bytes: bytes(disk.as_ref().map(|disk| disk.f_bavail)),
+        log_bytes: stats.log.file_bytes,
+        snapshot_bytes: stats.snapshot_bytes,
+        wants_vote: shared.fleet.as_ref().is_some_and(|fleet| fleet.config().wants_vote),
+        engine: shared.replica.engine().name().to_owned(),
+    }
+}
+
+/// The members as this coordinator, which should lead, knows them.
+pub(super) fn status(shared: &Shared) -> ClusterStatus {
+    let (view, own) = (shared.feed.view(), shared.replica.identity().replica);
+    let term = match &*shared.replica.role().borrow() {
+        Role::Leader { term, .. } | Role::Follower { term, .. } => *term,
+        Role::Seeking | Role::Stopped { .. } => 0,
+    };
+    let said = |replica: u64| shared.fleet.as_ref().and_then(|fleet| fleet.membership().said(replica));
+    let members = shared.replica.members().into_iter().map(|member| {
+        let address = member.peer.address.parse::<MemberAddress>().ok();
+        let replica = member.peer.replica;
+        MemberStatus {
+            replica,
+            api_address: address.as_ref().map_or_else(String::new, |address| address.api.clone()),
+            peer_address: address.map_or_else(String::new, |address| address.peers),
+            votes: member.votes,
+            leads: member.leads,
+            lag_entries: member.lag,
+            silent_ms: member.silent_for.map(|silent| silent.as_millis() as u64),
+            about: if replica == own { Some(about(shared)) } else { said(replica) },
+        }
+    });
+    ClusterStatus {
+        cluster: shared.cluster_id.clone(),
+        name: shared.fleet.as_ref().map_or_else(String::new, |fleet| fleet.config().name.clone()),
+        epoch: shared.epoch,
+        cluster_version: view.version().0,
+        term,
+        revision: view.revision().0,
+        members: members.collect(),
+        answered_by: own,
+    }
+}
+
+/// The service that other coordinators call.
+#[derive(Clone)]
+pub(crate) struct MembersEndpoint {
+    shared: Shared,
+}
+
+impl MembersEndpoint {
+    /// A service of this coordinator.
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl Members for MembersEndpoint {
+    async fn about(&self, request: Request<AboutRequest>) -> Result<Response<AboutResponse>, Status> {
+        allowed(&request, Action::Ping)?;
+        Ok(Response::new(about(&self.shared)))
+    }
+}
+
+/// The actor that looks after the members while this coordinator leads. It has no messages.
+pub(crate) struct MembersWatch {
+    shared: Shared,
+}
+
+impl MembersWatch {
+    /// What it is made from, anew at each term.
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared }
+    }
+
+    async fn look(&self) {
+        let members = self.shared.replica.members();
+        let own = self.shared.replica.identity().replica;
+        let mut said = BTreeMap::from([(own, about(&self.shared))]);
+        let others = members.iter().filter(|member| member.peer.replica != own);
+        let asked = others.map(async |member| (member.peer.replica, self.ask(member).await));
+        for (replica, answer) in futures::future::join_all(asked).await {
+            said.extend(answer.map(|answer| (replica, answer)));
+        }
+        self.promote(&members, &said).await;
+        self.raise(&members, &said).await;
+        if let Some(fleet) = &self.shared.fleet {
+            fleet.membership().replace(said);
+        }
+    }
+
+    async fn ask(&self, member: &Member) -> Option<AboutResponse> {
+        let channel = self.shared.peer_channel(&member.peer.address)?;
+        let answer = tokio::time::timeout(PATIENCE, MembersClient::new(channel).about(AboutRequest {})).await;
+        answer.ok()?.ok().map(Response::into_inner)
+    }
+
+    /// A learner that wants to vote does, once it has caught up.
+    async fn promote(&self, members: &[Member], said: &BTreeMap<u64, AboutResponse>) {
+        let ready = members.iter().find(|member| {
+            let wants = said.get(&member.peer.replica).is_some_and(|said| said.wants_vote);
+            !member.votes && wants && member.lag.is_some_and(|lag| lag <= crate::raft::PROMOTE_LAG_MAX)
+        });
+        let Some(member) = ready else { return };
+        match self.shared.replica.promote(member.peer.replica).await {
+            Ok(()) => tracing::info!(replica = member.peer.replica, "a coordinator that caught up votes from now on"),
+            Err(error) => tracing::debug!(%error, replica = member.peer.replica, "a coordinator cannot vote yet"),
+        }
+    }
+
+    /// Uses what is new once every member has said that it can read it.
+    async fn raise(&self, members: &[Member], said: &BTreeMap<u64, AboutResponse>) {
+        let common = members.iter().map(|member| said.get(&member.peer.replica).map_or(0, |said| said.newest_version));
+        let Some(common) = common.min() else { return };
+        let next = ClusterVersion(self.shared.feed.view().version().0 + 1);
+        if next.0 > common || next > ClusterVersion::NEWEST {
+            return;
+        }
+        match self.shared.proposer.propose(&Command::RaiseVersion { version: next }).await {
+            Ok(_) => tracing::info!(version = %next, "all coordinators can: the cluster's version was raised"),
+            Err(error) => tracing::debug!(%error, "the cluster's version could not be raised"),
+        }
+    }
+}
+
+impl Actor for MembersWatch {
+    type Args = Self;
+    type Error = Infallible;
+
+    async fn on_start(args: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(args)
+    }
+
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, Infallible> {
+        loop {
+            self.look().await;
+            // The embedded cluster has no others to ask, and must not wake up for them.
+            let wait = async {
+                match self.shared.fleet {
+                    Some(_) => tokio::time::sleep(LOOK).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                signal = mailbox.recv() => return Ok(signal),
+                () = wait => {}
+            }
+        }
+    }
+}

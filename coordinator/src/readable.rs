@@ -1,0 +1,179 @@
+//! Which blobs somebody may read: those that something they may look at names, itself or through an artifact.
+//!
+//! Owns what artifacts name, as far as it was read. What is read once is kept, since an artifact never changes.
+//! Invariant: knowing a digest is no right to read it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flowyard_cas::{LiveBlobs, Manifest, Origin, StoreError};
+use flowyard_model::{Digest, JobId, Name, QueuePath};
+use flowyard_state::View;
+
+use crate::access::{Action, Caller, Named, allow};
+use crate::collector::named_by;
+use crate::session::allocated;
+
+/// Blobs of artifacts that are kept in mind; beyond that all is read anew.
+const KEPT: usize = 2_000_000;
+/// How long an upload that no job names yet may be used by who made it.
+const UPLOAD_MS: u64 = 3 * 3_600 * 1_000;
+/// Uploads remembered.
+const UPLOADS: usize = 1_000_000;
+
+/// What artifacts name, and who uploaded what; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Readable {
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    artifacts: HashMap<Digest, Arc<HashSet<Digest>>>,
+    blobs: usize,
+    /// Who stored a blob here, and when in boot time.
+    uploads: HashMap<(Digest, String), u64>,
+}
+
+impl Readable {
+    /// Nothing was read yet.
+    pub(crate) fn nothing() -> Self {
+        Self { known: Arc::default() }
+    }
+
+    /// Remembers who stored a blob.
+    pub(crate) fn uploaded(&self, digest: Digest, by: String) {
+        let mut known = self.lock();
+        if known.uploads.len() >= UPLOADS {
+            known.uploads.clear();
+        }
+        known.uploads.insert((digest, by), flowyard_clock::boot_ms());
+    }
+
+    fn has_uploaded(&self, digest: Digest, by: &str) -> bool {
+        let at = self.lock().uploads.get(&(digest, by.to_owned())).copied();
+        at.is_some_and(|at| flowyard_clock::boot_ms().saturating_sub(at) < UPLOAD_MS)
+    }
+
+    /// Whether a live allocation of this node names the blob.
+    ///
+    /// # Errors
+    /// When an artifact cannot be read.
+    pub(crate) async fn by_node(
+        &self,
+        view: &View,
+        origin: &Origin,
+        node: &Name,
+        digest: Digest,
+    ) -> Result<bool, StoreError> {
+        let Some((id, _)) = view.node_named(node) else { return Ok(false) };
+        let named = allocated(view, id);
+        self.names(origin, &named, digest).await
+    }
+
+    /// Whether this job names the blob.
+    ///
+    /// # Errors
+    /// When an artifact cannot be read.
+    pub(crate) async fn by_job(
+        &self,
+        view: &View,
+        origin: &Origin,
+        id: JobId,
+        digest: Digest,
+    ) -> Result<bool, StoreError> {
+        let Some(job) = view.job(id) else { return Ok(false) };
+        self.names(origin, &named_by(view, id, job), digest).await
+    }
+
+    /// Those of the blobs that the caller has no right to use in a job: nothing they may look at names them, and they did not
+    /// upload them here.
+    ///
+    /// # Errors
+    /// When an artifact cannot be read.
+    pub(crate) async fn not_usable(
+        &self,
+        view: &View,
+        origin: &Origin,
+        caller: &Caller,
+        digests: &[Digest],
+    ) -> Result<BTreeSet<Digest>, StoreError> {
+        let principal = caller.principal();
+        let mut left: BTreeSet<Digest> = digests.iter().copied().collect();
+        if may_use_all(caller) {
+            return Ok(BTreeSet::new());
+        }
+        left.retain(|digest| !self.has_uploaded(*digest, &principal));
+        if let Caller::Agent { name } = caller {
+            for digest in left.clone() {
+                if self.by_node(view, origin, name, digest).await? {
+                    left.remove(&digest);
+                }
+            }
+            return Ok(left);
+        }
+        for (id, job) in view.jobs().rev() {
+            if left.is_empty() {
+                break;
+            }
+            if !may_use(caller, &job.spec.queue) {
+                continue;
+            }
+            let named = named_by(view, id, job);
+            for digest in named.blobs.iter().chain(&named.manifests) {
+                left.remove(digest);
+            }
+            for manifest in &named.manifests {
+                let blobs = self.blobs_of(origin, *manifest).await?;
+                left.retain(|digest| !blobs.contains(digest));
+            }
+        }
+        Ok(left)
+    }
+
+    async fn names(&self, origin: &Origin, named: &LiveBlobs, digest: Digest) -> Result<bool, StoreError> {
+        if named.blobs.contains(&digest) || named.manifests.contains(&digest) {
+            return Ok(true);
+        }
+        for manifest in &named.manifests {
+            if self.blobs_of(origin, *manifest).await?.contains(&digest) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What an artifact names; nothing if it is lost.
+    async fn blobs_of(&self, origin: &Origin, manifest: Digest) -> Result<Arc<HashSet<Digest>>, StoreError> {
+        if let Some(known) = self.lock().artifacts.get(&manifest) {
+            return Ok(known.clone());
+        }
+        let bytes = match origin.get_bytes(&manifest).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_missing() => return Ok(Arc::default()),
+            Err(error) => return Err(error),
+        };
+        let decoded = Manifest::decode(&bytes).map_err(|source| StoreError::Manifest { digest: manifest, source })?;
+        let blobs: Arc<HashSet<Digest>> = Arc::new(decoded.blobs().collect());
+        let mut known = self.lock();
+        if known.blobs + blobs.len() > KEPT {
+            (known.artifacts, known.blobs) = (HashMap::new(), 0);
+        }
+        known.blobs += blobs.len() + 1;
+        known.artifacts.insert(manifest, blobs.clone());
+        Ok(blobs)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn may_use(caller: &Caller, queue: &QueuePath) -> bool {
+    allow(caller, Action::UseBlob { named_by: &[Named::Job { queue }] }).is_ok()
+}
+
+/// Whoever may look at every queue may use what is stored.
+fn may_use_all(caller: &Caller) -> bool {
+    allow(caller, Action::UseBlob { named_by: &[Named::Stored] }).is_ok()
+}
