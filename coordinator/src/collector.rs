@@ -19,6 +19,9 @@ use crate::holdings::Holdings;
 pub(crate) const BLOB_AGE_MS: u64 = 3 * 3_600 * 1_000;
 /// How often space is looked at, first some time after the start.
 const LOOK: Duration = Duration::from_secs(3_600);
+/// How often a coordinator completes its own copy of the stored blobs, first some time after its start.
+const COPY: Duration = Duration::from_secs(600);
+const FIRST_COPY: Duration = Duration::from_secs(5);
 /// Wait after the start, so that a short command is not slowed by it.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 
@@ -87,7 +90,7 @@ pub(crate) async fn collect_if_due(shared: &Shared) {
 pub(crate) async fn collect(shared: &Shared) -> Result<(), StoreError> {
     let budget = shared.config.storage_budget_bytes;
     sweep(shared, BLOB_AGE_MS).await?;
-    let (_, bytes) = shared.origin.total().await?;
+    let (_, bytes) = shared.durable.here().total().await?;
     if budget == 0 || bytes <= budget {
         return Ok(());
     }
@@ -111,7 +114,7 @@ async fn to_forget(shared: &Shared, wanted: u64) -> Result<Vec<JobId>, StoreErro
     let view = shared.feed.view();
     let mut holdings = Holdings::none();
     for (id, job) in view.jobs() {
-        holdings.add(&shared.origin, id, named_by(&view, id, job)).await?;
+        holdings.add(&shared.durable, id, named_by(&view, id, job)).await?;
     }
     // What a younger job left behind is too young to be removed now.
     let before_ms = flowyard_clock::wall_ms().saturating_sub(BLOB_AGE_MS);
@@ -124,8 +127,28 @@ async fn to_forget(shared: &Shared, wanted: u64) -> Result<Vec<JobId>, StoreErro
 /// # Errors
 /// When the origin cannot be read.
 pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, StoreError> {
-    let view = shared.feed.view();
-    shared.origin.sweep(&named_by_jobs(&view), min_age_ms, flowyard_clock::wall_ms()).await
+    let live = named_by_jobs(&shared.feed.view());
+    let durable = &shared.durable;
+    // What an artifact names is known only where the artifact is, so a copy that lacks one removes nothing.
+    if durable.is_mirrored() {
+        let lost = durable.catch_up(&live).await?;
+        if lost > 0 {
+            tracing::warn!(lost, "blobs that jobs name are with no coordinator that answers; nothing is removed");
+            return Ok(Swept::default());
+        }
+    }
+    durable.here().sweep(&live, min_age_ms, flowyard_clock::wall_ms()).await
+}
+
+/// Keeps the copy of a coordinator that may never lead: what it lacks is brought, what nothing names any more is removed.
+pub(crate) async fn keep_copy(shared: Shared) {
+    tokio::time::sleep(FIRST_COPY).await;
+    loop {
+        if let Err(error) = sweep(&shared, BLOB_AGE_MS).await {
+            tracing::warn!(%error, "this coordinator's copy of the stored blobs could not be completed");
+        }
+        tokio::time::sleep(COPY).await;
+    }
 }
 
 /// Every blob and manifest that a remembered job names.

@@ -22,6 +22,8 @@ pub struct Config {
     pub timing: Timing,
     /// Bytes of stored blobs above which ended jobs are forgotten, oldest first; 0 for no bound.
     pub storage_budget_bytes: u64,
+    /// Whether all coordinators have one origin; otherwise each keeps its own copy of every blob.
+    pub shared_origin: bool,
     /// Its place among other coordinators; an embedded cluster has none.
     pub fleet: Option<FleetConfig>,
 }

@@ -12,8 +12,9 @@ use tonic::transport::Channel;
 
 use crate::applier::Applier;
 use crate::config::Config;
+use crate::durable::Durable;
 use crate::feed::Feed;
-use crate::fleet::{Fleet, KeyError, MemberAddress};
+use crate::fleet::{Fleet, KeyError, MemberAddress, Mirror};
 use crate::leadership::Leadership;
 use crate::liveness::Heard;
 use crate::proposer::{ProposeError, Proposer};
@@ -38,7 +39,7 @@ pub struct Shared {
     /// What came of them.
     pub feed: Feed,
     /// Durable bytes.
-    pub origin: Origin,
+    pub durable: Durable,
     /// Who was heard from.
     pub heard: Heard,
     /// Who is connected.
@@ -151,7 +152,8 @@ pub enum StartError {
 pub struct Coordinator {
     shared: Shared,
     leadership: ActorRef<Leadership>,
-    renewal: Option<AbortHandle>,
+    /// What runs beside, whoever leads.
+    beside: Vec<AbortHandle>,
 }
 
 impl Coordinator {
@@ -177,6 +179,13 @@ impl Coordinator {
             replica.wait_ready().await?;
         }
         let identity = replica.identity();
+        let durable = match (&fleet, config.shared_origin) {
+            (Some(fleet), false) => {
+                let mirror = Mirror::new(replica.clone(), fleet.channels().clone(), origin.clone());
+                Durable::mirrored(origin, mirror)
+            }
+            _ => Durable::of(origin),
+        };
         let directory = Directory::empty();
         let shared = Shared {
             config: Arc::new(config),
@@ -185,7 +194,7 @@ impl Coordinator {
             proposer: Proposer::new(replica.clone(), feed.clone()),
             replica,
             feed,
-            origin,
+            durable,
             heard: Heard::nobody(),
             relays: Relays::none(directory.clone()),
             directory,
@@ -193,8 +202,12 @@ impl Coordinator {
             fleet,
         };
         let leadership = Leadership::spawn(Leadership::new(shared.clone()));
-        let renewal = shared.fleet.clone().map(|fleet| tokio::spawn(fleet.renew()).abort_handle());
-        Ok(Self { shared, leadership, renewal })
+        let mut beside: Vec<AbortHandle> = Vec::new();
+        beside.extend(shared.fleet.clone().map(|fleet| tokio::spawn(fleet.renew()).abort_handle()));
+        if shared.durable.is_mirrored() {
+            beside.push(tokio::spawn(crate::collector::keep_copy(shared.clone())).abort_handle());
+        }
+        Ok(Self { shared, leadership, beside })
     }
 
     /// What its services share.
@@ -204,9 +217,7 @@ impl Coordinator {
 
     /// Stops everything and closes the log. What was acknowledged is on disk. Space is looked after first, if it is time.
     pub async fn shutdown(self) {
-        if let Some(renewal) = &self.renewal {
-            renewal.abort();
-        }
+        self.beside.iter().for_each(AbortHandle::abort);
         crate::collector::collect_if_due(&self.shared).await;
         let _ = self.leadership.stop_gracefully().await;
         self.leadership.wait_for_shutdown().await;

@@ -47,6 +47,7 @@ pub(crate) async fn coordinator() -> (Coordinator, TempDir) {
         home: folder.path().to_owned(),
         timing: Timing::STANDARD,
         storage_budget_bytes: 0,
+        shared_origin: true,
         fleet: None,
     };
     (Coordinator::start(config, Origin::in_memory()).await.unwrap(), folder)

@@ -3,8 +3,10 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use flowyard_cas::{LiveBlobs, Manifest, Origin, StoreError};
+use flowyard_cas::{LiveBlobs, Manifest, StoreError};
 use flowyard_model::{Digest, JobId};
+
+use crate::durable::Durable;
 
 /// What jobs hold of the stored blobs.
 #[derive(Debug)]
@@ -26,13 +28,13 @@ impl Holdings {
     ///
     /// # Errors
     /// When an artifact cannot be read. One that is lost holds nothing but itself.
-    pub(crate) async fn add(&mut self, origin: &Origin, job: JobId, named: LiveBlobs) -> Result<(), StoreError> {
+    pub(crate) async fn add(&mut self, durable: &Durable, job: JobId, named: LiveBlobs) -> Result<(), StoreError> {
         let mut held: BTreeSet<Digest> = named.blobs.into_iter().collect();
         for digest in named.manifests {
             held.insert(digest);
             let named = match self.artifacts.entry(digest) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => unknown.insert(blobs_of(origin, digest).await?),
+                Entry::Vacant(unknown) => unknown.insert(blobs_of(durable, digest).await?),
             };
             held.extend(named.iter());
         }
@@ -63,8 +65,8 @@ impl Holdings {
     }
 }
 
-async fn blobs_of(origin: &Origin, digest: Digest) -> Result<Vec<Digest>, StoreError> {
-    let bytes = match origin.get_bytes(&digest).await {
+async fn blobs_of(durable: &Durable, digest: Digest) -> Result<Vec<Digest>, StoreError> {
+    let bytes = match durable.get_bytes(&digest).await {
         Ok(bytes) => bytes,
         Err(error) if error.is_missing() => return Ok(Vec::new()),
         Err(error) => return Err(error),
@@ -75,11 +77,13 @@ async fn blobs_of(origin: &Origin, digest: Digest) -> Result<Vec<Digest>, StoreE
 
 #[cfg(test)]
 mod tests {
+    use flowyard_cas::Origin;
+
     use super::*;
 
     /// Jobs that name these blobs.
     async fn holdings(jobs: &[(u64, &[&[u8]])]) -> Holdings {
-        let (origin, mut holdings) = (Origin::in_memory(), Holdings::none());
+        let (origin, mut holdings) = (Durable::of(Origin::in_memory()), Holdings::none());
         for (job, blobs) in jobs {
             let blobs = blobs.iter().map(|bytes| flowyard_cas::digest_bytes(bytes)).collect();
             holdings.add(&origin, JobId(*job), LiveBlobs { manifests: vec![], blobs }).await.unwrap();
@@ -114,11 +118,12 @@ mod tests {
         std::fs::write(folder.path().join("file"), [7; 1_000]).unwrap();
         let packed = flowyard_cas::pack_path(folder.path(), flowyard_cas::RootLink::Refuse).unwrap();
         let origin = Origin::in_memory();
+        let durable = Durable::of(origin.clone());
         let manifest = origin.put_bytes(packed.manifest.encode().into()).await.unwrap();
         let mut holdings = Holdings::none();
-        holdings.add(&origin, JobId(1), LiveBlobs { manifests: vec![manifest], blobs: vec![] }).await.unwrap();
+        holdings.add(&durable, JobId(1), LiveBlobs { manifests: vec![manifest], blobs: vec![] }).await.unwrap();
         let small = flowyard_cas::digest_bytes(b"small");
-        holdings.add(&origin, JobId(2), LiveBlobs { manifests: vec![], blobs: vec![small] }).await.unwrap();
+        holdings.add(&durable, JobId(2), LiveBlobs { manifests: vec![], blobs: vec![small] }).await.unwrap();
         assert_eq!(holdings.forget(ids(&[1, 2]).into_iter(), 1_000), ids(&[1]));
     }
 }

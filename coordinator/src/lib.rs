@@ -10,6 +10,7 @@ mod caller;
 mod collector;
 pub mod config;
 mod coordinator;
+mod durable;
 pub mod feed;
 #[cfg(test)]
 mod fixture;

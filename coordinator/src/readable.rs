@@ -6,12 +6,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flowyard_cas::{LiveBlobs, Manifest, Origin, StoreError};
+use flowyard_cas::{LiveBlobs, Manifest, StoreError};
 use flowyard_model::{Digest, JobId, Name, QueuePath};
 use flowyard_state::View;
 
 use crate::access::{Action, Caller, Named, allow};
 use crate::collector::named_by;
+use crate::durable::Durable;
 use crate::session::allocated;
 
 /// Blobs of artifacts that are kept in mind; beyond that all is read anew.
@@ -62,13 +63,13 @@ impl Readable {
     pub(crate) async fn by_node(
         &self,
         view: &View,
-        origin: &Origin,
+        durable: &Durable,
         node: &Name,
         digest: Digest,
     ) -> Result<bool, StoreError> {
         let Some((id, _)) = view.node_named(node) else { return Ok(false) };
         let named = allocated(view, id);
-        self.names(origin, &named, digest).await
+        self.names(durable, &named, digest).await
     }
 
     /// Whether this job names the blob.
@@ -78,12 +79,12 @@ impl Readable {
     pub(crate) async fn by_job(
         &self,
         view: &View,
-        origin: &Origin,
+        durable: &Durable,
         id: JobId,
         digest: Digest,
     ) -> Result<bool, StoreError> {
         let Some(job) = view.job(id) else { return Ok(false) };
-        self.names(origin, &named_by(view, id, job), digest).await
+        self.names(durable, &named_by(view, id, job), digest).await
     }
 
     /// Those of the blobs that the caller has no right to use in a job: nothing they may look at names them, and they did not
@@ -94,7 +95,7 @@ impl Readable {
     pub(crate) async fn not_usable(
         &self,
         view: &View,
-        origin: &Origin,
+        durable: &Durable,
         caller: &Caller,
         digests: &[Digest],
     ) -> Result<BTreeSet<Digest>, StoreError> {
@@ -106,7 +107,7 @@ impl Readable {
         left.retain(|digest| !self.has_uploaded(*digest, &principal));
         if let Caller::Agent { name } = caller {
             for digest in left.clone() {
-                if self.by_node(view, origin, name, digest).await? {
+                if self.by_node(view, durable, name, digest).await? {
                     left.remove(&digest);
                 }
             }
@@ -124,19 +125,19 @@ impl Readable {
                 left.remove(digest);
             }
             for manifest in &named.manifests {
-                let blobs = self.blobs_of(origin, *manifest).await?;
+                let blobs = self.blobs_of(durable, *manifest).await?;
                 left.retain(|digest| !blobs.contains(digest));
             }
         }
         Ok(left)
     }
 
-    async fn names(&self, origin: &Origin, named: &LiveBlobs, digest: Digest) -> Result<bool, StoreError> {
+    async fn names(&self, durable: &Durable, named: &LiveBlobs, digest: Digest) -> Result<bool, StoreError> {
         if named.blobs.contains(&digest) || named.manifests.contains(&digest) {
             return Ok(true);
         }
         for manifest in &named.manifests {
-            if self.blobs_of(origin, *manifest).await?.contains(&digest) {
+            if self.blobs_of(durable, *manifest).await?.contains(&digest) {
                 return Ok(true);
             }
         }
@@ -144,11 +145,11 @@ impl Readable {
     }
 
     /// What an artifact names; nothing if it is lost.
-    async fn blobs_of(&self, origin: &Origin, manifest: Digest) -> Result<Arc<HashSet<Digest>>, StoreError> {
+    async fn blobs_of(&self, durable: &Durable, manifest: Digest) -> Result<Arc<HashSet<Digest>>, StoreError> {
         if let Some(known) = self.lock().artifacts.get(&manifest) {
             return Ok(known.clone());
         }
-        let bytes = match origin.get_bytes(&manifest).await {
+        let bytes = match durable.get_bytes(&manifest).await {
             Ok(bytes) => bytes,
             Err(error) if error.is_missing() => return Ok(Arc::default()),
             Err(error) => return Err(error),

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use flowyard_cas::{BlobUpload, StoreError};
 use flowyard_model::{Digest, JobId};
 use flowyard_proto::blob::blobs_server::Blobs;
 use flowyard_proto::blob::{GetRequest, GetResponse, MissingRequest, MissingResponse, PutRequest, PutResponse};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Answers;
 use crate::access::{Action, Caller, Named, allow};
-use crate::caller::{self, allowed};
+use crate::caller;
 use crate::coordinator::Shared;
+use crate::fleet::MirrorError;
 
 /// Most digests asked for in one call.
 const DIGESTS: usize = 10_000;
@@ -29,20 +31,31 @@ impl BlobEndpoint {
         Self { shared }
     }
 
-    async fn finish(
-        &self,
-        upload: Option<(BlobUpload, Digest)>,
-        stored: &mut PutResponse,
-        by: &str,
-    ) -> Result<(), Status> {
-        if let Some((upload, digest)) = upload {
-            upload.finish().await.map_err(failed)?;
-            self.shared.readable.uploaded(digest, by.to_owned());
-            stored.blobs += 1;
-            stored.bytes += digest.length;
+    /// Stores what comes; what of it is here afterwards.
+    async fn store(&self, mut said: Streaming<PutRequest>) -> Result<Vec<Digest>, Status> {
+        let (mut stored, mut upload) = (Vec::new(), None);
+        while let Some(part) = said.message().await? {
+            if part.digest.is_some() {
+                finish(upload.take(), &mut stored).await?;
+                let digest = decode(part.digest)?;
+                upload = Some((self.shared.durable.upload(digest, "the client"), digest));
+            }
+            let Some((upload, _)) = &mut upload else {
+                return Err(Status::invalid_argument("bytes came before a digest"));
+            };
+            upload.write(part.bytes).await.map_err(failed)?;
         }
-        Ok(())
+        finish(upload, &mut stored).await?;
+        Ok(stored)
     }
+}
+
+async fn finish(upload: Option<(BlobUpload, Digest)>, stored: &mut Vec<Digest>) -> Result<(), Status> {
+    if let Some((upload, digest)) = upload {
+        upload.finish().await.map_err(failed)?;
+        stored.push(digest);
+    }
+    Ok(())
 }
 
 fn decode(digest: Option<flowyard_proto::api::Digest>) -> Result<Digest, Status> {
@@ -60,6 +73,13 @@ fn failed(error: StoreError) -> Status {
     }
 }
 
+fn unconfirmed(error: MirrorError) -> Status {
+    match error {
+        MirrorError::Own(error) => failed(error),
+        MirrorError::Minority { .. } => Status::unavailable(error.to_string()),
+    }
+}
+
 /// The error with its causes.
 fn message(error: &dyn std::error::Error) -> String {
     match error.source() {
@@ -70,24 +90,25 @@ fn message(error: &dyn std::error::Error) -> String {
 
 /// Those of the blobs that the caller has to upload: what is not stored, and what they have no right to know of.
 pub(super) async fn missing(shared: &Shared, caller: &Caller, digests: &[Digest]) -> Result<Vec<Digest>, Status> {
-    let mut missing: BTreeSet<Digest> = shared.origin.missing(digests).await.map_err(failed)?.into_iter().collect();
+    let missing = shared.durable.missing(digests).await.map_err(unconfirmed)?;
+    let mut missing: BTreeSet<Digest> = missing.into_iter().collect();
     let present: Vec<Digest> = digests.iter().filter(|digest| !missing.contains(digest)).copied().collect();
     let view = shared.feed.view();
-    missing.extend(shared.readable.not_usable(&view, &shared.origin, caller, &present).await.map_err(failed)?);
+    missing.extend(shared.readable.not_usable(&view, &shared.durable, caller, &present).await.map_err(failed)?);
     Ok(missing.into_iter().collect())
 }
 
 /// That the caller may read the blob: because of the job they name, or of what their node runs.
 async fn check_read(shared: &Shared, caller: &Caller, digest: Digest, job: Option<u64>) -> Result<(), Status> {
-    let (view, origin) = (shared.feed.view(), &shared.origin);
+    let (view, durable) = (shared.feed.view(), &shared.durable);
     let allowed = |named_by: &[Named<'_>]| Ok(allow(caller, Action::GetBlob { named_by })?);
     match (caller, job) {
         (Caller::Agent { name }, _)
-            if shared.readable.by_node(&view, origin, name, digest).await.map_err(failed)? =>
+            if shared.readable.by_node(&view, durable, name, digest).await.map_err(failed)? =>
         {
             allowed(&[Named::Allocation { node: name }])
         }
-        (_, Some(id)) if shared.readable.by_job(&view, origin, JobId(id), digest).await.map_err(failed)? => {
+        (_, Some(id)) if shared.readable.by_job(&view, durable, JobId(id), digest).await.map_err(failed)? => {
             let (_, job) = super::find_job(&view, id)?;
             allowed(&[Named::Job { queue: &job.spec.queue }])
         }
@@ -95,54 +116,73 @@ async fn check_read(shared: &Shared, caller: &Caller, digest: Digest, job: Optio
     }
 }
 
+/// Who copies blobs between coordinators; what they ask is answered from what is here, and goes no further.
+fn copies(caller: &Caller) -> Result<bool, Status> {
+    let Caller::Coordinator { replica } = caller else { return Ok(false) };
+    allow(caller, Action::Mirror { replica: *replica })?;
+    Ok(true)
+}
+
+/// What a part of a blob is read as.
+fn answers(pieces: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static) -> Answers<GetResponse> {
+    Box::pin(pieces.map(|piece| piece.map(|bytes| GetResponse { bytes }).map_err(failed)))
+}
+
 #[tonic::async_trait]
 impl Blobs for BlobEndpoint {
     type GetStream = Answers<GetResponse>;
 
     async fn missing(&self, request: Request<MissingRequest>) -> Result<Response<MissingResponse>, Status> {
-        let caller = allowed(&request, Action::MissingBlobs)?;
+        let caller = caller::of(&request)?;
+        let copies = copies(&caller)?;
+        if !copies {
+            allow(&caller, Action::MissingBlobs)?;
+        }
         let digests = request.into_inner().digests;
         if digests.len() > DIGESTS {
             return Err(Status::invalid_argument(format!("at most {DIGESTS} digests in one call")));
         }
         let digests = digests.into_iter().map(|digest| decode(Some(digest))).collect::<Result<Vec<_>, _>>()?;
-        let missing = missing(&self.shared, &caller, &digests).await?;
+        let missing = if copies {
+            self.shared.durable.here().missing(&digests).await.map_err(failed)?
+        } else {
+            missing(&self.shared, &caller, &digests).await?
+        };
         Ok(Response::new(MissingResponse { digests: missing.into_iter().map(Into::into).collect() }))
     }
 
     async fn put(&self, request: Request<Streaming<PutRequest>>) -> Result<Response<PutResponse>, Status> {
-        let by = allowed(&request, Action::PutBlob)?.principal();
-        let mut said = request.into_inner();
-        let mut stored = PutResponse { blobs: 0, bytes: 0 };
-        let mut upload = None;
-        while let Some(part) = said.message().await? {
-            if part.digest.is_some() {
-                self.finish(upload.take(), &mut stored, &by).await?;
-                let digest = decode(part.digest)?;
-                upload = Some((self.shared.origin.upload(digest, "the client"), digest));
-            }
-            let Some((upload, _)) = &mut upload else {
-                return Err(Status::invalid_argument("bytes came before a digest"));
-            };
-            upload.write(part.bytes).await.map_err(failed)?;
+        let caller = caller::of(&request)?;
+        let copies = copies(&caller)?;
+        if !copies {
+            allow(&caller, Action::PutBlob)?;
         }
-        self.finish(upload, &mut stored, &by).await?;
-        Ok(Response::new(stored))
+        let stored = self.store(request.into_inner()).await?;
+        if !copies {
+            self.shared.durable.confirm(&stored).await.map_err(unconfirmed)?;
+            let by = caller.principal();
+            stored.iter().for_each(|digest| self.shared.readable.uploaded(*digest, by.clone()));
+        }
+        let bytes = stored.iter().map(|digest| digest.length).sum();
+        Ok(Response::new(PutResponse { blobs: stored.len() as u64, bytes }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Self::GetStream>, Status> {
         let caller = caller::of(&request)?;
         let request = request.into_inner();
-        let digest = decode(request.digest)?;
-        check_read(&self.shared, &caller, digest, request.job).await?;
-        if request.offset == 0 && request.length.is_none() {
-            let stream = self.shared.origin.get_stream(&digest).await.map_err(failed)?;
-            let stream = stream.map(|part| part.map(|bytes| GetResponse { bytes }).map_err(failed));
-            return Ok(Response::new(Box::pin(stream)));
+        let (digest, durable) = (decode(request.digest)?, &self.shared.durable);
+        if copies(&caller)? {
+            let pieces = durable.here().get_stream(&digest).await.map_err(failed)?;
+            return Ok(Response::new(answers(pieces)));
         }
-        let end =
-            request.length.map_or(digest.length, |length| request.offset.saturating_add(length).min(digest.length));
-        let stream = self.shared.origin.get_range(&digest, request.offset.min(end)..end).await.map_err(failed)?;
-        Ok(Response::new(Box::pin(stream.map(|part| part.map(|bytes| GetResponse { bytes }).map_err(failed)))))
+        check_read(&self.shared, &caller, digest, request.job).await?;
+        let pieces = if request.offset == 0 && request.length.is_none() {
+            durable.get_stream(&digest).await
+        } else {
+            let end =
+                request.length.map_or(digest.length, |length| request.offset.saturating_add(length).min(digest.length));
+            durable.get_range(&digest, request.offset.min(end)..end).await
+        };
+        Ok(Response::new(answers(pieces.map_err(failed)?)))
     }
 }

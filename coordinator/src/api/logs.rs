@@ -1,7 +1,6 @@
 //! Logs: of a live attempt through its agent, of one that has ended from the origin. A client that follows is carried from
 //! waiting over live to stored without noticing.
 
-use flowyard_cas::Origin;
 use flowyard_logs::{Frame, Frames, LogError, tail_frames};
 use flowyard_model::{Digest, JobId, Logs, Member, MemberKey, Phase, Rank, TaskKey};
 use flowyard_proto::agent::{LogRelay, open_relay, relay_from_agent};
@@ -15,6 +14,7 @@ use tonic::{Code, Status};
 
 use super::{Answers, find_attempt, find_task};
 use crate::coordinator::Shared;
+use crate::durable::Durable;
 
 /// Frames on their way to a client.
 const OUTBOX: usize = 64;
@@ -64,7 +64,7 @@ async fn serve(shared: &Shared, key: TaskKey, request: &LogsRequest, outbox: &Ou
     loop {
         changed.mark_unchanged();
         match place(&shared.feed.view(), key, request)? {
-            Place::Stored(logs) => return stored(&shared.origin, logs, request, sent, outbox).await,
+            Place::Stored(logs) => return stored(&shared.durable, logs, request, sent, outbox).await,
             Place::Live(member, node) if !sent.live => {
                 match live(shared, node, member, request, &mut sent, outbox).await {
                     // An agent removes its spool once the end is applied, maybe before the last of it was read.
@@ -137,7 +137,13 @@ async fn live(
 }
 
 /// Reads stored logs on a thread that may block, a bounded piece at a time. What was sent live is passed over.
-async fn stored(origin: &Origin, logs: Logs, request: &LogsRequest, sent: Sent, outbox: &Outbox) -> Result<(), Status> {
+async fn stored(
+    origin: &Durable,
+    logs: Logs,
+    request: &LogsRequest,
+    sent: Sent,
+    outbox: &Outbox,
+) -> Result<(), Status> {
     let stdout = open(origin, logs.stdout.filter(|_| request.stdout)).await?;
     let stderr = open(origin, logs.stderr.filter(|_| request.stderr)).await?;
     let [stdout_last, stderr_last] = sent.last;
@@ -158,7 +164,7 @@ async fn stored(origin: &Origin, logs: Logs, request: &LogsRequest, sent: Sent, 
 
 type StoredFrames = Box<dyn Iterator<Item = Result<Frame, LogError>> + Send>;
 
-async fn open(origin: &Origin, digest: Option<Digest>) -> Result<StoredFrames, Status> {
+async fn open(origin: &Durable, digest: Option<Digest>) -> Result<StoredFrames, Status> {
     let Some(digest) = digest else { return Ok(Box::new(std::iter::empty())) };
     let stream = origin.get_stream(&digest).await.map_err(|error| Status::unavailable(format!("the log: {error}")))?;
     let reader = StreamReader::new(stream.map_err(std::io::Error::other).boxed());

@@ -9,7 +9,7 @@ use crate::collector;
 use crate::coordinator::Shared;
 
 pub(super) async fn get(shared: &Shared) -> Result<Storage, Status> {
-    let (blobs, bytes) = shared.origin.total().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let (blobs, bytes) = shared.durable.here().total().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let view = shared.feed.view();
     let stats = shared.replica.stats();
     let jobs = view.job_count();

@@ -10,6 +10,7 @@ mod entrance;
 mod forming;
 mod joining;
 pub(crate) mod members;
+mod mirror;
 mod pass_on;
 
 use std::io;
@@ -31,6 +32,7 @@ pub(crate) use entrance::EntranceEndpoint;
 pub use forming::{FormError, form};
 pub use joining::{JoinError, Joined, Joining, join};
 pub(crate) use members::{MembersEndpoint, Membership};
+pub(crate) use mirror::{Mirror, MirrorError};
 pub(crate) use pass_on::{PassOn, PeerChannels};
 
 use crate::feed::Feed;

@@ -219,7 +219,7 @@ impl<M: Machine> RaftCalls for PeerService<M> {
         let ear = self.ear(&request)?;
         let mut request = request.into_inner();
         self.check(ear, request.envelope.take())?;
-        let request = wire::transfer_of(self.identity.replica, request).map_err(refused)?;
+        let request = wire::transfer_of(request).map_err(refused)?;
         let reply = self.library.handle_transfer_leader(request).await.map_err(stopped)?;
         Ok(Response::new(wire::transfer_reply_to_wire(&reply)))
     }

@@ -172,14 +172,14 @@ pub(super) fn transfer_to_wire<R: Send + Sync + 'static>(
         envelope,
         leader: Some(vote_to_wire(request.from_leader())),
         last: request.last_log_id().map(point_to_wire),
+        successor: *request.to_node_id(),
     }
 }
 
 pub(super) fn transfer_of<R: Send + Sync + 'static>(
-    here: u64,
     request: peer::TransferRequest,
 ) -> Result<TransferLeaderRequest<Types<R>>, WireError> {
-    Ok(TransferLeaderRequest::new(vote_of(request.leader)?, here, request.last.map(point_of)))
+    Ok(TransferLeaderRequest::new(vote_of(request.leader)?, request.successor, request.last.map(point_of)))
 }
 
 pub(super) fn transfer_reply_to_wire<R: Send + Sync + 'static>(

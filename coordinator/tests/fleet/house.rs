@@ -13,6 +13,7 @@ use flowyard_coordinator::{Config, Coordinator, Timing, serve};
 use flowyard_identity::{ApiToken, Authority, Clock, Connector, Current, JoinToken, Trust};
 use flowyard_model::Epoch;
 use flowyard_proto::api::flowyard_client::FlowyardClient;
+use flowyard_proto::blob::blobs_client::BlobsClient;
 use flowyard_proto::cluster::administration_client::AdministrationClient;
 use flowyard_proto::cluster::{ClusterStatus, CreateTokenRequest, GetStatusRequest};
 use flowyard_proto::peer;
@@ -34,7 +35,7 @@ pub(crate) struct Host {
     pub(crate) folder: TempDir,
     pub(crate) address: MemberAddress,
     pub(crate) identity: Identity,
-    origin: Origin,
+    pub(crate) origin: Origin,
     up: Option<(Coordinator, oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -92,6 +93,7 @@ impl Host {
             home: self.folder.path().to_owned(),
             timing: Timing::STANDARD,
             storage_budget_bytes: 0,
+            shared_origin: false,
             fleet: Some(FleetConfig {
                 name: "lab".to_owned(),
                 identity: self.identity,
@@ -145,6 +147,10 @@ impl Host {
         FlowyardClient::with_interceptor(self.channel(None), Bearer(token.map(str::to_owned)))
     }
 
+    pub(crate) fn blobs(&self, token: &str) -> BlobsClient<Shown> {
+        BlobsClient::with_interceptor(self.channel(None), Bearer(Some(token.to_owned())))
+    }
+
     pub(crate) fn administration(&self, token: Option<&str>) -> AdministrationClient<Shown> {
         AdministrationClient::with_interceptor(self.channel(None), Bearer(token.map(str::to_owned)))
     }
@@ -190,14 +196,13 @@ pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
 }
 
-/// Three coordinators that vote, and one store.
+/// Three coordinators that vote.
 pub(crate) async fn three() -> Vec<Host> {
-    let origin = Origin::in_memory();
-    let mut hosts = vec![Host::first(origin.clone()).await];
+    let mut hosts = vec![Host::first(Origin::in_memory()).await];
     until("the first to lead", async || hosts[0].leads()).await;
     for _ in 0..2 {
         let token = hosts[0].token(to_join(peer::Joiner::Coordinator)).await;
-        let mut host = Host::joining(&token, origin.clone()).await;
+        let mut host = Host::joining(&token, Origin::in_memory()).await;
         host.start().await;
         hosts.push(host);
         let voters = hosts.len();

@@ -4,6 +4,7 @@ mod house;
 
 use flowyard_cas::Origin;
 use flowyard_proto::api::{GetClusterRequest, ListJobsRequest, PruneRequest};
+use flowyard_proto::blob::{GetRequest, PutRequest};
 use flowyard_proto::cluster::entrance_client::EntranceClient;
 use flowyard_proto::cluster::{
     AgentJoins, JoinRequest, ListTokensRequest, RemoveMemberRequest, RevokeTokenRequest, TransferLeaderRequest,
@@ -136,6 +137,33 @@ async fn a_token_lets_in_one_agent_as_an_agent_and_the_same_key_again() {
     api.get_cluster(GetClusterRequest {}).await.unwrap();
     let denied = api.list_jobs(ListJobsRequest::default()).await.unwrap_err();
     assert_eq!(denied.message(), "agent n1 may not list jobs; a node speaks only for itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_is_with_a_majority_and_knowing_a_digest_is_no_right_to_read_it() {
+    let mut hosts = three().await;
+    let admin = hosts[0].token(to_call("ann", RoleKind::Admin, &[])).await;
+    let bytes = b"kept by all".to_vec();
+    let digest = flowyard_cas::digest_bytes(&bytes);
+    let put = |bytes: Vec<u8>| {
+        let digest = flowyard_cas::digest_bytes(&bytes);
+        tokio_stream::iter([PutRequest { digest: Some(digest.into()), bytes: bytes.into() }])
+    };
+    hosts[1].blobs(&admin).put(put(bytes)).await.unwrap();
+    let mut copies = 0;
+    for host in &hosts {
+        copies += usize::from(host.origin.contains(&digest).await.unwrap());
+    }
+    assert!(copies >= 2, "{copies} copies of what was acknowledged");
+    until("the third copy", async || hosts[2].origin.contains(&digest).await.unwrap()).await;
+    let request = GetRequest { digest: Some(digest.into()), ..GetRequest::default() };
+    let denied = hosts[0].blobs(&admin).get(request).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied, "{denied}");
+    // With two of three away nothing more is acknowledged.
+    hosts[1].stop().await;
+    hosts[2].stop().await;
+    let refused = hosts[0].blobs(&admin).put(put(b"lonely".to_vec())).await.unwrap_err();
+    assert!(refused.message().contains("only 1 of 3 coordinators have what was stored"), "{refused}");
 }
 
 fn key() -> flowyard_identity::KeyRequest {
