@@ -10,10 +10,10 @@ use flowyard_cas::Store;
 use flowyard_model::Inventory;
 use kameo::actor::{ActorRef, Spawn};
 use tokio::sync::{mpsc, oneshot, watch};
-use tonic::transport::Channel;
 
 use crate::attempt::{self, Desk, Images};
 use crate::config::AgentConfig;
+use crate::fleet::Reach;
 use crate::inventory;
 use crate::journal::Journal;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
@@ -54,11 +54,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts an agent that talks to its coordinator over `channel`.
+    /// Starts an agent whose coordinators are reached so.
     ///
     /// # Errors
     /// When its folder or journal cannot be used.
-    pub async fn start(config: AgentConfig, store: Store, channel: Channel) -> Result<Self, AgentError> {
+    pub async fn start(config: AgentConfig, store: Store, reach: Reach) -> Result<Self, AgentError> {
         let folder = |source| AgentError::Folder { path: config.folder.display().to_string(), source };
         std::fs::create_dir_all(config.attempts()).map_err(folder)?;
         spread(&config.attempts());
@@ -86,7 +86,8 @@ impl Agent {
         let epoch = remembered.registered.as_ref().map_or(0, |registered| registered.epoch);
         let reconciler = Reconciler::new(Arc::clone(&desk), journal, remembered, outgoing.clone());
         let reconciler = Reconciler::spawn(reconciler);
-        let link = Link::new(desk, channel, reconciler.clone(), outgoing, epoch);
+        desk.tasks.spawn(reach.clone().renew());
+        let link = Link::new(desk, reach, reconciler.clone(), outgoing, epoch);
         let trouble = link.trouble();
         Ok(Self { inventory, link: Link::spawn(link), reconciler, launches, tasks, trouble })
     }

@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod cgroup;
 mod config;
 mod exec;
+pub mod fleet;
 pub mod image;
 pub mod inventory;
 mod journal;

@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::attempt::Desk;
+use crate::fleet::{Reach, Unreached};
 use crate::journal::Registration;
 use crate::outgoing::Outgoing;
 use crate::reconciler::{Everything, Reconciler, ReconcilerMessage};
@@ -36,6 +37,11 @@ const BACKOFF: Duration = Duration::from_millis(50);
 /// Longest wait between two tries.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
+/// Metadata in which a coordinator that does not lead says who does.
+const LEADER: &str = "flowyard-leader";
+/// Redirects in a row that are followed without a wait.
+const REDIRECTS: u32 = 3;
+
 /// Below every fence.
 const NO_FENCE: Fence = Fence { term: Term(0), revision: Revision(0) };
 
@@ -44,6 +50,8 @@ const NO_FENCE: Fence = Fence { term: Term(0), revision: Revision(0) };
 enum LinkError {
     #[error("the coordinator answered: {}", .0.message())]
     Status(#[from] Status),
+    #[error(transparent)]
+    Unreached(#[from] Unreached),
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error("the coordinator sent what this agent cannot read: {0}")]
@@ -59,19 +67,23 @@ enum LinkError {
 /// The actor. It has no messages: it moves between the coordinator and the reconciler.
 pub(crate) struct Link {
     desk: Arc<Desk>,
-    channel: Channel,
+    reach: Reach,
     reconciler: ActorRef<Reconciler>,
     outgoing: Outgoing,
     /// The highest epoch of the cluster that was seen, and within it the highest fence.
     epoch: u32,
     highest: Fence,
     backoff: Duration,
+    /// How often in a row another coordinator was named as the leader.
+    redirects: u32,
     /// Why the last session was lost, until there is another.
     trouble: watch::Sender<Option<String>>,
 }
 
 /// One session's ends.
 struct Open {
+    /// To this coordinator and no other: relays are asked for by number.
+    channel: Channel,
     said: Streaming<CoordinatorMessage>,
     outbox: mpsc::Sender<AgentMessage>,
     session: Session,
@@ -83,13 +95,13 @@ impl Link {
     /// What it is made from.
     pub(crate) fn new(
         desk: Arc<Desk>,
-        channel: Channel,
+        reach: Reach,
         reconciler: ActorRef<Reconciler>,
         outgoing: Outgoing,
         epoch: u32,
     ) -> Self {
         let trouble = watch::Sender::new(None);
-        Self { desk, channel, reconciler, outgoing, epoch, highest: NO_FENCE, backoff: BACKOFF, trouble }
+        Self { desk, reach, reconciler, outgoing, epoch, highest: NO_FENCE, backoff: BACKOFF, redirects: 0, trouble }
     }
 
     /// Says why there is no session.
@@ -101,6 +113,7 @@ impl Link {
     async fn session(&mut self) -> Result<Infallible, LinkError> {
         let mut open = self.connect().await?;
         self.backoff = BACKOFF;
+        self.redirects = 0;
         self.trouble.send_replace(None);
         let mut heartbeat = tokio::time::interval(open.heartbeat);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -131,20 +144,30 @@ impl Link {
         let (outbox, outgoing) = mpsc::channel(OUTBOX);
         let hello = self.hello(&everything);
         let _ = outbox.send(AgentMessage { message: Some(agent_message::Message::Hello(hello)) }).await;
-        let mut client = client(&self.channel);
-        let mut said = client.session(ReceiverStream::new(outgoing)).await?.into_inner();
+        let channel = self.reach.channel().await?;
+        let mut said = client(&channel).session(ReceiverStream::new(outgoing)).await?.into_inner();
         let welcome = match said.message().await?.and_then(|said| said.message) {
             Some(coordinator_message::Message::Welcome(welcome)) => welcome,
             _ => return Err(LinkError::Unreadable("the first message was no welcome".to_owned())),
         };
         self.on_welcome(&welcome).await?;
         Ok(Open {
+            channel,
             said,
             outbox,
             session: Session::begin(),
             heartbeat: Duration::from_millis(welcome.heartbeat_ms.max(10)),
             lease_ms: welcome.lease_ms,
         })
+    }
+
+    /// Whether a coordinator that follows named its leader, who is then asked at once; unless they name each other.
+    fn is_redirected(&mut self, error: &LinkError) -> bool {
+        let LinkError::Status(status) = error else { return false };
+        let leader = status.metadata().get(LEADER).and_then(|leader| leader.to_str().ok());
+        let Some(leader) = leader.filter(|_| self.redirects < REDIRECTS) else { return false };
+        self.redirects += 1;
+        self.reach.led_by(leader)
     }
 
     async fn everything(&self) -> Result<Everything, LinkError> {
@@ -178,6 +201,7 @@ impl Link {
         let (node, incarnation) = (NodeId(welcome.node), Incarnation(welcome.incarnation));
         tracing::info!(%node, %incarnation, cluster = welcome.cluster, "connected to the coordinator");
         renew_lease(&self.desk.config.lease_file(), welcome.lease_ms);
+        self.reach.learn(welcome.addresses.clone());
         let (cluster, epoch) = (welcome.cluster.clone(), welcome.epoch);
         let message = ReconcilerMessage::Registered(Registration { cluster, epoch, node, incarnation });
         self.reconciler.tell(message).await.map_err(|_| LinkError::Gone)
@@ -194,7 +218,7 @@ impl Link {
                 open.session.acknowledge(acknowledged.sequence);
             }
             Some(coordinator_message::Message::OpenRelay(request)) => {
-                relay::open(Arc::clone(&self.desk), client(&self.channel), request);
+                relay::open(Arc::clone(&self.desk), client(&open.channel), request);
             }
             Some(coordinator_message::Message::Heartbeat(_)) => {
                 renew_lease(&self.desk.config.lease_file(), open.lease_ms)
@@ -258,6 +282,10 @@ impl Actor for Link {
                 Ok(never) => match never {},
                 Err(LinkError::Gone) => return Ok(None),
                 Err(error) => {
+                    if self.is_redirected(&error) {
+                        continue;
+                    }
+                    self.reach.try_another();
                     tracing::warn!(error = &error as &dyn std::error::Error, "the session was lost");
                     self.trouble.send_replace(Some(error.to_string()));
                 }

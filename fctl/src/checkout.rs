@@ -8,7 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use flowyard_cas::{Manifest, Placing, checkout};
-use flowyard_model::Digest;
+use flowyard_model::{Digest, JobId};
 use flowyard_sdk::client::Client;
 
 use crate::failure::Failure;
@@ -29,12 +29,17 @@ pub(crate) fn must_not_exist(destination: &Path) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When a blob cannot be had, or something is there or cannot be written.
-pub(crate) async fn fetch(client: &mut Client, manifest: &Manifest, destination: &Path) -> Result<(), Failure> {
+pub(crate) async fn fetch(
+    client: &mut Client,
+    job: JobId,
+    manifest: &Manifest,
+    destination: &Path,
+) -> Result<(), Failure> {
     let blobs = Blobs::beside(destination)?;
     for digest in manifest.blobs().collect::<BTreeSet<_>>() {
         let path = blobs.path(&digest);
         let mut sink = BufWriter::new(File::create(&path).map_err(Failure::local(path.display()))?);
-        client.download(digest, &mut sink).await?;
+        client.download(job, digest, &mut sink).await?;
         sink.flush().map_err(Failure::local(path.display()))?;
     }
     place(manifest, destination, &blobs)

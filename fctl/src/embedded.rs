@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use flowyard_agent::fleet::Reach;
 use flowyard_agent::{Agent, AgentConfig};
 use flowyard_cas::{LocalOptions, LocalStore, Origin, Store};
 use flowyard_coordinator::{Config, Coordinator, Timing};
@@ -162,7 +163,7 @@ impl LocalAgent {
         let exe = std::env::current_exe().map_err(Failure::local("this program"))?;
         let config = AgentConfig::embedded(home.path().to_owned(), folder, home.socket(), &exe, settings.agent.clone());
         let channel = Endpoint::socket(home.socket()).channel();
-        let agent = Agent::start(config, Store::new(local, origin), channel).await;
+        let agent = Agent::start(config, Store::new(local, origin), Reach::Embedded(channel)).await;
         let agent = agent.map_err(|error| Failure::Home(chain(&error)))?;
         say_limits(home, &agent.inventory().abilities.enforcement);
         Ok(Some(Self { agent, _lock: lock }))

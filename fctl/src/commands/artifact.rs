@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use flowyard_cas::{Entry, EntryKind, Manifest, RootLink, pack_path};
-use flowyard_model::{Digest, Name};
+use flowyard_model::{Digest, JobId, Name};
 use flowyard_proto::api;
 use flowyard_sdk::client::{Client, ClientError, Source};
 use flowyard_sdk::shown::nearest;
@@ -47,6 +47,7 @@ struct Found {
     reference: String,
     name: String,
     digest: Digest,
+    job: JobId,
 }
 
 async fn listed(client: &mut Client, target: &Target) -> Result<(Vec<Found>, bool), Failure> {
@@ -63,16 +64,17 @@ async fn listed(client: &mut Client, target: &Target) -> Result<(Vec<Found>, boo
             reference: target::task_reference(&target.job, artifact.step, artifact.task),
             name: artifact.name,
             digest: Digest::try_from(artifact.manifest?).ok()?,
+            job: target.job_id(),
         })
     });
     Ok((found.collect(), answer.more))
 }
 
-async fn manifest(client: &mut Client, digest: Digest) -> Result<Manifest, Failure> {
+async fn manifest(client: &mut Client, job: JobId, digest: Digest) -> Result<Manifest, Failure> {
     if digest.length > MANIFEST_BYTES {
         return Err(ClientError::Refused(format!("manifest {digest} is larger than this program reads")).into());
     }
-    let bytes = client.download_bytes(digest).await?;
+    let bytes = client.download_bytes(job, digest).await?;
     Manifest::decode(&bytes).map_err(|error| ClientError::Fault(format!("manifest {digest}: {error}")).into())
 }
 
@@ -83,7 +85,7 @@ async fn list(global: &Global, ls: &OneReference) -> Result<(), Failure> {
         let mut kinds = Vec::new();
         if found.len() <= DESCRIBED && !output::is_json() {
             for artifact in &found {
-                kinds.push(kind(&manifest(client, artifact.digest).await?));
+                kinds.push(kind(&manifest(client, artifact.job, artifact.digest).await?));
             }
         }
         Ok((found, more, kinds))
@@ -161,9 +163,9 @@ fn absent(target: &Target, name: &Name, mut names: Vec<String>) -> Failure {
 
 async fn print(client: &mut Client, cat: &ArtifactCat) -> Result<(), Failure> {
     let found = find(client, &cat.reference, &cat.name).await?;
-    let manifest = manifest(client, found.digest).await?;
+    let manifest = manifest(client, found.job, found.digest).await?;
     let digest = file_of(&manifest, &cat.name, cat.path.as_deref())?;
-    client.download(digest, &mut Answer).await?;
+    client.download(found.job, digest, &mut Answer).await?;
     Ok(())
 }
 
@@ -235,8 +237,8 @@ async fn fetch(global: &Global, get: &ArtifactGet) -> Result<(), Failure> {
     checkout::must_not_exist(&destination)?;
     let (found, manifest) = asking(global, async |client| {
         let found = find(client, &get.reference, &get.name).await?;
-        let manifest = manifest(client, found.digest).await?;
-        checkout::fetch(client, &manifest, &destination).await?;
+        let manifest = manifest(client, found.job, found.digest).await?;
+        checkout::fetch(client, found.job, &manifest, &destination).await?;
         Ok((found, manifest))
     })
     .await?;

@@ -2,18 +2,18 @@
 
 use std::io::Write;
 
-use flowyard_model::Digest;
+use flowyard_model::{Digest, JobId};
 use flowyard_proto::blob;
 
 use super::{Client, ClientError};
 
 impl Client {
-    /// Writes a blob to `sink`, checking it against its digest. On an error `sink` may hold a part of it.
+    /// Writes a blob that this job names to `sink`, checking it against its digest. On an error `sink` may hold a part of it.
     ///
     /// # Errors
     /// [`ClientError::Damaged`] when the bytes are not what the digest says.
-    pub async fn download(&mut self, digest: Digest, sink: &mut impl Write) -> Result<(), ClientError> {
-        let request = blob::GetRequest { digest: Some(digest.into()), offset: 0, length: None };
+    pub async fn download(&mut self, job: JobId, digest: Digest, sink: &mut impl Write) -> Result<(), ClientError> {
+        let request = blob::GetRequest { digest: Some(digest.into()), offset: 0, length: None, job: Some(job.0) };
         let mut stream = self.blobs.get(request).await.map_err(|status| self.sorted(status))?.into_inner();
         let mut hasher = flowyard_cas::BlobHasher::new();
         while let Some(part) = stream.message().await.map_err(|status| self.sorted(status))? {
@@ -28,9 +28,9 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::download`].
-    pub async fn download_bytes(&mut self, digest: Digest) -> Result<Vec<u8>, ClientError> {
+    pub async fn download_bytes(&mut self, job: JobId, digest: Digest) -> Result<Vec<u8>, ClientError> {
         let mut bytes = Vec::with_capacity((digest.length as usize).min(64 * 1024 * 1024));
-        self.download(digest, &mut bytes).await?;
+        self.download(job, digest, &mut bytes).await?;
         Ok(bytes)
     }
 }

@@ -67,6 +67,8 @@ impl ClientError {
             | Code::AlreadyExists
             | Code::FailedPrecondition
             | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Aborted
             | Code::OutOfRange
             | Code::Unimplemented => Self::Refused(message),
             _ => Self::Fault(message),

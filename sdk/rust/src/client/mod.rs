@@ -1,5 +1,6 @@
 //! The client of the API: what the command line and every Rust program use. Answers are the messages of `api/v1`.
 
+mod cluster;
 mod download;
 mod endpoint;
 mod error;
@@ -10,6 +11,8 @@ use flowyard_model::{JobId, JobSpec};
 use flowyard_proto::api;
 use flowyard_proto::api::flowyard_client::FlowyardClient;
 use flowyard_proto::blob::blobs_client::BlobsClient;
+use flowyard_proto::cluster::administration_client::AdministrationClient;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -25,9 +28,13 @@ const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Client {
     endpoint: Endpoint,
-    api: FlowyardClient<Channel>,
-    blobs: BlobsClient<Channel>,
+    api: FlowyardClient<Shown>,
+    blobs: BlobsClient<Shown>,
+    administration: AdministrationClient<Shown>,
 }
+
+/// A channel on which each request shows who calls.
+type Shown = InterceptedService<Channel, endpoint::Bearer>;
 
 /// One line per call whose request and answer are plain messages.
 macro_rules! calls {
@@ -48,10 +55,10 @@ macro_rules! calls {
 impl Client {
     /// A client of the cluster at `endpoint`. It connects with the first call.
     pub fn new(endpoint: Endpoint) -> Self {
-        let channel = endpoint.channel();
-        let api = FlowyardClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES);
-        let blobs = BlobsClient::new(channel);
-        Self { endpoint, api, blobs }
+        let shown = Shown::new(endpoint.channel(), endpoint.bearer());
+        let api = FlowyardClient::new(shown.clone()).max_decoding_message_size(MESSAGE_BYTES);
+        let (blobs, administration) = (BlobsClient::new(shown.clone()), AdministrationClient::new(shown));
+        Self { endpoint, api, blobs, administration }
     }
 
     /// Where it connects to.
