@@ -15,8 +15,6 @@ pub struct AgentConfig {
     pub name: Name,
     /// Folder of everything the agent keeps.
     pub folder: PathBuf,
-    /// Socket of the coordinator.
-    pub coordinator: PathBuf,
     /// How the launcher is started.
     pub launcher: StartCommand,
     /// Labels of the node.
@@ -62,32 +60,69 @@ pub struct EmbeddedChoices {
     pub cpu_milli: Option<u64>,
     /// See [`AgentConfig::memory_bytes`].
     pub memory_bytes: Option<u64>,
+    /// Who tasks are on an agent that root runs; the user who runs it, in an embedded cluster.
+    pub user: Option<String>,
+}
+
+/// There is no such user on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("agent.user: there is no user `{0}` on this machine")]
+pub struct NoSuchUser(String);
+
+/// Who tasks are on an agent that root runs, if nothing else is configured: a user that owns nothing.
+const NOBODY: &str = "nobody";
+
+/// The user of that name, or for whoever is not root the own one: only root can be somebody else.
+fn task_user(name: Option<&str>) -> Result<User, NoSuchUser> {
+    let own = rustix::process::geteuid();
+    if !own.is_root() {
+        let (uid, gid) = (own.as_raw(), rustix::process::getegid().as_raw());
+        return Ok(User { uid, gid, host_uid: uid, host_gid: gid });
+    }
+    let name = name.unwrap_or(NOBODY);
+    let found = nix::unistd::User::from_name(name).ok().flatten().ok_or_else(|| NoSuchUser(name.to_owned()))?;
+    let (uid, gid) = (found.uid.as_raw(), found.gid.as_raw());
+    Ok(User { uid, gid, host_uid: uid, host_gid: gid })
 }
 
 impl AgentConfig {
     /// The agent of an embedded cluster: tasks run as the user who runs the cluster, on the machine's own system, in containers
     /// or as processes. Nothing of the cluster's `home` is seen in containers.
-    pub fn embedded(
-        home: PathBuf,
-        folder: PathBuf,
-        coordinator: PathBuf,
-        exe: &Path,
-        choices: EmbeddedChoices,
-    ) -> Self {
+    pub fn embedded(home: PathBuf, folder: PathBuf, exe: &Path, choices: EmbeddedChoices) -> Self {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let launcher = StartCommand::of_binary(exe, &folder.join("launcher"));
         Self {
             name: "local".parse().unwrap_or_else(|error| unreachable!("a plain word is a name: {error}")),
-            folder,
-            coordinator,
-            launcher,
-            labels: choices.labels,
             allow_process: true,
-            allow_host_image: true,
-            allow_mounts: choices.allow_mounts,
             user: User { uid, gid, host_uid: uid, host_gid: gid },
             user_home: std::env::var_os("HOME").map(PathBuf::from),
             hidden: vec![home],
+            ..Self::chosen(folder, exe, choices)
+        }
+    }
+
+    /// The agent of a node whose coordinators are other machines. Tasks are not trusted: they run in containers only, and as a
+    /// user that owns nothing.
+    ///
+    /// # Errors
+    /// When the user that tasks should be does not exist.
+    pub fn fleet(name: Name, folder: PathBuf, exe: &Path, choices: EmbeddedChoices) -> Result<Self, NoSuchUser> {
+        let user = task_user(choices.user.as_deref())?;
+        Ok(Self { name, user, hidden: vec![folder.clone()], ..Self::chosen(folder, exe, choices) })
+    }
+
+    fn chosen(folder: PathBuf, exe: &Path, choices: EmbeddedChoices) -> Self {
+        let launcher = StartCommand::of_binary(exe, &folder.join("launcher"));
+        Self {
+            name: "node".parse().unwrap_or_else(|error| unreachable!("a plain word is a name: {error}")),
+            folder,
+            launcher,
+            labels: choices.labels,
+            allow_process: false,
+            allow_host_image: true,
+            allow_mounts: choices.allow_mounts,
+            user: User { uid: 0, gid: 0, host_uid: 0, host_gid: 0 },
+            user_home: None,
+            hidden: Vec::new(),
             oci_runtime: choices.oci_runtime,
             fake_gpus: choices.fake_gpus,
             cpu_milli: choices.cpu_milli,

@@ -27,4 +27,4 @@ pub mod session;
 mod tasks;
 
 pub use agent::{Agent, AgentError};
-pub use config::{AgentConfig, EmbeddedChoices};
+pub use config::{AgentConfig, EmbeddedChoices, NoSuchUser};

@@ -48,8 +48,35 @@ impl Timing {
     /// Allowance for clocks and for the kill itself, between the end of a lease and a node being given up.
     pub const MARGIN_MS: u64 = 15_000;
 
+    /// Whether the times fit each other.
+    ///
+    /// # Errors
+    /// The first that does not, and what would.
+    pub fn check(&self) -> Result<(), TimingError> {
+        let refuse = |field, least_ms| Err(TimingError { field, least_ms });
+        match () {
+            // One sign of life may be lost.
+            () if self.suspect_ms < 2 * self.heartbeat_ms => refuse("suspect", 2 * self.heartbeat_ms),
+            () if self.lease_ms < 2 * self.heartbeat_ms => refuse("lease", 2 * self.heartbeat_ms),
+            // What must not run twice has stopped with its lease before its node is given up.
+            () if self.down_ms < self.lease_ms + Self::MARGIN_MS => refuse("down", self.lease_ms + Self::MARGIN_MS),
+            () if self.down_ms < self.suspect_ms => refuse("down", self.suspect_ms),
+            () => Ok(()),
+        }
+    }
+
     /// Longest kill grace of a step that must be certainly gone when its node is given up.
     pub fn longest_grace_ms(&self) -> u64 {
         self.down_ms.saturating_sub(self.lease_ms + Self::MARGIN_MS)
     }
+}
+
+/// A time that does not fit the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it must be at least {least_ms}ms to fit the other times")]
+pub struct TimingError {
+    /// Which.
+    pub field: &'static str,
+    /// The least it may be, in milliseconds.
+    pub least_ms: u64,
 }

@@ -27,6 +27,6 @@ mod server;
 pub mod session;
 mod timekeeper;
 
-pub use config::{Config, Timing};
+pub use config::{Config, Timing, TimingError};
 pub use coordinator::{Coordinator, LEADER, Shared, StartError};
 pub use server::serve;

@@ -26,6 +26,10 @@ pub(crate) fn same_cluster(global: &Global) -> String {
     match (&global.endpoint, global.local) {
         (_, true) => " --local".to_owned(),
         // From the environment or the command line, it is not known which; naming it again does no harm.
+        // A token is a secret: nobody's screen shows it again.
+        (Some(endpoint), false) if endpoint.trim_start().to_ascii_lowercase().starts_with("fya1-") => {
+            " --endpoint TOKEN".to_owned()
+        }
         (Some(endpoint), false) if std::env::var_os("FLOWYARD_ENDPOINT").is_none() => {
             format!(" --endpoint {}", flowyard_sdk::shown::shown(endpoint))
         }

@@ -1,5 +1,7 @@
 //! Every command and flag, with its help. Values are checked where they are read, so that an error names the flag.
 
+pub(crate) mod fleet;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -38,8 +40,8 @@ pub(crate) struct Global {
     /// Use the embedded cluster of this machine, in $FLOWYARD_HOME
     #[arg(long, global = true, conflicts_with = "endpoint")]
     pub local: bool,
-    /// Where the cluster is reached: unix:///path/to/api.sock
-    #[arg(long, global = true, value_name = "ENDPOINT", env = "FLOWYARD_ENDPOINT")]
+    /// Where the cluster is reached: unix:///path/to/api.sock, or a token of its API
+    #[arg(long, global = true, value_name = "ENDPOINT", env = "FLOWYARD_ENDPOINT", hide_env_values = true)]
     pub endpoint: Option<String>,
     /// How answers are written
     #[arg(short = 'o', long, global = true, value_enum, default_value_t = OutputKind::Text, value_name = "KIND")]
@@ -93,6 +95,20 @@ pub(crate) enum Command {
     Artifact(Artifact),
     /// Show what is kept and how large it is, or free it
     Storage(Storage),
+    /// Form a cluster of machines, join one, or run a coordinator of it
+    #[command(subcommand)]
+    Coordinator(fleet::Coordinator),
+    /// Make this machine a node of a cluster, or run its agent
+    #[command(subcommand)]
+    Agent(fleet::Agent),
+    /// Make, list or take back what lets somebody in
+    #[command(subcommand)]
+    Token(fleet::Token),
+    /// Show the coordinators of a cluster, or change who they are
+    #[command(subcommand)]
+    Cluster(fleet::Cluster),
+    /// Keep the token of a cluster, so that every command uses it
+    Login(fleet::Login),
     /// Print a completion script for a shell
     Completions(Completions),
 }

@@ -1,10 +1,13 @@
 //! Finding a cluster: the endpoint given, the embedded cluster asked for, or whichever runs; otherwise both ways to get one.
 
+use std::path::Path;
 use std::time::Duration;
 
 use flowyard_sdk::client::{Client, ClientError, Endpoint, Patience};
 
 use crate::cli::Global;
+use crate::cli::fleet::COORDINATOR_FOLDER;
+use crate::commands::token_file;
 use crate::embedded::{Embedded, LocalAgent, Parts};
 use crate::failure::Failure;
 use crate::home::{GuestLock, Home};
@@ -43,13 +46,20 @@ impl Connection {
             Some(text) => Some((text.clone(), "--endpoint or FLOWYARD_ENDPOINT".to_owned())),
             None => configured_endpoint()?.map(|(text, path)| (text, path.display().to_string())),
         };
+        let endpoint = match endpoint {
+            None => kept_token()?,
+            named => named,
+        };
         if let Some((text, origin)) = endpoint {
             let endpoint: Endpoint = text.parse().map_err(|error| Failure::Usage(format!("{origin}: {error}")))?;
             return Ok(Self::to(Client::new(endpoint)));
         }
         let home = Home::find()?;
+        let coordinator = Path::new(COORDINATOR_FOLDER).join("api.sock");
         match home.is_hosted() {
             true => Ok(Self { known: true, ..Self::to(Client::new(Endpoint::socket(home.socket()))) }),
+            // Only whom the coordinator runs as may even see it.
+            false if coordinator.exists() => Ok(Self::to(Client::new(Endpoint::socket(coordinator)))),
             false => Err(no_cluster()),
         }
     }
@@ -155,11 +165,22 @@ impl Connection {
     }
 }
 
+/// The token that `fctl login` keeps.
+fn kept_token() -> Result<Option<(String, String)>, Failure> {
+    let Some(path) = token_file() else { return Ok(None) };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((text, path.display().to_string()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Failure::Local { path: path.display().to_string(), source }),
+    }
+}
+
 fn no_cluster() -> Failure {
     Failure::NoCluster(
         "no cluster was named, and none runs on this machine; either\n  \
          add --local to run here, now:     fctl submit --local flow.toml\n  \
          or keep a cluster up:             fctl dev\n  \
+         or use one of other machines:     fctl login (with the token that its administrator gave you)\n  \
          or name one:                      --endpoint unix:///path/to/api.sock (or FLOWYARD_ENDPOINT)"
             .to_owned(),
     )

@@ -161,7 +161,7 @@ impl LocalAgent {
         let options = LocalOptions::with_budget(settings.cache_budget_bytes);
         let local = LocalStore::open(&folder.join("cache"), options).map_err(|error| Failure::Home(chain(&error)))?;
         let exe = std::env::current_exe().map_err(Failure::local("this program"))?;
-        let config = AgentConfig::embedded(home.path().to_owned(), folder, home.socket(), &exe, settings.agent.clone());
+        let config = AgentConfig::embedded(home.path().to_owned(), folder, &exe, settings.agent.clone());
         let channel = Endpoint::socket(home.socket()).channel();
         let agent = Agent::start(config, Store::new(local, origin), Reach::Embedded(channel)).await;
         let agent = agent.map_err(|error| Failure::Home(chain(&error)))?;

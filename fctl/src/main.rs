@@ -12,6 +12,7 @@ mod connect;
 mod embedded;
 mod ending;
 mod failure;
+mod fleet_settings;
 mod follow;
 mod home;
 mod log_printer;

@@ -58,6 +58,7 @@ struct AgentFile {
     allow_mounts: Vec<PathBuf>,
     cpu: Option<String>,
     memory: Option<String>,
+    user: Option<String>,
 }
 
 /// The user's file as written.
@@ -73,8 +74,15 @@ impl Settings {
     /// # Errors
     /// When its file cannot be read, or says what is not known.
     pub(crate) fn of(home: &Home) -> Result<Self, Failure> {
-        let path = home.config();
-        let file: File = read(&path)?;
+        Self::of_file(&home.config())
+    }
+
+    /// Reads settings from this file; what it does not say holds as usual.
+    ///
+    /// # Errors
+    /// When it cannot be read, or says what is not known.
+    pub(crate) fn of_file(path: &Path) -> Result<Self, Failure> {
+        let file: File = read(path)?;
         let wrong = |field: &str, error: &dyn std::fmt::Display| {
             Failure::Usage(format!("{}: {field}: {error}", path.display()))
         };
@@ -101,6 +109,7 @@ impl Settings {
                 allow_mounts: file.agent.allow_mounts.clone(),
                 cpu_milli: cpu.transpose()?,
                 memory_bytes: bytes("agent.memory", &file.agent.memory)?,
+                user: file.agent.user.clone(),
             },
         })
     }

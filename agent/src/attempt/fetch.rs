@@ -13,6 +13,7 @@ use super::ending::{chain, platforms, users};
 use super::images::{ImageUse, UnpackError};
 use super::{Desk, FOLDER, disk_failure};
 use crate::image::ImageConfig;
+use crate::runtime::spec::User;
 
 /// What was brought. Trees and blobs stay pinned as long as this lives.
 pub(super) struct Fetched {
@@ -67,6 +68,9 @@ pub(super) async fn fetch(
         };
         fetched.inputs.insert(name.clone(), path);
     }
+    if let Some(owner) = other_owner(&desk.config.user) {
+        give(folder.join(WORK), owner).await.map_err(|error| disk_failure(FOLDER, &error))?;
+    }
     fetched.item = item(desk, member, folder).await?;
     if let Image::Stored { manifest, source } = &context.spec.image {
         unpack_image(desk, manifest, source, &mut fetched).await?;
@@ -83,6 +87,29 @@ async fn prepare_folder(folder: &Path) -> Result<(), End> {
         made => made,
     };
     made.and_then(|()| std::fs::create_dir(folder.join(WORK))).map_err(|error| disk_failure(FOLDER, &error))
+}
+
+/// Whom the working directory is for, if that is not who runs the agent.
+fn other_owner(user: &User) -> Option<(u32, u32)> {
+    let own = rustix::process::geteuid().as_raw();
+    (user.host_uid != own).then_some((user.host_uid, user.host_gid))
+}
+
+/// Gives a folder with all that is in it to the task, who is to write there. Nothing in it was written by a task yet.
+async fn give(folder: PathBuf, (uid, gid): (u32, u32)) -> std::io::Result<()> {
+    let given = tokio::task::spawn_blocking(move || {
+        let mut left = vec![folder];
+        while let Some(path) = left.pop() {
+            std::os::unix::fs::lchown(&path, Some(uid), Some(gid))?;
+            if std::fs::symlink_metadata(&path)?.is_dir() {
+                for entry in std::fs::read_dir(&path)? {
+                    left.push(entry?.path());
+                }
+            }
+        }
+        Ok(())
+    });
+    given.await.map_err(std::io::Error::other)?
 }
 
 /// Pins again what an adopted attempt sees: its container has these very trees mounted.

@@ -1,17 +1,22 @@
 //! One file per subcommand.
 
+mod agent;
 mod artifact;
 mod cancel;
+mod cluster;
 mod completions;
+mod coordinator;
 mod dev;
 mod exec;
 mod jobs;
+mod login;
 mod logs;
 mod nodes;
 mod schema;
 mod show;
 mod storage;
 mod submit;
+mod token;
 mod validate;
 mod wait;
 mod watch;
@@ -21,6 +26,8 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
+
+pub(crate) use login::token_file;
 
 /// How a command ends.
 pub(crate) type Outcome = Result<ExitCode, Failure>;
@@ -60,6 +67,11 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Nodes => nodes::run(global).await,
         Command::Artifact(artifact) => artifact::run(global, artifact).await,
         Command::Storage(storage) => storage::run(global, &storage).await,
+        Command::Coordinator(coordinator) => coordinator::run(coordinator).await,
+        Command::Agent(agent) => agent::run(agent).await,
+        Command::Token(token) => token::run(global, token).await,
+        Command::Cluster(cluster) => cluster::run(global, cluster).await,
+        Command::Login(login) => login::run(&login).await,
         Command::Completions(completions) => completions::run(&completions),
     }
 }

@@ -1,0 +1,218 @@
+//! Commands for clusters of machines: coordinators, agents, tokens, members.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use flowyard_model::{Name, QueuePath};
+use flowyard_sdk::units;
+
+const COORDINATOR_EXAMPLES: &str = "\
+Examples:
+  fctl coordinator init --cluster lab --address c1.lab:7400      on the first host
+  fctl coordinator run                                           there, and keep it running
+  fctl token create --role coordinator                           there: prints the line for the next host";
+
+/// `fctl coordinator`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = COORDINATOR_EXAMPLES)]
+pub(crate) enum Coordinator {
+    /// Form a cluster: make this host its first coordinator
+    Init(CoordinatorInit),
+    /// Make this host another coordinator of a cluster
+    Join(CoordinatorJoin),
+    /// Run the coordinator of this host, until it is told to stop
+    Run(CoordinatorRun),
+}
+
+/// Where a coordinator keeps everything, and where it is reached.
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorPlace {
+    /// Folder of everything it keeps
+    #[arg(long, value_name = "DIR", default_value = COORDINATOR_FOLDER, value_parser = folder)]
+    pub folder: PathBuf,
+    /// Where agents and people reach it; this host's name and port 7400 if not given
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<String>,
+    /// Where other coordinators reach it; the same host and the next port if not given
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer_address: Option<String>,
+    /// Where it listens for agents and people; every interface if not given
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Where it listens for other coordinators; every interface if not given
+    #[arg(long, value_name = "IP:PORT")]
+    pub peer_listen: Option<SocketAddr>,
+    /// A folder that all coordinators share, for the stored blobs; each keeps its own copy if not given
+    #[arg(long, value_name = "DIR", value_parser = folder)]
+    pub shared_origin: Option<PathBuf>,
+}
+
+/// A folder as it is wherever one stands: others are told of it.
+fn folder(text: &str) -> Result<PathBuf, std::io::Error> {
+    std::path::absolute(text)
+}
+
+/// Folder of a coordinator, if none is named.
+pub(crate) const COORDINATOR_FOLDER: &str = "/var/lib/flowyard/coordinator";
+/// Folder of an agent, if none is named.
+pub(crate) const AGENT_FOLDER: &str = "/var/lib/flowyard/agent";
+
+/// `fctl coordinator init`.
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorInit {
+    /// What people call the cluster
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Name,
+    /// Where it is
+    #[command(flatten)]
+    pub place: CoordinatorPlace,
+}
+
+/// `fctl coordinator join`.
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorJoin {
+    /// The token that `fctl token create --role coordinator` printed; `-` reads it from standard input
+    pub token: String,
+    /// Only learn, and do not vote: until `fctl cluster promote`
+    #[arg(long)]
+    pub learner: bool,
+    /// Where it is
+    #[command(flatten)]
+    pub place: CoordinatorPlace,
+}
+
+/// `fctl coordinator run`.
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorRun {
+    /// Folder of everything it keeps
+    #[arg(long, value_name = "DIR", default_value = COORDINATOR_FOLDER, value_parser = folder)]
+    pub folder: PathBuf,
+}
+
+/// `fctl agent`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Make this host a node of a cluster
+    Join(AgentJoin),
+    /// Run the agent of this host, until it is told to stop; what runs goes on without it
+    Run(AgentRun),
+}
+
+/// `fctl agent join`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentJoin {
+    /// The token that `fctl token create --role agent` printed; `-` reads it from standard input
+    pub token: String,
+    /// Name of the node; this host's name if not given
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Name>,
+    /// Folder of everything it keeps
+    #[arg(long, value_name = "DIR", default_value = AGENT_FOLDER, value_parser = folder)]
+    pub folder: PathBuf,
+}
+
+/// `fctl agent run`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentRun {
+    /// Folder of everything it keeps
+    #[arg(long, value_name = "DIR", default_value = AGENT_FOLDER, value_parser = folder)]
+    pub folder: PathBuf,
+}
+
+/// What a token lets somebody be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenRole {
+    /// Another coordinator
+    Coordinator,
+    /// A node
+    Agent,
+    /// A person who looks at every job
+    Viewer,
+    /// A person who submits to the queues given with --queue
+    Submitter,
+    /// A person who runs the cluster
+    Operator,
+    /// A person who decides who comes in
+    Admin,
+}
+
+/// `fctl token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token that lets somebody in
+    Create(TokenCreate),
+    /// List tokens, without their secrets
+    Ls,
+    /// Take a token back
+    Revoke(TokenRevoke),
+}
+
+/// `fctl token create`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreate {
+    /// What it lets somebody be
+    #[arg(long, value_enum)]
+    pub role: TokenRole,
+    /// How long it lasts, such as 1h or 90d; an hour to join, 90 days for a person if not given
+    #[arg(long, value_name = "TIME", value_parser = units::positive_duration_ms)]
+    pub ttl: Option<u64>,
+    /// How many it lets in, for a coordinator or agent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub uses: Option<u32>,
+    /// The person's name, who owns what is submitted with it
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Name>,
+    /// A queue that a submitter submits to; may be given more than once
+    #[arg(long, value_name = "PATH")]
+    pub queue: Vec<QueuePath>,
+}
+
+/// `fctl token revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenRevoke {
+    /// Its number, as `fctl token ls` lists it
+    pub token: u64,
+}
+
+/// `fctl cluster`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Show the members and how they are
+    Status,
+    /// Let a coordinator vote that only learns
+    Promote(OneMember),
+    /// Take a coordinator out for good; its id is never given again
+    Remove(OneMember),
+    /// Hand the leadership to another coordinator
+    TransferLeader(OneMember),
+    /// Have another coordinator lead, whichever is fit
+    StepDown,
+    /// Shut somebody out: their certificates are void at once
+    Revoke(Revoke),
+}
+
+/// One coordinator.
+#[derive(Debug, Args)]
+pub(crate) struct OneMember {
+    /// Its number, as `fctl cluster status` lists it
+    pub member: u64,
+}
+
+/// `fctl cluster revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Whom: agent/NAME or coordinator/NUMBER
+    #[arg(value_name = "WHO")]
+    pub who: String,
+}
+
+/// `fctl login`.
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// The token that `fctl token create` printed; `-`, or nothing, reads it from standard input
+    pub token: Option<String>,
+    /// Forget the token that is kept
+    #[arg(long, conflicts_with = "token")]
+    pub forget: bool,
+}
