@@ -1,7 +1,7 @@
 //! Finding a cluster: the endpoint given, the embedded cluster asked for, or whichever runs; otherwise both ways to get one.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flowyard_sdk::client::{Client, ClientError, Endpoint, Patience};
 
@@ -31,7 +31,12 @@ pub(crate) struct Connection {
     local: Option<(Home, Parts)>,
     /// Whether somebody is known to serve it, so that it is worth while to wait for the next who does.
     known: bool,
+    /// When a fleet was found silent last, and how long it is still waited for.
+    silent: Option<(Instant, Patience)>,
 }
+
+/// Silence after this long is another one.
+const ANOTHER: Duration = Duration::from_secs(20);
 
 impl Connection {
     /// Connects as the flags say.
@@ -65,7 +70,7 @@ impl Connection {
     }
 
     fn to(client: Client) -> Self {
-        Self { client, embedded: None, agent: None, guest: None, local: None, known: false }
+        Self { client, embedded: None, agent: None, guest: None, local: None, known: false, silent: None }
     }
 
     /// Runs the cluster of this home, or joins whoever does.
@@ -85,7 +90,15 @@ impl Connection {
                 let embedded = Embedded::start(home, lock, parts, &settings).await?;
                 let client = Client::new(endpoint);
                 let local = Some((home.clone(), parts));
-                return Ok(Self { client, embedded: Some(embedded), agent: None, guest: None, local, known: true });
+                return Ok(Self {
+                    client,
+                    embedded: Some(embedded),
+                    agent: None,
+                    guest: None,
+                    local,
+                    known: true,
+                    silent: None,
+                });
             }
             let guest = home.guest()?;
             let mut client = Client::new(endpoint.clone());
@@ -95,7 +108,15 @@ impl Connection {
                     Parts::Coordinator => None,
                 };
                 let local = Some((home.clone(), parts));
-                return Ok(Self { client, embedded: None, agent, guest: Some(guest), local, known: true });
+                return Ok(Self {
+                    client,
+                    embedded: None,
+                    agent,
+                    guest: Some(guest),
+                    local,
+                    known: true,
+                    silent: None,
+                });
             }
             drop(guest);
             if flowyard_clock::elapsed(start) > PATIENCE {
@@ -114,11 +135,15 @@ impl Connection {
         self.local.is_some()
     }
 
-    /// After the cluster went away: takes it over, or finds whoever did. `false` if it is none of ours.
+    /// After the cluster went away: takes it over, or finds whoever did; of a fleet, another coordinator. `false` if it is none of
+    /// ours, or does not come back.
     ///
     /// # Errors
     /// When the home cannot be used.
     pub(crate) async fn reopen(&mut self) -> Result<bool, Failure> {
+        if self.client.endpoint().is_fleet() {
+            return Ok(self.another_leads().await);
+        }
         let (Some((home, parts)), true) = (self.local.clone(), self.embedded.is_none()) else { return Ok(false) };
         if let Some(agent) = self.agent.take() {
             agent.stop(true).await;
@@ -126,6 +151,22 @@ impl Connection {
         let again = Box::pin(Self::local(&home, parts)).await?;
         *self = again;
         Ok(true)
+    }
+
+    /// Gives a fleet some time to elect another leader; its connection comes back by itself. `false` once that took too long.
+    async fn another_leads(&mut self) -> bool {
+        let (at, patience) = self.silent.get_or_insert_with(|| (flowyard_clock::monotonic(), Patience::for_takeover()));
+        if flowyard_clock::elapsed(*at) > ANOTHER {
+            *patience = Patience::for_takeover();
+        }
+        *at = flowyard_clock::monotonic();
+        match patience.next_wait() {
+            Some(wait) => {
+                tokio::time::sleep(wait).await;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Asks, and again while the cluster is taken over. Who never answered is not waited for.

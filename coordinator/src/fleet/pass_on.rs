@@ -32,6 +32,8 @@ const LEADERS: [&str; 3] =
 const ANYBODYS: [&str; 7] = ["GetCluster", "Submit", "GetJob", "ListJobs", "ListTasks", "WatchJob", "ListArtifacts"];
 /// Connections of passed-on calls that nobody answers are given up after this long.
 const KEEPALIVE: Duration = Duration::from_secs(2);
+/// How long a call waits for a leader to be elected.
+const NO_LEADER: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// Connections to the peers' ports of other coordinators, each made when first used.
@@ -117,6 +119,26 @@ impl PassOn {
     }
 }
 
+impl PassOn {
+    /// Where a call is answered, after waiting a little for a leader where there is none.
+    async fn settled(&self, path: &str) -> Answered {
+        let mut role = self.shared.replica.role();
+        let waited = async {
+            loop {
+                role.mark_unchanged();
+                match self.answered(path) {
+                    Answered::Nowhere(_) if role.changed().await.is_ok() => {}
+                    settled => return settled,
+                }
+            }
+        };
+        match tokio::time::timeout(NO_LEADER, waited).await {
+            Ok(settled) => settled,
+            Err(_) => self.answered(path),
+        }
+    }
+}
+
 fn is_leaders(path: &str) -> bool {
     let call = LEADERS.iter().find_map(|service| path.strip_prefix(service));
     call.is_some_and(|call| !ANYBODYS.contains(&call))
@@ -149,12 +171,16 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let channel = match self.way.answered(request.uri().path()) {
-            Answered::Here => return Box::pin(self.here.call(request)),
-            Answered::By(channel) => channel,
-            Answered::Nowhere(status) => return Box::pin(async move { Ok(status.into_http()) }),
-        };
+        let way = self.way.clone();
+        // The one that is ready is used; the clone takes its place.
+        let waiting = self.here.clone();
+        let mut here = std::mem::replace(&mut self.here, waiting);
         Box::pin(async move {
+            let channel = match way.settled(request.uri().path()).await {
+                Answered::Here => return here.call(request).await,
+                Answered::By(channel) => channel,
+                Answered::Nowhere(status) => return Ok(status.into_http()),
+            };
             if let Err(status) = name_caller(&mut request) {
                 return Ok(status.into_http());
             }

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::patience::Patience;
 use flowyard_identity::{ApiToken, Doors, TokenError};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -76,6 +77,16 @@ impl Endpoint {
                 endpoint.connect_with_connector_lazy(Doors::pinned(token.addresses.clone(), token.authority))
             }
         }
+    }
+
+    /// Whether several coordinators stand behind it, so that others go on when one is lost.
+    pub fn is_fleet(&self) -> bool {
+        matches!(self.place, Place::Fleet(_))
+    }
+
+    /// How long it is worth while to ask again.
+    pub(super) fn patience(&self) -> Patience {
+        if self.is_fleet() { Patience::for_failover() } else { Patience::none() }
     }
 
     /// What shows who calls.

@@ -36,7 +36,8 @@ pub struct Client {
 /// A channel on which each request shows who calls.
 type Shown = InterceptedService<Channel, endpoint::Bearer>;
 
-/// One line per call whose request and answer are plain messages.
+/// One line per call whose request and answer are plain messages, and which may be made twice: while a fleet elects another leader,
+/// it is.
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident($request:ident) -> $answer:ident;)*) => {
         $(
@@ -45,8 +46,17 @@ macro_rules! calls {
             /// # Errors
             /// Whatever any call can fail with.
             pub async fn $name(&mut self, request: api::$request) -> Result<api::$answer, ClientError> {
-                let answer = self.api.$name(request).await;
-                Ok(answer.map_err(|status| self.sorted(status))?.into_inner())
+                let mut patience = self.endpoint.patience();
+                loop {
+                    let error = match self.api.$name(request.clone()).await {
+                        Ok(answer) => return Ok(answer.into_inner()),
+                        Err(status) => self.sorted(status),
+                    };
+                    match patience.next_wait().filter(|_| error.is_unavailable()) {
+                        Some(wait) => tokio::time::sleep(wait).await,
+                        None => return Err(error),
+                    }
+                }
             }
         )*
     };

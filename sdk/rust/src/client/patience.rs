@@ -8,6 +8,8 @@ use super::{Client, ClientError};
 
 const FIRST_WAIT_MS: u64 = 25;
 const LONGEST_WAIT_MS: u64 = 1_000;
+/// All waits together while a fleet elects another leader, which takes a second.
+const FAILOVER_WAITS_MS: u64 = 6_000;
 /// All waits together: longer than a take-over takes, short enough for whoever sits before it.
 const ALL_WAITS_MS: u64 = 15_000;
 
@@ -22,6 +24,16 @@ impl Patience {
     /// As much as a take-over needs.
     pub fn for_takeover() -> Self {
         Self { wait_ms: FIRST_WAIT_MS, left_ms: ALL_WAITS_MS }
+    }
+
+    /// As much as a fleet needs to elect another leader.
+    pub fn for_failover() -> Self {
+        Self { wait_ms: FIRST_WAIT_MS, left_ms: FAILOVER_WAITS_MS }
+    }
+
+    /// None.
+    pub fn none() -> Self {
+        Self { wait_ms: 0, left_ms: 0 }
     }
 
     /// The wait before the next try; `None` when it is time to give up.
