@@ -90,7 +90,7 @@ fn run(order: &Order) -> Result<i32, RuntimeError> {
     };
     if let Some(user) = container {
         enter(order.pid, target, user)?;
-        init::drop_capabilities()?;
+        init::drop_held_capabilities()?;
     }
     settle()?;
     std::env::set_current_dir(&order.launch.workdir).map_err(|source| RuntimeError::Path {
@@ -157,6 +157,7 @@ fn enter(pid: u32, target: OwnedFd, user: User) -> Result<(), RuntimeError> {
         return Err(RuntimeError::Refused("its process is not in a container".to_owned()));
     }
     setns(target, flags).map_err(step("enter the container"))?;
+    init::bound_capabilities()?;
     nix::unistd::setresgid(Gid::from(user.gid), Gid::from(user.gid), Gid::from(user.gid))
         .map_err(step("become the group"))?;
     nix::unistd::setresuid(Uid::from(user.uid), Uid::from(user.uid), Uid::from(user.uid))

@@ -153,6 +153,12 @@ fn demand_no_new_privileges() -> Result<(), RuntimeError> {
 
 /// A new user namespace comes with every capability in it. The task keeps none, and cannot get any back.
 pub(crate) fn drop_capabilities() -> Result<(), RuntimeError> {
+    bound_capabilities()?;
+    drop_held_capabilities()
+}
+
+/// That none can be got back. It takes a capability itself, so it comes before a change of user, which loses it.
+pub(crate) fn bound_capabilities() -> Result<(), RuntimeError> {
     for capability in 0..64 {
         // SAFETY: takes integers only. Fails with EINVAL beyond the last capability that the kernel knows.
         if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
@@ -163,6 +169,11 @@ pub(crate) fn drop_capabilities() -> Result<(), RuntimeError> {
             return Err(RuntimeError::Step { what: "drop capabilities", source: error });
         }
     }
+    Ok(())
+}
+
+/// Gives up what is held now.
+pub(crate) fn drop_held_capabilities() -> Result<(), RuntimeError> {
     // Version 3 of the call: 64 bits of each set, in two halves; all zero.
     let header: [u32; 2] = [0x2008_0522, 0];
     let sets = [0_u32; 6];

@@ -122,7 +122,7 @@ async fn a_token_lets_in_one_agent_as_an_agent_and_the_same_key_again() {
     assert_eq!(entrance.join(wrong).await.unwrap_err().code(), Code::Unauthenticated);
     let answer = entrance.join(request("n1", &first)).await.unwrap().into_inner();
     assert!(answer.authority_key.is_empty() && answer.replica == 0, "an agent is given no key of the cluster");
-    assert_eq!(answer.addresses, [host.address.api.clone()]);
+    assert_eq!(answer.addresses, std::slice::from_ref(&host.address.api));
     entrance.join(request("n1", &first)).await.expect("an answer that was lost is given again");
     let spent = entrance.join(request("n2", &second)).await.unwrap_err();
     assert!(spent.message().contains("was used as often as it may be"), "{spent}");

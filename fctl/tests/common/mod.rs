@@ -198,7 +198,9 @@ impl Yard {
     /// A launcher that was killed leaves its cgroups to the next one of its home, which is not to come.
     fn remove_cgroups(&self) {
         const TRIES: u32 = 50;
-        let record = fs::read_to_string(self.home().join("agent/launcher/cgroups")).unwrap_or_default();
+        let folders = fs::read_dir(self.home()).into_iter().flatten().flatten();
+        let records = folders.filter_map(|folder| fs::read_to_string(folder.path().join("launcher/cgroups")).ok());
+        let record: String = records.map(|record| record + "\n").collect();
         for place in record.lines().map(Path::new).filter(|place| place.starts_with("/sys/fs/cgroup")) {
             for _ in 0..TRIES {
                 for slot in fs::read_dir(place).into_iter().flatten().flatten() {

@@ -1,0 +1,262 @@
+//! A cluster of machines, as far as one machine can be several: three coordinators and two agents, each a process with a folder and
+//! ports of its own, formed by the commands that an operator types.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use common::{Ran, Running, Yard, until};
+
+/// A port that nobody uses now.
+fn free() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// The coordinators and agents of one test.
+struct Fleet {
+    yard: Yard,
+    coordinators: Vec<Option<Running>>,
+    agents: Vec<Option<Running>>,
+}
+
+impl Fleet {
+    fn folder(yard: &Yard, name: &str) -> PathBuf {
+        yard.home().join(name)
+    }
+
+    fn at(&self, name: &str) -> String {
+        Self::folder(&self.yard, name).display().to_string()
+    }
+
+    /// The flag that names a coordinator's own socket, which is its owner's.
+    fn owner(&self, coordinator: usize) -> String {
+        format!("--endpoint=unix://{}/api.sock", self.at(&format!("c{coordinator}")))
+    }
+
+    /// One coordinator.
+    fn formed() -> Self {
+        let yard = Yard::new();
+        std::fs::create_dir_all(yard.home()).unwrap();
+        let mut fleet = Self { yard, coordinators: vec![], agents: vec![] };
+        let (folder, places) = (fleet.at("c0"), places());
+        let ran = fleet
+            .yard
+            .run(&[&["coordinator", "init", "--cluster", "lab", "--folder", &folder][..], &flags(&places)].concat());
+        assert_eq!(ran.code(), 0, "{ran:#?}");
+        ran.says(&["fctl coordinator run --folder", "fctl token create --role agent"]);
+        fleet.coordinators.push(None);
+        fleet.run_coordinator(0);
+        until("its socket", || fleet.yard.run(&["cluster", "status", &fleet.owner(0)]).code() == 0);
+        fleet
+    }
+
+    fn run_coordinator(&mut self, number: usize) {
+        let folder = self.at(&format!("c{number}"));
+        let mut running = self.yard.start(&["coordinator", "run", "--folder", &folder]);
+        running.wait_until("the coordinator to run", |it| it.stderr().contains(" runs; agents and people reach it"));
+        self.coordinators[number] = Some(running);
+    }
+
+    /// The words of the line that lets another host in.
+    fn line(&self, role: &str) -> Vec<String> {
+        let line = self.yard.ok(&["token", "create", "--role", role, &self.owner(0)]);
+        line.split_whitespace().skip(1).map(str::to_owned).collect()
+    }
+
+    fn grow(&mut self) {
+        let (number, places) = (self.coordinators.len(), places());
+        let folder = self.at(&format!("c{number}"));
+        let mut line = self.line("coordinator");
+        line.extend(["--folder".to_owned(), folder]);
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        self.yard.ok(&[&line[..], &flags(&places)].concat());
+        self.coordinators.push(None);
+        self.run_coordinator(number);
+        until("it to vote", || self.members().iter().filter(|member| member["votes"] == true).count() == number + 1);
+    }
+
+    fn members(&self) -> Vec<serde_json::Value> {
+        self.yard.json(&["cluster", "status", &self.owner(0)])["members"].as_array().unwrap().clone()
+    }
+
+    fn add_agent(&mut self, name: &str) {
+        let mut line = self.line("agent");
+        line.extend(["--name".to_owned(), name.to_owned(), "--folder".to_owned(), self.at(name)]);
+        self.yard.ok(&line.iter().map(String::as_str).collect::<Vec<_>>());
+        self.agents.push(None);
+        self.run_agent(self.agents.len() - 1, name);
+    }
+
+    fn run_agent(&mut self, number: usize, name: &str) {
+        let mut running = self.yard.start(&["agent", "run", "--folder", &self.at(name)]);
+        running.wait_until("the agent to run", |it| it.stderr().contains(&format!("the agent of node {name} runs")));
+        self.agents[number] = Some(running);
+    }
+
+    /// A person's token.
+    fn token(&self, args: &[&str]) -> String {
+        let made = self.yard.ok(&[&["token", "create", &self.owner(0)], args].concat());
+        made.trim().to_owned()
+    }
+
+    fn log_in(&self, token: &str) {
+        assert!(self.yard.ok(&["login", token]).contains("cluster lab"));
+    }
+
+    /// Kills the coordinator that leads, as a power cut would; which one it was.
+    fn kill_leader(&mut self) -> usize {
+        let leads = |shown: &serde_json::Value| shown["leads"] == true;
+        let address = self.members().iter().find(|member| leads(member)).expect("a leader")["address"].clone();
+        let file =
+            |number: usize| std::fs::read_to_string(format!("{}/coordinator.toml", self.at(&format!("c{number}"))));
+        let address = format!("\"{}\"", address.as_str().unwrap());
+        let leader = (0..self.coordinators.len()).find(|number| file(*number).unwrap().contains(&address)).unwrap();
+        self.coordinators[leader].take().expect("it runs").kill();
+        leader
+    }
+
+    fn stop(mut self) {
+        let all = self.agents.drain(..).chain(self.coordinators.drain(..));
+        let ended: Vec<Ran> = all.flatten().map(Running::interrupt).collect();
+        for ran in &ended {
+            assert_eq!(ran.code(), 0, "{ran:#?}");
+        }
+    }
+}
+
+/// Addresses of a coordinator on loopback.
+fn places() -> [String; 2] {
+    [free(), free()]
+}
+
+fn flags([api, peers]: &[String; 2]) -> [&str; 8] {
+    ["--address", api, "--listen", api, "--peer-address", peers, "--peer-listen", peers]
+}
+
+/// Every attempt of every task of a job, and how many lines its tasks printed.
+fn attempts(yard: &Yard, job: &str) -> Vec<usize> {
+    let shown = yard.json(&["show", job]);
+    let tasks = shown["tasks_shown"].as_array().unwrap().clone();
+    tasks.iter().map(|task| task["attempts"].as_array().unwrap().len()).collect()
+}
+
+#[test]
+fn three_coordinators_and_two_agents_lose_nothing_when_their_leader_and_an_agent_are_killed() {
+    let mut fleet = Fleet::formed();
+    fleet.grow();
+    fleet.grow();
+    fleet.add_agent("n1");
+    fleet.add_agent("n2");
+    let ann = fleet.token(&["--role", "submitter", "--queue", "default", "--name", "ann"]);
+    fleet.log_in(&ann);
+    until("both nodes", || fleet.yard.json(&["nodes"])["nodes"].as_array().unwrap().len() == 2);
+    // Its input travels from the client to the coordinators, to an agent, and back.
+    fleet.yard.write("words.txt", "one two three\n");
+    let copy = ["--input", "words=./words.txt", "--output", "out=out.txt", "--cpu", "0.1"];
+    let copied = ["submit", "--wait", "--", "sh", "-c", "tr a-z A-Z < $FLOWYARD_INPUT_WORDS > out.txt; id -u"];
+    let ran = fleet.yard.run(&[&copied[..2], &copy, &copied[2..]].concat());
+    assert_eq!(ran.code(), 0, "{ran:#?}");
+    assert_eq!(fleet.yard.ok(&["artifact", "cat", "1", "out"]), "ONE TWO THREE\n");
+    assert_ne!(fleet.yard.ok(&["logs", "1"]).trim(), "0", "a task is not the machine's root");
+    let owner = fleet.yard.json(&["show", "1"])["owner"].clone();
+    assert_eq!(owner, "ann");
+
+    // The leader is killed while tasks run and a client follows them.
+    let script = "for i in 1 2 3 4 5 6 7 8; do echo $FLOWYARD_ITEM.$i; sleep 0.5; done";
+    let many =
+        ["submit", "--wait", "--follow", "--array", "0-3", "--cpu", "0.1", "--name", "many", "--", "sh", "-c", script];
+    let following = fleet.yard.start(&many);
+    until("all to run", || fleet.yard.run(&["show", "2"]).stdout.contains("4 active"));
+    let leader = fleet.kill_leader();
+    let ran = following.wait();
+    assert_eq!(ran.code(), 0, "{ran:#?}");
+    let lines: Vec<&str> = ran.stdout.lines().filter_map(|line| line.split(" | ").last()).collect();
+    let expected: BTreeSet<String> = (0..4).flat_map(|item| (1..9).map(move |i| format!("{item}.{i}"))).collect();
+    assert_eq!(lines.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), expected, "{ran:#?}");
+    assert_eq!(lines.len(), 32, "no line twice: {ran:#?}");
+    assert_eq!(attempts(&fleet.yard, "2"), [1; 4], "nothing was run twice");
+    fleet.run_coordinator(leader);
+    until("it to answer again", || fleet.members().iter().all(|member| !member["about"].is_null()));
+
+    // An agent is killed while its task runs; the next one takes the task up.
+    let open = ["submit", "--on-disconnect", "keep", "--cpu", "0.1", "--name", "kept", "--", "sh", "-c"];
+    let waits = "echo begun; while [ ! -e /tmp/gate ]; do sleep 0.1; done; echo ended";
+    fleet.yard.ok(&[&open[..], &[waits]].concat());
+    fleet.yard.wait_running("3", &[]);
+    let shown = fleet.yard.json(&["show", "3"]);
+    let node = shown["tasks_shown"][0]["attempts"][0]["node"].as_str().expect("a node").to_owned();
+    let number = if node == "n1" { 0 } else { 1 };
+    fleet.agents[number].take().expect("it runs").kill();
+    fleet.run_agent(number, &node);
+    let back = |node: &serde_json::Value| node["connected"] == true;
+    until("its session", || fleet.yard.json(&["nodes"])["nodes"].as_array().unwrap().iter().all(back));
+    fleet.yard.ok(&["exec", "3", "--", "touch", "/tmp/gate"]);
+    assert_eq!(fleet.yard.run(&["wait", "3"]).code(), 0);
+    assert_eq!(fleet.yard.ok(&["logs", "3"]), "begun\nended\n");
+    assert_eq!(attempts(&fleet.yard, "3"), [1], "it was adopted");
+    fleet.stop();
+}
+
+#[test]
+fn nobody_comes_in_uninvited_and_each_refusal_says_what_to_do() {
+    let mut fleet = Fleet::formed();
+    let yard = &fleet.yard;
+    let (folder, other) = (fleet.at("c0"), fleet.at("other"));
+    yard.refused(
+        118,
+        &["has a coordinator already", "fctl coordinator run"],
+        &["coordinator", "init", "--cluster", "b", "--folder", &folder, "--address", "a:1"],
+    );
+    yard.refused(
+        110,
+        &["`a` is not an address", "HOST:PORT"],
+        &["coordinator", "init", "--cluster", "b", "--folder", &other, "--address", "a"],
+    );
+    yard.refused(118, &["has no coordinator", "fctl coordinator init"], &["coordinator", "run", "--folder", &other]);
+    yard.refused(118, &["belongs to no cluster", "fctl agent join"], &["agent", "run", "--folder", &other]);
+    yard.refused(110, &["the token", "fyt1-"], &["agent", "join", "nonsense", "--name", "n", "--folder", &other]);
+    let owner = fleet.owner(0);
+    yard.refused(110, &["--name", "whose"], &["token", "create", "--role", "viewer", &owner]);
+    yard.refused(110, &["--queue"], &["token", "create", "--role", "submitter", "--name", "bob", &owner]);
+    yard.refused(
+        110,
+        &["--queue", "leave it out"],
+        &["token", "create", "--role", "admin", "--name", "bob", "--queue", "default", &owner],
+    );
+    yard.refused(112, &["at most 30 days"], &["token", "create", "--role", "agent", "--ttl", "31d", &owner]);
+    yard.refused(113, &["there is no token 77"], &["token", "revoke", "77", &owner]);
+    yard.refused(113, &["replica 9 is not a member", "fctl cluster status"], &["cluster", "promote", "9", &owner]);
+    yard.refused(112, &["only one that votes"], &["cluster", "remove", "1", &owner]);
+    yard.refused(110, &["agent/NAME"], &["cluster", "revoke", "ann", &owner]);
+    // A join token is single-use, and no token of the API.
+    let line = fleet.line("agent");
+    let join = |name: &str| {
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        yard.run(&[&line[..], &["--name", name, "--folder", &fleet.at(name)]].concat())
+    };
+    assert_eq!(join("n1").code(), 0);
+    let spent = join("n2");
+    assert_eq!(spent.code(), 118, "{spent:#?}");
+    spent.says(&["did not let this machine in", "used as often as it may be"]);
+    yard.refused(110, &["fya1-", "fctl token create"], &["login", line.last().unwrap()]);
+    // What a viewer may not.
+    let vic = fleet.token(&["--role", "viewer", "--name", "vic"]);
+    fleet.log_in(&vic);
+    yard.ok(&["jobs"]);
+    yard.refused(112, &["vic (viewer) may not submit to queue `default`"], &["submit", "--", "true"]);
+    yard.refused(112, &["may not see or change tokens", "an admin may"], &["token", "ls"]);
+    let listed = yard.json(&["token", "ls", &owner])["tokens"].as_array().unwrap().clone();
+    let number = listed.iter().find(|token| token["name"] == "vic").unwrap()["token"].to_string();
+    yard.ok(&["token", "revoke", &number, &owner]);
+    yard.refused(112, &["was revoked", "ask an administrator"], &["jobs"]);
+    // A node that is shut out stays out.
+    fleet.agents.push(None);
+    fleet.run_agent(0, "n1");
+    let connected = |fleet: &Fleet| fleet.yard.json(&["nodes", &fleet.owner(0)])["nodes"][0]["connected"].clone();
+    until("the node to be connected", || connected(&fleet) == true);
+    fleet.yard.ok(&["cluster", "revoke", "agent/n1", &owner]);
+    until("the node to be cut off", || connected(&fleet) == false);
+    fleet.stop();
+}
