@@ -530,8 +530,8 @@ mod tests {
     }
 
     /// Every action with the callers that may, by their letters; and the call that it is, where there is one already.
-    fn table<'a>(own: &'a Objects) -> Vec<(Action<'a>, &'static str, &'static str)> {
-        let Objects { mine, below, other, beside, n1, n2, of_mine, of_other, of_n1, of_n2, of_ada, of_eve, .. } = own;
+    fn peoples_table<'a>(own: &'a Objects) -> Vec<(Action<'a>, &'static str, &'static str)> {
+        let Objects { mine, below, other, beside, of_mine, of_other, of_ada, of_eve, .. } = own;
         vec![
             (Action::GetCluster, "Ovsoanc", "Flowyard/GetCluster"),
             (Action::Submit { queue: mine }, "Osoa", "Flowyard/Submit"),
@@ -566,6 +566,13 @@ mod tests {
             (Action::Prune, "Ooa", "Flowyard/Prune"),
             (Action::ChangeQueue, "Ooa", ""),
             (Action::ChangeNode, "Ooa", ""),
+        ]
+    }
+
+    /// As [`peoples_table`], for nodes, blobs and who decides on them.
+    fn nodes_table<'a>(own: &'a Objects) -> Vec<(Action<'a>, &'static str, &'static str)> {
+        let Objects { n1, n2, of_mine, of_other, of_n1, of_n2, of_ada, of_eve, .. } = own;
+        vec![
             (Action::Session { node: n1 }, "On", "Agents/Session"),
             (Action::Session { node: n2 }, "O", ""),
             (Action::Relay { node: n1 }, "On", "Agents/Relay"),
@@ -608,6 +615,10 @@ mod tests {
             (Action::ReadAll, "Oa", ""),
             (Action::Ping, "Ovsoanc", ""),
         ]
+    }
+
+    fn table<'a>(own: &'a Objects) -> Vec<(Action<'a>, &'static str, &'static str)> {
+        [peoples_table(own), nodes_table(own)].concat()
     }
 
     /// What the actions of the table are about. The submitter's queue is `research`, its agent's node n1.

@@ -19,7 +19,7 @@ use super::links::Links;
 use super::log_storage::LogStore;
 use super::machine::Machine;
 use super::network::Network;
-use super::peer_service::{PeerService, Speakers};
+use super::peer_endpoint::{PeerEndpoint, Speakers};
 use super::role::{Fault, ProposeError, Role, Unavailable};
 use super::role_watch;
 use super::settings::ReplicaConfig;
@@ -140,9 +140,9 @@ impl<M: Machine> Replica<M> {
     }
 
     /// What other replicas call on this one, to be served on a listener that only they can reach.
-    pub fn peer_service(&self, speakers: Speakers) -> RaftServer<PeerService<M>> {
+    pub fn peer_service(&self, speakers: Speakers) -> RaftServer<PeerEndpoint<M>> {
         let Running { library, intake, snapshots, identity, .. } = &*self.inner;
-        PeerService::server(library.clone(), intake.clone(), snapshots.clone(), *identity, speakers)
+        PeerEndpoint::server(library.clone(), intake.clone(), snapshots.clone(), *identity, speakers)
     }
 
     /// Proposes one command and waits until it is durable on a quorum and applied here. A replica that follows passes it on.

@@ -28,7 +28,7 @@ use super::wire::{self, WireError};
 use super::{snapshot_parts, snapshot_parts::ReceiveError};
 
 /// Answers other replicas; made by [`Replica::peer_service`](super::Replica::peer_service).
-pub struct PeerService<M: Machine> {
+pub struct PeerEndpoint<M: Machine> {
     library: Library<M>,
     intake: Intake<M>,
     snapshots: Arc<SnapshotFolder>,
@@ -49,7 +49,7 @@ pub enum Speakers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Speaker(pub u64);
 
-impl<M: Machine> PeerService<M> {
+impl<M: Machine> PeerEndpoint<M> {
     pub(super) fn server(
         library: Library<M>,
         intake: Intake<M>,
@@ -152,7 +152,7 @@ fn not_received(error: ReceiveError) -> Status {
 type Replies = Pin<Box<dyn Stream<Item = Result<peer::AppendReply, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl<M: Machine> RaftCalls for PeerService<M> {
+impl<M: Machine> RaftCalls for PeerEndpoint<M> {
     type AppendStreamStream = Replies;
 
     async fn append_entries(
