@@ -4,136 +4,9 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
-use std::path::PathBuf;
 
-use common::{Ran, Running, Yard, until};
-
-/// A port that nobody uses now.
-fn free() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
-/// The coordinators and agents of one test.
-struct Fleet {
-    yard: Yard,
-    coordinators: Vec<Option<Running>>,
-    agents: Vec<Option<Running>>,
-}
-
-impl Fleet {
-    fn folder(yard: &Yard, name: &str) -> PathBuf {
-        yard.home().join(name)
-    }
-
-    fn at(&self, name: &str) -> String {
-        Self::folder(&self.yard, name).display().to_string()
-    }
-
-    /// The flag that names a coordinator's own socket, which is its owner's.
-    fn owner(&self, coordinator: usize) -> String {
-        format!("--endpoint=unix://{}/api.sock", self.at(&format!("c{coordinator}")))
-    }
-
-    /// One coordinator.
-    fn formed() -> Self {
-        let yard = Yard::new();
-        std::fs::create_dir_all(yard.home()).unwrap();
-        let mut fleet = Self { yard, coordinators: vec![], agents: vec![] };
-        let (folder, places) = (fleet.at("c0"), places());
-        let ran = fleet
-            .yard
-            .run(&[&["coordinator", "init", "--cluster", "lab", "--folder", &folder][..], &flags(&places)].concat());
-        assert_eq!(ran.code(), 0, "{ran:#?}");
-        ran.says(&["fctl coordinator run --folder", "fctl token create --role agent"]);
-        fleet.coordinators.push(None);
-        fleet.run_coordinator(0);
-        until("its socket", || fleet.yard.run(&["cluster", "status", &fleet.owner(0)]).code() == 0);
-        fleet
-    }
-
-    fn run_coordinator(&mut self, number: usize) {
-        let folder = self.at(&format!("c{number}"));
-        let mut running = self.yard.start(&["coordinator", "run", "--folder", &folder]);
-        running.wait_until("the coordinator to run", |it| it.stderr().contains(" runs; agents and people reach it"));
-        self.coordinators[number] = Some(running);
-    }
-
-    /// The words of the line that lets another host in.
-    fn line(&self, role: &str) -> Vec<String> {
-        let line = self.yard.ok(&["token", "create", "--role", role, &self.owner(0)]);
-        line.split_whitespace().skip(1).map(str::to_owned).collect()
-    }
-
-    fn grow(&mut self) {
-        let (number, places) = (self.coordinators.len(), places());
-        let folder = self.at(&format!("c{number}"));
-        let mut line = self.line("coordinator");
-        line.extend(["--folder".to_owned(), folder]);
-        let line: Vec<&str> = line.iter().map(String::as_str).collect();
-        self.yard.ok(&[&line[..], &flags(&places)].concat());
-        self.coordinators.push(None);
-        self.run_coordinator(number);
-        until("it to vote", || self.members().iter().filter(|member| member["votes"] == true).count() == number + 1);
-    }
-
-    fn members(&self) -> Vec<serde_json::Value> {
-        self.yard.json(&["cluster", "status", &self.owner(0)])["members"].as_array().unwrap().clone()
-    }
-
-    fn add_agent(&mut self, name: &str) {
-        let mut line = self.line("agent");
-        line.extend(["--name".to_owned(), name.to_owned(), "--folder".to_owned(), self.at(name)]);
-        self.yard.ok(&line.iter().map(String::as_str).collect::<Vec<_>>());
-        self.agents.push(None);
-        self.run_agent(self.agents.len() - 1, name);
-    }
-
-    fn run_agent(&mut self, number: usize, name: &str) {
-        let mut running = self.yard.start(&["agent", "run", "--folder", &self.at(name)]);
-        running.wait_until("the agent to run", |it| it.stderr().contains(&format!("the agent of node {name} runs")));
-        self.agents[number] = Some(running);
-    }
-
-    /// A person's token.
-    fn token(&self, args: &[&str]) -> String {
-        let made = self.yard.ok(&[&["token", "create", &self.owner(0)], args].concat());
-        made.trim().to_owned()
-    }
-
-    fn log_in(&self, token: &str) {
-        assert!(self.yard.ok(&["login", token]).contains("cluster lab"));
-    }
-
-    /// Kills the coordinator that leads, as a power cut would; which one it was.
-    fn kill_leader(&mut self) -> usize {
-        let leads = |shown: &serde_json::Value| shown["leads"] == true;
-        let address = self.members().iter().find(|member| leads(member)).expect("a leader")["address"].clone();
-        let file =
-            |number: usize| std::fs::read_to_string(format!("{}/coordinator.toml", self.at(&format!("c{number}"))));
-        let address = format!("\"{}\"", address.as_str().unwrap());
-        let leader = (0..self.coordinators.len()).find(|number| file(*number).unwrap().contains(&address)).unwrap();
-        self.coordinators[leader].take().expect("it runs").kill();
-        leader
-    }
-
-    fn stop(mut self) {
-        let all = self.agents.drain(..).chain(self.coordinators.drain(..));
-        let ended: Vec<Ran> = all.flatten().map(Running::interrupt).collect();
-        for ran in &ended {
-            assert_eq!(ran.code(), 0, "{ran:#?}");
-        }
-    }
-}
-
-/// Addresses of a coordinator on loopback.
-fn places() -> [String; 2] {
-    [free(), free()]
-}
-
-fn flags([api, peers]: &[String; 2]) -> [&str; 8] {
-    ["--address", api, "--listen", api, "--peer-address", peers, "--peer-listen", peers]
-}
+use common::fleet::Fleet;
+use common::{Yard, until};
 
 /// Every attempt of every task of a job, and how many lines its tasks printed.
 fn attempts(yard: &Yard, job: &str) -> Vec<usize> {
@@ -144,7 +17,7 @@ fn attempts(yard: &Yard, job: &str) -> Vec<usize> {
 
 #[test]
 fn three_coordinators_and_two_agents_lose_nothing_when_their_leader_and_an_agent_are_killed() {
-    let mut fleet = Fleet::formed();
+    let mut fleet = Fleet::formed(None);
     fleet.grow();
     fleet.grow();
     fleet.add_agent("n1");
@@ -187,9 +60,9 @@ fn three_coordinators_and_two_agents_lose_nothing_when_their_leader_and_an_agent
     fleet.yard.wait_running("3", &[]);
     let shown = fleet.yard.json(&["show", "3"]);
     let node = shown["tasks_shown"][0]["attempts"][0]["node"].as_str().expect("a node").to_owned();
-    let number = if node == "n1" { 0 } else { 1 };
-    fleet.agents[number].take().expect("it runs").kill();
-    fleet.run_agent(number, &node);
+    let number = fleet.agents.iter().position(|(name, _)| *name == node).expect("an agent");
+    fleet.agents[number].1.take().expect("it runs").kill();
+    fleet.run_agent(number);
     let back = |node: &serde_json::Value| node["connected"] == true;
     until("its session", || fleet.yard.json(&["nodes"])["nodes"].as_array().unwrap().iter().all(back));
     fleet.yard.ok(&["exec", "3", "--", "touch", "/tmp/gate"]);
@@ -201,7 +74,7 @@ fn three_coordinators_and_two_agents_lose_nothing_when_their_leader_and_an_agent
 
 #[test]
 fn nobody_comes_in_uninvited_and_each_refusal_says_what_to_do() {
-    let mut fleet = Fleet::formed();
+    let mut fleet = Fleet::formed(None);
     let yard = &fleet.yard;
     let (folder, other) = (fleet.at("c0"), fleet.at("other"));
     yard.refused(
@@ -252,8 +125,8 @@ fn nobody_comes_in_uninvited_and_each_refusal_says_what_to_do() {
     yard.ok(&["token", "revoke", &number, &owner]);
     yard.refused(112, &["was revoked", "ask an administrator"], &["jobs"]);
     // A node that is shut out stays out.
-    fleet.agents.push(None);
-    fleet.run_agent(0, "n1");
+    fleet.agents.push(("n1".to_owned(), None));
+    fleet.run_agent(0);
     let connected = |fleet: &Fleet| fleet.yard.json(&["nodes", &fleet.owner(0)])["nodes"][0]["connected"].clone();
     until("the node to be connected", || connected(&fleet) == true);
     fleet.yard.ok(&["cluster", "revoke", "agent/n1", &owner]);

@@ -6,6 +6,9 @@
 #![allow(clippy::print_stdout, reason = "a failed test tells what went on")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod fleet;
+pub mod network;
+
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
