@@ -109,6 +109,8 @@ pub(crate) enum Command {
     Cluster(fleet::Cluster),
     /// Keep the token of a cluster, so that every command uses it
     Login(fleet::Login),
+    /// Install the unit file with which systemd runs a coordinator or an agent
+    Install(fleet::Install),
     /// Print a completion script for a shell
     Completions(Completions),
 }

@@ -22,6 +22,7 @@ mod record;
 mod settings;
 mod signals;
 mod submission;
+mod supervised;
 mod table;
 mod target;
 mod terminal;

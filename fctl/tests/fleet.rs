@@ -133,3 +133,55 @@ fn nobody_comes_in_uninvited_and_each_refusal_says_what_to_do() {
     until("the node to be cut off", || connected(&fleet) == false);
     fleet.stop();
 }
+
+#[test]
+fn the_service_manager_is_told_when_a_coordinator_is_ready_alive_and_stopping() {
+    let mut fleet = Fleet::formed(None);
+    drop(fleet.coordinators[0].take().map(common::Running::interrupt));
+    let socket = fleet.yard.folder().join("notify.sock");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    let mut command = fleet.yard.command(&["coordinator", "run", "--folder", &fleet.at("c0")]);
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "300000");
+    let running = fleet.yard.start_command(command);
+    let heard = || {
+        let mut bytes = [0; 4_096];
+        let length = manager.recv(&mut bytes).expect("a word for the service manager");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    let ready = heard();
+    assert!(ready.contains("READY=1") && ready.contains("STATUS=coordinator 1 of cluster lab"), "{ready}");
+    for _ in 0..3 {
+        assert!(heard().contains("WATCHDOG=1"));
+    }
+    assert_eq!(running.interrupt().code(), 0);
+    while !heard().contains("STOPPING=1") {}
+}
+
+#[test]
+fn unit_files_are_installed_for_this_program_and_pass_the_service_managers_own_check() {
+    let yard = Yard::new();
+    let units = yard.folder().display().to_string();
+    let mut files = Vec::new();
+    for service in ["coordinator", "agent"] {
+        let ran = yard.run(&["install", service, "--folder", "/srv/yard", "--units", &units]);
+        assert_eq!(ran.code(), 0, "{ran:#?}");
+        ran.says(&["systemctl enable --now"]);
+        let file = yard.folder().join(format!("flowyard-{service}.service"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(
+            text.contains(&format!("{} {service} run --folder /srv/yard\n", common::program().display())),
+            "{text}"
+        );
+        files.push(file);
+    }
+    yard.refused(
+        110,
+        &["absolute path of letters"],
+        &["install", "agent", "--folder", "/srv/a yard", "--units", &units],
+    );
+    match std::process::Command::new("systemd-analyze").arg("verify").args(&files).output() {
+        Ok(checked) => assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr)),
+        Err(error) => flowyard_skip::skip(&format!("systemd-analyze cannot be run: {error}")),
+    }
+}

@@ -16,8 +16,8 @@ use kameo::mailbox::{MailboxReceiver, Signal};
 use tonic::{Request, Response, Status};
 
 use super::MemberAddress;
-use crate::access::Action;
-use crate::caller::allowed;
+use crate::access::{Action, Caller};
+use crate::caller::{self, allowed};
 use crate::coordinator::Shared;
 use crate::raft::{Member, Role};
 
@@ -117,7 +117,10 @@ impl MembersEndpoint {
 #[tonic::async_trait]
 impl Members for MembersEndpoint {
     async fn about(&self, request: Request<AboutRequest>) -> Result<Response<AboutResponse>, Status> {
-        allowed(&request, Action::Ping)?;
+        let Caller::Coordinator { replica } = caller::of(&request)? else {
+            return Err(Status::permission_denied("only coordinators ask this"));
+        };
+        allowed(&request, Action::Forward { replica })?;
         Ok(Response::new(about(&self.shared)))
     }
 }

@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::{Layer, Service};
 
 use super::MemberAddress;
-use crate::access::Caller;
+use crate::access::{Action, Caller, allow};
 use crate::caller::{Door, PASSED_ON_FOR};
 use crate::coordinator::Shared;
 use crate::raft::Role;
@@ -28,6 +28,7 @@ use crate::raft::Role;
 /// Services whose calls a leader answers.
 const LEADERS: [&str; 3] =
     ["/flowyard.api.v1.Flowyard/", "/flowyard.cluster.v1.Administration/", "/flowyard.cluster.v1.Entrance/"];
+const ENTRANCE: &str = "/flowyard.cluster.v1.Entrance/";
 /// Calls of those that any coordinator answers, from its own copy of the state.
 const ANYBODYS: [&str; 7] = ["GetCluster", "Submit", "GetJob", "ListJobs", "ListTasks", "WatchJob", "ListArtifacts"];
 /// Connections of passed-on calls that nobody answers are given up after this long.
@@ -144,6 +145,15 @@ fn is_leaders(path: &str) -> bool {
     call.is_some_and(|call| !ANYBODYS.contains(&call))
 }
 
+/// Whoever has shown nothing may join, and nothing else: not even ask what could be called.
+fn known(request: &http::Request<Body>) -> Result<(), Status> {
+    let nobody = request.extensions().get::<Caller>().is_none_or(|caller| *caller == Caller::Nobody);
+    if nobody && !request.uri().path().starts_with(ENTRANCE) {
+        allow(&Caller::Nobody, Action::Ping)?;
+    }
+    Ok(())
+}
+
 /// Says in the call who made it. Whatever its maker said there is removed: only coordinators are asked.
 fn name_caller(request: &mut http::Request<Body>) -> Result<(), Status> {
     let caller = request.extensions().get::<Caller>().cloned();
@@ -171,6 +181,9 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if let Err(status) = known(&request) {
+            return Box::pin(async move { Ok(status.into_http()) });
+        }
         let way = self.way.clone();
         // The one that is ready is used; the clone takes its place.
         let waiting = self.here.clone();

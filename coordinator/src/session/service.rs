@@ -1,6 +1,7 @@
 //! The gRPC service agents call.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use flowyard_model::{AttemptReport, Command, Incarnation, Name, NodeId, RegisterNode, Reply, ReportAttempts};
 use flowyard_proto::agent::agents_server::Agents;
@@ -110,7 +111,12 @@ impl AgentEndpoint {
         outbox: &Outbox,
         standing: &Standing,
     ) -> Result<(), Status> {
-        while let Some(message) = next(said).await? {
+        let silence = Duration::from_millis(self.shared.config.timing.suspect_ms);
+        loop {
+            let heard = tokio::time::timeout(silence, next(said)).await;
+            // Whoever is silent for so long cannot be told anything either, and is not to stay connected on the strength of that.
+            let heard = heard.map_err(|_| Status::deadline_exceeded("nothing was heard from the agent"))?;
+            let Some(message) = heard? else { break };
             // A session lasts for days: its certificate may expire, or its node be shut out meanwhile.
             standing.check()?;
             self.shared.heard.mark(node);

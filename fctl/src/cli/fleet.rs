@@ -216,3 +216,29 @@ pub(crate) struct Login {
     #[arg(long, conflicts_with = "token")]
     pub forget: bool,
 }
+
+/// What is run as a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Service {
+    /// The coordinator of this host
+    Coordinator,
+    /// The agent of this host
+    Agent,
+}
+
+/// `fctl install`.
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// Which service
+    #[arg(value_enum)]
+    pub service: Service,
+    /// Folder of everything it keeps, if not the usual one
+    #[arg(long, value_name = "DIR", value_parser = folder)]
+    pub folder: Option<PathBuf>,
+    /// Print the unit file instead of installing it
+    #[arg(long)]
+    pub print: bool,
+    /// Where unit files are
+    #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
+    pub units: PathBuf,
+}

@@ -16,9 +16,9 @@ use super::coordinator::host_name;
 use super::token::read_token;
 use crate::cli::fleet::{self, AgentJoin};
 use crate::failure::Failure;
-use crate::output;
 use crate::settings::Settings;
 use crate::signals::Stops;
+use crate::{output, supervised};
 
 pub(super) async fn run(command: fleet::Agent) -> Outcome {
     match command {
@@ -76,7 +76,10 @@ async fn serve(folder: &Path) -> Outcome {
     } else {
         output::note(format!("the agent of node {name} runs; its coordinators: {}", doors.join(", ")));
     }
+    let watched = supervised::ready(&format!("agent of node {name}"));
     stops.next().await;
+    drop(watched);
+    supervised::stopping();
     output::note("stopping; what runs goes on, and is taken up by the next agent of this folder");
     agent.stop(false).await;
     Ok(ExitCode::SUCCESS)

@@ -20,8 +20,8 @@ use super::token::read_token;
 use crate::cli::fleet::{self, CoordinatorInit, CoordinatorJoin, CoordinatorPlace};
 use crate::failure::Failure;
 use crate::fleet_settings::FleetSettings;
-use crate::output;
 use crate::signals::Stops;
+use crate::{output, supervised};
 
 /// Port of the API, if none is named; the peers' port is the next.
 const API_PORT: u16 = 7400;
@@ -187,6 +187,8 @@ async fn serve_folder(folder: &Path) -> Outcome {
         }
     };
     said_up(&settings, folder)?;
+    let _watched =
+        supervised::ready(&format!("coordinator {} of cluster {}", settings.fleet()?.identity.replica, settings.name));
     let replica = coordinator.shared().replica.clone();
     let mut role = replica.role();
     let fault = tokio::select! {
@@ -203,6 +205,7 @@ async fn serve_folder(folder: &Path) -> Outcome {
     };
     if fault.is_none() {
         output::note("stopping");
+        supervised::stopping();
         // Whoever leads next does so at once, instead of after an election's wait. Alone, or without one who is fit, it just stops.
         let _ = tokio::time::timeout(HAND_OVER, replica.step_down()).await;
     }

@@ -8,6 +8,7 @@ mod completions;
 mod coordinator;
 mod dev;
 mod exec;
+mod install;
 mod jobs;
 mod login;
 mod logs;
@@ -72,6 +73,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Token(token) => token::run(global, token).await,
         Command::Cluster(cluster) => cluster::run(global, cluster).await,
         Command::Login(login) => login::run(&login).await,
+        Command::Install(install) => install::run(&install),
         Command::Completions(completions) => completions::run(&completions),
     }
 }

@@ -19,6 +19,7 @@ const NEEDS: &[Need] = &[
     Need { program: "python3", package: "python3", reason: "the example flows" },
     Need { program: "runc", package: "runc", reason: "a second OCI runtime behind the runtime trait" },
     Need { program: "strace", package: "strace", reason: "counts the log's disk barriers" },
+    Need { program: "systemd-analyze", package: "systemd", reason: "checks the unit files" },
     Need { program: "unshare", package: "util-linux", reason: "mount namespaces for tests and benches" },
     Need { program: "useradd", package: "passwd", reason: "the tests as a freshly added ordinary user" },
 ];
