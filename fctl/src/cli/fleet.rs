@@ -219,7 +219,7 @@ pub(crate) struct Login {
 
 /// What is run as a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Service {
+pub(crate) enum Daemon {
     /// The coordinator of this host
     Coordinator,
     /// The agent of this host
@@ -231,7 +231,7 @@ pub(crate) enum Service {
 pub(crate) struct Install {
     /// Which service
     #[arg(value_enum)]
-    pub service: Service,
+    pub service: Daemon,
     /// Folder of everything it keeps, if not the usual one
     #[arg(long, value_name = "DIR", value_parser = folder)]
     pub folder: Option<PathBuf>,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::Outcome;
-use crate::cli::fleet::{AGENT_FOLDER, COORDINATOR_FOLDER, Install, Service};
+use crate::cli::fleet::{AGENT_FOLDER, COORDINATOR_FOLDER, Daemon, Install};
 use crate::failure::Failure;
 use crate::output;
 
@@ -15,8 +15,8 @@ const AGENT: &str = include_str!("../../units/flowyard-agent.service");
 
 pub(super) fn run(install: &Install) -> Outcome {
     let (name, unit, folder) = match install.service {
-        Service::Coordinator => ("flowyard-coordinator.service", COORDINATOR, COORDINATOR_FOLDER),
-        Service::Agent => ("flowyard-agent.service", AGENT, AGENT_FOLDER),
+        Daemon::Coordinator => ("flowyard-coordinator.service", COORDINATOR, COORDINATOR_FOLDER),
+        Daemon::Agent => ("flowyard-agent.service", AGENT, AGENT_FOLDER),
     };
     let folder = install.folder.as_deref().unwrap_or(Path::new(folder));
     let program = std::env::current_exe().map_err(Failure::local("this program"))?;
