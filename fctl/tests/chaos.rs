@@ -1,5 +1,5 @@
 //! Chaos: three coordinators and three agents as real processes on hosts with networks of their own. Processes are killed and
-//! paused, cables pulled, directions cut, while jobs are submitted. Afterwards every job that was acknowledged is there and has
+//! paused, cables pulled, directions cut, one node lost for good, while jobs are submitted. Afterwards every job that was acknowledged is there and has
 //! succeeded, no task published twice, and nothing is left running.
 //!
 //! `FLOWYARD_CHAOS_SEED=7 FLOWYARD_CHAOS_SECONDS=600` chooses the faults and how long they last.
@@ -33,7 +33,11 @@ fn number(name: &str, otherwise: u64) -> u64 {
 }
 
 const COORDINATORS: u64 = 3;
-const AGENTS: u64 = 3;
+/// Agents that come back; one more is lost for good.
+const AGENTS: u64 = 2;
+const LOST: usize = 2;
+/// A node is given up within the test.
+const NODES: &str = "suspect = \"4s\"\ndown = \"20s\"\nlease = \"4s\"";
 
 /// What is broken now. At most one coordinator is, so that a majority is left.
 enum Broken {
@@ -145,7 +149,7 @@ fn nothing_acknowledged_is_lost_whatever_is_killed_paused_or_cut_off() {
     };
     let (seed, seconds) = (number("FLOWYARD_CHAOS_SEED", 1), number("FLOWYARD_CHAOS_SECONDS", 20));
     let mut dice = Dice(seed);
-    let mut fleet = Fleet::formed(Some(network));
+    let mut fleet = Fleet::watching(Some(network), NODES);
     fleet.grow();
     fleet.grow();
     for node in ["n0", "n1", "n2"] {
@@ -155,6 +159,14 @@ fn nothing_acknowledged_is_lost_whatever_is_killed_paused_or_cut_off() {
     fleet.log_in(&token);
     let (start, mut taken, mut faults, mut unsaid) = (monotonic(), Vec::new(), 0, 0);
     while elapsed(start) < Duration::from_secs(seconds) {
+        if elapsed(start) > Duration::from_secs(seconds / 3)
+            && let Some(agent) = fleet.agents[LOST].1.take()
+        {
+            // With whatever runs there, which nobody hears of any more.
+            fleet.network.as_ref().expect("a network").connect("n2", false);
+            agent.kill();
+            println!("lost n2 for good");
+        }
         let broken = chaos(&mut fleet, &mut dice);
         faults += 1;
         let until_healed = Duration::from_millis(300 + dice.roll(2_500));
@@ -175,6 +187,7 @@ fn nothing_acknowledged_is_lost_whatever_is_killed_paused_or_cut_off() {
     println!("seed {seed}: {faults} faults, {} jobs acknowledged, {unsaid} submissions not answered", taken.len());
     assert!(taken.len() > faults, "the cluster was of no use meanwhile");
     until("all coordinators to answer", || fleet.members().iter().all(|member| !member["about"].is_null()));
+    assert!(fleet.agents[LOST].1.is_none(), "n2 was to be lost");
     for (key, job) in &taken {
         assert_eq!(submit(&fleet, key).as_ref(), Some(job), "the submission {key} became another job");
         check(&fleet, job);

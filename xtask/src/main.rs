@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its terminal")]
 
 mod bench;
+mod chaos;
 mod check;
 mod fix;
 mod gates;
@@ -31,6 +32,8 @@ usage: cargo xtask COMMAND
   sim [--seed N] [--runs K]
                            the whole cluster in one thread, one history per seed
   kill-loop [ROUNDS]       kill -9 under the log, 200 rounds unless told otherwise
+  chaos [--minutes N] [--seed N]
+                           coordinators and agents on networks of their own, killed, paused and cut off
   bench NAME               measure; without a name, list what there is";
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn dispatch(workspace: &Workspace, command: &str, rest: &[String]) -> Result<boo
         "test" => test::run(workspace, rest),
         "sim" => sim::run(workspace, rest),
         "kill-loop" => kill_loop::run(workspace, rest),
+        "chaos" => chaos::run(workspace, rest),
         "bench" => bench::run(workspace, rest),
         _ => Err(format!("no such command\n\n{USAGE}")),
     }

@@ -14,6 +14,8 @@ pub struct Fleet {
     pub network: Option<Network>,
     pub coordinators: Vec<Option<Running>>,
     pub agents: Vec<(String, Option<Running>)>,
+    /// What its coordinators say below `[nodes]`.
+    nodes: &'static str,
 }
 
 /// Where the clients are.
@@ -27,15 +29,21 @@ fn free() -> String {
 impl Fleet {
     /// One coordinator.
     pub fn formed(network: Option<Network>) -> Self {
+        Self::watching(network, "")
+    }
+
+    /// One coordinator, which watches nodes so.
+    pub fn watching(network: Option<Network>, nodes: &'static str) -> Self {
         let yard = Yard::new();
         std::fs::create_dir_all(yard.home()).unwrap();
-        let mut fleet = Self { yard, network, coordinators: vec![], agents: vec![] };
+        let mut fleet = Self { yard, network, coordinators: vec![], agents: vec![], nodes };
         let (folder, places) = (fleet.at("c0"), fleet.places("c0"));
         let init = [&["coordinator", "init", "--cluster", "lab", "--folder", &folder][..], &flags(&places)].concat();
         let ran = fleet.on("c0", &init).wait();
         assert_eq!(ran.code(), 0, "{ran:#?}");
         ran.says(&["fctl coordinator run --folder", "fctl token create --role agent"]);
         fleet.coordinators.push(None);
+        fleet.configure("c0");
         fleet.run_coordinator(0);
         until("its socket", || fleet.yard.run(&["cluster", "status", &fleet.owner(0)]).code() == 0);
         fleet
@@ -63,6 +71,12 @@ impl Fleet {
     /// The flag that names a coordinator's own socket, which is its owner's.
     pub fn owner(&self, coordinator: usize) -> String {
         format!("--endpoint=unix://{}/api.sock", self.at(&format!("c{coordinator}")))
+    }
+
+    fn configure(&self, host: &str) {
+        let path = PathBuf::from(self.at(host)).join("coordinator.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\n[nodes]", &format!("\n[nodes]\n{}", self.nodes))).unwrap();
     }
 
     /// Where a coordinator is reached: its API, and its peers' port.
@@ -97,6 +111,7 @@ impl Fleet {
         let ran = self.on(&host, &[&line[..], &flags(&places)].concat()).wait();
         assert_eq!(ran.code(), 0, "{ran:#?}");
         self.coordinators.push(None);
+        self.configure(&host);
         self.run_coordinator(number);
         until("it to vote", || self.members().iter().filter(|member| member["votes"] == true).count() == number + 1);
     }
