@@ -109,11 +109,41 @@ fn heal(fleet: &mut Fleet, broken: &Broken) {
     }
 }
 
+/// The attempts of a job's tasks.
+fn attempts(fleet: &Fleet, job: &str) -> Vec<serde_json::Value> {
+    let shown = fleet.client(&["show", job, "-o", "json"]).stdout;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
+    let tasks = shown["tasks_shown"].as_array().cloned().unwrap_or_default();
+    tasks.iter().flat_map(|task| task["attempts"].as_array().cloned().unwrap_or_default()).collect()
+}
+
+/// Loses a node for good, while it runs a task of this job and key.
+fn lose(fleet: &mut Fleet) -> (String, String) {
+    let key = "while n2 is lost".to_owned();
+    let mut job = None;
+    until("a job", || {
+        job = submit_tasks(fleet, &key, "0-11", "4");
+        job.is_some()
+    });
+    let job = job.expect("it was just submitted");
+    let on_it = |attempt: &serde_json::Value| attempt["node"] == "n2" && attempt["phase"] == "running";
+    until("a task on n2", || attempts(fleet, &job).iter().any(on_it));
+    // With what runs there, which nobody hears of any more.
+    fleet.network.as_ref().expect("a network").connect("n2", false);
+    fleet.agents[LOST].1.take().expect("it runs").kill();
+    println!("lost n2 for good, with a task of job {job}");
+    (key, job)
+}
+
 /// Submits a job under a key; its number, if the cluster said that it took it.
 fn submit(fleet: &Fleet, key: &str) -> Option<String> {
-    let script = "echo $FLOWYARD_JOB.$FLOWYARD_ITEM > out; sleep 0.3; echo done";
-    let args = ["submit", "--key", key, "--array", "0-2", "--cpu", "0.05", "--memory", "32MiB", "--output", "out=out"];
-    let ran = fleet.client(&[&args[..], &["--", "sh", "-c", script]].concat());
+    submit_tasks(fleet, key, "0-2", "0.3")
+}
+
+fn submit_tasks(fleet: &Fleet, key: &str, array: &str, seconds: &str) -> Option<String> {
+    let script = format!("echo $FLOWYARD_JOB.$FLOWYARD_ITEM > out; sleep {seconds}; echo done");
+    let args = ["submit", "--key", key, "--array", array, "--cpu", "0.05", "--memory", "32MiB", "--output", "out=out"];
+    let ran = fleet.client(&[&args[..], &["--", "sh", "-c", &script]].concat());
     // A refusal would be a fault: the wish is good.
     assert!(matches!(ran.code(), 0 | 111), "{ran:#?}");
     let said = format!("{}{}", ran.stdout, ran.stderr);
@@ -127,14 +157,15 @@ fn check(fleet: &Fleet, job: &str) {
     assert_eq!(ran.code(), 0, "job {job}: {ran:#?}");
     let shown = fleet.client(&["show", job, "-o", "json"]).stdout;
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
-    for task in shown["tasks_shown"].as_array().unwrap() {
+    let tasks = shown["tasks_shown"].as_array().unwrap();
+    for task in tasks {
         let attempts = task["attempts"].as_array().unwrap();
         let ended_well = attempts.iter().filter(|attempt| attempt["outcome"] == "succeeded").count();
         assert_eq!(ended_well, 1, "a task of job {job} did not end well once: {task:#}");
     }
     let artifacts = fleet.client(&["artifact", "ls", job, "-o", "json"]).stdout;
     let artifacts: serde_json::Value = serde_json::from_str(&artifacts).unwrap();
-    assert_eq!(artifacts["artifacts"].as_array().unwrap().len(), 3, "job {job} published {artifacts:#}");
+    assert_eq!(artifacts["artifacts"].as_array().unwrap().len(), tasks.len(), "job {job} published {artifacts:#}");
 }
 
 #[test]
@@ -159,13 +190,8 @@ fn nothing_acknowledged_is_lost_whatever_is_killed_paused_or_cut_off() {
     fleet.log_in(&token);
     let (start, mut taken, mut faults, mut unsaid) = (monotonic(), Vec::new(), 0, 0);
     while elapsed(start) < Duration::from_secs(seconds) {
-        if elapsed(start) > Duration::from_secs(seconds / 3)
-            && let Some(agent) = fleet.agents[LOST].1.take()
-        {
-            // With whatever runs there, which nobody hears of any more.
-            fleet.network.as_ref().expect("a network").connect("n2", false);
-            agent.kill();
-            println!("lost n2 for good");
+        if elapsed(start) > Duration::from_secs(seconds / 3) && fleet.agents[LOST].1.is_some() {
+            taken.push(lose(&mut fleet));
         }
         let broken = chaos(&mut fleet, &mut dice);
         faults += 1;
@@ -187,11 +213,16 @@ fn nothing_acknowledged_is_lost_whatever_is_killed_paused_or_cut_off() {
     println!("seed {seed}: {faults} faults, {} jobs acknowledged, {unsaid} submissions not answered", taken.len());
     assert!(taken.len() > faults, "the cluster was of no use meanwhile");
     until("all coordinators to answer", || fleet.members().iter().all(|member| !member["about"].is_null()));
-    assert!(fleet.agents[LOST].1.is_none(), "n2 was to be lost");
+    let lost = taken.iter().find(|(key, _)| key.contains("lost")).expect("n2 was to be lost").1.clone();
     for (key, job) in &taken {
-        assert_eq!(submit(&fleet, key).as_ref(), Some(job), "the submission {key} became another job");
+        if *job != lost {
+            assert_eq!(submit(&fleet, key).as_ref(), Some(job), "the submission {key} became another job");
+        }
         check(&fleet, job);
     }
+    let ended = attempts(&fleet, &lost);
+    let on_it: Vec<_> = ended.iter().filter(|attempt| attempt["outcome"] == "lost").collect();
+    assert!(on_it.iter().any(|attempt| attempt["node"] == "n2"), "what ran on n2 was not given up: {ended:#?}");
     let revision = |member: &serde_json::Value| member["about"]["applied"].as_u64();
     until("all coordinators to know the same", || {
         let members = fleet.members();
