@@ -122,7 +122,8 @@ fn lose(fleet: &mut Fleet) -> (String, String) {
     let key = "while n2 is lost".to_owned();
     let mut job = None;
     until("a job", || {
-        job = submit_tasks(fleet, &key, "0-11", "4");
+        // More than two nodes of two CPUs hold, so that the third gets some.
+        job = submit_tasks(fleet, &key, ["0-11", "0.4", "4"]);
         job.is_some()
     });
     let job = job.expect("it was just submitted");
@@ -137,12 +138,12 @@ fn lose(fleet: &mut Fleet) -> (String, String) {
 
 /// Submits a job under a key; its number, if the cluster said that it took it.
 fn submit(fleet: &Fleet, key: &str) -> Option<String> {
-    submit_tasks(fleet, key, "0-2", "0.3")
+    submit_tasks(fleet, key, ["0-2", "0.05", "0.3"])
 }
 
-fn submit_tasks(fleet: &Fleet, key: &str, array: &str, seconds: &str) -> Option<String> {
+fn submit_tasks(fleet: &Fleet, key: &str, [array, cpu, seconds]: [&str; 3]) -> Option<String> {
     let script = format!("echo $FLOWYARD_JOB.$FLOWYARD_ITEM > out; sleep {seconds}; echo done");
-    let args = ["submit", "--key", key, "--array", array, "--cpu", "0.05", "--memory", "32MiB", "--output", "out=out"];
+    let args = ["submit", "--key", key, "--array", array, "--cpu", cpu, "--memory", "32MiB", "--output", "out=out"];
     let ran = fleet.client(&[&args[..], &["--", "sh", "-c", &script]].concat());
     // A refusal would be a fault: the wish is good.
     assert!(matches!(ran.code(), 0 | 111), "{ran:#?}");
