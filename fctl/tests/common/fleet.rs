@@ -125,6 +125,8 @@ impl Fleet {
         line.extend(["--name".to_owned(), name.to_owned(), "--folder".to_owned(), self.at(name)]);
         let ran = self.on(name, &line.iter().map(String::as_str).collect::<Vec<_>>()).wait();
         assert_eq!(ran.code(), 0, "{ran:#?}");
+        // Nodes are alike on whatever machine this runs.
+        std::fs::write(PathBuf::from(self.at(name)).join("config.toml"), "[agent]\ncpu = \"2\"\n").unwrap();
         self.agents.push((name.to_owned(), None));
         self.run_agent(self.agents.len() - 1);
     }
