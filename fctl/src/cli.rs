@@ -90,9 +90,6 @@ pub(crate) enum Command {
     Exec(Exec),
     /// List the machines and what they offer
     Nodes,
-    /// Close a machine to new work, or open it again
-    #[command(subcommand)]
-    Node(fleet::Node),
     /// List, print, fetch or store artifacts
     #[command(subcommand)]
     Artifact(Artifact),

@@ -346,27 +346,3 @@ fn a_submit_beside_a_command_that_only_reads_brings_its_own_agent() {
     assert_eq!(watch.wait().code(), 0);
     yard.nothing_is_left();
 }
-
-#[test]
-fn a_node_that_is_drained_ends_what_it_runs_and_takes_nothing_new_until_it_is_opened() {
-    let yard = Yard::new();
-    let dev = yard.dev(&[]);
-    let running = gate(&yard, "one");
-    yard.ok(&["submit", "--isolation", "process", "--", "sh", "-c", &running]);
-    yard.wait_running("1", &[]);
-    let mut drain = yard.start(&["node", "drain", "local"]);
-    drain.wait_until("it to wait", |drain| drain.stderr().contains("waiting for 1 task on local"));
-    yard.ok(&["submit", "--isolation", "process", "--", "true"]);
-    until("the reason why", || yard.run(&["why", "2"]).stdout.contains("closed it to new work"));
-    assert_eq!(yard.json(&["node", "cordon", "local"])["running"], 1);
-    open(&yard, "one");
-    let drained = drain.wait();
-    assert_eq!(drained.code(), 0, "{drained:#?}");
-    assert!(drained.stdout.contains("node local is drained"), "{drained:#?}");
-    assert_eq!(yard.json(&["show", "2"])["tasks_shown"][0]["attempts"].as_array().map(Vec::len), Some(0));
-    assert!(yard.ok(&["node", "uncordon", "local"]).contains("takes new work"));
-    assert_eq!(yard.run(&["wait", "2"]).code(), 0);
-    yard.refused(113, &["there is no node nowhere", "fctl nodes"], &["node", "drain", "nowhere"]);
-    assert_eq!(dev.interrupt().code(), 0);
-    yard.nothing_is_left();
-}

@@ -242,31 +242,3 @@ pub(crate) struct Install {
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
     pub units: PathBuf,
 }
-
-/// `fctl node`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Node {
-    /// Close a node to new work, and wait until what runs there has ended
-    Drain(Drain),
-    /// Close a node to new work; what runs there goes on
-    Cordon(OneNode),
-    /// Open a node to new work again
-    Uncordon(OneNode),
-}
-
-/// `fctl node drain`.
-#[derive(Debug, Args)]
-pub(crate) struct Drain {
-    /// Its name, as `fctl nodes` lists it
-    pub name: Name,
-    /// Do not wait until what runs there has ended
-    #[arg(long)]
-    pub no_wait: bool,
-}
-
-/// One node.
-#[derive(Debug, Args)]
-pub(crate) struct OneNode {
-    /// Its name, as `fctl nodes` lists it
-    pub name: Name,
-}

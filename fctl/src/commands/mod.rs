@@ -12,7 +12,6 @@ mod install;
 mod jobs;
 mod login;
 mod logs;
-mod node;
 mod nodes;
 mod schema;
 mod show;
@@ -67,7 +66,6 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Why(why) => why::run(global, &why.reference).await,
         Command::Exec(exec) => exec::run(global, exec).await,
         Command::Nodes => nodes::run(global).await,
-        Command::Node(node) => node::run(global, node).await,
         Command::Artifact(artifact) => artifact::run(global, artifact).await,
         Command::Storage(storage) => storage::run(global, &storage).await,
         Command::Coordinator(coordinator) => coordinator::run(coordinator).await,

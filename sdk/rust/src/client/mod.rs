@@ -91,8 +91,6 @@ impl Client {
         cancel(CancelRequest) -> CancelResponse;
         /// The machines.
         list_nodes(ListNodesRequest) -> ListNodesResponse;
-        /// Closes a machine to new work, or opens it again.
-        change_node(ChangeNodeRequest) -> ChangeNodeResponse;
         /// What tasks have written.
         list_artifacts(ListArtifactsRequest) -> ListArtifactsResponse;
         /// What is kept, and how large it is.
