@@ -565,7 +565,7 @@ mod tests {
             (Action::GetStorage, "Ovsoa", "Flowyard/GetStorage"),
             (Action::Prune, "Ooa", "Flowyard/Prune"),
             (Action::ChangeQueue, "Ooa", ""),
-            (Action::ChangeNode, "Ooa", ""),
+            (Action::ChangeNode, "Ooa", "Flowyard/ChangeNode"),
         ]
     }
 

@@ -1,6 +1,7 @@
 //! Every command and flag, with its help. Values are checked where they are read, so that an error names the flag.
 
 pub(crate) mod fleet;
+pub(crate) mod node;
 
 use std::path::PathBuf;
 
@@ -90,6 +91,9 @@ pub(crate) enum Command {
     Exec(Exec),
     /// List the machines and what they offer
     Nodes,
+    /// Close a machine to new work, empty it, open it again, or forget it
+    #[command(subcommand)]
+    Node(node::Node),
     /// List, print, fetch or store artifacts
     #[command(subcommand)]
     Artifact(Artifact),

@@ -50,8 +50,8 @@ pub(crate) fn tone_of(word: &str) -> Tone {
     match word {
         "succeeded" | "up" => Tone::Good,
         "failed" | "lost" | "down" => Tone::Bad,
-        "active" | "running" | "suspect" => Tone::Live,
-        "cancelled" | "skipped" | "stopped" | "drained" => Tone::Faint,
+        "active" | "running" | "suspect" | "draining" => Tone::Live,
+        "cancelled" | "skipped" | "stopped" | "cordoned" | "drained" => Tone::Faint,
         _ => Tone::Plain,
     }
 }

@@ -111,6 +111,10 @@ fn rejection_to_wire(rejection: &Rejection) -> WireRejection {
             WireRejection::BadVersion(peer::RejectedBadVersion { wished: wished.0, current: current.0 })
         }
         Rejection::NodeNameTaken { name } => WireRejection::NodeNameTaken(name.to_string()),
+        Rejection::NodeInUse { node, members } => {
+            WireRejection::NodeInUse(peer::RejectedNodeInUse { node: node.to_string(), members: *members })
+        }
+        Rejection::NodeOpen { node } => WireRejection::NodeOpen(node.to_string()),
         Rejection::UnknownToken { token } => WireRejection::UnknownToken(token.0),
         Rejection::TokenVoid { token, fault } => WireRejection::TokenVoid(peer::RejectedTokenVoid {
             token: token.0,
@@ -142,6 +146,10 @@ fn rejection_of(wire: WireRejection) -> Decoded<Rejection> {
             Rejection::BadVersion { wished: ClusterVersion(it.wished), current: ClusterVersion(it.current) }
         }
         WireRejection::NodeNameTaken(name) => Rejection::NodeNameTaken { name: decode::name("name", &name)? },
+        WireRejection::NodeInUse(it) => {
+            Rejection::NodeInUse { node: decode::name("node", &it.node)?, members: it.members }
+        }
+        WireRejection::NodeOpen(node) => Rejection::NodeOpen { node: decode::name("node", &node)? },
         WireRejection::UnknownToken(token) => Rejection::UnknownToken { token: TokenId(token) },
         WireRejection::TokenVoid(it) => {
             Rejection::TokenVoid { token: TokenId(it.token), fault: decode::closed("fault", it.fault)? }
@@ -171,6 +179,8 @@ mod tests {
             Rejection::Infeasible { step: name(), asked: "9 GPUs".to_owned(), exists: "8".to_owned() },
             Rejection::BadVersion { wished: ClusterVersion(1), current: ClusterVersion(2) },
             Rejection::NodeNameTaken { name: name() },
+            Rejection::NodeInUse { node: name(), members: 3 },
+            Rejection::NodeOpen { node: name() },
             Rejection::UnknownToken { token: TokenId(3) },
             Rejection::TokenVoid { token: TokenId(3), fault: TokenFault::Spent },
             Rejection::NeedsVersion { needs: ClusterVersion(2), current: ClusterVersion(1) },

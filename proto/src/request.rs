@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use flowyard_model::{AttemptReport, JobSpec, RegisterNode, limits};
+use flowyard_model::{AttemptReport, JobSpec, Name, NodeChange, RegisterNode, TimeMs, limits};
 
-use crate::convert::previous;
+use crate::convert::{only_of_a_drain, previous};
 use crate::decode::{self, Decoded, Problem, Under};
 use crate::{agent, api};
 
@@ -23,6 +23,29 @@ pub fn submission(request: api::SubmitRequest) -> Decoded<(JobSpec, Option<Strin
         }
     }
     Ok((decode::required("spec", request.spec)?, request.key))
+}
+
+/// What a caller wants of the node of this name, at this time.
+///
+/// # Errors
+/// When the name, the change or its deadline breaks the contract, or the reason is too long or hostile to a terminal.
+pub fn change_node(request: api::ChangeNodeRequest, now: TimeMs) -> Decoded<(Name, NodeChange, String)> {
+    let name = decode::name("name", &request.name)?;
+    decode::within("reason", limits::TEXT_BYTES, request.reason.len())?;
+    if request.reason.chars().any(char::is_control) {
+        return Err(Problem::ControlCharacter).under("reason");
+    }
+    let number = request.change;
+    let change = api::NodeChange::try_from(number).map_err(|_| Problem::UnknownValue { number }).under("change")?;
+    only_of_a_drain(change == api::NodeChange::Drain, request.deadline_ms)?;
+    let change = match change {
+        api::NodeChange::Unspecified => return Err(Problem::Missing).under("change"),
+        api::NodeChange::Cordon => NodeChange::Cordon,
+        api::NodeChange::Drain => NodeChange::Drain { deadline: request.deadline_ms.map(|wait_ms| now.after(wait_ms)) },
+        api::NodeChange::Uncordon => NodeChange::Uncordon,
+        api::NodeChange::Remove => NodeChange::Remove,
+    };
+    Ok((name, change, request.reason))
 }
 
 /// An agent's first message: its registration, and everything it has.

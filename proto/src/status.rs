@@ -33,6 +33,8 @@ fn code_and_kind(rejection: &Rejection) -> (Code, &'static str) {
         Rejection::UnknownToken { .. } => (Code::NotFound, "unknown_token"),
         Rejection::TokenVoid { .. } => (Code::PermissionDenied, "token_void"),
         Rejection::NeedsVersion { .. } => (Code::FailedPrecondition, "needs_version"),
+        Rejection::NodeInUse { .. } => (Code::FailedPrecondition, "node_in_use"),
+        Rejection::NodeOpen { .. } => (Code::FailedPrecondition, "node_open"),
         Rejection::NodeNameTaken { .. } => (Code::FailedPrecondition, "node_name_taken"),
     }
 }

@@ -4,7 +4,7 @@ use flowyard_model as model;
 use flowyard_model::{JobId, JobOutcome, NodeId, StepIndex, TaskIndex, TimeMs};
 
 use crate::api;
-use crate::convert::{task_state, waiting_until_ms};
+use crate::convert::{shown_closure, task_state, waiting_until_ms};
 use crate::decode::{Decoded, Problem, Under};
 
 /// How a job stands: `None` while it is active.
@@ -118,11 +118,23 @@ pub fn node(id: NodeId, node: &model::Node, connected: bool) -> api::Node {
         name: node.name.to_string(),
         incarnation: node.incarnation.0,
         health: api::Health::from(node.health).into(),
-        scheduling: api::Scheduling::from(node.scheduling).into(),
+        scheduling: scheduling(node).into(),
         registered_ms: node.registered_at.0,
         inventory: Some(node.inventory.as_ref().into()),
         used: Some((&node.used).into()),
         connected,
+        closure: node.closure.as_deref().map(shown_closure),
+    }
+}
+
+/// A drain is over once nothing lives on the node; nobody has to say so.
+fn scheduling(node: &model::Node) -> api::Scheduling {
+    let drains = node.closure.as_ref().is_some_and(|closure| closure.drain.is_some());
+    match (node.scheduling, drains, node.used.members) {
+        (model::Scheduling::Open, ..) => api::Scheduling::Open,
+        (model::Scheduling::Drained, false, _) => api::Scheduling::Cordoned,
+        (model::Scheduling::Drained, true, 0) => api::Scheduling::Drained,
+        (model::Scheduling::Drained, true, _) => api::Scheduling::Draining,
     }
 }
 

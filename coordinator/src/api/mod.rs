@@ -18,7 +18,7 @@ use std::pin::Pin;
 use flowyard_model::{AttemptNumber, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey};
 use flowyard_proto::api::flowyard_server::Flowyard;
 use flowyard_proto::api::{
-    CancelRequest, CancelResponse, Cluster, ExecRequest, ExecResponse,
+    CancelRequest, CancelResponse, ChangeNodeRequest, ChangeNodeResponse, Cluster, ExecRequest, ExecResponse,
     GetClusterRequest, GetJobRequest, GetStorageRequest, ListArtifactsRequest, ListArtifactsResponse, ListJobsRequest,
     ListJobsResponse, ListNodesRequest, ListNodesResponse, ListTasksRequest, ListTasksResponse, LogsRequest,
     LogsResponse, PruneRequest, PruneResponse, Storage, SubmitRequest, SubmitResponse, WatchJobRequest,
@@ -221,6 +221,11 @@ impl Flowyard for ApiEndpoint {
     async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
         allowed(&request, Action::ListNodes)?;
         Ok(Response::new(nodes::list(&self.shared)))
+    }
+
+    async fn change_node(&self, request: Request<ChangeNodeRequest>) -> Result<Response<ChangeNodeResponse>, Status> {
+        let caller = allowed(&request, Action::ChangeNode)?;
+        nodes::change(&self.shared, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_artifacts(

@@ -95,18 +95,51 @@ pub enum Command {
         /// Who asks.
         by: String,
     },
+    /// Close a node to new work, empty it, open it again, or forget it.
+    ChangeNode(ChangeNode),
 }
 
 impl Command {
     /// The cluster version from which on it may be used.
     pub fn needs(&self) -> ClusterVersion {
         match self {
-            Self::CreateToken(_) | Self::RevokeToken { .. } | Self::UseToken { .. } | Self::RevokeIdentity { .. } => {
-                ClusterVersion::ACCESS
-            }
+            Self::CreateToken(_)
+            | Self::RevokeToken { .. }
+            | Self::UseToken { .. }
+            | Self::RevokeIdentity { .. }
+            | Self::ChangeNode(_) => ClusterVersion::ACCESS,
             _ => ClusterVersion(1),
         }
     }
+}
+
+/// What an operator wants of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeNode {
+    /// Which.
+    pub node: NodeId,
+    /// What.
+    pub change: NodeChange,
+    /// Who asks.
+    pub by: String,
+    /// Why, in their words; may be empty.
+    pub reason: String,
+}
+
+/// What an operator can want of a node. Closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeChange {
+    /// Place nothing new there; what runs there stays.
+    Cordon,
+    /// Place nothing new there, and let it become empty.
+    Drain {
+        /// When what still runs there is asked to stop; it may take its time if `None`.
+        deadline: Option<TimeMs>,
+    },
+    /// Use it as before.
+    Uncordon,
+    /// Forget it.
+    Remove,
 }
 
 /// A token to make.
@@ -347,6 +380,24 @@ pub enum Rejection {
     NodeNameTaken {
         /// The name.
         name: Name,
+    },
+    /// A node that is to be forgotten while something lives there.
+    #[error(
+        "node `{node}` holds {members} running allocations; empty it first with `fctl node drain {node} --wait`, or stop its machine and wait until it is down"
+    )]
+    NodeInUse {
+        /// Its name.
+        node: Name,
+        /// Live members on it.
+        members: u32,
+    },
+    /// A node that is to be forgotten while it takes work.
+    #[error(
+        "node `{node}` is heard from and takes work; close it first with `fctl node drain {node} --wait`, or stop its agent"
+    )]
+    NodeOpen {
+        /// Its name.
+        node: Name,
     },
     /// No such token.
     #[error("there is no token {token}; those that have expired are forgotten")]

@@ -79,7 +79,7 @@ number! {
 impl ClusterVersion {
     /// The newest behaviour this build knows.
     pub const NEWEST: Self = Self(2);
-    /// From here on there are tokens and revocations.
+    /// From here on there are tokens and revocations, and changes of nodes say who made them.
     pub const ACCESS: Self = Self(2);
 }
 

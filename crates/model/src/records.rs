@@ -259,10 +259,37 @@ pub struct Node {
     pub health: Health,
     /// Whether new work may be placed on it.
     pub scheduling: Scheduling,
+    /// Who closed it to new work and how; only of a closed node, and of none that was closed before cluster version 2.
+    pub closure: Option<Arc<Closure>>,
     /// When it registered last.
     pub registered_at: TimeMs,
     /// What its live members hold.
     pub used: Used,
+}
+
+/// How a node was closed to new work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closure {
+    /// Whether it is to become empty.
+    pub drain: Option<Drain>,
+    /// Who closed it.
+    pub by: String,
+    /// Why, in their words; may be empty.
+    pub reason: String,
+    /// When.
+    pub at: TimeMs,
+}
+
+/// How a node becomes empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drain {
+    /// What runs there takes its time.
+    Unhurried,
+    /// At this time, what still runs there is asked to stop.
+    Until(TimeMs),
+    /// The time is over: what ran there at this time was asked to stop.
+    Stopping(TimeMs),
 }
 
 /// What the live members of a node hold.
@@ -300,7 +327,7 @@ pub enum Health {
 pub enum Scheduling {
     /// Yes.
     Open,
-    /// No; what runs there stays.
+    /// No. What runs there stays, unless the [`Closure`] says otherwise.
     Drained,
 }
 

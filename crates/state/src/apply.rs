@@ -3,7 +3,7 @@
 use flowyard_model::{Changed, ClusterVersion, Command, Effects, Entry, Rejection, Reply};
 
 use crate::state::State;
-use crate::{access, after, forget, job, node, plan, queue, report, submit, tick};
+use crate::{access, after, closing, forget, job, node, plan, queue, report, submit, tick};
 
 /// Applies one entry.
 ///
@@ -36,7 +36,7 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::SetNodeHealth { node, incarnation, health } => {
             node::set_health(state, changed, node, incarnation, health)
         }
-        Command::SetNodeScheduling { node, scheduling } => node::set_scheduling(state, changed, node, scheduling),
+        Command::SetNodeScheduling { node, scheduling } => closing::set_scheduling(state, changed, node, scheduling),
         Command::CommitPlan(plan) => plan::commit(state, changed, plan),
         Command::ReportAttempts(reports) => report::take(state, changed, reports),
         Command::Tick => tick::tick(state, changed),
@@ -46,6 +46,7 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::RevokeToken { token } => access::revoke_token(state, changed, token),
         Command::UseToken { token, by } => access::use_token(state, changed, token, by),
         Command::RevokeIdentity { identity, until, by } => access::revoke_identity(state, changed, identity, until, by),
+        Command::ChangeNode(wish) => closing::change(state, changed, wish),
     }
 }
 

@@ -58,12 +58,14 @@ fn free(state: &mut State, changed: &mut Changed, node: NodeId, key: MemberKey) 
 /// without the list that another step fans out from is none.
 fn settled_end(state: &State, attempt: &Attempt, key: MemberKey, mut end: End) -> End {
     let by_itself = matches!(end.outcome, AttemptOutcome::Succeeded | AttemptOutcome::Failed);
+    // An agent is told to stop it, not why.
+    let stopped = end.outcome == AttemptOutcome::Stopped;
     let asked = match attempt.desired {
-        AttemptDesired::Run => None,
-        AttemptDesired::Stop => Some((AttemptOutcome::Stopped, Reason::Cancelled)),
-        AttemptDesired::Preempt => Some((AttemptOutcome::Preempted, Reason::Preempted)),
+        AttemptDesired::Stop if by_itself => Some((AttemptOutcome::Stopped, Reason::Cancelled)),
+        AttemptDesired::Preempt if by_itself || stopped => Some((AttemptOutcome::Preempted, Reason::Preempted)),
+        AttemptDesired::Run | AttemptDesired::Stop | AttemptDesired::Preempt => None,
     };
-    if let Some((outcome, reason)) = asked.filter(|_| by_itself) {
+    if let Some((outcome, reason)) = asked {
         (end.outcome, end.reason, end.blame) = (outcome, reason, Blame::Platform);
     }
     if end.outcome == AttemptOutcome::Succeeded

@@ -218,6 +218,10 @@ fn check_nodes(state: &State) -> Held {
     hold(names.len() == state.nodes.len(), "names of nodes are unique", || "nodes".to_owned())?;
     for (id, node) in &state.nodes {
         hold(used.get(id) == Some(&node.used), "a node holds what its live members hold", || format!("node {id}"))?;
+        let open = node.scheduling == flowyard_model::Scheduling::Open;
+        hold(!(open && node.closure.is_some()), "only a closed node says who closed it", || format!("node {id}"))?;
+        let versioned = node.closure.is_none() || state.version() >= ClusterVersion::ACCESS;
+        hold(versioned, "nothing is recorded that older replicas do not know", || format!("node {id}"))?;
         let whole = node.used.gpu_milli.iter().all(|milli| *milli <= 1_000);
         hold(whole, "a device is given out once", || format!("node {id}"))?;
     }

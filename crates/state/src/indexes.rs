@@ -10,6 +10,7 @@ use flowyard_model::{
 };
 use imbl::{OrdMap, OrdSet};
 
+use crate::closing::deadline;
 use crate::state::{State, StepKey};
 
 /// A step that has a ready task and may have one more active; ordered by queue, then urgency, then shape, then age.
@@ -72,6 +73,8 @@ pub(crate) struct Indexes {
     pub(crate) settling: OrdSet<JobId>,
     /// Tokens and revocations by the time of their end.
     pub(crate) lapsing: OrdSet<(TimeMs, Lapse)>,
+    /// Nodes by the time at which what still runs there is asked to stop.
+    pub(crate) draining: OrdSet<(TimeMs, NodeId)>,
 }
 
 impl Indexes {
@@ -88,6 +91,7 @@ impl Indexes {
             expiry: OrdSet::new(),
             settling: OrdSet::new(),
             lapsing: OrdSet::new(),
+            draining: OrdSet::new(),
         }
     }
 
@@ -96,6 +100,7 @@ impl Indexes {
         let mut indexes = Self::none();
         for (id, node) in &state.nodes {
             indexes.node_names.insert(node.name.clone(), *id);
+            indexes.draining.extend(deadline(node).map(|until| (until, *id)));
         }
         for (id, job) in &state.jobs {
             match job.ended {
@@ -143,7 +148,8 @@ impl Indexes {
         let waiting = self.waiting.get_min().map(|(time, _)| *time);
         let expiry = self.expiry.get_min().map(|(time, _)| *time);
         let lapsing = self.lapsing.get_min().map(|(time, _)| *time);
-        waiting.into_iter().chain(expiry).chain(lapsing).min()
+        let draining = self.draining.get_min().map(|(time, _)| *time);
+        waiting.into_iter().chain(expiry).chain(lapsing).chain(draining).min()
     }
 
     /// A touched task went from one state to another. A task that is touched for the first time comes from `Blocked`, which

@@ -73,10 +73,15 @@ fn stop_untouched(state: &mut State, key: (JobId, StepIndex), outcome: TaskOutco
 
 /// The live attempt of an active task is no longer desired; the nodes of its live members are told.
 pub(crate) fn stop_live_attempt(state: &mut State, changed: &mut Changed, key: TaskKey) {
+    ask_to_end(state, changed, key, AttemptDesired::Stop);
+}
+
+/// The live attempt of an active task is to stop, or to make room; the nodes of its live members are told.
+pub(crate) fn ask_to_end(state: &mut State, changed: &mut Changed, key: TaskKey, desired: AttemptDesired) {
     let number = state.task(key).and_then(|task| task.attempts.last()).expect("an active task has an attempt").number;
     let member = MemberKey { task: key, attempt: number, rank: Rank(0) };
     edit_attempt(state, member, |attempt| {
-        attempt.desired = AttemptDesired::Stop;
+        attempt.desired = desired;
         let live = attempt.members.iter().filter(|member| member.phase != Phase::Ended);
         changed.nodes.extend(live.map(|member| member.node));
     });

@@ -23,7 +23,7 @@
 //!
 //! # Work per entry
 //! Every entry is linear in what it names (placements, reports) times the steps of a job, with these exceptions, each
-//! linear and cheap: stopping a job in its touched tasks that are not done; a node that goes down in its live members;
+//! linear and cheap: stopping a job in its touched tasks that are not done; a node that goes down, or whose drain falls due, in its live members;
 //! releasing a step that follows another one task by task, and had other needs beside, in the tasks that one has finished.
 //! What could cascade without bound (jobs waiting for jobs, things falling due) is done up to
 //! [`limits::WORK_PER_TICK`](flowyard_model::limits::WORK_PER_TICK), and the rest by the next `Tick`, which is due at once.
@@ -34,6 +34,7 @@ mod after;
 mod apply;
 mod attempt;
 mod check;
+mod closing;
 mod forget;
 mod graph;
 mod indexes;

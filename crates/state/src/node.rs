@@ -54,6 +54,7 @@ fn register_first(state: &mut State, changed: &mut Changed, wish: RegisterNode) 
         inventory: wish.inventory,
         health: Health::Up,
         scheduling: Scheduling::Open,
+        closure: None,
         registered_at: state.meta.time,
     };
     state.nodes.insert(id, Arc::new(node));
@@ -144,17 +145,6 @@ pub(crate) fn set_health(
     Reply::Done
 }
 
-/// Applies `SetNodeScheduling`.
-pub(crate) fn set_scheduling(state: &mut State, changed: &mut Changed, id: NodeId, scheduling: Scheduling) -> Reply {
-    let Some(node) = state.nodes.get_mut(&id) else { return unknown(id) };
-    if node.scheduling != scheduling {
-        Arc::make_mut(node).scheduling = scheduling;
-        changed.nodes.insert(id);
-        changed.placement |= scheduling == Scheduling::Open;
-    }
-    Reply::Done
-}
-
-fn unknown(id: NodeId) -> Reply {
+pub(crate) fn unknown(id: NodeId) -> Reply {
     Reply::Rejected(Rejection::UnknownNode { node: id.to_string() })
 }

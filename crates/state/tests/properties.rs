@@ -16,6 +16,7 @@ enum Act {
     Register { name: u8, remembers: bool, gpus: u8 },
     Health(u8, u8),
     Drain(u8, bool),
+    Close { node: u8, change: u8, life: u16 },
     Place { pick: u8, node: u8, count: u8 },
     Report { node: u8, pick: u8, phase: u8, stale: bool },
     Wait(u16),
@@ -38,6 +39,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0u8..4, any::<bool>(), 0u8..4).prop_map(|(name, remembers, gpus)| Act::Register { name, remembers, gpus }),
         1 => (0u8..4, 0u8..3).prop_map(|(node, health)| Act::Health(node, health)),
         1 => (0u8..4, any::<bool>()).prop_map(|(node, drained)| Act::Drain(node, drained)),
+        2 => (0u8..4, 0u8..10, 0u16..3_000).prop_map(|(node, change, life)| Act::Close { node, change, life }),
         8 => (any::<u8>(), 0u8..4, 1u8..6).prop_map(|(pick, node, count)| Act::Place { pick, node, count }),
         12 => (0u8..4, any::<u8>(), 0u8..24, prop::bool::weighted(0.05))
             .prop_map(|(node, pick, phase, stale)| Act::Report { node, pick, phase, stale }),
@@ -81,6 +83,18 @@ impl History {
                 node: node(number),
                 scheduling: if drained { Scheduling::Drained } else { Scheduling::Open },
             },
+            Act::Close { node: number, change, life } => Command::ChangeNode(ChangeNode {
+                node: node(number),
+                change: match change {
+                    0 => NodeChange::Cordon,
+                    1 => NodeChange::Drain { deadline: None },
+                    2..6 => NodeChange::Drain { deadline: Some(TimeMs(self.time + u64::from(life))) },
+                    6..9 => NodeChange::Uncordon,
+                    _ => NodeChange::Remove,
+                },
+                by: "ops".to_owned(),
+                reason: String::new(),
+            }),
             Act::Place { pick, node, count } => self.place(pick, node, count),
             Act::Report { node: number, pick, phase, stale } => Command::ReportAttempts(ReportAttempts {
                 node: node(number),

@@ -12,6 +12,7 @@ mod install;
 mod jobs;
 mod login;
 mod logs;
+mod node;
 mod nodes;
 mod schema;
 mod show;
@@ -65,6 +66,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Cancel(cancel) => cancel::run(global, cancel.job).await,
         Command::Why(why) => why::run(global, &why.reference).await,
         Command::Exec(exec) => exec::run(global, exec).await,
+        Command::Node(node) => node::run(global, node).await,
         Command::Nodes => nodes::run(global).await,
         Command::Artifact(artifact) => artifact::run(global, artifact).await,
         Command::Storage(storage) => storage::run(global, &storage).await,

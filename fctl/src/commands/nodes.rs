@@ -49,7 +49,7 @@ fn row(node: &api::Node) -> [Cell; 8] {
     [
         cell(&node.name),
         health,
-        state(&word(node.scheduling().as_str_name(), "SCHEDULING_")),
+        scheduling(node),
         cell(format!("{}/{}", text::cpu(used.cpu_milli), text::cpu(inventory.cpu_milli))),
         cell(format!("{}/{}", text::size(used.memory_bytes), text::size(inventory.memory_bytes))),
         cell(gpus(&inventory, &used)),
@@ -88,6 +88,7 @@ fn details(node: &api::Node) -> Vec<String> {
             lines.push(format!("  {name:<10} {}", harmless(value)));
         }
     };
+    fact(&scheduling_word(node), &closed(node));
     fact("system", &abilities.system);
     fact("agent", &abilities.agent_version);
     fact("limits", &abilities.enforcement);
@@ -103,7 +104,34 @@ fn details(node: &api::Node) -> Vec<String> {
     lines
 }
 
-fn as_json(node: &api::Node) -> Value {
+/// How long what runs on a draining node may still go on.
+pub(super) fn deadline_in(node: &api::Node) -> Option<u64> {
+    let deadline_ms = node.closure.as_ref()?.deadline_ms?;
+    (node.scheduling() == api::Scheduling::Draining).then(|| deadline_ms.saturating_sub(flowyard_clock::wall_ms()))
+}
+
+/// Whether it takes new work.
+fn scheduling(node: &api::Node) -> Cell {
+    let word = scheduling_word(node);
+    match deadline_in(node) {
+        Some(0) => toned(format!("{word}, stopping"), Tone::Live),
+        Some(left_ms) => toned(format!("{word}, {} left", text::duration(left_ms)), Tone::Live),
+        None => state(&word),
+    }
+}
+
+fn scheduling_word(node: &api::Node) -> String {
+    word(node.scheduling().as_str_name(), "SCHEDULING_")
+}
+
+/// Who closed it to new work, when and why.
+fn closed(node: &api::Node) -> String {
+    let Some(closure) = &node.closure else { return String::new() };
+    let by = format!("by {}, {}", closure.by, text::ago(closure.at_ms));
+    if closure.reason.is_empty() { by } else { format!("{by}: {}", closure.reason) }
+}
+
+pub(super) fn as_json(node: &api::Node) -> Value {
     let inventory = node.inventory.clone().unwrap_or_default();
     let used = node.used.clone().unwrap_or_default();
     let abilities = inventory.abilities.clone().unwrap_or_default();
@@ -117,7 +145,13 @@ fn as_json(node: &api::Node) -> Value {
         "name": node.name,
         "incarnation": node.incarnation,
         "health": word(node.health().as_str_name(), "HEALTH_"),
-        "scheduling": word(node.scheduling().as_str_name(), "SCHEDULING_"),
+        "scheduling": scheduling_word(node),
+        "closed": node.closure.as_ref().map(|closure| json!({
+            "by": closure.by,
+            "reason": closure.reason,
+            "at_ms": closure.at_ms,
+            "deadline_ms": closure.deadline_ms,
+        })),
         "connected": node.connected,
         "registered_ms": node.registered_ms,
         "offered": {

@@ -46,6 +46,7 @@ impl From<&Command> for WireCommand {
                 until_ms: until.map(|until| until.0),
                 by: by.clone(),
             }),
+            Command::ChangeNode(change) => Self::ChangeNode(change.into()),
         }
     }
 }
@@ -86,6 +87,7 @@ impl TryFrom<WireCommand> for Command {
                 until: revoke.until_ms.map(TimeMs),
                 by: revoke.by,
             },
+            WireCommand::ChangeNode(change) => Self::ChangeNode(change.try_into().under("change_node")?),
         })
     }
 }

@@ -5,6 +5,7 @@
 //! no duplicates. Rules between the fields of a spec are not here but in `flowyard_model::validate`.
 
 mod access;
+mod closing;
 mod command;
 mod desired;
 mod outcome;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 
 use flowyard_model::Name;
 
+pub(crate) use closing::{only_of_a_drain, shown_closure};
 pub(crate) use command::{check_reports, previous};
 pub(crate) use records::{task_state, waiting_until_ms};
 

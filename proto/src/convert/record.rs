@@ -9,6 +9,7 @@ use flowyard_model::{
 };
 
 use super::access::{from_revocation, from_token, to_revocation, to_token};
+use super::closing::{from_closure, to_closure};
 use super::command::check_end;
 use super::records::{task_state, waiting_until_ms};
 use super::{closed, number};
@@ -96,6 +97,7 @@ fn from_node(id: NodeId, node: &model::Node) -> peer::Node {
         scheduling: number::<_, wire::Scheduling>(node.scheduling),
         registered_at_ms: node.registered_at.0,
         used: Some((&node.used).into()),
+        closure: node.closure.as_deref().map(from_closure),
     }
 }
 
@@ -106,6 +108,7 @@ fn to_node(node: peer::Node) -> Decoded<model::Node> {
         inventory: Arc::new(decode::required("inventory", node.inventory)?),
         health: decode::closed("health", node.health)?,
         scheduling: decode::closed("scheduling", node.scheduling)?,
+        closure: node.closure.map(to_closure).transpose().under("closure")?.map(Arc::new),
         registered_at: TimeMs(node.registered_at_ms),
         used: decode::required("used", node.used)?,
     })

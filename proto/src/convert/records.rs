@@ -10,7 +10,27 @@ use crate::{api as wire, peer};
 closed! {
     Phase in wire { Placed, Accepted, Fetching, Running, Storing, Ended }
     Health in wire { Up, Suspect, Down }
-    Scheduling in wire { Open, Drained }
+}
+
+/// In the log a node is open or it is not. What else a closed node can be is told only to people, by
+/// [`view::node`](crate::view::node).
+impl From<model::Scheduling> for wire::Scheduling {
+    fn from(scheduling: model::Scheduling) -> Self {
+        match scheduling {
+            model::Scheduling::Open => Self::Open,
+            model::Scheduling::Drained => Self::Drained,
+        }
+    }
+}
+
+impl decode::Closed for model::Scheduling {
+    fn from_number(number: i32) -> Option<Self> {
+        match wire::Scheduling::try_from(number).ok()? {
+            wire::Scheduling::Open => Some(Self::Open),
+            wire::Scheduling::Drained => Some(Self::Drained),
+            wire::Scheduling::Unspecified | wire::Scheduling::Cordoned | wire::Scheduling::Draining => None,
+        }
+    }
 }
 
 impl From<model::MemberKey> for wire::MemberKey {

@@ -172,6 +172,19 @@ prop_compose! {
     }
 }
 
+/// What an operator wants of a node.
+pub fn node_change() -> impl Strategy<Value = NodeChange> {
+    let drain = option::of(time()).prop_map(|deadline| NodeChange::Drain { deadline });
+    prop_oneof![Just(NodeChange::Cordon), drain, Just(NodeChange::Uncordon), Just(NodeChange::Remove)]
+}
+
+prop_compose! {
+    /// A change of a node.
+    pub fn change_node()(node in node_id(), change in node_change(), by in text(), reason in text()) -> ChangeNode {
+        ChangeNode { node, change, by, reason }
+    }
+}
+
 /// A command of any kind.
 pub fn command() -> impl Strategy<Value = Command> {
     let health = (node_id(), incarnation(), health());
@@ -196,6 +209,7 @@ pub fn command() -> impl Strategy<Value = Command> {
             until,
             by,
         }),
+        change_node().prop_map(Command::ChangeNode),
     ]
 }
 

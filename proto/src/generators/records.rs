@@ -56,6 +56,18 @@ prop_compose! {
     }
 }
 
+/// How a node becomes empty.
+pub fn drain() -> impl Strategy<Value = Drain> {
+    prop_oneof![Just(Drain::Unhurried), time().prop_map(Drain::Until), time().prop_map(Drain::Stopping)]
+}
+
+prop_compose! {
+    /// How a node was closed.
+    pub fn closure()(drain in option::of(drain()), by in text(), reason in text(), at in time()) -> Closure {
+        Closure { drain, by, reason, at }
+    }
+}
+
 prop_compose! {
     /// A node.
     pub fn node()(
@@ -64,10 +76,11 @@ prop_compose! {
         inventory in inventory().boxed(),
         health in health(),
         scheduling in scheduling(),
+        closure in option::of(closure().prop_map(Arc::new)),
         registered_at in time(),
         used in used(),
     ) -> Node {
-        Node { name, incarnation, inventory: Arc::new(inventory), health, scheduling, registered_at, used }
+        Node { name, incarnation, inventory: Arc::new(inventory), health, scheduling, closure, registered_at, used }
     }
 }
 

@@ -162,7 +162,7 @@ impl Coordinator {
 }
 
 impl Leader {
-    fn time(&self, outside: &Outside) -> TimeMs {
+    pub(crate) fn time(&self, outside: &Outside) -> TimeMs {
         TimeMs(self.clock_ms + outside.schedule.now())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flowyard_model::{Command, JobId, Reply, Scheduling, SubmitJob};
+use flowyard_model::{ChangeNode, ClusterVersion, Command, JobId, NodeChange, Reply, Scheduling, SubmitJob, TimeMs};
 use flowyard_state::State;
 
 use crate::agent::Agent;
@@ -259,11 +259,13 @@ impl World {
         let nodes: Vec<_> = leader.state.nodes().map(|(id, _)| id).collect();
         let command = if nodes.is_empty() || outside.dice.chance(400) {
             Command::PutQueue(jobs::small_queue(outside.dice.within(1, 5) as u32))
+        } else if leader.state.version() < ClusterVersion::ACCESS {
+            Command::RaiseVersion { version: ClusterVersion::ACCESS }
         } else {
             let node = nodes[outside.dice.within(0, nodes.len() as u64 - 1) as usize];
-            let drained = outside.dice.chance(500);
-            let scheduling = if drained { Scheduling::Drained } else { Scheduling::Open };
-            Command::SetNodeScheduling { node, scheduling }
+            let now = leader.time(outside);
+            let change = node_change(&mut outside.dice, now);
+            Command::ChangeNode(ChangeNode { node, change, by: "sim".to_owned(), reason: String::new() })
         };
         leader.propose(outside, command, Origin::Nobody);
     }
@@ -340,5 +342,16 @@ impl World {
             simulated_ms: self.outside.schedule.now(),
             trace: self.outside.trace.hash(),
         }
+    }
+}
+
+/// What an operator may want of a node at this time: mostly to empty it, soon.
+fn node_change(dice: &mut Dice, now: TimeMs) -> NodeChange {
+    match dice.within(0, 9) {
+        0 => NodeChange::Cordon,
+        1 => NodeChange::Drain { deadline: None },
+        2..=5 => NodeChange::Drain { deadline: Some(now.after(dice.within(0, 3_000))) },
+        6..=7 => NodeChange::Uncordon,
+        _ => NodeChange::Remove,
     }
 }

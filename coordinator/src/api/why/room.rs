@@ -26,9 +26,11 @@ pub(super) fn finding(scene: Scene<'_>, id: JobId, job: &Job, index: StepIndex, 
     }
     let mut nodes = 0;
     let mut fitting = 0;
+    let mut shut = 0;
     let mut lacking: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
     for (_, node) in scene.view.nodes() {
         nodes += 1;
+        shut += u64::from(node.scheduling != Scheduling::Open);
         let lacks = lacks(spec, node);
         fitting += u64::from(lacks.is_empty());
         for (kind, example) in lacks {
@@ -42,6 +44,13 @@ pub(super) fn finding(scene: Scene<'_>, id: JobId, job: &Job, index: StepIndex, 
     let asks = asks(spec);
     let (reason, advice) = match (nodes, fitting) {
         (0, _) => ("no node has ever registered".to_owned(), vec!["start an agent, or `fctl dev`".to_owned()]),
+        (nodes, 0) if shut == nodes => {
+            let reason = match nodes {
+                1 => "the only node takes no new work".to_owned(),
+                _ => format!("none of {nodes} nodes takes new work"),
+            };
+            (reason, vec!["fctl nodes".to_owned(), "fctl node uncordon NODE".to_owned()])
+        }
         (1, 0) => (format!("the only node has no room for it now; it asks for {asks}"), vec!["fctl nodes".to_owned()]),
         (_, 0) => {
             (format!("none of {nodes} nodes has room for it now; it asks for {asks}"), vec!["fctl nodes".to_owned()])
@@ -102,7 +111,7 @@ fn lacks(spec: &StepSpec, node: &Node) -> Vec<(&'static str, String)> {
     match (node.health, node.scheduling) {
         (Health::Down, _) => return vec![("down", "nothing was heard of it for long".to_owned())],
         (Health::Suspect, _) => return vec![("silent", "nothing was heard of it for seconds".to_owned())],
-        (Health::Up, Scheduling::Drained) => return vec![("drained", "an operator closed it to new work".to_owned())],
+        (Health::Up, Scheduling::Drained) => return vec![closed(node)],
         (Health::Up, Scheduling::Open) => {}
     }
     if let Some(missing) = ability(spec, node) {
@@ -119,6 +128,18 @@ fn lacks(spec: &StepSpec, node: &Node) -> Vec<(&'static str, String)> {
     amounts(spec, node, &mut lacks);
     devices(spec, node, &mut lacks);
     lacks
+}
+
+/// Who closed the node to new work, and why.
+fn closed(node: &Node) -> (&'static str, String) {
+    let Some(closure) = &node.closure else { return ("cordoned", "an operator closed it to new work".to_owned()) };
+    let kind = match closure.drain {
+        None => "cordoned",
+        Some(_) if node.used.members == 0 => "drained",
+        Some(_) => "draining",
+    };
+    let reason = if closure.reason.is_empty() { String::new() } else { format!(" ({})", closure.reason) };
+    (kind, format!("{} closed it to new work{reason}", closure.by))
 }
 
 /// What the node's agent cannot or may not do.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    Abilities, AttemptNumber, AttemptOutcome, AttemptReport, Blame, Command, Constraint, ConstraintOperator, Digest,
-    End, Entry, FanOut, Image, Incarnation, Inventory, Isolation, JobId, JobSpec, Logs, MemberKey, NeedKind,
-    NetworkMode, NodeId, OnDisconnect, OnFailure, Phase, PhaseTimes, Placement, Plan, QueuePath, Rank, Reason,
-    RegisterNode, ReportAttempts, Resources, Retry, Revision, Seat, StepIndex, StepSpec, SubmitJob, TaskIndex, TaskKey,
-    TimeMs,
+    Abilities, AttemptNumber, AttemptOutcome, AttemptReport, Blame, ChangeNode, ClusterVersion, Command, Constraint,
+    ConstraintOperator, Digest, End, Entry, FanOut, Image, Incarnation, Inventory, Isolation, JobId, JobSpec, Logs,
+    MemberKey, NeedKind, NetworkMode, NodeChange, NodeId, OnDisconnect, OnFailure, Phase, PhaseTimes, Placement, Plan,
+    QueuePath, Rank, Reason, RegisterNode, ReportAttempts, Resources, Retry, Revision, Seat, StepIndex, StepSpec,
+    SubmitJob, TaskIndex, TaskKey, TimeMs,
 };
 use flowyard_proto::api::Finding;
 use flowyard_state::{State, apply};
@@ -279,4 +279,35 @@ fn a_job_that_succeeded_without_some_tasks_says_which_failed() {
         "{findings:?}"
     );
     assert_eq!(findings[1].subject, "1/train/0", "{findings:?}");
+}
+
+#[test]
+fn nodes_that_are_left_out_because_they_are_closed_are_told_with_who_and_why() {
+    let mut cluster = Cluster::with_one_node();
+    cluster.apply(Command::RaiseVersion { version: ClusterVersion::ACCESS });
+    let job = cluster.submit(vec![step("a", 1)], Vec::new());
+    let told = |cluster: &mut Cluster, change: NodeChange| {
+        let (by, reason) = ("ada".to_owned(), "new disk".to_owned());
+        cluster.apply(Command::ChangeNode(ChangeNode { node: NodeId(1), change, by, reason }));
+        cluster.job(job).iter().map(words).collect::<Vec<_>>().join("\n")
+    };
+    let cordoned = told(&mut cluster, NodeChange::Cordon);
+    assert!(cordoned.contains("the only node takes no new work"), "{cordoned}");
+    assert!(cordoned.contains("1 node: cordoned, such as n1: ada closed it to new work (new disk)"), "{cordoned}");
+    assert!(cordoned.contains("fctl node uncordon"), "{cordoned}");
+    cluster.apply(Command::ChangeNode(ChangeNode {
+        node: NodeId(1),
+        change: NodeChange::Uncordon,
+        by: String::new(),
+        reason: String::new(),
+    }));
+    cluster.place(TaskKey { job, step: StepIndex(0), task: TaskIndex(0) });
+    let other = cluster.submit(vec![step("b", 1)], Vec::new());
+    told(&mut cluster, NodeChange::Drain { deadline: None });
+    let draining = cluster.job(other).iter().map(words).collect::<Vec<_>>().join("\n");
+    assert!(draining.contains("1 node: draining, such as n1: ada closed it"), "{draining}");
+}
+
+fn words(finding: &Finding) -> String {
+    format!("{} {} {:?} {:?}", finding.state, finding.reason, finding.details, finding.advice)
 }

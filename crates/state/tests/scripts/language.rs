@@ -119,6 +119,13 @@ impl Machine {
             "health" => self.health(word(1), word(2), line),
             "drain" => Command::SetNodeScheduling { node: NodeId(parsed(word(1))), scheduling: Scheduling::Drained },
             "open" => Command::SetNodeScheduling { node: NodeId(parsed(word(1))), scheduling: Scheduling::Open },
+            "cordon" => self.change_node(line, NodeChange::Cordon),
+            "empty" => {
+                let deadline = line.values.get("for").map(|text| TimeMs(self.time + parsed::<u64>(text)));
+                self.change_node(line, NodeChange::Drain { deadline })
+            }
+            "uncordon" => self.change_node(line, NodeChange::Uncordon),
+            "remove" => self.change_node(line, NodeChange::Remove),
             "place" => Command::CommitPlan(Plan {
                 based_on: self.state.revision(),
                 seed: 0,
@@ -140,6 +147,12 @@ impl Machine {
             },
             other => panic!("there is no command `{other}`"),
         }
+    }
+
+    /// `cordon 1 reason=disk`, `empty 1 for=1000`
+    fn change_node(&self, line: &Line<'_>, change: NodeChange) -> Command {
+        let reason = line.values.get("reason").copied().unwrap_or_default().to_owned();
+        Command::ChangeNode(ChangeNode { node: NodeId(parsed(line.words[1])), change, by: "ops".to_owned(), reason })
     }
 
     /// `token agent for=1000 uses=2` or `token viewer|submitter|operator|admin name=ada queues=a,b`

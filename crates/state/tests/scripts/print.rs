@@ -127,6 +127,10 @@ pub(crate) fn nodes(state: &State) -> String {
             node.name, node.incarnation, node.health, node.scheduling, used.members, used.cpu_milli
         )
         .unwrap();
+        if let Some(closure) = &node.closure {
+            let Closure { drain, by, reason, at } = &**closure;
+            write!(text, "; closed at {at} by {by} ({reason}), drain {drain:?}").unwrap();
+        }
         if !used.gpu_milli.is_empty() {
             write!(text, ", gpus {:?}", used.gpu_milli).unwrap();
         }

@@ -91,6 +91,8 @@ impl Client {
         cancel(CancelRequest) -> CancelResponse;
         /// The machines.
         list_nodes(ListNodesRequest) -> ListNodesResponse;
+        /// Closes a node to new work, empties it, opens it again, or forgets it.
+        change_node(ChangeNodeRequest) -> ChangeNodeResponse;
         /// What tasks have written.
         list_artifacts(ListArtifactsRequest) -> ListArtifactsResponse;
         /// What is kept, and how large it is.

@@ -2,6 +2,7 @@
 
 mod acknowledged;
 mod changes;
+mod closing;
 mod devices;
 mod gangs;
 mod invariants;
@@ -38,6 +39,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(invariants::Invariants),
         Box::new(changes::ChangesAreNamed),
+        Box::new(closing::ClosedNodesEmpty),
         Box::new(acknowledged::NoAcknowledgedJobIsLost),
         Box::new(success::OneSuccessPerTask::new()),
         Box::new(outputs::OutputsComeFromDesiredAttempts),
