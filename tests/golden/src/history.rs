@@ -24,6 +24,7 @@ pub fn script() -> Vec<(TimeMs, Command)> {
     script.finish(sweep);
     script.others(sweep);
     script.let_in();
+    script.close_nodes();
     script.entries
 }
 
@@ -121,6 +122,23 @@ impl Script {
         for (identity, until) in shut_out {
             self.say(Command::RevokeIdentity { identity, until, by: "grace".to_owned() });
         }
+    }
+
+    /// From the second cluster version on: nodes closed by somebody, emptied in time or not, opened, and forgotten.
+    fn close_nodes(&mut self) {
+        let until = |at| NodeChange::Drain { deadline: Some(at) };
+        let (soon, later) = (self.now.after(300), self.now.after(3_600_000));
+        self.register("n4", None);
+        let changes =
+            [(4, NodeChange::Cordon), (4, NodeChange::Remove), (3, NodeChange::Uncordon), (3, NodeChange::Cordon)];
+        let drains = [(1, until(later)), (2, until(soon))];
+        for (node, change) in changes.into_iter().chain(drains) {
+            let (by, reason) = ("grace".to_owned(), "new disk".to_owned());
+            let reply = self.say(Command::ChangeNode(ChangeNode { node: NodeId(node), change, by, reason }));
+            assert_eq!(reply, Reply::Done, "node {node}");
+        }
+        self.now = self.now.after(1_000);
+        self.say(Command::Tick);
     }
 
     fn token(&mut self, grant: Grant, uses: Option<u32>) -> TokenId {
