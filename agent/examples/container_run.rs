@@ -60,6 +60,7 @@ fn launch(base: &Path, number: usize, argv: &[String], container: &ContainerSpec
         sandbox: Sandbox::Container(Box::new(container.clone())),
         timeout_ms: None,
         kill_grace_ms: 1000,
+        stop_signal: Default::default(),
         log_limit_bytes: 0,
         lease_file: None,
     }

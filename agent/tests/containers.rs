@@ -68,6 +68,7 @@ impl Case {
             sandbox: Sandbox::Process,
             timeout_ms: None,
             kill_grace_ms: 1000,
+            stop_signal: Default::default(),
             log_limit_bytes: 0,
             lease_file: None,
         };

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flowyard_model::{
     Constraint, GpuRequest, HostMount, Isolation, JobId, Name, NetworkMode, OnDisconnect, QueuePath, Reference, Retry,
+    StopSignal,
 };
 use flowyard_sdk::flow::{Foreach, ImageSource};
 use flowyard_sdk::{flags, units};
@@ -153,6 +154,12 @@ pub(crate) struct Submit {
     /// A job that must have succeeded before
     #[arg(long, value_name = "JOB", value_parser = job_id)]
     pub after: Vec<JobId>,
+    /// Longest time from now to its end, such as 6h; it is stopped and fails then
+    #[arg(long, value_name = "TIME", value_parser = units::positive_duration_ms)]
+    pub deadline: Option<u64>,
+    /// Longest time it waits for its first task to be placed, such as 1h; it fails then
+    #[arg(long, value_name = "TIME", value_parser = units::positive_duration_ms)]
+    pub queue_ttl: Option<u64>,
     /// A word to find the job by
     #[arg(long, value_name = "WORD")]
     pub tag: Vec<String>,
@@ -242,6 +249,9 @@ pub(crate) struct StepFlags {
     /// Time between the stop signal and the kill, such as 30s
     #[arg(long, value_name = "TIME", value_parser = units::duration_ms)]
     pub kill_grace: Option<u64>,
+    /// The signal that asks it to stop, such as SIGINT
+    #[arg(long, value_name = "SIGNAL", value_parser = flags::stop_signal)]
+    pub stop_signal: Option<StopSignal>,
     /// What it does when its agent hears nothing from the coordinator
     #[arg(long, value_enum)]
     pub on_disconnect: Option<OnDisconnectKind>,

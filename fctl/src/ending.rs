@@ -40,6 +40,11 @@ pub(crate) async fn tell(connection: &mut Connection, job: &api::Job) -> Outcome
         (_, None) => {
             let local = if connection.is_local() { " --local" } else { "" };
             output::note(headline);
+            match job.overdue.as_str() {
+                "deadline" => output::note("its deadline had passed, so it was stopped"),
+                "queue_ttl" => output::note("no task of it could be placed in the time it may wait, its queue ttl"),
+                _ => {}
+            }
             output::note(format!("more:  fctl why {}{local}", row.job));
         }
     }

@@ -17,6 +17,7 @@ mod follow;
 mod home;
 mod log_printer;
 mod output;
+mod policy;
 mod progress;
 mod record;
 mod settings;

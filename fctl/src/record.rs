@@ -8,8 +8,8 @@ use flowyard_model::Digest;
 use flowyard_proto::api;
 use serde::Serialize;
 
-use crate::target;
 use crate::text::{self, word};
+use crate::{policy, target};
 
 /// A job in a list.
 #[derive(Debug, Serialize)]
@@ -47,6 +47,9 @@ pub(crate) struct Job<'a> {
     #[serde(flatten)]
     row: JobRow<'a>,
     stopping: bool,
+    overdue: Option<&'a str>,
+    deadline_ms: Option<u64>,
+    queue_ttl_ms: Option<u64>,
     revision: u64,
     params: BTreeMap<&'a str, serde_json::Value>,
     after: &'a [u64],
@@ -62,6 +65,7 @@ pub(crate) struct Step<'a> {
     tasks: Counts,
     started_ms: Option<u64>,
     ended_ms: Option<u64>,
+    policy: Option<policy::Policy>,
 }
 
 /// A task with its attempts.
@@ -161,22 +165,31 @@ pub(crate) fn job<'a>(job: &'a api::Job, row: &'a api::JobRow) -> Job<'a> {
     Job {
         row: job_row(row),
         stopping: job.stopping,
+        overdue: Some(job.overdue.as_str()).filter(|overdue| !overdue.is_empty()),
+        deadline_ms: spec.and_then(|spec| spec.deadline_ms),
+        queue_ttl_ms: spec.and_then(|spec| spec.queue_ttl_ms),
         revision: job.revision,
         params: params.map(|(name, json)| (name.as_str(), value(json))).collect(),
         after: spec.map_or(&[], |spec| &spec.after),
         first_failure: job.first_failure.map(|at| target::task_reference(job, at.step, at.task)),
-        steps: job.steps.iter().map(step).collect(),
+        steps: job
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(at, one)| step(one, spec.and_then(|spec| spec.steps.get(at))))
+            .collect(),
     }
 }
 
 /// A step.
-pub(crate) fn step(step: &api::Step) -> Step<'_> {
+pub(crate) fn step<'a>(step: &'a api::Step, spec: Option<&api::StepSpec>) -> Step<'a> {
     Step {
         name: &step.name,
         count: step.count,
         tasks: counts(step.tasks.as_ref()),
         started_ms: step.started_ms,
         ended_ms: step.ended_ms,
+        policy: spec.and_then(policy::of),
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) fn prepare(submit: &Submit) -> Result<(JobSpec, Packing), Failure> {
     if let Some(priority) = submit.priority {
         flow.priority = priority;
     }
+    flow.deadline_ms = submit.deadline.or(flow.deadline_ms);
+    flow.queue_ttl_ms = submit.queue_ttl.or(flow.queue_ttl_ms);
     flow.after.extend(submit.after.iter().copied());
     flow.tags.extend(submit.tag.iter().cloned());
     if submit.flow.is_some() && submit.step.any() {
@@ -71,6 +73,7 @@ fn one_step(submit: &Submit) -> Result<Flow, Failure> {
         constraints: (!flags.constraint.is_empty()).then(|| flags.constraint.clone()),
         network: flags.network,
         kill_grace_ms: flags.kill_grace,
+        stop_signal: flags.stop_signal,
         on_disconnect: flags.on_disconnect.map(Into::into),
         ..FlowStep::default()
     };
@@ -122,6 +125,7 @@ impl StepFlags {
             || self.timeout.is_some()
             || self.network.is_some()
             || self.kill_grace.is_some()
+            || self.stop_signal.is_some()
             || self.on_disconnect.is_some();
         lists || resources || others
     }

@@ -65,6 +65,7 @@ pub(super) fn spec(
         sandbox,
         timeout_ms: step.timeout_ms,
         kill_grace_ms: step.kill_grace_ms,
+        stop_signal: step.stop_signal,
         log_limit_bytes: desk.config.log_limit_bytes,
         lease_file: (step.on_disconnect == OnDisconnect::Stop).then(|| desk.config.lease_file()),
     })

@@ -28,7 +28,7 @@ fn context() -> Arc<StepContext> {
             gpus: Vec::new(),
         },
         size: 1,
-        retry: Retry { times: 0, backoff_ms: 0, on: Default::default() },
+        retry: Retry::plain(0, 0, []),
         timeout_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
@@ -36,6 +36,7 @@ fn context() -> Arc<StepContext> {
         network: NetworkMode::Host,
         mounts: Vec::new(),
         kill_grace_ms: 0,
+        stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         priority: 0,
     };

@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use flowyard_model::StopSignal;
+
 use crate::runtime::spec::{ExitCause, LaunchSpec};
 
 /// After SIGKILL the kill is repeated at this distance until the process is gone: something may have been forked meanwhile.
@@ -28,8 +30,8 @@ pub(crate) enum Reason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
     Nothing,
-    /// Send SIGTERM.
-    Terminate,
+    /// Send the stop signal, by its number.
+    Terminate(i32),
     /// Send SIGKILL to everything that belongs to it.
     Kill,
 }
@@ -56,6 +58,7 @@ impl WaitStatus {
 #[derive(Debug)]
 pub(crate) struct Ending {
     grace_ms: u64,
+    stop_signal: i32,
     timeout: Option<(u64, u64)>,
     lease: Option<(PathBuf, u64)>,
     reason: Option<Reason>,
@@ -67,6 +70,7 @@ impl Ending {
     pub(crate) fn new(spec: &LaunchSpec, now: u64, lease_until: u64) -> Self {
         Self {
             grace_ms: spec.kill_grace_ms,
+            stop_signal: number(spec.stop_signal),
             // `now` was cut to whole milliseconds; one more, so that the limit is never met early.
             timeout: spec.timeout_ms.map(|limit_ms| (now.saturating_add(limit_ms).saturating_add(1), limit_ms)),
             lease: spec.lease_file.clone().map(|file| (file, lease_until)),
@@ -131,7 +135,7 @@ impl Ending {
                 Act::Kill
             }
             (_, true) => Act::Nothing,
-            (_, false) => Act::Terminate,
+            (_, false) => Act::Terminate(self.stop_signal),
         }
     }
 
@@ -150,6 +154,18 @@ impl Ending {
             (None, WaitStatus::Exited(code)) => ExitCause::Exited { code },
             (None, WaitStatus::Signalled(signal)) => ExitCause::Signalled { signal },
         }
+    }
+}
+
+/// A stop signal as the kernel knows it.
+fn number(signal: StopSignal) -> i32 {
+    match signal {
+        StopSignal::Term => libc::SIGTERM,
+        StopSignal::Int => libc::SIGINT,
+        StopSignal::Hup => libc::SIGHUP,
+        StopSignal::Quit => libc::SIGQUIT,
+        StopSignal::Usr1 => libc::SIGUSR1,
+        StopSignal::Usr2 => libc::SIGUSR2,
     }
 }
 
@@ -174,6 +190,7 @@ mod tests {
             sandbox: Sandbox::Process,
             timeout_ms,
             kill_grace_ms: 50,
+            stop_signal: Default::default(),
             log_limit_bytes: 0,
             lease_file: lease.then(|| "/lease".into()),
         }
@@ -184,10 +201,17 @@ mod tests {
         let mut ending = Ending::new(&spec(Some(100), false), 1_000, 0);
         assert_eq!(ending.next_deadline(), Some(1_101));
         assert_eq!(ending.due(1_100, |_| None), Act::Nothing);
-        assert_eq!(ending.due(1_101, |_| None), Act::Terminate);
+        assert_eq!(ending.due(1_101, |_| None), Act::Terminate(libc::SIGTERM));
         assert_eq!(ending.next_deadline(), Some(1_151));
         assert_eq!(ending.due(1_151, |_| None), Act::Kill);
         assert_eq!(ending.cause(WaitStatus::Exited(0), false, 0), ExitCause::TimedOut { limit_ms: 100 });
+    }
+
+    #[test]
+    fn the_stop_signal_is_the_one_that_was_asked_for() {
+        let spec = LaunchSpec { stop_signal: StopSignal::Int, ..spec(None, false) };
+        assert_eq!(Ending::new(&spec, 0, 0).end(Reason::Stopped, None, 10), Act::Terminate(libc::SIGINT));
+        assert_eq!(Ending::new(&spec, 0, 0).end(Reason::Stopped, Some(0), 10), Act::Kill);
     }
 
     #[test]
@@ -195,14 +219,14 @@ mod tests {
         let mut ending = Ending::new(&spec(None, true), 1_000, 1_100);
         assert_eq!(ending.due(1_100, |_| Some(1_200)), Act::Nothing);
         assert_eq!(ending.next_deadline(), Some(1_200));
-        assert_eq!(ending.due(1_200, |_| None), Act::Terminate);
+        assert_eq!(ending.due(1_200, |_| None), Act::Terminate(libc::SIGTERM));
         assert_eq!(ending.cause(WaitStatus::Signalled(15), false, 0), ExitCause::LeaseExpired);
     }
 
     #[test]
     fn the_first_reason_is_recorded_and_a_second_stop_only_shortens() {
         let mut ending = Ending::new(&spec(Some(100), false), 1_000, 0);
-        assert_eq!(ending.end(Reason::Stopped, Some(500), 1_010), Act::Terminate);
+        assert_eq!(ending.end(Reason::Stopped, Some(500), 1_010), Act::Terminate(libc::SIGTERM));
         assert_eq!(ending.next_deadline(), Some(1_510));
         assert_eq!(ending.end(Reason::Stopped, Some(10), 1_020), Act::Nothing);
         assert_eq!(ending.next_deadline(), Some(1_030));

@@ -117,7 +117,7 @@ impl ProcessAttempt {
     fn act(&mut self, act: Act) {
         match act {
             Act::Nothing => {}
-            Act::Terminate => self.signal_group(libc::SIGTERM),
+            Act::Terminate(signal) => self.signal_group(signal),
             Act::Kill => self.kill_all(),
         }
     }

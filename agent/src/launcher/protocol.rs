@@ -19,7 +19,7 @@ pub const MAX_RECORD_BYTES: usize = 8 << 20;
 pub enum Request {
     /// Run this attempt. Answered by `Started` and later `Ended`, or by `Ended` alone. An attempt that runs is not run again.
     Start(Box<LaunchSpec>),
-    /// End the attempt: SIGTERM, after the grace SIGKILL.
+    /// End the attempt: its stop signal, after the grace SIGKILL.
     Stop {
         /// The attempt's folder.
         folder: PathBuf,

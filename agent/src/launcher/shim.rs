@@ -260,7 +260,7 @@ impl Shim {
         // What cannot be signalled has ended, or is killed at the end of the grace.
         let _ = match act {
             Act::Nothing => Ok(()),
-            Act::Terminate => self.runtime.kill(libc::SIGTERM),
+            Act::Terminate(signal) => self.runtime.kill(signal),
             Act::Kill => self.runtime.kill_all(),
         };
     }

@@ -184,6 +184,7 @@ mod tests {
             sandbox: Sandbox::Process,
             timeout_ms: None,
             kill_grace_ms: 0,
+            stop_signal: Default::default(),
             log_limit_bytes: 0,
             lease_file: None,
         }

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use flowyard_model::StopSignal;
 use serde::{Deserialize, Serialize};
 
 /// One attempt's member, ready to run.
@@ -26,8 +27,11 @@ pub struct LaunchSpec {
     pub sandbox: Sandbox,
     /// Wall time after which it is stopped with reason `timeout`; counted from the start of the user's process.
     pub timeout_ms: Option<u64>,
-    /// Time between the stop signal (SIGTERM) and SIGKILL.
+    /// Time between the stop signal and SIGKILL.
     pub kill_grace_ms: u64,
+    /// The stop signal.
+    #[serde(default)]
+    pub stop_signal: StopSignal,
     /// Kept bytes of each of stdout and stderr; more is dropped and the drop announced in the log.
     pub log_limit_bytes: u64,
     /// File holding the boot-clock deadline (decimal milliseconds) of the node's lease; `None` for `on_disconnect = "keep"`.

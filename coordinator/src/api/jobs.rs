@@ -78,6 +78,7 @@ pub(super) fn detail(view: &View, id: JobId, job: &Job) -> api::Job {
         steps: steps.collect(),
         revision: view.revision().0,
         first_failure: first_failure(view, id),
+        overdue: job.overdue.map_or_else(String::new, |overdue| overdue.as_str().to_owned()),
     }
 }
 

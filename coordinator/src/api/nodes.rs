@@ -35,7 +35,7 @@ pub(super) async fn change(
 }
 
 /// An embedded cluster has one member, which waits for nobody's upgrade.
-async fn grow(shared: &Shared) -> Result<(), Status> {
+pub(super) async fn grow(shared: &Shared) -> Result<(), Status> {
     let version = ClusterVersion::ACCESS;
     if shared.config.embedded && shared.feed.view().version() < version {
         shared.propose(&Command::RaiseVersion { version }).await?;

@@ -21,6 +21,9 @@ pub(super) async fn submit(shared: &Shared, caller: &Caller, request: SubmitRequ
     check_blobs(shared, caller, &spec).await?;
     first_node(shared).await;
     feasible::check(&shared.feed.view(), &spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
+    if spec.is_newer() {
+        super::nodes::grow(shared).await?;
+    }
     let spec_digest = flowyard_cas::digest_bytes(&encoded);
     let owner = caller.principal();
     let command = Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key });

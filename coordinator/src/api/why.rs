@@ -6,6 +6,7 @@
 //! | [`task`] | where one task stands |
 //! | [`ended`] | how an attempt ended, and what to do about it |
 //! | [`room`] | why a ready task is not placed |
+//! | [`time`] | what becomes of a job when one of its times passes |
 //! | [`words`] | quantities and references in words |
 
 mod ended;
@@ -13,6 +14,7 @@ mod room;
 mod task;
 #[cfg(test)]
 mod tests;
+mod time;
 mod words;
 
 use flowyard_model::{Job, JobDesired, JobId, JobOutcome, Step, StepIndex, TaskKey, TaskState};
@@ -62,6 +64,9 @@ fn of_job(scene: Scene<'_>, id: JobId, job: &Job) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     if let JobDesired::Stop(outcome) = job.desired {
+        if let Some(overdue) = job.overdue {
+            return vec![time::passed(scene, id, job, overdue)];
+        }
         findings.push(stopping(scene, id, outcome));
         findings.extend(first_failure(scene, id, job));
         return findings;
@@ -70,6 +75,7 @@ fn of_job(scene: Scene<'_>, id: JobId, job: &Job) -> Vec<Finding> {
         findings.push(waits_for_jobs(scene, id, job));
         return findings;
     }
+    findings.extend(time::left(scene, id, job));
     findings.extend(first_failure(scene, id, job));
     let open = scene.view.steps(id).filter(|(_, step)| step.ended_at.is_none());
     let open: Vec<_> = open.take(STEPS_TOLD).collect();
@@ -85,6 +91,9 @@ fn of_ended_job(scene: Scene<'_>, id: JobId, job: &Job, outcome: JobOutcome) -> 
             vec![finding(subject, "cancelled", "somebody cancelled it").with_details(step_counts(scene, id))]
         }
         JobOutcome::Failed => {
+            if let Some(overdue) = job.overdue {
+                return vec![time::passed(scene, id, job, overdue)];
+            }
             let failed = first_failure(scene, id, job);
             if !failed.is_empty() {
                 return failed;

@@ -383,7 +383,7 @@ mod tests {
                 gpus: vec![],
             },
             size: 1,
-            retry: Retry { times: 0, backoff_ms: 0, on: BTreeSet::new() },
+            retry: Retry::plain(0, 0, []),
             timeout_ms: None,
             on_failure: OnFailure::Stop,
             max_parallel: None,
@@ -391,6 +391,7 @@ mod tests {
             network: NetworkMode::Host,
             mounts: vec![],
             kill_grace_ms: 0,
+            stop_signal: Default::default(),
             on_disconnect: OnDisconnect::Keep,
             priority: 0,
         }
@@ -406,6 +407,8 @@ mod tests {
             steps: vec![step],
             after: vec![],
             retention_ms: None,
+            deadline_ms: None,
+            queue_ttl_ms: None,
         };
         let spec_digest = Digest { hash: [0; 32], length: 0 };
         let wish = SubmitJob { spec: Arc::new(spec), spec_digest, owner: "me".to_owned(), key: None };

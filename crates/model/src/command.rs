@@ -108,6 +108,7 @@ impl Command {
             | Self::UseToken { .. }
             | Self::RevokeIdentity { .. }
             | Self::ChangeNode(_) => ClusterVersion::ACCESS,
+            Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
             _ => ClusterVersion(1),
         }
     }

@@ -19,6 +19,7 @@ mod record;
 mod records;
 mod reference;
 mod resources;
+mod retry;
 mod spec;
 mod validate;
 
@@ -36,5 +37,6 @@ pub use record::{Meta, Record, Submission};
 pub use records::*;
 pub use reference::{Reference, ReferenceError};
 pub use resources::*;
+pub use retry::*;
 pub use spec::*;
 pub use validate::{validate, variable_part};

@@ -40,6 +40,14 @@ pub const RESOURCE_BYTES: u64 = 1 << 50;
 pub const GPUS: u32 = 1_024;
 /// Retries of one task.
 pub const RETRIES: u32 = 1_000;
+/// Exceptions of one retry rule.
+pub const RETRY_RULES: usize = 16;
+/// Exit codes that one exception names.
+pub const RETRY_CODES: usize = 256;
+/// The most a wait before a retry grows by from one try to the next.
+pub const RETRY_FACTOR: u32 = 100;
+/// A wait before a retry grows to this many times the first, where its rule does not say how far.
+pub const BACKOFF_GROWTH: u64 = 64;
 /// Longest duration in a spec: ten years, in milliseconds.
 pub const DURATION_MS: u64 = 10 * 365 * 24 * 3_600 * 1_000;
 /// Finished jobs kept; the oldest are forgotten first.
@@ -52,8 +60,6 @@ pub const AFTER_JOBS: usize = 64;
 pub const RETENTION_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Wait before a task is tried again after an end that is not the user's fault, in milliseconds; doubled each time.
 pub const UNBLAMED_BACKOFF_MS: u64 = 1_000;
-/// Times a wait before a retry is doubled at most.
-pub const BACKOFF_DOUBLINGS: u32 = 6;
 /// Tokens that have not expired.
 pub const TOKENS: usize = 10_000;
 /// Joiners that one token lets in.

@@ -29,6 +29,30 @@ pub struct Job {
     pub open_steps: u32,
     /// Set once it has ended.
     pub ended: Option<JobEnd>,
+    /// Which of its times had passed when it was stopped.
+    pub overdue: Option<Overdue>,
+    /// Since when nothing but room keeps it from starting; only of a job with a queue TTL.
+    pub startable_at: Option<TimeMs>,
+}
+
+/// A time of a job that can pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overdue {
+    /// It had to end by then.
+    Deadline,
+    /// Its first task had to be placed by then.
+    QueueTtl,
+}
+
+impl Overdue {
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deadline => "deadline",
+            Self::QueueTtl => "queue_ttl",
+        }
+    }
 }
 
 /// Whether a job should run.

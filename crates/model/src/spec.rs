@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, JobId, Name, QueuePath, Resources, StepIndex};
+use crate::{Digest, JobId, Name, QueuePath, Resources, Retry, StepIndex};
 
 /// One submitted execution of a flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,10 @@ pub struct JobSpec {
     pub after: Vec<JobId>,
     /// How long it is remembered after its end, in milliseconds; the cluster's default if `None`.
     pub retention_ms: Option<u64>,
+    /// Longest time from its submission to its end, in milliseconds; it is stopped and fails then.
+    pub deadline_ms: Option<u64>,
+    /// Longest time it may be able to start and have no task placed, in milliseconds; it fails then.
+    pub queue_ttl_ms: Option<u64>,
 }
 
 /// What a job needs that is stored before it is submitted.
@@ -38,6 +42,12 @@ pub struct SpecBlobs {
 }
 
 impl JobSpec {
+    /// Whether it asks for what only a cluster of version [`ClusterVersion::ACCESS`](crate::ClusterVersion::ACCESS) knows.
+    pub fn is_newer(&self) -> bool {
+        let newer = |step: &StepSpec| step.retry.is_newer() || step.stop_signal != StopSignal::Term;
+        self.deadline_ms.is_some() || self.queue_ttl_ms.is_some() || self.steps.iter().any(newer)
+    }
+
     /// Every blob it names.
     pub fn blobs(&self) -> SpecBlobs {
         let mut blobs = SpecBlobs::default();
@@ -101,6 +111,9 @@ pub struct StepSpec {
     pub mounts: Vec<HostMount>,
     /// Time between the stop signal and the kill, in milliseconds.
     pub kill_grace_ms: u64,
+    /// The signal that asks its process to stop.
+    #[serde(default)]
+    pub stop_signal: StopSignal,
     /// What an attempt does when its agent hears nothing from the coordinator.
     pub on_disconnect: OnDisconnect,
     /// Added to the job's priority.
@@ -199,27 +212,23 @@ pub enum NeedKind {
     Each,
 }
 
-/// When a failed attempt is tried again. Attempts that end through the platform's or the hardware's fault do not count.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Retry {
-    /// Tries beside the first.
-    pub times: u32,
-    /// Wait before the next try, in milliseconds; doubled each time up to 64-fold.
-    pub backoff_ms: u64,
-    /// Which ends are tried again.
-    pub on: BTreeSet<RetryOn>,
-}
-
-/// A kind of end that a retry rule can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The signal that asks a process to stop; what is left after the grace is killed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RetryOn {
-    /// A non-zero exit code or a signal.
-    Failed,
-    /// Killed for its memory use.
-    Oom,
-    /// Ran longer than allowed.
-    Timeout,
+pub enum StopSignal {
+    /// SIGTERM.
+    #[default]
+    Term,
+    /// SIGINT, as Ctrl-C sends it.
+    Int,
+    /// SIGHUP.
+    Hup,
+    /// SIGQUIT.
+    Quit,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGUSR2.
+    Usr2,
 }
 
 /// What the final failure of one task means for the rest of its job.

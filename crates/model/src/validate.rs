@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::{FanOut, Input, JobSpec, Name, NeedKind, Rejection, Resources, StepIndex, StepSpec, limits};
+use crate::{
+    FanOut, Growth, Input, JobSpec, Name, NeedKind, Rejection, Resources, Retry, RetryRule, StepIndex, StepSpec, limits,
+};
 
 type Checked = Result<(), Rejection>;
 
@@ -20,6 +22,10 @@ pub fn validate(spec: &JobSpec) -> Checked {
     }
     at_most("after", spec.after.len(), limits::AFTER_JOBS)?;
     duration("retention", spec.retention_ms)?;
+    for (path, value) in [("deadline", spec.deadline_ms), ("queue_ttl", spec.queue_ttl_ms)] {
+        duration(path, value)?;
+        require(value != Some(0), path, "must be longer than nothing")?;
+    }
     let mut names = BTreeSet::new();
     for (at, step) in spec.steps.iter().enumerate() {
         let path = format!("steps.{}", step.name);
@@ -36,8 +42,7 @@ fn validate_step(spec: &JobSpec, at: usize, step: &StepSpec) -> Checked {
     validate_env(step)?;
     validate_resources(&step.resources).map_err(|rejection| below("resources", rejection))?;
     require(step.size >= 1, "gang.size", "a gang has at least one member")?;
-    require(step.retry.times <= limits::RETRIES, "retry.times", &format!("at most {}", limits::RETRIES))?;
-    duration("retry.backoff", Some(step.retry.backoff_ms))?;
+    validate_retry(&step.retry).map_err(|rejection| below("retry", rejection))?;
     duration("timeout", step.timeout_ms)?;
     require(step.timeout_ms != Some(0), "timeout", "must be longer than nothing")?;
     duration("kill_grace", Some(step.kill_grace_ms))?;
@@ -47,6 +52,37 @@ fn validate_step(spec: &JobSpec, at: usize, step: &StepSpec) -> Checked {
         require(plain, "mounts", "a mount is an absolute path without `..`")?;
     }
     Ok(())
+}
+
+fn validate_retry(retry: &Retry) -> Checked {
+    require(retry.times <= limits::RETRIES, "times", &format!("at most {}", limits::RETRIES))?;
+    validate_backoff(retry.backoff_ms, retry.growth)?;
+    at_most("rules", retry.rules.len(), limits::RETRY_RULES)?;
+    for (at, rule) in retry.rules.iter().enumerate() {
+        validate_rule(retry, rule).map_err(|rejection| below(&format!("rules.{at}"), rejection))?;
+    }
+    Ok(())
+}
+
+fn validate_rule(retry: &Retry, rule: &RetryRule) -> Checked {
+    let names = !rule.reasons.is_empty() || !rule.exit_codes.is_empty();
+    require(names, "reason", "a rule names reasons or exit codes")?;
+    at_most("exit_code", rule.exit_codes.len(), limits::RETRY_CODES)?;
+    let codes = rule.exit_codes.iter().all(|code| (1..=255).contains(code));
+    require(codes, "exit_code", "a whole number from 1 to 255")?;
+    let most = format!("at most {}, the `times` of all ends together", retry.times);
+    require(rule.times.is_none_or(|times| times <= retry.times), "times", &most)?;
+    let users = rule.reasons.iter().all(|reason| RetryRule::REASONS.contains(reason));
+    require(users, "reason", "only ends that can be the user's fault fall under a rule")?;
+    rule.backoff.map_or(Ok(()), |backoff| validate_backoff(backoff.first_ms, backoff.growth))
+}
+
+fn validate_backoff(ms: u64, growth: Growth) -> Checked {
+    duration("backoff", Some(ms))?;
+    duration("backoff.max", growth.max_ms)?;
+    require(growth.max_ms.is_none_or(|max| max >= ms), "backoff.max", "must not be shorter than the first wait")?;
+    let factor = (1..=limits::RETRY_FACTOR).contains(&growth.factor);
+    require(factor, "backoff.factor", &format!("between 1 and {}", limits::RETRY_FACTOR))
 }
 
 fn validate_command(step: &StepSpec) -> Checked {

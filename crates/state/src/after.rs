@@ -10,6 +10,7 @@ use flowyard_model::{Changed, JobDesired, JobId, JobOutcome, JobSpec, StepIndex,
 
 use crate::graph::{need_met, settle};
 use crate::job::stop_job;
+use crate::overdue::startable;
 use crate::state::State;
 
 /// Records that `id` waits for those of its `after` jobs that have not ended; how many they are.
@@ -62,6 +63,7 @@ fn pass_on(state: &mut State, changed: &mut Changed, id: JobId, outcome: JobOutc
         stop_job(state, changed, id, JobOutcome::Failed, TaskOutcome::Skipped);
     }
     if waits_for == 0 {
+        startable(state, id);
         let steps: BTreeSet<_> = (0..spec.steps.len() as u32).map(StepIndex).collect();
         for index in &steps {
             need_met(state, changed, id, *index, &spec);

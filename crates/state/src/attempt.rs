@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use flowyard_model::{
     Attempt, AttemptDesired, AttemptOutcome, Blame, Changed, End, FanOut, JobDesired, JobId, JobOutcome, Logs,
-    MemberKey, NodeId, OnFailure, Phase, Reason, StepIndex, TaskKey, TaskOutcome, TaskState, limits,
+    MemberKey, NodeId, OnFailure, Phase, Reason, Retry, StepIndex, Task, TaskKey, TaskOutcome, TaskState, limits,
 };
 
 use crate::graph::task_done;
 use crate::job::{stop_job, stop_live_attempt};
-use crate::retry::{Try, after_attempt};
+use crate::retry::{Trial, Try, after_attempt, salt};
 use crate::room;
 use crate::state::State;
 use crate::task::{edit_attempt, move_task};
@@ -114,7 +114,9 @@ fn attempt_over(state: &mut State, changed: &mut Changed, key: TaskKey) {
     let (to, tried) = if stops {
         (TaskState::Done(TaskOutcome::Cancelled), before)
     } else {
-        after_attempt(&spec.retry, before, end, now)
+        let alike = alike(&spec.retry, task, end);
+        let salt = salt(state.revision(), now, key);
+        after_attempt(&spec.retry, before, Trial { end, alike, salt }, now)
     };
     let fatal = to == TaskState::Done(TaskOutcome::Failed) && spec.on_failure == OnFailure::Stop;
     move_task(state, key, to, |task| (task.spent, task.unblamed) = (tried.spent, tried.unblamed));
@@ -123,6 +125,14 @@ fn attempt_over(state: &mut State, changed: &mut Changed, key: TaskKey) {
     } else if let TaskState::Done(outcome) = to {
         task_done(state, changed, key, outcome);
     }
+}
+
+/// Attempts that failed through the user's fault and fell under the same exception as the last; 0 if that fell under none.
+fn alike(rule: &Retry, task: &Task, last: &End) -> u32 {
+    let Some(exception) = rule.rule_for(last) else { return 0 };
+    let failed = |end: &&End| end.outcome == AttemptOutcome::Failed && end.blame == Blame::User;
+    let ends = task.attempts.iter().map(decisive_end).filter(failed);
+    ends.filter(|end| rule.rule_for(end) == Some(exception)).count() as u32
 }
 
 /// The end that stands for the whole attempt: the worst of its members', the lowest rank's among equals.

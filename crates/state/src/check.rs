@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
-    AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, NeedKind, NodeId, Phase,
-    Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
+    AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, JobOutcome, NeedKind,
+    NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
 };
 
 use crate::indexes::Indexes;
@@ -84,6 +84,10 @@ fn check_job(state: &State, id: JobId, job: &Job) -> Held {
     let open = state.steps(id).filter(|(_, step)| step.ended_at.is_none()).count();
     hold(job.open_steps as usize == open, "a job counts its open steps", place)?;
     hold((open == 0) == job.ended.is_some(), "a job has ended exactly when its steps have", place)?;
+    let failing = job.desired == JobDesired::Stop(JobOutcome::Failed);
+    hold(job.overdue.is_none() || failing, "an overdue job is stopped and fails", place)?;
+    let versioned = !job.spec.is_newer() || state.version() >= ClusterVersion::ACCESS;
+    hold(versioned, "a job asks for what its cluster version knows", place)?;
     if let (Some(end), JobDesired::Stop(outcome)) = (job.ended, job.desired) {
         hold(end.outcome == outcome, "a stopped job ends as it was stopped", place)?;
     }

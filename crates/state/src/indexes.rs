@@ -5,12 +5,13 @@
 use std::cmp::Reverse;
 
 use flowyard_model::{
-    Identity, Job, JobId, MemberKey, Name, NodeId, Phase, QueuePath, Rank, StepIndex, Task, TaskCounts, TaskKey,
-    TaskState, TimeMs, TokenId, limits,
+    Identity, Job, JobId, MemberKey, Name, NodeId, Overdue, Phase, QueuePath, Rank, StepIndex, Task, TaskCounts,
+    TaskKey, TaskState, TimeMs, TokenId, limits,
 };
 use imbl::{OrdMap, OrdSet};
 
 use crate::closing::deadline;
+use crate::overdue;
 use crate::state::{State, StepKey};
 
 /// A step that has a ready task and may have one more active; ordered by queue, then urgency, then shape, then age.
@@ -73,6 +74,8 @@ pub(crate) struct Indexes {
     pub(crate) settling: OrdSet<JobId>,
     /// Tokens and revocations by the time of their end.
     pub(crate) lapsing: OrdSet<(TimeMs, Lapse)>,
+    /// Active jobs by each of their times that can still pass.
+    pub(crate) due: OrdSet<(TimeMs, JobId, Overdue)>,
     /// Nodes by the time at which what still runs there is asked to stop.
     pub(crate) draining: OrdSet<(TimeMs, NodeId)>,
 }
@@ -92,6 +95,7 @@ impl Indexes {
             settling: OrdSet::new(),
             lapsing: OrdSet::new(),
             draining: OrdSet::new(),
+            due: OrdSet::new(),
         }
     }
 
@@ -104,7 +108,10 @@ impl Indexes {
         }
         for (id, job) in &state.jobs {
             match job.ended {
-                None => indexes.load_changed(&job.spec.queue, |load| load.jobs += 1),
+                None => {
+                    indexes.load_changed(&job.spec.queue, |load| load.jobs += 1);
+                    indexes.due.extend(overdue::times(state, *id, job));
+                }
                 Some(_) => indexes.job_ended(*id, job),
             }
         }
@@ -149,7 +156,8 @@ impl Indexes {
         let expiry = self.expiry.get_min().map(|(time, _)| *time);
         let lapsing = self.lapsing.get_min().map(|(time, _)| *time);
         let draining = self.draining.get_min().map(|(time, _)| *time);
-        waiting.into_iter().chain(expiry).chain(lapsing).chain(draining).min()
+        let due = self.due.get_min().map(|(time, ..)| *time);
+        waiting.into_iter().chain(expiry).chain(lapsing).chain(draining).chain(due).min()
     }
 
     /// A touched task went from one state to another. A task that is touched for the first time comes from `Blocked`, which

@@ -9,6 +9,7 @@ use flowyard_model::{
 };
 
 use crate::graph::{outcome, settle};
+use crate::overdue::unwatch;
 use crate::state::State;
 use crate::step::edit_step;
 use crate::task::{edit_attempt, move_task};
@@ -33,6 +34,7 @@ pub(crate) fn stop_job(
     outcome: JobOutcome,
     untouched: TaskOutcome,
 ) {
+    unwatch(state, id);
     let job = Arc::make_mut(state.jobs.get_mut(&id).expect("the job exists"));
     assert!(job.ended.is_none() && job.desired == JobDesired::Run, "a job is stopped once");
     job.desired = JobDesired::Stop(outcome);
@@ -90,6 +92,7 @@ pub(crate) fn ask_to_end(state: &mut State, changed: &mut Changed, key: TaskKey,
 /// Nothing of the job is open any more.
 pub(crate) fn end_job(state: &mut State, changed: &mut Changed, id: JobId) {
     let end = JobEnd { outcome: outcome(state, id), at: state.meta.time };
+    unwatch(state, id);
     let job = Arc::make_mut(state.jobs.get_mut(&id).expect("the job exists"));
     assert!(job.ended.is_none() && job.open_steps == 0, "a job ends once, after its steps");
     job.ended = Some(end);

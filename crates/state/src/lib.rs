@@ -40,6 +40,7 @@ mod graph;
 mod indexes;
 mod job;
 mod node;
+mod overdue;
 mod plan;
 mod queue;
 mod records;

@@ -8,10 +8,10 @@ use flowyard_model::{
     Plan, Rank, Refusal, Reply, Scheduling, Seat, StepSpec, TaskState, Used,
 };
 
-use crate::room;
 use crate::state::State;
 use crate::step::edit_step;
 use crate::task::move_task;
+use crate::{overdue, room};
 
 /// Applies `CommitPlan`.
 pub(crate) fn commit(state: &mut State, changed: &mut Changed, plan: Plan) -> Reply {
@@ -94,6 +94,7 @@ fn place(state: &mut State, changed: &mut Changed, placement: Placement, held: B
         let member = MemberKey { task: key, attempt: placement.attempt, rank: Rank(rank as u32) };
         state.indexes.live.insert((seat.node, member));
     }
+    overdue::placed(state, key.job);
     let now = state.meta.time;
     edit_step(state, (key.job, key.step), |step| {
         step.started_at.get_or_insert(now);

@@ -12,7 +12,7 @@ use flowyard_model::{
 
 use crate::graph::{release, settle};
 use crate::state::State;
-use crate::{after, queue};
+use crate::{after, overdue, queue};
 
 /// Applies `SubmitJob`.
 pub(crate) fn submit(state: &mut State, changed: &mut Changed, wish: SubmitJob) -> Reply {
@@ -100,9 +100,12 @@ fn insert_records(state: &mut State, id: JobId, wish: SubmitJob, counts: &[Optio
         waits_for,
         open_steps: spec.steps.len() as u32,
         ended: None,
+        overdue: None,
+        startable_at: (waits_for == 0 && spec.queue_ttl_ms.is_some()).then_some(state.meta.time),
         spec,
     };
     state.jobs.insert(id, Arc::new(job));
+    overdue::watch(state, id);
 }
 
 fn blocked_step(spec: &JobSpec, at: usize, count: Option<u32>, job_waits: bool) -> Step {

@@ -5,6 +5,7 @@ use flowyard_model::{Changed, Reply, TaskState, limits};
 use crate::access::forget_lapsed;
 use crate::closing::stop_drained;
 use crate::forget::forget;
+use crate::overdue::stop_overdue;
 use crate::state::State;
 use crate::task::move_task;
 
@@ -16,7 +17,11 @@ pub(crate) fn tick(state: &mut State, changed: &mut Changed) -> Reply {
             move_task(state, key, TaskState::Ready, |_| {});
             changed.jobs.insert(key.job);
             changed.placement = true;
-        } else if !stop_drained(state, changed) && !forget_expired(state, changed) && !forget_lapsed(state, changed) {
+        } else if !(stop_drained(state, changed)
+            || stop_overdue(state, changed)
+            || forget_expired(state, changed)
+            || forget_lapsed(state, changed))
+        {
             break;
         }
     }

@@ -54,7 +54,7 @@ fn array(count: u32) -> SubmitJob {
         env: Default::default(),
         resources,
         size: 1,
-        retry: Retry { times: 0, backoff_ms: 0, on: Default::default() },
+        retry: Retry::plain(0, 0, []),
         timeout_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
@@ -62,6 +62,7 @@ fn array(count: u32) -> SubmitJob {
         network: NetworkMode::Host,
         mounts: vec![],
         kill_grace_ms: 0,
+        stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         priority: 0,
     };
@@ -74,6 +75,8 @@ fn array(count: u32) -> SubmitJob {
         steps: vec![step],
         after: vec![],
         retention_ms: None,
+        deadline_ms: None,
+        queue_ttl_ms: None,
     };
     let spec_digest = Digest { hash: [0; 32], length: 0 };
     SubmitJob { spec: Arc::new(spec), spec_digest, owner: "me".to_owned(), key: None }

@@ -161,6 +161,8 @@ impl History {
             steps: steps(shape, retry),
             after,
             retention_ms: Some(u64::from(shape) * 100),
+            deadline_ms: (shape >= 230).then_some(u64::from(shape)),
+            queue_ttl_ms: (shape.is_multiple_of(11)).then_some(u64::from(retry) + 1),
         };
         let key = keyed.then(|| format!("k{}", shape % 8));
         let spec_digest = Digest { hash: [shape; 32], length: 1 };
@@ -330,7 +332,7 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
             gpus: vec![],
         },
         size: 1,
-        retry: Retry { times: 0, backoff_ms: 0, on: BTreeSet::from([RetryOn::Failed]) },
+        retry: Retry::plain(0, 0, [RetryOn::Failed]),
         timeout_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
@@ -338,6 +340,7 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
         network: NetworkMode::Host,
         mounts: vec![],
         kill_grace_ms: 0,
+        stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         priority: 0,
     }

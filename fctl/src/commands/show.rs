@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::table::{Table, cell, paint, state, tone_of};
 use crate::target::{self, Target};
 use crate::text::{self, harmless, word};
-use crate::{attempt_lines, output, record};
+use crate::{attempt_lines, output, policy, record};
 
 /// Failed tasks that the text of a job tells about.
 const FAILED_SHOWN: u32 = 5;
@@ -108,6 +108,13 @@ pub(super) fn print_header(job: &api::Job) {
         facts.row([cell("tags"), cell(row.tags.join(", "))]);
     }
     let spec = job.spec.as_ref();
+    let passed = |time: &str| if job.overdue == time { " (passed: the job was stopped)" } else { "" };
+    if let Some(ms) = spec.and_then(|spec| spec.deadline_ms) {
+        facts.row([cell("deadline"), cell(format!("{} after submit{}", text::duration(ms), passed("deadline")))]);
+    }
+    if let Some(ms) = spec.and_then(|spec| spec.queue_ttl_ms) {
+        facts.row([cell("queue ttl"), cell(format!("{}{}", text::duration(ms), passed("queue_ttl")))]);
+    }
     for (at, (name, value)) in spec.into_iter().flat_map(|spec| &spec.params).enumerate() {
         facts.row([cell(if at == 0 { "params" } else { "" }), cell(format!("{name} = {value}"))]);
     }
@@ -184,6 +191,10 @@ fn print_step(found: &Found, at: u32, cluster: &str) {
     let step = &target.job.steps[at as usize];
     let reference = format!("{}/{}", target.job_id(), step.name);
     output::line(format!("step {reference}  {}  elapsed {}", step_counts(step), step_elapsed(step)));
+    let spec = target.job.spec.as_ref().and_then(|spec| spec.steps.get(at as usize));
+    for line in spec.and_then(policy::of).iter().flat_map(policy::Policy::lines) {
+        output::line(format!("  {line}"));
+    }
     if tasks.is_empty() {
         return;
     }

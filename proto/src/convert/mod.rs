@@ -12,6 +12,7 @@ mod outcome;
 mod record;
 mod records;
 mod resources;
+mod retry;
 mod spec;
 
 use std::collections::BTreeMap;

@@ -142,6 +142,8 @@ fn from_job(id: JobId, job: &model::Job) -> peer::Job {
         ended: job
             .ended
             .map(|end| peer::JobEnd { outcome: number::<_, wire::JobOutcome>(end.outcome), at_ms: end.at.0 }),
+        overdue: job.overdue.map_or(0, number::<_, peer::Overdue>),
+        startable_at_ms: job.startable_at.map(|time| time.0),
     }
 }
 
@@ -159,7 +161,16 @@ fn to_job(job: peer::Job) -> Decoded<model::Job> {
         waits_for: job.waits_for,
         open_steps: job.open_steps,
         ended: job.ended.map(ended).transpose()?,
+        overdue: match job.overdue {
+            0 => None,
+            number => Some(decode::closed("overdue", number)?),
+        },
+        startable_at: job.startable_at_ms.map(TimeMs),
     })
+}
+
+closed! {
+    Overdue in peer { Deadline, QueueTtl }
 }
 
 impl From<JobDesired> for peer::JobDesired {

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use flowyard_model as model;
 use flowyard_model::{JobId, StepIndex};
 
-use super::{by_text, closed, number};
+use super::{by_text, closed, number, retry};
 use crate::api as wire;
 use crate::decode::{self, DecodeError, Decoded, Problem, Under};
 
 closed! {
     Isolation in wire { Container, Process }
     NeedKind in wire { All, Each }
-    RetryOn in wire { Failed, Oom, Timeout }
     OnFailure in wire { Stop, Continue }
     ConstraintOperator in wire { In, NotIn, Exists, Absent }
     NetworkMode in wire { Host, Private, None }
@@ -46,6 +45,8 @@ impl From<&model::JobSpec> for wire::JobSpec {
             steps: spec.steps.iter().map(Into::into).collect(),
             after: spec.after.iter().map(|job| job.0).collect(),
             retention_ms: spec.retention_ms,
+            deadline_ms: spec.deadline_ms,
+            queue_ttl_ms: spec.queue_ttl_ms,
         }
     }
 }
@@ -63,6 +64,8 @@ impl TryFrom<wire::JobSpec> for model::JobSpec {
             steps: decode::list("steps", spec.steps)?,
             after: spec.after.into_iter().map(JobId).collect(),
             retention_ms: spec.retention_ms,
+            deadline_ms: spec.deadline_ms,
+            queue_ttl_ms: spec.queue_ttl_ms,
         })
     }
 }
@@ -90,6 +93,7 @@ impl From<&model::StepSpec> for wire::StepSpec {
             network: number::<_, wire::NetworkMode>(step.network),
             mounts: step.mounts.iter().map(Into::into).collect(),
             kill_grace_ms: step.kill_grace_ms,
+            stop_signal: wire::StopSignal::from(step.stop_signal).into(),
             on_disconnect: number::<_, wire::OnDisconnect>(step.on_disconnect),
             priority: step.priority,
         }
@@ -121,6 +125,7 @@ impl TryFrom<wire::StepSpec> for model::StepSpec {
             network: decode::closed("network", step.network)?,
             mounts: decode::list("mounts", step.mounts)?,
             kill_grace_ms: step.kill_grace_ms,
+            stop_signal: retry::stop_signal(step.stop_signal)?,
             on_disconnect: decode::closed("on_disconnect", step.on_disconnect)?,
             priority: step.priority,
         })
@@ -231,22 +236,6 @@ impl TryFrom<wire::ItemList> for model::ItemList {
 
     fn try_from(list: wire::ItemList) -> Decoded<Self> {
         Ok(Self { items: decode::required("items", list.items)?, count: list.count })
-    }
-}
-
-impl From<&model::Retry> for wire::Retry {
-    fn from(retry: &model::Retry) -> Self {
-        let on = retry.on.iter().map(|on| number::<_, wire::RetryOn>(*on)).collect();
-        Self { times: retry.times, backoff_ms: retry.backoff_ms, on }
-    }
-}
-
-impl TryFrom<wire::Retry> for model::Retry {
-    type Error = DecodeError;
-
-    fn try_from(retry: wire::Retry) -> Decoded<Self> {
-        let on = decode::set("on", retry.on.into_iter().map(|number| decode::closed("", number)))?;
-        Ok(Self { times: retry.times, backoff_ms: retry.backoff_ms, on })
     }
 }
 

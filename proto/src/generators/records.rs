@@ -102,8 +102,11 @@ prop_compose! {
         waits_for in any::<u32>(),
         open_steps in any::<u32>(),
         ended in option::of(job_end()),
+        overdue in option::of(one_of!(Overdue { Deadline, QueueTtl })),
+        startable_at in option::of(time()),
     ) -> Job {
-        Job { spec: Arc::new(spec), owner, key, submitted_at, desired, waits_for, open_steps, ended }
+        let spec = Arc::new(spec);
+        Job { spec, owner, key, submitted_at, desired, waits_for, open_steps, ended, overdue, startable_at }
     }
 }
 

@@ -65,13 +65,34 @@ prop_compose! {
 }
 
 prop_compose! {
+    /// How waits grow.
+    pub fn growth()(factor in any::<u32>(), max_ms in any::<Option<u64>>(), jitter in any::<bool>()) -> Growth {
+        Growth { factor, max_ms, jitter }
+    }
+}
+
+prop_compose! {
+    /// An exception of a retry rule.
+    pub fn retry_rule()(
+        reasons in btree_set(one_of!(Reason { Exit, Signal, Oom, Timeout }), 0..3),
+        exit_codes in btree_set(any::<i32>(), 0..3),
+        times in any::<Option<u32>>(),
+        backoff in option::of((any::<u64>(), growth()).prop_map(|(first_ms, growth)| Backoff { first_ms, growth })),
+    ) -> RetryRule {
+        RetryRule { reasons, exit_codes, times, backoff }
+    }
+}
+
+prop_compose! {
     /// A retry rule.
     pub fn retry()(
         times in any::<u32>(),
         backoff_ms in any::<u64>(),
         on in btree_set(one_of!(RetryOn { Failed, Oom, Timeout }), 0..4),
+        growth in prop_oneof![Just(Growth::DOUBLING), growth()],
+        rules in vec(retry_rule(), 0..3),
     ) -> Retry {
-        Retry { times, backoff_ms, on }
+        Retry { times, backoff_ms, growth, on, rules }
     }
 }
 
@@ -120,13 +141,14 @@ prop_compose! {
         constraints in vec(constraint(), 0..3),
         network in one_of!(NetworkMode { Host, Private, None }),
         mounts in vec(host_mount(), 0..3),
-        kill_grace_ms in any::<u64>(),
+        (kill_grace_ms, stop_signal) in (any::<u64>(), one_of!(StopSignal { Term, Int, Hup, Quit, Usr1, Usr2 })),
         on_disconnect in one_of!(OnDisconnect { Keep, Stop }),
         priority in any::<i32>(),
     ) -> StepSpec {
         StepSpec {
             name, command, image, isolation, code, inputs, outputs, fan_out, needs, env, resources, size, retry,
-            timeout_ms, on_failure, max_parallel, constraints, network, mounts, kill_grace_ms, on_disconnect, priority,
+            timeout_ms, on_failure, max_parallel, constraints, network, mounts, kill_grace_ms, stop_signal, on_disconnect,
+            priority,
         }
     }
 }
@@ -142,8 +164,9 @@ prop_compose! {
         steps in vec(step_spec().boxed(), 0..3),
         after in vec(job_id(), 0..3),
         retention_ms in any::<Option<u64>>(),
+        (deadline_ms, queue_ttl_ms) in any::<(Option<u64>, Option<u64>)>(),
     ) -> JobSpec {
-        JobSpec { name, queue, priority, tags, params, steps, after, retention_ms }
+        JobSpec { name, queue, priority, tags, params, steps, after, retention_ms, deadline_ms, queue_ttl_ms }
     }
 }
 

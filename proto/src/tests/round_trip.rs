@@ -88,6 +88,8 @@ fn a_spec_without_steps_still_is_a_spec() {
         steps: vec![],
         after: vec![],
         retention_ms: None,
+        deadline_ms: None,
+        queue_ttl_ms: None,
     };
     assert_eq!(decode_spec(&encode_spec(&spec).unwrap()), Ok(spec));
 }

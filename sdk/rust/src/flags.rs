@@ -3,7 +3,7 @@
 //! Every parser takes the text of one flag and returns a typed value or an error that says what would be accepted, so that it
 //! can be handed to the argument parser as it is.
 
-use flowyard_model::{GpuRequest, HostMount, Name, NameError, NetworkMode, Retry, RetryOn, limits};
+use flowyard_model::{GpuRequest, HostMount, Name, NameError, NetworkMode, Retry, RetryOn, StopSignal, limits};
 
 use crate::flow::{Foreach, ImageSource, fallback};
 use crate::shown::{did_you_mean, shown};
@@ -101,7 +101,7 @@ const GPU_FORM: &str = "write 2, or count=2,model=H100,memory=40GiB";
 
 /// A retry rule for all ends of user blame.
 pub(crate) fn retry_all(times: u32) -> Retry {
-    Retry { times, backoff_ms: fallback::BACKOFF_MS, on: RETRY_ON.map(|(_, end)| end).into() }
+    Retry::plain(times, fallback::BACKOFF_MS, RETRY_ON.map(|(_, end)| end))
 }
 
 /// `NAME=TEXT`, the text kept as it is.
@@ -289,6 +289,27 @@ pub fn network(text: &str) -> Result<NetworkMode, FlagError> {
     }
 }
 
+/// The signals of [`stop_signal`].
+const STOP_SIGNALS: [(&str, StopSignal); 6] = [
+    ("SIGTERM", StopSignal::Term),
+    ("SIGINT", StopSignal::Int),
+    ("SIGHUP", StopSignal::Hup),
+    ("SIGQUIT", StopSignal::Quit),
+    ("SIGUSR1", StopSignal::Usr1),
+    ("SIGUSR2", StopSignal::Usr2),
+];
+
+/// `--stop-signal SIGINT`, with or without `SIG`.
+///
+/// # Errors
+/// [`FlagError`].
+pub fn stop_signal(text: &str) -> Result<StopSignal, FlagError> {
+    const FORM: &str = "write SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 or SIGUSR2";
+    let named = |word: &str| text == word || Some(text) == word.strip_prefix("SIG");
+    let found = STOP_SIGNALS.iter().find(|(word, _)| named(word)).map(|(_, signal)| *signal);
+    found.ok_or_else(|| word(text, STOP_SIGNALS.map(|(word, _)| word), FORM))
+}
+
 /// `--image host` or `--image ./image.tar`.
 ///
 /// # Errors
@@ -327,6 +348,7 @@ mod tests {
         assert_eq!(mount("/data:rw"), Ok(HostMount { path: "/data".into(), read_only: false }));
         assert_eq!(env("A=b=c"), Ok(("A".into(), "b=c".into())));
         assert_eq!(gpu("count=2,model=H100,memory=40GiB").unwrap()[0].min_memory_bytes, 40 << 30);
+        assert_eq!((stop_signal("INT"), stop_signal("SIGINT")), (Ok(StopSignal::Int), Ok(StopSignal::Int)));
         assert_eq!(image("./a.tar"), Ok(ImageSource::Path("./a.tar".into())));
     }
 
@@ -348,6 +370,7 @@ mod tests {
             (output("m=../m").unwrap_err(), "a path below the working directory"),
             (mount("data:ro").unwrap_err(), "an absolute path"),
             (mount("/a:rx").unwrap_err(), "`:ro` or `:rw`"),
+            (stop_signal("SIGKILL").unwrap_err(), "write SIGTERM, SIGINT"),
             (network("hots").unwrap_err(), "did you mean `host`?; write host for the node's network"),
             (image("docker://python:3.12").unwrap_err(), "skopeo copy docker://python:3.12 oci-archive:image.tar"),
         ] {

@@ -115,6 +115,7 @@ fn one(
         sandbox: Sandbox::Container(Box::new(container.clone())),
         timeout_ms: None,
         kill_grace_ms: 1000,
+        stop_signal: Default::default(),
         log_limit_bytes: 0,
         lease_file: None,
     };

@@ -37,7 +37,7 @@ pub(crate) fn step(name_: &str) -> StepSpec {
             gpus: Vec::new(),
         },
         size: 1,
-        retry: Retry { times: 0, backoff_ms: 0, on: BTreeSet::new() },
+        retry: Retry::plain(0, 0, []),
         timeout_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
@@ -45,6 +45,7 @@ pub(crate) fn step(name_: &str) -> StepSpec {
         network: NetworkMode::Private,
         mounts: Vec::new(),
         kill_grace_ms: 10_000,
+        stop_signal: StopSignal::Term,
         on_disconnect: OnDisconnect::Keep,
         priority: 0,
     }
@@ -61,6 +62,8 @@ pub(crate) fn job(name_: &str, steps: Vec<StepSpec>) -> JobSpec {
         steps,
         after: Vec::new(),
         retention_ms: None,
+        deadline_ms: None,
+        queue_ttl_ms: None,
     }
 }
 
@@ -105,7 +108,7 @@ fn train_step(split: StepIndex) -> StepSpec {
     train.resources.gpus = vec![gpu];
     train.resources.tokens.insert(name("licence"), 1);
     train.resources.shm_bytes = 1 << 20;
-    train.retry = Retry { times: 2, backoff_ms: 5_000, on: [RetryOn::Failed, RetryOn::Oom].into() };
+    train.retry = Retry::plain(2, 5_000, [RetryOn::Failed, RetryOn::Oom]);
     train.timeout_ms = Some(600_000);
     train.on_failure = OnFailure::Continue;
     train.max_parallel = Some(8);

@@ -87,6 +87,8 @@ pub(crate) fn job(dice: &mut Dice, number: usize, known: &[JobId], cluster: &Sta
         steps,
         after,
         retention_ms: None,
+        deadline_ms: None,
+        queue_ttl_ms: None,
     };
     validate(&spec).expect("the jobs of a run are valid");
     let spec_digest = Digest { hash: [number as u8; 32], length: number as u64 };
@@ -171,7 +173,7 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
             gpus: vec![],
         },
         size: 1,
-        retry: Retry { times: 0, backoff_ms: 0, on: BTreeSet::from([RetryOn::Failed, RetryOn::Oom]) },
+        retry: Retry::plain(0, 0, [RetryOn::Failed, RetryOn::Oom]),
         timeout_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
@@ -179,6 +181,7 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
         network: NetworkMode::Host,
         mounts: vec![],
         kill_grace_ms: 0,
+        stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         priority: 0,
     }

@@ -115,6 +115,7 @@ impl Yard {
             sandbox: Sandbox::Process,
             timeout_ms: None,
             kill_grace_ms: 5_000,
+            stop_signal: Default::default(),
             log_limit_bytes: 64 << 20,
             lease_file: None,
         }

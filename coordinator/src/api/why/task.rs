@@ -1,8 +1,8 @@
 //! Where one task stands, and why.
 
 use flowyard_model::{
-    FanOut, Job, JobDesired, JobId, JobOutcome, Member, NeedKind, Phase, StepIndex, StepSpec, Task, TaskIndex, TaskKey,
-    TaskOutcome, TaskState, TimeMs,
+    FanOut, Job, JobDesired, JobId, JobOutcome, Member, NeedKind, Overdue, Phase, StepIndex, StepSpec, Task, TaskIndex,
+    TaskKey, TaskOutcome, TaskState, TimeMs,
 };
 use flowyard_proto::api::Finding;
 
@@ -164,6 +164,8 @@ fn cancelled(scene: Scene<'_>, job: &Job, subject: String) -> Finding {
     };
     let reason = match outcome {
         Some(JobOutcome::Cancelled) => "its job was cancelled",
+        _ if job.overdue == Some(Overdue::Deadline) => "its job stopped because the job's `deadline` had passed",
+        _ if job.overdue == Some(Overdue::QueueTtl) => "its job stopped because the job's `queue_ttl` had passed",
         _ => "its job stopped because another task failed for good",
     };
     let after = job.spec.after.iter().filter_map(|after| bad_end(scene, *after));

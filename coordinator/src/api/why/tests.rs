@@ -62,6 +62,8 @@ impl Cluster {
             steps,
             after,
             retention_ms: None,
+            deadline_ms: None,
+            queue_ttl_ms: None,
         };
         let spec_digest = Digest { hash: [0; 32], length: 0 };
         let job = SubmitJob { spec: Arc::new(spec), spec_digest, owner: "u".to_owned(), key: None };
@@ -146,7 +148,7 @@ fn step(name: &str, count: u32) -> StepSpec {
             gpus: Vec::new(),
         },
         size: 1,
-        retry: Retry { times: 0, backoff_ms: 0, on: Default::default() },
+        retry: Retry::plain(0, 0, []),
         timeout_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
@@ -154,6 +156,7 @@ fn step(name: &str, count: u32) -> StepSpec {
         network: NetworkMode::Host,
         mounts: Vec::new(),
         kill_grace_ms: 0,
+        stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         priority: 0,
     }

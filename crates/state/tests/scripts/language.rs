@@ -262,7 +262,7 @@ fn end(line: &Line<'_>) -> End {
         outcome,
         reason,
         blame,
-        exit_code: Some(i32::from(outcome == Failed)),
+        exit_code: Some(line.number("code", i32::from(outcome == Failed))),
         signal: None,
         message: String::new(),
         peak_memory_bytes: 0,
@@ -328,6 +328,8 @@ fn submit(line: &Line<'_>, below: &[&str]) -> SubmitJob {
         steps,
         after: line.list("after").into_iter().map(|job| JobId(parsed(job))).collect(),
         retention_ms: line.values.get("retention").map(|text| parsed(text)),
+        deadline_ms: line.values.get("deadline").map(|text| parsed(text)),
+        queue_ttl_ms: line.values.get("ttl").map(|text| parsed(text)),
     };
     SubmitJob {
         spec_digest: digest(&format!("{spec:?}")),
@@ -376,7 +378,7 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
         env: BTreeMap::new(),
         resources: resources(line),
         size: line.number("size", 1),
-        retry: Retry { times: line.number("retry", 0), backoff_ms: line.number("backoff", 0), on },
+        retry: retry(line, on),
         timeout_ms: None,
         on_failure: fails,
         max_parallel: line.values.get("max").map(|text| parsed(text)),
@@ -384,9 +386,35 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
         network: NetworkMode::Host,
         mounts: Vec::new(),
         kill_grace_ms: 1_000,
+        stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         priority: line.number("priority", 0),
     }
+}
+
+/// `retry=3 backoff=100 factor=3 most=500 jitter rules=oom:1,42:2:50` where a rule is REASON or EXIT CODE, tries, first wait.
+fn retry(line: &Line<'_>, on: BTreeSet<RetryOn>) -> Retry {
+    let rules = line.list("rules").into_iter().map(|text| {
+        let parts: Vec<_> = text.split(':').collect();
+        let code = parts[0].parse().ok();
+        let reason = || match parts[0] {
+            "oom" => Reason::Oom,
+            "timeout" => Reason::Timeout,
+            other => panic!("no reason `{other}` in a rule"),
+        };
+        RetryRule {
+            reasons: code.is_none().then(reason).into_iter().collect(),
+            exit_codes: code.into_iter().collect(),
+            times: parts.get(1).map(|text| parsed(text)),
+            backoff: parts.get(2).map(|text| Backoff { first_ms: parsed(text), growth: Growth::DOUBLING }),
+        }
+    });
+    let growth = Growth {
+        factor: line.number("factor", 2),
+        max_ms: line.values.get("most").map(|text| parsed(text)),
+        jitter: line.words.contains(&"jitter"),
+    };
+    Retry { growth, rules: rules.collect(), ..Retry::plain(line.number("retry", 0), line.number("backoff", 0), on) }
 }
 
 fn retry_on(word: &str) -> RetryOn {

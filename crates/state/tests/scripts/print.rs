@@ -63,6 +63,9 @@ pub(crate) fn job(state: &State, id: JobId) -> String {
         (None, JobDesired::Stop(outcome)) => write!(text, ": stopping as {outcome:?}").unwrap(),
         (None, JobDesired::Run) => write!(text, ": {} steps open", job.open_steps).unwrap(),
     }
+    if let Some(overdue) = job.overdue {
+        write!(text, ", overdue: {}", overdue.as_str()).unwrap();
+    }
     if job.waits_for > 0 {
         write!(text, ", waits for {} jobs", job.waits_for).unwrap();
     }

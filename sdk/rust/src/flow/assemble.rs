@@ -12,7 +12,7 @@ use super::artifacts::Artifacts;
 use super::links::{Graph, Links, check};
 use super::params::{ParamValue, put_in};
 use super::problem::{FlowError, Problems};
-use super::read_step::no_retry;
+use super::read_retry::no_retry;
 use super::resolve::{Stored, Storing, choose_params};
 use super::spec::{Flow, FlowStep, Foreach, fallback};
 
@@ -73,6 +73,8 @@ impl Flow {
             steps: steps.collect(),
             after: self.after.clone(),
             retention_ms: self.retention_ms,
+            deadline_ms: self.deadline_ms,
+            queue_ttl_ms: self.queue_ttl_ms,
         }
     }
 
@@ -151,6 +153,7 @@ fn step_spec(
         network: step.network.unwrap_or(NetworkMode::Host),
         mounts: step.mounts.clone().unwrap_or_default(),
         kill_grace_ms: step.kill_grace_ms.unwrap_or(fallback::KILL_GRACE_MS),
+        stop_signal: step.stop_signal.unwrap_or_default(),
         on_disconnect: step.on_disconnect.unwrap_or(OnDisconnect::Keep),
         priority: step.priority.unwrap_or(0),
     }

@@ -2,7 +2,7 @@
 //!
 //! The reader takes its known keys from here, and the JSON Schema and the reference for users are made of it.
 
-use flowyard_model::limits;
+use flowyard_model::{Reason, limits};
 
 /// A key of a table in the flow file.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +56,14 @@ pub(crate) enum Shape {
     Foreach,
     /// What `retry` takes.
     Retry,
+    /// A wait that grows.
+    Backoff,
+    /// Exceptions in `retry`.
+    RetryRules,
+    /// A reason, or some.
+    Reasons,
+    /// An exit code, or some.
+    ExitCodes,
     /// What `gpu` takes.
     Gpu,
     /// Name to parameter.
@@ -96,6 +104,21 @@ pub(crate) const FLOW: &[Field] = &[
     field("priority", PRIORITY, "Higher goes first within its queue.", "10").or("0"),
     field("tags", Shape::Texts, "Free words to find its jobs by.", "[\"nightly\"]"),
     field("retention", Shape::Duration, "How long a finished job is remembered.", "\"30d\"").or("the cluster's"),
+    field(
+        "deadline",
+        Shape::Duration,
+        "Longest time from its submission to its end. When it has passed, what runs is stopped and the job fails.",
+        "\"6h\"",
+    )
+    .or("none"),
+    field(
+        "queue_ttl",
+        Shape::Duration,
+        "Longest time a job waits for its first task to be placed, counted from when it waits for no other job. When it has \
+         passed, the job fails.",
+        "\"1h\"",
+    )
+    .or("none"),
     field("params", Shape::Params, "Parameters: values given at submit with `-P NAME=VALUE`.", ""),
     field("defaults", Shape::Defaults, DEFAULTS_DOC, ""),
     field("steps", Shape::Steps, "The steps. At least one.", ""),
@@ -181,7 +204,7 @@ pub(crate) const STEP: &[Field] = &[
         Shape::Retry,
         "Tries failed attempts again: a number of tries, or a table. Ends that are the platform's or the hardware's fault are \
          tried again anyway and do not count.",
-        "{ times = 2, backoff = \"5s\", on = [\"failed\", \"oom\"] }",
+        "{ times = 3, backoff = \"5s\", on = [\"failed\", \"oom\"], rules = [{ exit_code = 1, times = 0 }] }",
     )
     .or("none")
     .shared(),
@@ -250,6 +273,15 @@ pub(crate) const STEP: &[Field] = &[
     .shared(),
     field("kill_grace", Shape::Duration, "Time between the stop signal and the kill.", "\"1m\"").or("\"10s\"").shared(),
     field(
+        "stop_signal",
+        Shape::Choice(STOP_SIGNALS),
+        "The signal that asks the command to stop, when its job is cancelled, its `timeout` has passed or its node is drained. \
+         What is left after `kill_grace` is killed.",
+        "\"SIGINT\"",
+    )
+    .or("\"SIGTERM\"")
+    .shared(),
+    field(
         "on_disconnect",
         Shape::Choice(&["keep", "stop"]),
         "What an attempt does when its agent hears nothing from the coordinator. `keep`: it runs on, and its task may run \
@@ -282,10 +314,75 @@ pub(crate) const STEP: &[Field] = &[
 /// Keys of `retry`.
 pub(crate) const RETRY: &[Field] = &[
     field("times", Shape::Integer(0, limits::RETRIES as i64), "Tries beside the first. Required.", "2"),
-    field("backoff", Shape::Duration, "Wait before the next try; doubled each time, up to 64-fold.", "\"5s\"")
+    field("backoff", Shape::Backoff, "Wait before the next try; doubled each time, up to 64-fold.", "\"5s\"")
         .or("\"1s\""),
     field("on", Shape::Choices(RETRY_ON), "Which ends are tried again.", "[\"failed\", \"oom\"]").or("all of them"),
+    field(
+        "rules",
+        Shape::RetryRules,
+        "Exceptions. The first that an end falls under decides about it, whatever `on` says.",
+        "[{ reason = \"oom\", times = 1 }]",
+    ),
 ];
+
+/// Keys of `backoff` as a table.
+pub(crate) const BACKOFF: &[Field] = &[
+    field("initial", Shape::Duration, "The first wait; `\"0s\"` for none.", "\"1s\"").or("\"1s\""),
+    field(
+        "factor",
+        Shape::Integer(1, limits::RETRY_FACTOR as i64),
+        "Each wait is the one before times this; 1 for always the same.",
+        "2",
+    )
+    .or("2"),
+    field("max", Shape::Duration, "The longest wait.", "\"5m\"").or("64 times the first"),
+    field(
+        "jitter",
+        Shape::Boolean,
+        "Leaves out up to half of each wait, so that tasks that failed together do not come back together.",
+        "true",
+    )
+    .or("false"),
+];
+
+/// Keys of an exception in `retry`.
+pub(crate) const RETRY_RULE: &[Field] = &[
+    field(
+        "reason",
+        Shape::Reasons,
+        "The ends it holds for, by their reason as `fctl show` has it; one, or a list.",
+        "\"oom\"",
+    )
+    .or("any"),
+    field("exit_code", Shape::ExitCodes, "The ends it holds for, by exit code; one, or a list.", "[42, 43]").or("any"),
+    field(
+        "times",
+        Shape::Integer(0, limits::RETRIES as i64),
+        "Tries after such ends, within those of all; 0 for never.",
+        "1",
+    )
+    .or("as many as all"),
+    field("backoff", Shape::Backoff, "Wait after such ends.", "\"10s\"").or("as of all"),
+];
+
+/// Reasons that an exception can name.
+pub(crate) const REASONS: [(&str, Reason); 8] = [
+    ("exit", Reason::Exit),
+    ("signal", Reason::Signal),
+    ("oom", Reason::Oom),
+    ("timeout", Reason::Timeout),
+    ("command", Reason::Command),
+    ("output", Reason::Output),
+    ("image", Reason::Image),
+    ("refused", Reason::Refused),
+];
+
+/// Reasons that an exception cannot name, since they are never the user's fault.
+pub(crate) const UNBLAMED_REASONS: &[&str] =
+    &["disk", "input", "sandbox", "stuck", "cancelled", "preempted", "node_lost", "lease_expired", "device"];
+
+/// Signals that a command can be asked to stop with.
+pub(crate) const STOP_SIGNALS: &[&str] = &["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"];
 
 /// Ends that a retry rule can name.
 pub(crate) const RETRY_ON: &[&str] = &["failed", "oom", "timeout"];
@@ -320,6 +417,13 @@ pub(crate) const ALIASES: &[(&str, &str)] = &[
     ("array", "foreach"),
     ("variables", "env"),
     ("retries", "retry"),
+    ("max", "times"),
+    ("never", "times"),
+    ("exit_codes", "exit_code"),
+    ("reasons", "reason"),
+    ("delay", "backoff"),
+    ("kill_signal", "stop_signal"),
+    ("ttl", "queue_ttl"),
     ("working_dir", "code"),
     ("parameters", "params"),
     ("nodes", "labels"),

@@ -60,6 +60,8 @@ impl Flow {
             priority: 0,
             tags: BTreeSet::new(),
             retention_ms: None,
+            deadline_ms: None,
+            queue_ttl_ms: None,
             after: Vec::new(),
             params: Vec::new(),
             steps: vec![(name.clone(), step)],

@@ -19,6 +19,7 @@ mod packing;
 mod params;
 mod problem;
 mod read;
+mod read_retry;
 mod read_step;
 mod reference;
 mod resolve;

@@ -49,6 +49,8 @@ struct Top {
     priority: i32,
     tags: BTreeSet<String>,
     retention_ms: Option<u64>,
+    deadline_ms: Option<u64>,
+    queue_ttl_ms: Option<u64>,
     params: Vec<Param>,
     defaults: FlowStep,
     steps: Vec<(Name, FlowStep)>,
@@ -70,7 +72,7 @@ fn read_flow(walk: &mut Walk<'_>, tree: &DeTable<'_>) -> Option<Flow> {
     if seen.contains("steps") && top.steps.is_empty() && walk.problems.is_empty() {
         walk.problems.at_span(0..0, "steps", "the flow has no step").help("add [steps.train] with a `run`");
     }
-    let Top { name, queue, priority, tags, retention_ms, params, defaults, mut steps } = top;
+    let Top { name, queue, priority, tags, retention_ms, deadline_ms, queue_ttl_ms, params, defaults, mut steps } = top;
     for (_, step) in &mut steps {
         step.fill_from(&defaults);
     }
@@ -81,6 +83,8 @@ fn read_flow(walk: &mut Walk<'_>, tree: &DeTable<'_>) -> Option<Flow> {
         priority,
         tags,
         retention_ms,
+        deadline_ms,
+        queue_ttl_ms,
         after: Vec::new(),
         params,
         steps,
@@ -97,6 +101,8 @@ fn read_top(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, top: &mut Top) {
         "priority" => top.priority = priority(walk, at).unwrap_or(0),
         "tags" => top.tags = read_tags(walk, at),
         "retention" => top.retention_ms = walk.quantity(at, "a time such as \"30d\"", units::positive_duration_ms),
+        "deadline" => top.deadline_ms = walk.quantity(at, "a time such as \"6h\"", units::positive_duration_ms),
+        "queue_ttl" => top.queue_ttl_ms = walk.quantity(at, "a time such as \"1h\"", units::positive_duration_ms),
         "params" => top.params = read_params(walk, at),
         "defaults" => top.defaults = read_defaults(walk, at),
         _ => top.steps = read_steps(walk, at),

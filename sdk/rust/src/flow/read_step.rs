@@ -1,21 +1,22 @@
 //! The fields of a step, or of the defaults: each key one arm, each value one parser.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use flowyard_model::{GpuRequest, Isolation, Name, NetworkMode, OnDisconnect, OnFailure, Retry, RetryOn, limits};
+use flowyard_model::{GpuRequest, Isolation, Name, NetworkMode, OnDisconnect, OnFailure, limits};
 
 use super::constraints::constraint;
 use super::fields;
 use super::json::to_json;
 use super::read::{is_tag, priority};
-use super::spec::{FlowStep, Foreach, fallback};
+use super::read_retry::read_retry;
+use super::spec::{FlowStep, Foreach};
 use super::walk::{At, KeyAt, Walk};
 use crate::flags;
 use crate::shown::shown;
 use crate::units;
 
 const SIZE: &str = "a size with a unit, such as \"256MiB\"";
-const TIME: &str = "a time with a unit, such as \"10m\"";
+pub(super) const TIME: &str = "a time with a unit, such as \"10m\"";
 
 /// Reads the known keys of a step.
 pub(crate) fn read_step(walk: &mut Walk<'_>, entries: &[KeyAt<'_, '_>]) -> FlowStep {
@@ -65,6 +66,7 @@ fn read_policy(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, step: &mut FlowStep) 
         "retry" => step.retry = read_retry(walk, at),
         "timeout" => step.timeout_ms = walk.quantity(at, TIME, units::positive_duration_ms),
         "kill_grace" => step.kill_grace_ms = walk.quantity(at, TIME, units::duration_ms),
+        "stop_signal" => step.stop_signal = walk.parsed(at, "a signal such as \"SIGINT\"", flags::stop_signal),
         "max_parallel" => step.max_parallel = walk.integer(at, 1, i64::from(limits::TASKS_PER_STEP)),
         "priority" => step.priority = priority(walk, at),
         "on_failure" => {
@@ -294,43 +296,4 @@ fn read_gpu(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Vec<GpuRequest>> {
         }
     }
     Some(vec![request])
-}
-
-fn read_retry(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Retry> {
-    if at.as_table().is_none() && at.as_integer().is_none() {
-        walk.wrong(at, "a number of tries, or a table such as { times = 2, backoff = \"5s\" }");
-        return None;
-    }
-    let mut retry = flags::retry_all(0);
-    if at.as_integer().is_some() {
-        retry.times = walk.integer(at, 0, i64::from(limits::RETRIES))?;
-        return Some(retry);
-    }
-    let entries = walk.table(at, "a table")?;
-    let mut times = None;
-    for entry in walk.fields(entries, fields::RETRY, "in `retry`") {
-        match entry.key {
-            "times" => times = Some(walk.integer(&entry.at, 0, i64::from(limits::RETRIES))?),
-            "backoff" => retry.backoff_ms = walk.quantity(&entry.at, TIME, units::duration_ms)?,
-            _ => retry.on = read_retry_on(walk, &entry.at)?,
-        }
-    }
-    let Some(times) = times else {
-        walk.problem(at, "`retry` does not say how many times").help("add times = 2");
-        return None;
-    };
-    Some(Retry { times, ..retry })
-}
-
-fn read_retry_on(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<BTreeSet<RetryOn>> {
-    let items = walk.list(at, "a list such as [\"failed\", \"oom\"]")?;
-    if items.is_empty() {
-        walk.problem(at, "`on` names no end").help("leave it out for all: [\"failed\", \"oom\", \"timeout\"]");
-    }
-    Some(items.iter().filter_map(|item| walk.choice(item, &flags::RETRY_ON)).collect())
-}
-
-/// The retry rule of a step that has none.
-pub(crate) fn no_retry() -> Retry {
-    Retry { times: 0, backoff_ms: fallback::BACKOFF_MS, on: BTreeSet::new() }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::fields::{FLOW, Field, GPU, PARAM, RETRY, RETRY_ON, STEP, Shape};
+use super::fields::{BACKOFF, FLOW, Field, GPU, PARAM, REASONS, RETRY, RETRY_ON, RETRY_RULE, STEP, Shape};
 
 const INTRODUCTION: &str = "\
 <!-- Made from the table of fields in sdk/rust/src/flow/fields.rs; a test keeps both the same. -->
@@ -83,6 +83,19 @@ const MEANING: &str = "\
 Nothing else is inherited but `PATH`, `LANG` and `TZ`; `env` adds to it. Variables starting with `FLOWYARD_` cannot be set.
 ";
 
+const RETRY_EXAMPLE: &str = "
+```toml
+[steps.train.retry]
+times = 5
+backoff = { initial = \"1s\", factor = 2, max = \"5m\", jitter = true }
+rules = [
+  { reason = \"oom\", times = 1 },
+  { exit_code = [42, 43], backoff = \"10s\" },
+  { exit_code = 1, times = 0 },
+]
+```
+";
+
 /// The reference, as Markdown.
 pub fn reference_markdown() -> String {
     let mut text = INTRODUCTION.to_owned();
@@ -135,6 +148,15 @@ fn section(text: &mut String, field: &Field) {
                  use), `{}` (ran longer than its `timeout`).\n",
                 RETRY_ON[0], RETRY_ON[1], RETRY_ON[2]
             );
+            text.push_str("\n`backoff` as a table says how the wait grows:\n\n");
+            rows(text, BACKOFF);
+            text.push_str(
+                "\nA rule holds for ends with one of its reasons and one of its exit codes; it says at least one of both:\n\n",
+            );
+            rows(text, RETRY_RULE);
+            let reasons: Vec<_> = REASONS.iter().map(|(word, _)| format!("`{word}`")).collect();
+            let _ = write!(text, "\nThe reasons are: {}.\n", reasons.join(", "));
+            text.push_str(RETRY_EXAMPLE);
         }
         Shape::Gpu => {
             text.push('\n');
@@ -172,6 +194,10 @@ fn holds(shape: Shape) -> String {
         Shape::Any => "a value of its type".to_owned(),
         Shape::List => "a list".to_owned(),
         Shape::Foreach => "`\"STEP/NAME\"`, a list, or a range".to_owned(),
+        Shape::Backoff => "a time, or a table".to_owned(),
+        Shape::RetryRules => "a list of tables".to_owned(),
+        Shape::Reasons => "a reason, or a list of them".to_owned(),
+        Shape::ExitCodes => "a whole number from 1 to 255, or a list of them".to_owned(),
         Shape::Retry => "a number of tries, or a table".to_owned(),
         Shape::Gpu => "a number, or a table".to_owned(),
         Shape::Params | Shape::Defaults | Shape::Steps => "a table".to_owned(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{DEFAULTS_DOC, FLOW, Field, GPU, PARAM, RANGE, RETRY, STEP, Shape};
+use super::fields::{BACKOFF, DEFAULTS_DOC, FLOW, Field, GPU, PARAM, RANGE, REASONS, RETRY, RETRY_RULE, STEP, Shape};
 
 const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$";
 const SIZE: &str = "^[0-9]+(\\.[0-9]+)? *(B|KB|KiB|MB|MiB|GB|GiB|TB|TiB)$";
@@ -60,6 +60,10 @@ fn shape(shape: Shape) -> Value {
             { "type": "array" },
             table(RANGE, &["range"]),
         ] }),
+        Shape::Backoff => json!({ "anyOf": [{ "type": "string", "pattern": TIME }, table(BACKOFF, &[])] }),
+        Shape::RetryRules => json!({ "type": "array", "items": table(RETRY_RULE, &[]) }),
+        Shape::Reasons => one_or_many(&json!({ "enum": REASONS.map(|(word, _)| word) })),
+        Shape::ExitCodes => one_or_many(&json!({ "type": "integer", "minimum": 1, "maximum": 255 })),
         Shape::Retry => json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, table(RETRY, &["times"])] }),
         Shape::Gpu => json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, table(GPU, &[])] }),
         Shape::Params => named("#/definitions/param"),
@@ -67,6 +71,10 @@ fn shape(shape: Shape) -> Value {
         Shape::Defaults => defaults(),
         Shape::Reserved => json!({ "not": {} }),
     }
+}
+
+fn one_or_many(one: &Value) -> Value {
+    json!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
 }
 
 fn named(definition: &str) -> Value {

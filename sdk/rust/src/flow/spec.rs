@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
     Constraint, GpuRequest, HostMount, Isolation, JobId, Name, NetworkMode, OnDisconnect, OnFailure, QueuePath, Retry,
+    StopSignal,
 };
 
 use super::params::Param;
@@ -22,6 +23,10 @@ pub struct Flow {
     pub tags: BTreeSet<String>,
     /// How long a finished job is remembered, in milliseconds; the cluster's default if `None`.
     pub retention_ms: Option<u64>,
+    /// Longest time from its submission to its end, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// Longest time it waits for its first task to be placed, in milliseconds.
+    pub queue_ttl_ms: Option<u64>,
     /// Jobs that must have succeeded before its jobs start.
     pub after: Vec<JobId>,
     /// Values given at submit, in the order of the file.
@@ -80,6 +85,8 @@ pub struct FlowStep {
     pub mounts: Option<Vec<HostMount>>,
     /// Time between the stop signal and the kill, in milliseconds.
     pub kill_grace_ms: Option<u64>,
+    /// The signal that asks its process to stop.
+    pub stop_signal: Option<StopSignal>,
     /// What an attempt does when its agent hears nothing from the coordinator.
     pub on_disconnect: Option<OnDisconnect>,
     /// Added to the job's priority.
@@ -154,6 +161,7 @@ impl FlowStep {
         fill(&mut self.network, &defaults.network);
         fill(&mut self.mounts, &defaults.mounts);
         fill(&mut self.kill_grace_ms, &defaults.kill_grace_ms);
+        fill(&mut self.stop_signal, &defaults.stop_signal);
         fill(&mut self.on_disconnect, &defaults.on_disconnect);
         fill(&mut self.priority, &defaults.priority);
         fill(&mut self.image, &defaults.image);
