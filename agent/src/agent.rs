@@ -78,6 +78,7 @@ impl Agent {
             images,
             inventory: Arc::clone(&inventory),
             tasks: tasks.clone(),
+            stuck: watch::Sender::new(StuckLimits::STANDARD),
             config,
         };
         let desk = Arc::new(desk);

@@ -201,6 +201,11 @@ impl Link {
         let (node, incarnation) = (NodeId(welcome.node), Incarnation(welcome.incarnation));
         tracing::info!(%node, %incarnation, cluster = welcome.cluster, "connected to the coordinator");
         renew_lease(&self.desk.config.lease_file(), welcome.lease_ms);
+        if let Some(limits) = welcome.stuck {
+            let limits = flowyard_proto::request::stuck_limits(limits);
+            self.desk.store.give_up_after(limits.fetching_ms);
+            self.desk.stuck.send_replace(limits);
+        }
         self.reach.learn(welcome.addresses.clone());
         let (cluster, epoch) = (welcome.cluster.clone(), welcome.epoch);
         let message = ReconcilerMessage::Registered(Registration { cluster, epoch, node, incarnation });

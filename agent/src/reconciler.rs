@@ -220,7 +220,7 @@ impl Reconciler {
 }
 
 fn blank(member: MemberKey, phase: Phase) -> AttemptReport {
-    AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None }
+    AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None, stuck: None }
 }
 
 fn ended(member: MemberKey, end: End) -> AttemptReport {

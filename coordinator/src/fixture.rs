@@ -46,6 +46,7 @@ pub(crate) async fn coordinator() -> (Coordinator, TempDir) {
         embedded: false,
         home: folder.path().to_owned(),
         timing: Timing::STANDARD,
+        stuck: flowyard_model::StuckLimits::STANDARD,
         storage_budget_bytes: 0,
         shared_origin: true,
         fleet: None,

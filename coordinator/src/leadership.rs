@@ -48,7 +48,7 @@ impl Leading {
         let (d, e) = (shared.clone(), shared.clone());
         Self {
             term,
-            placer: supervised(supervisor, move || Placer::new(a.proposer.clone(), a.feed.clone())).await,
+            placer: supervised(supervisor, move || Placer::new(a.proposer.clone(), a.feed.clone(), a.config.stuck.accepting_ms)).await,
             liveness: supervised(supervisor, move || {
                 Liveness::new(b.proposer.clone(), b.feed.clone(), b.heard.clone(), b.config.timing)
             })

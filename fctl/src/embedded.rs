@@ -61,6 +61,7 @@ impl Embedded {
             embedded: true,
             home: home.path().to_owned(),
             timing: Timing { lease_ms: settings.lease_ms, ..Timing::STANDARD },
+            stuck: settings.stuck,
             storage_budget_bytes: settings.storage_budget_bytes,
             shared_origin: true,
             fleet: None,

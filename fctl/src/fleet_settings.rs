@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use flowyard_coordinator::Timing;
 use flowyard_coordinator::fleet::{FleetConfig, MemberAddress};
 use flowyard_coordinator::raft::Identity;
+use flowyard_model::StuckLimits;
 use flowyard_sdk::units;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::stuck_settings::StuckTable;
 
 const FILE: &str = "coordinator.toml";
-const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], storage_budget and shared_origin may be\n# changed; then restart it. The rest says who it is.\n\n";
+const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], [stuck], storage_budget and shared_origin may be\n# changed; then restart it. The rest says who it is.\n\n";
 
 /// The file as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,8 @@ pub(crate) struct FleetSettings {
     peers: Port,
     #[serde(default)]
     nodes: Nodes,
+    #[serde(default)]
+    stuck: StuckTable,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +74,7 @@ impl FleetSettings {
             api: Port { listen: api, address: address.api.clone() },
             peers: Port { listen: peers, address: address.peers.clone() },
             nodes: Nodes::default(),
+            stuck: StuckTable::default(),
         }
     }
 
@@ -143,6 +148,14 @@ impl FleetSettings {
         };
         timing.check().map_err(|error| wrong(error.field, &error))?;
         Ok(timing)
+    }
+
+    /// How long attempts may make no progress.
+    ///
+    /// # Errors
+    /// When a value is no time.
+    pub(crate) fn stuck(&self) -> Result<StuckLimits, Failure> {
+        self.stuck.limits().map_err(|(field, error)| Failure::Usage(format!("{FILE}: {field}: {error}")))
     }
 
     /// Bytes of stored blobs above which ended jobs are forgotten; 0 for no bound.

@@ -21,6 +21,7 @@ mod policy;
 mod progress;
 mod record;
 mod settings;
+mod stuck_settings;
 mod signals;
 mod submission;
 mod supervised;

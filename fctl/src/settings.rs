@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use flowyard_agent::EmbeddedChoices;
 use flowyard_coordinator::Timing;
 use flowyard_coordinator::raft::engine::EngineKind;
-use flowyard_model::Name;
+use flowyard_model::{Name, StuckLimits};
 use flowyard_sdk::units;
 use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::stuck_settings::StuckTable;
 
 /// Bytes of stored blobs above which the oldest ended jobs are forgotten.
 const STORAGE_BUDGET_BYTES: u64 = 20 << 30;
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     pub cache_budget_bytes: u64,
     /// How long an attempt with `on_disconnect = "stop"` runs without word from its coordinator.
     pub lease_ms: u64,
+    /// How long attempts may make no progress.
+    pub stuck: StuckLimits,
     /// Settings of its agent.
     pub agent: EmbeddedChoices,
 }
@@ -42,6 +45,8 @@ struct File {
     storage_budget: Option<String>,
     cache_budget: Option<String>,
     lease: Option<String>,
+    #[serde(default)]
+    stuck: StuckTable,
     #[serde(default)]
     agent: AgentFile,
 }
@@ -102,6 +107,7 @@ impl Settings {
                 .lease
                 .as_ref()
                 .map_or(Ok(Timing::STANDARD.lease_ms), |text| lease(text).map_err(|error| wrong("lease", &error)))?,
+            stuck: file.stuck.limits().map_err(|(field, error)| wrong(&field, &error))?,
             agent: EmbeddedChoices {
                 fake_gpus: file.agent.fake_gpus,
                 oci_runtime: file.agent.oci_runtime.clone(),

@@ -189,6 +189,10 @@ async fn unpack_image(desk: &Desk, manifest: &Digest, source: &str, fetched: &mu
 }
 
 fn input_failure(subject: &str, error: &StoreError) -> End {
-    let reason = if error.is_disk_full() { Reason::Disk } else { Reason::Input };
+    let reason = match () {
+        () if error.is_disk_full() => Reason::Disk,
+        () if error.is_stalled() => Reason::Stuck,
+        () => Reason::Input,
+    };
     platforms(reason, format!("{subject}: {}", chain(error)))
 }

@@ -5,17 +5,33 @@ use std::path::Path;
 
 use flowyard_cas::items::items_from_json;
 use flowyard_cas::{PackError, Packed, RootLink, Store, StoreError, pack_path};
-use flowyard_model::{Digest, End, ItemList, Logs, Name, Output, Reason, StepContext};
+use flowyard_model::{AttemptOutcome, Digest, End, ItemList, Logs, Name, Output, Reason, StepContext};
 
 use super::ending::{chain, platforms, users};
 use super::fetch::WORK;
 use crate::logs::{STDERR_LOG, STDOUT_LOG};
 
+/// Stores what is kept of an attempt that ended like this: outputs if it succeeded, logs in any case. Gives the end as it is then.
+pub(super) async fn all(store: &Store, context: &StepContext, folder: &Path, mut end: End) -> End {
+    if end.outcome == AttemptOutcome::Succeeded {
+        match outputs(store, context, folder).await {
+            Ok(outputs) => end.outputs = outputs,
+            Err(failed) => end = End { peak_memory_bytes: end.peak_memory_bytes, cpu_us: end.cpu_us, ..failed },
+        }
+    }
+    match logs(store, folder).await {
+        Ok(logs) => end.logs = logs,
+        Err(failed) if end.outcome == AttemptOutcome::Succeeded => end = failed,
+        Err(failed) => tracing::error!(message = failed.message, "logs could not be stored"),
+    }
+    end
+}
+
 /// Stores every output of the spec.
 ///
 /// # Errors
 /// The end of the attempt: an output that is missing, is no list though a `foreach` names it, or cannot be stored.
-pub(super) async fn outputs(
+async fn outputs(
     store: &Store,
     context: &StepContext,
     folder: &Path,

@@ -54,6 +54,7 @@ pub fn plans(index: &Index, solution: &placement::Plan, budget: Budget, seed: u6
                 budget: budget.steps,
                 placer_version: placement::PLACER_VERSION,
                 placements: Vec::new(),
+                accept_ms: None,
             });
         }
         seats += members.len();

@@ -100,6 +100,7 @@ impl AgentEndpoint {
             cluster: self.shared.cluster_id.clone(),
             epoch: self.shared.epoch,
             addresses: self.shared.api_addresses(),
+            stuck: Some(flowyard_proto::request::to_stuck_limits(&self.shared.config.stuck)),
         }
     }
 

@@ -92,7 +92,8 @@ impl Host {
             embedded: false,
             home: self.folder.path().to_owned(),
             timing: Timing::STANDARD,
-            storage_budget_bytes: 0,
+            stuck: flowyard_model::StuckLimits::STANDARD,
+        storage_budget_bytes: 0,
             shared_origin: false,
             fleet: Some(FleetConfig {
                 name: "lab".to_owned(),

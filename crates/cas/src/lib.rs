@@ -31,7 +31,7 @@ pub mod store;
 pub use checkout::{Placing, checkout};
 pub use error::StoreError;
 pub use flowyard_model::Digest;
-pub use hashing::{BlobHasher, digest_bytes, digest_file};
+pub use hashing::{BlobHasher, digest_bytes, digest_file, hashed_bytes};
 pub use local::{BlobWriter, LocalOptions, LocalStore, Pin, PinnedBlob, PinnedTree};
 pub use manifest::{Entry, EntryKind, Manifest, ManifestError, Summary};
 pub use origin::{BlobUpload, LiveBlobs, Origin, Swept};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Fingerprint, GpuIndex, Grant, Health, Identity,
     Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath, Revision,
-    Scheduling, TaskKey, TimeMs, TokenFault, TokenId,
+    Scheduling, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
 };
 
 /// A command with its place in the log and the leader's time.
@@ -108,6 +108,7 @@ impl Command {
             | Self::UseToken { .. }
             | Self::RevokeIdentity { .. }
             | Self::ChangeNode(_) => ClusterVersion::ACCESS,
+            Self::CommitPlan(plan) if plan.accept_ms.is_some() => ClusterVersion::ACCESS,
             Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
             _ => ClusterVersion(1),
         }
@@ -195,6 +196,8 @@ pub struct Plan {
     pub placer_version: u32,
     /// The proposals, most urgent first.
     pub placements: Vec<Placement>,
+    /// How long an agent may take to accept each, in milliseconds; for ever if `None`.
+    pub accept_ms: Option<u64>,
 }
 
 /// One line of a plan.
@@ -245,6 +248,8 @@ pub struct AttemptReport {
     pub end: Option<Arc<End>>,
     /// A checkpoint it wrote.
     pub checkpoint: Option<Checkpoint>,
+    /// Where it makes, or made, no progress. Passed over below cluster version 2.
+    pub stuck: Option<StuckPhase>,
 }
 
 /// What a command is answered with.

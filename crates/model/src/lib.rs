@@ -21,6 +21,7 @@ mod reference;
 mod resources;
 mod retry;
 mod spec;
+mod stuck;
 mod validate;
 
 pub use access::*;
@@ -39,4 +40,5 @@ pub use reference::{Reference, ReferenceError};
 pub use resources::*;
 pub use retry::*;
 pub use spec::*;
+pub use stuck::*;
 pub use validate::{validate, variable_part};

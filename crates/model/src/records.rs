@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AttemptNumber, Digest, End, GpuIndex, Incarnation, Inventory, ItemList, JobOutcome, JobSpec, Name, NodeId,
-    QueuePath, Ranges, TaskIndex, TaskOutcome, Term, TimeMs,
+    QueuePath, Ranges, StuckPhase, TaskIndex, TaskOutcome, Term, TimeMs,
 };
 
 /// A job.
@@ -190,6 +190,8 @@ pub struct Attempt {
     pub members: Vec<Member>,
     /// The last checkpoint it reported.
     pub checkpoint: Option<Checkpoint>,
+    /// When it is given up if an agent has not taken it; only from cluster version 2 on.
+    pub accept_by: Option<TimeMs>,
 }
 
 /// Whether an attempt should run.
@@ -202,6 +204,8 @@ pub enum AttemptDesired {
     Stop,
     /// No: it makes room for another.
     Preempt,
+    /// No: it made no progress, and is tried again elsewhere.
+    GiveUp,
 }
 
 /// A saved state of a running attempt.
@@ -230,6 +234,8 @@ pub struct Member {
     pub times: PhaseTimes,
     /// Its end, once the phase is `ended`.
     pub end: Option<Arc<End>>,
+    /// Where it made no progress; only from cluster version 2 on.
+    pub stuck: Option<StuckPhase>,
 }
 
 /// How far a member is; only moves forward.

@@ -54,6 +54,9 @@ fn free(state: &mut State, changed: &mut Changed, node: NodeId, key: MemberKey) 
     changed.placement = true;
 }
 
+/// What is said of an attempt that no agent took.
+const NOT_TAKEN: &str = "its agent did not take it in time, although the node is heard from; it is tried again";
+
 /// The end as it counts. What was asked to stop has stopped, however it says it ended, and publishes nothing; a success
 /// without the list that another step fans out from is none.
 fn settled_end(state: &State, attempt: &Attempt, key: MemberKey, mut end: End) -> End {
@@ -63,8 +66,13 @@ fn settled_end(state: &State, attempt: &Attempt, key: MemberKey, mut end: End) -
     let asked = match attempt.desired {
         AttemptDesired::Stop if by_itself => Some((AttemptOutcome::Stopped, Reason::Cancelled)),
         AttemptDesired::Preempt if by_itself || stopped => Some((AttemptOutcome::Preempted, Reason::Preempted)),
-        AttemptDesired::Run | AttemptDesired::Stop | AttemptDesired::Preempt => None,
+        // Whatever it did meanwhile, it is not waited for any more.
+        AttemptDesired::GiveUp if by_itself || stopped => Some((AttemptOutcome::Failed, Reason::Stuck)),
+        _ => None,
     };
+    if attempt.desired == AttemptDesired::GiveUp && stopped {
+        end.message = NOT_TAKEN.to_owned();
+    }
     if let Some((outcome, reason)) = asked {
         (end.outcome, end.reason, end.blame) = (outcome, reason, Blame::Platform);
     }

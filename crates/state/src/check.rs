@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
-    AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, JobOutcome, NeedKind,
+    Attempt, AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, JobOutcome, NeedKind,
     NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
 };
 
@@ -196,7 +196,13 @@ fn check_task(state: &State, key: TaskKey, task: &Task, stops: bool) -> Held {
     }
     let consistent = task.attempts.iter().flat_map(|attempt| &attempt.members);
     let ended = consistent.into_iter().all(|member| (member.phase == Phase::Ended) == member.end.is_some());
-    hold(ended, "an end is recorded exactly with the last phase", place)
+    hold(ended, "an end is recorded exactly with the last phase", place)?;
+    let newer = |attempt: &Attempt| {
+        let stuck = attempt.members.iter().any(|member| member.stuck.is_some());
+        stuck || attempt.accept_by.is_some() || attempt.desired == AttemptDesired::GiveUp
+    };
+    let versioned = state.version() >= ClusterVersion::ACCESS || !task.attempts.iter().any(newer);
+    hold(versioned, "nothing is recorded that older replicas do not know", place)
 }
 
 /// What nodes hold, and under which registration.

@@ -11,14 +11,14 @@ use flowyard_model::{
 use crate::state::State;
 use crate::step::edit_step;
 use crate::task::move_task;
-use crate::{overdue, room};
+use crate::{accept, overdue, room};
 
 /// Applies `CommitPlan`.
 pub(crate) fn commit(state: &mut State, changed: &mut Changed, plan: Plan) -> Reply {
     let mut refused = Vec::new();
     for (at, placement) in plan.placements.into_iter().enumerate() {
         match check(state, &placement) {
-            Ok(held) => place(state, changed, placement, held),
+            Ok(held) => place(state, changed, placement, held, plan.accept_ms),
             Err(refusal) => refused.push((at as u32, refusal)),
         }
     }
@@ -83,7 +83,13 @@ fn check_seat(state: &State, spec: &StepSpec, seat: &Seat, held: &mut BTreeMap<N
     room::take(used, &node.inventory, &spec.resources, seat)
 }
 
-fn place(state: &mut State, changed: &mut Changed, placement: Placement, held: BTreeMap<NodeId, Used>) {
+fn place(
+    state: &mut State,
+    changed: &mut Changed,
+    placement: Placement,
+    held: BTreeMap<NodeId, Used>,
+    accept_ms: Option<u64>,
+) {
     let key = placement.task;
     for (id, used) in held {
         let node = Arc::make_mut(state.nodes.get_mut(&id).expect("it was just checked"));
@@ -105,7 +111,9 @@ fn place(state: &mut State, changed: &mut Changed, placement: Placement, held: B
         desired: AttemptDesired::Run,
         members: placement.members.into_iter().map(placed_member).collect(),
         checkpoint: None,
+        accept_by: accept_ms.map(|ms| now.after(ms)),
     };
+    state.indexes.unaccepted.extend(accept::due(&attempt).map(|until| (until, key)));
     move_task(state, key, TaskState::Active, |task| task.attempts.push(attempt));
     changed.jobs.insert(key.job);
 }
@@ -119,5 +127,6 @@ fn placed_member(seat: Seat) -> Member {
         phase: Phase::Placed,
         times: PhaseTimes::NONE,
         end: None,
+        stuck: None,
     }
 }

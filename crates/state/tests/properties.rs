@@ -188,7 +188,12 @@ impl History {
             }
         }
         let based_on = self.state.revision();
-        Command::CommitPlan(Plan { based_on, seed: 0, budget: 0, placer_version: 1, placements })
+        Command::CommitPlan(Plan { based_on, seed: 0, budget: 0, placer_version: 1, placements, accept_ms: self.accept_ms() })
+    }
+
+    /// Accepting is watched once the version knows it.
+    fn accept_ms(&self) -> Option<u64> {
+        (self.state.version() >= ClusterVersion::ACCESS).then_some(700)
     }
 
     fn report(&self, node: NodeId, pick: u8, phase: u8) -> Option<AttemptReport> {
@@ -200,7 +205,7 @@ impl History {
             Ok(phase) => (phase, None),
             Err(how) => (Phase::Ended, Some(Arc::new(end(how)))),
         };
-        Some(AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None })
+        Some(AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None, stuck: None })
     }
 }
 

@@ -168,6 +168,7 @@ async fn serve_folder(folder: &Path) -> Outcome {
         embedded: false,
         home: folder.to_owned(),
         timing: settings.timing()?,
+        stuck: settings.stuck()?,
         storage_budget_bytes: settings.storage_budget_bytes()?,
         shared_origin: settings.shared_origin.is_some(),
         fleet: Some(settings.fleet()?),

@@ -89,6 +89,7 @@ fn details(node: &api::Node) -> Vec<String> {
         }
     };
     fact(&scheduling_word(node), &closed(node));
+    fact("undying", &undying(node));
     fact("system", &abilities.system);
     fact("agent", &abilities.agent_version);
     fact("limits", &abilities.enforcement);
@@ -124,6 +125,14 @@ fn scheduling_word(node: &api::Node) -> String {
     word(node.scheduling().as_str_name(), "SCHEDULING_")
 }
 
+/// What was killed there and is still there.
+fn undying(node: &api::Node) -> String {
+    if node.undying.is_empty() {
+        return String::new();
+    }
+    format!("{}: killed, and still there; the room is held until they are gone", node.undying.join(", "))
+}
+
 /// Who closed it to new work, when and why.
 fn closed(node: &api::Node) -> String {
     let Some(closure) = &node.closure else { return String::new() };
@@ -152,6 +161,7 @@ pub(super) fn as_json(node: &api::Node) -> Value {
             "at_ms": closure.at_ms,
             "deadline_ms": closure.deadline_ms,
         })),
+        "undying": node.undying,
         "connected": node.connected,
         "registered_ms": node.registered_ms,
         "offered": {

@@ -10,6 +10,7 @@ use flowyard_model::{
 
 use super::access::{bytes_of, fingerprint};
 use super::number;
+use super::outcome::{stuck_number, stuck_phase};
 use crate::decode::{self, DecodeError, Decoded, Problem, Under};
 use crate::peer::log_entry::Command as WireCommand;
 use crate::{api as wire, peer};
@@ -157,6 +158,7 @@ impl From<&model::Plan> for peer::Plan {
             seed: plan.seed,
             budget: plan.budget,
             placer_version: plan.placer_version,
+            accept_ms: plan.accept_ms,
             placements: plan.placements.iter().map(Into::into).collect(),
         }
     }
@@ -172,6 +174,7 @@ impl TryFrom<peer::Plan> for model::Plan {
             seed: plan.seed,
             budget: plan.budget,
             placer_version: plan.placer_version,
+            accept_ms: plan.accept_ms,
             placements: decode::list("placements", plan.placements)?,
         })
     }
@@ -256,6 +259,7 @@ impl From<&model::AttemptReport> for wire::AttemptReport {
             times: Some(report.times.into()),
             end: report.end.as_deref().map(Into::into),
             checkpoint: report.checkpoint.map(Into::into),
+            stuck: stuck_number(report.stuck),
         }
     }
 }
@@ -273,6 +277,7 @@ impl TryFrom<wire::AttemptReport> for model::AttemptReport {
             times: decode::required("times", report.times)?,
             end: end.map(Arc::new),
             checkpoint: decode::optional("checkpoint", report.checkpoint)?,
+            stuck: stuck_phase(report.stuck)?,
         })
     }
 }

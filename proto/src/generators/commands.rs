@@ -83,6 +83,11 @@ prop_compose! {
     }
 }
 
+/// Where something makes no progress, if it makes none.
+pub fn stuck() -> impl Strategy<Value = Option<StuckPhase>> {
+    option::of(one_of!(StuckPhase { Accepting, Fetching, Starting, Storing, Stopping }))
+}
+
 prop_compose! {
     /// A checkpoint.
     pub fn checkpoint()(manifest in digest(), at in time()) -> Checkpoint {
@@ -97,8 +102,9 @@ prop_compose! {
         (phase, end) in phase_and_end().boxed(),
         times in phase_times(),
         checkpoint in option::of(checkpoint()),
+        stuck in stuck(),
     ) -> AttemptReport {
-        AttemptReport { member, phase, times, end, checkpoint }
+        AttemptReport { member, phase, times, end, checkpoint, stuck }
     }
 }
 
@@ -155,9 +161,10 @@ prop_compose! {
         seed in any::<u64>(),
         budget in any::<u64>(),
         placer_version in any::<u32>(),
+        accept_ms in any::<Option<u64>>(),
         placements in vec(placement(), 0..4),
     ) -> Plan {
-        Plan { based_on: Revision(based_on), seed, budget, placer_version, placements }
+        Plan { based_on: Revision(based_on), seed, budget, placer_version, placements, accept_ms }
     }
 }
 

@@ -169,9 +169,10 @@ prop_compose! {
         seat in seat(),
         (phase, end) in phase_and_end().boxed(),
         times in phase_times(),
+        stuck in stuck(),
     ) -> Member {
         let Seat { node, incarnation, gpus, gpu_alternative } = seat;
-        Member { node, incarnation, gpus, gpu_alternative, phase, times, end }
+        Member { node, incarnation, gpus, gpu_alternative, phase, times, end, stuck }
     }
 }
 
@@ -180,11 +181,12 @@ prop_compose! {
     pub fn attempt()(
         number in any::<u32>(),
         placed_at in time(),
-        desired in one_of!(AttemptDesired { Run, Stop, Preempt }),
+        desired in one_of!(AttemptDesired { Run, Stop, Preempt, GiveUp }),
         members in vec(member(), 0..3),
         checkpoint in option::of(checkpoint()),
+        accept_by in option::of(time()),
     ) -> Attempt {
-        Attempt { number: AttemptNumber(number), placed_at, desired, members, checkpoint }
+        Attempt { number: AttemptNumber(number), placed_at, desired, members, checkpoint, accept_by }
     }
 }
 

@@ -133,6 +133,7 @@ fn report() -> AttemptReport {
             logs: Logs::NONE,
         })),
         checkpoint: None,
+        stuck: None,
     }
 }
 

@@ -69,7 +69,7 @@ impl Script {
         };
         let placements = tasks.iter().map(place).collect();
         let based_on = self.state.revision();
-        let plan = Plan { based_on, seed: 42, budget: 10_000, placer_version: 1, placements };
+        let plan = Plan { based_on, seed: 42, budget: 10_000, placer_version: 1, placements, accept_ms: None };
         match self.say(Command::CommitPlan(plan)) {
             Reply::PlanCommitted { refused } => refused.len(),
             other => panic!("a plan is answered line by line, not with {other:?}"),

@@ -174,5 +174,6 @@ pub(crate) fn report(task: TaskKey, attempt: u32, phase: Phase, end: Option<End>
         times: PhaseTimes::NONE,
         end: end.map(Arc::new),
         checkpoint: None,
+        stuck: None,
     }
 }

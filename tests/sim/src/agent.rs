@@ -336,7 +336,7 @@ impl Agent {
 
 fn report(member: MemberKey, folder: &Folder) -> AttemptReport {
     let times = PhaseTimes::NONE;
-    AttemptReport { member, phase: folder.phase, times, end: folder.end.clone(), checkpoint: None }
+    AttemptReport { member, phase: folder.phase, times, end: folder.end.clone(), checkpoint: None, stuck: None }
 }
 
 /// How a run ends: mostly well.

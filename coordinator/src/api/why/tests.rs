@@ -103,7 +103,7 @@ impl Cluster {
         };
         let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0) };
         let (phase, times, end) = (Phase::Ended, PhaseTimes::NONE, Some(Arc::new(end)));
-        let report = AttemptReport { member, phase, times, end, checkpoint: None };
+        let report = AttemptReport { member, phase, times, end, checkpoint: None, stuck: None };
         let reports = vec![report];
         self.apply(Command::ReportAttempts(ReportAttempts { node: NodeId(1), incarnation: Incarnation(1), reports }));
     }

@@ -132,6 +132,7 @@ impl Machine {
                 budget: 0,
                 placer_version: 1,
                 placements: below.iter().map(|line| self.placement(line)).collect(),
+                accept_ms: line.values.get("accept").map(|text| parsed(text)),
             }),
             "report" => self.report(line, below),
             "tick" => Command::Tick,
@@ -233,8 +234,17 @@ impl Machine {
             _ => (times.ended = at, Phase::Ended).1,
         };
         let end = (phase == Phase::Ended).then(|| Arc::new(end(line)));
+        let stuck = line.values.get("stuck").map(|text| stuck_phase(text));
         let checkpoint = line.values.get("checkpoint").map(|text| Checkpoint { manifest: digest(text), at: now });
-        AttemptReport { member: MemberKey { task, attempt, rank }, phase, times, end, checkpoint }
+        AttemptReport { member: MemberKey { task, attempt, rank }, phase, times, end, checkpoint, stuck }
+    }
+}
+
+fn stuck_phase(text: &str) -> StuckPhase {
+    match text {
+        "fetching" => StuckPhase::Fetching,
+        "stopping" => StuckPhase::Stopping,
+        other => panic!("nothing is stuck in `{other}`"),
     }
 }
 
@@ -246,6 +256,7 @@ fn end(line: &Line<'_>) -> End {
         "oom" => (Failed, Reason::Oom, Blame::User),
         "timeout" => (Failed, Reason::Timeout, Blame::User),
         "broken" => (Failed, Reason::Sandbox, Blame::Platform),
+        "stuck" => (Failed, Reason::Stuck, Blame::Platform),
         "device" => (Failed, Reason::Device, Blame::Hardware),
         "rejected" => (Rejected, Reason::Refused, Blame::Platform),
         "stopped" => (Stopped, Reason::Cancelled, Blame::Platform),
