@@ -11,6 +11,7 @@ mod collector;
 pub mod config;
 mod coordinator;
 mod durable;
+mod evidence;
 pub mod feed;
 #[cfg(test)]
 mod fixture;
@@ -25,6 +26,7 @@ mod readable;
 mod relay;
 mod server;
 pub mod session;
+mod stamps;
 mod timekeeper;
 
 pub use config::{Config, Timing, TimingError};

@@ -200,7 +200,7 @@ impl Flowyard for ApiEndpoint {
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         self.view_for(&request, request.get_ref().job, |queue| Action::WatchJob { queue }).await?;
-        watch::watch(&self.shared, &request.into_inner()).map(Response::new)
+        watch::watch(&self.shared, &request.into_inner()).await.map(Response::new)
     }
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {

@@ -68,7 +68,7 @@ async fn check_blobs(shared: &Shared, caller: &Caller, spec: &JobSpec) -> Result
     let missing = super::blobs::missing(shared, caller, &named).await?;
     match missing.first() {
         None => Ok(()),
-        Some(digest) => Err(Status::failed_precondition(format!(
+        Some(digest) => Err(flowyard_proto::status::not_stored(format!(
             "{} of the blobs that the job names are not stored, the first is {digest}; upload them before submitting",
             missing.len()
         ))),

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flowyard_model::{ClusterVersion, Command};
+use flowyard_model::{ClusterVersion, Command, TimeMs};
 use flowyard_proto::cluster::{ClusterStatus, MemberStatus};
 use flowyard_proto::peer::members_client::MembersClient;
 use flowyard_proto::peer::members_server::Members;
@@ -19,6 +19,7 @@ use super::MemberAddress;
 use crate::access::{Action, Caller};
 use crate::caller::{self, allowed};
 use crate::coordinator::Shared;
+use crate::proposer::Proposer;
 use crate::raft::{Member, Role};
 
 /// How often the leader asks.
@@ -121,6 +122,11 @@ impl Members for MembersEndpoint {
             return Err(Status::permission_denied("only coordinators ask this"));
         };
         allowed(&request, Action::Forward { replica })?;
+        let follows = matches!(&*self.shared.replica.role().borrow(), Role::Follower { leader, .. } if leader.replica == replica.0);
+        let time_ms = request.into_inner().time_ms;
+        if follows && time_ms > 0 {
+            self.shared.stamps.told(TimeMs(time_ms));
+        }
         Ok(Response::new(about(&self.shared)))
     }
 }
@@ -128,12 +134,13 @@ impl Members for MembersEndpoint {
 /// The actor that looks after the members while this coordinator leads. It has no messages.
 pub(crate) struct MembersWatch {
     shared: Shared,
+    proposer: Proposer,
 }
 
 impl MembersWatch {
     /// What it is made from, anew at each term.
-    pub(crate) fn new(shared: Shared) -> Self {
-        Self { shared }
+    pub(crate) fn new(shared: Shared, proposer: Proposer) -> Self {
+        Self { shared, proposer }
     }
 
     async fn look(&self) {
@@ -154,7 +161,8 @@ impl MembersWatch {
 
     async fn ask(&self, member: &Member) -> Option<AboutResponse> {
         let channel = self.shared.peer_channel(&member.peer.address)?;
-        let answer = tokio::time::timeout(PATIENCE, MembersClient::new(channel).about(AboutRequest {})).await;
+        let told = AboutRequest { time_ms: self.shared.stamps.now().0 };
+        let answer = tokio::time::timeout(PATIENCE, MembersClient::new(channel).about(told)).await;
         answer.ok()?.ok().map(Response::into_inner)
     }
 
@@ -179,7 +187,7 @@ impl MembersWatch {
         if next.0 > common || next > ClusterVersion::NEWEST {
             return;
         }
-        match self.shared.proposer.propose(&Command::RaiseVersion { version: next }).await {
+        match self.proposer.propose(&Command::RaiseVersion { version: next }).await {
             Ok(_) => tracing::info!(version = %next, "all coordinators can: the cluster's version was raised"),
             Err(error) => tracing::debug!(%error, "the cluster's version could not be raised"),
         }

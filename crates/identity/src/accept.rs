@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::certificate::Identified;
 use crate::credential::Current;
+use crate::judged::Judged;
 use crate::refused::Refused;
 use crate::trust::Trust;
 use crate::verifier::{self, Certificates};
@@ -68,7 +69,7 @@ impl Bounds {
 /// A connection whose other side is known.
 #[derive(Debug)]
 pub struct Accepted {
-    stream: TlsStream<TcpStream>,
+    stream: Judged<TlsStream<TcpStream>>,
     identified: Option<Arc<Identified>>,
     address: SocketAddr,
     _place: OwnedSemaphorePermit,
@@ -148,13 +149,17 @@ impl Port {
         }
         let Gate { trust, own, certificates, bounds, .. } = &self.gate;
         let (config, verdict) = verifier::server(trust, own, *certificates);
-        let deadline = bounds.handshake_ms;
+        let (deadline, judging) = (bounds.handshake_ms, trust.clone());
         let handshake = async move {
             // Small messages go out at once; where that cannot be set, they are only slower.
             let _ = stream.set_nodelay(true);
             let shaken = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(Duration::from_millis(deadline), shaken).await {
-                Ok(Ok(stream)) => Ok(Accepted { stream, identified: verdict.identified(), address, _place: place }),
+                Ok(Ok(stream)) => {
+                    let identified = verdict.identified();
+                    let stream = Judged::new(stream, identified.clone(), &judging);
+                    Ok(Accepted { stream, identified, address, _place: place })
+                }
                 Ok(Err(error)) => Err((address, verdict.reason(&error))),
                 Err(_) => Err((address, Refused::TooSlow(deadline))),
             }

@@ -110,6 +110,13 @@ pub enum ManifestError {
     },
 }
 
+impl ManifestError {
+    /// Whether a newer program may have written it. Otherwise it is no manifest and never will be one: its name says what its bytes are.
+    pub fn may_be_newer(&self) -> bool {
+        matches!(self, Self::Version(_) | Self::Chunked(_))
+    }
+}
+
 /// What a manifest amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
