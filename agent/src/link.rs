@@ -128,7 +128,10 @@ impl Link {
                     reports.into_values().for_each(|report| open.session.report(report, now_ms));
                 }
                 () = due(open.session.due_ms()) => {}
-                _ = heartbeat.tick() => send(&open, agent_message::Message::Heartbeat(Heartbeat {})).await?,
+                _ = heartbeat.tick() => {
+                    let beat = Heartbeat { sent_at_ms: flowyard_clock::boot_ms() };
+                    send(&open, agent_message::Message::Heartbeat(beat)).await?;
+                }
             }
             while let Some((sequence, batch)) = open.session.next_batch(flowyard_clock::boot_ms()) {
                 let reports = batch.iter().map(Into::into).collect();
@@ -143,6 +146,7 @@ impl Link {
         let everything = self.everything().await?;
         let (outbox, outgoing) = mpsc::channel(OUTBOX);
         let hello = self.hello(&everything);
+        let said_at_ms = flowyard_clock::boot_ms();
         let _ = outbox.send(AgentMessage { message: Some(agent_message::Message::Hello(hello)) }).await;
         let channel = self.reach.channel().await?;
         let mut said = client(&channel).session(ReceiverStream::new(outgoing)).await?.into_inner();
@@ -150,7 +154,7 @@ impl Link {
             Some(coordinator_message::Message::Welcome(welcome)) => welcome,
             _ => return Err(LinkError::Unreadable("the first message was no welcome".to_owned())),
         };
-        self.on_welcome(&welcome).await?;
+        self.on_welcome(&welcome, said_at_ms).await?;
         Ok(Open {
             channel,
             said,
@@ -190,7 +194,7 @@ impl Link {
         }
     }
 
-    async fn on_welcome(&mut self, welcome: &Welcome) -> Result<(), LinkError> {
+    async fn on_welcome(&mut self, welcome: &Welcome, said_at_ms: u64) -> Result<(), LinkError> {
         if welcome.epoch < self.epoch {
             return Err(LinkError::OldEpoch { known: self.epoch, got: welcome.epoch });
         }
@@ -200,7 +204,7 @@ impl Link {
         }
         let (node, incarnation) = (NodeId(welcome.node), Incarnation(welcome.incarnation));
         tracing::info!(%node, %incarnation, cluster = welcome.cluster, "connected to the coordinator");
-        renew_lease(&self.desk.config.lease_file(), welcome.lease_ms);
+        renew_lease(&self.desk.config.lease_file(), lease_end(said_at_ms, welcome.lease_ms));
         if let Some(limits) = welcome.stuck {
             let limits = flowyard_proto::request::stuck_limits(limits);
             self.desk.store.give_up_after(limits.fetching_ms);
@@ -225,8 +229,9 @@ impl Link {
             Some(coordinator_message::Message::OpenRelay(request)) => {
                 relay::open(Arc::clone(&self.desk), client(&open.channel), request);
             }
-            Some(coordinator_message::Message::Heartbeat(_)) => {
-                renew_lease(&self.desk.config.lease_file(), open.lease_ms)
+            Some(coordinator_message::Message::Heartbeat(answered)) => {
+                let until_ms = lease_end(answered.sent_at_ms, open.lease_ms);
+                renew_lease(&self.desk.config.lease_file(), until_ms);
             }
             Some(coordinator_message::Message::Welcome(_)) | None => {
                 return Err(LinkError::Unreadable("an unexpected message".to_owned()));
@@ -254,9 +259,16 @@ async fn send(open: &Open, message: agent_message::Message) -> Result<(), LinkEr
     open.outbox.send(AgentMessage { message: Some(message) }).await.map_err(|_| LinkError::Closed)
 }
 
+/// When a lease ends that was asked for at this moment. It is counted from the question: an answer may have waited for long in
+/// the network, or in this process while it was paused, and whoever gave it counts from no later. A coordinator of the first release
+/// does not say what it answers; it has no others that could give a node up behind its back.
+fn lease_end(asked_at_ms: u64, lease_ms: u64) -> u64 {
+    let asked_at_ms = if asked_at_ms == 0 { flowyard_clock::boot_ms() } else { asked_at_ms };
+    asked_at_ms.saturating_add(lease_ms)
+}
+
 /// Puts the lease's new end into its file, by rename. Shims and the launcher read it when the old one is due.
-fn renew_lease(path: &Path, lease_ms: u64) {
-    let until = flowyard_clock::boot_ms() + lease_ms;
+fn renew_lease(path: &Path, until: u64) {
     let beside: PathBuf = path.with_extension("tmp");
     let written = std::fs::write(&beside, until.to_string()).and_then(|()| std::fs::rename(&beside, path));
     if let Err(error) = written {
@@ -302,5 +314,18 @@ impl Actor for Link {
             }
             self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_counted_from_when_it_was_asked_for_however_late_the_answer() {
+        let now_ms = flowyard_clock::boot_ms();
+        assert_eq!(lease_end(now_ms.saturating_sub(60_000), 45_000), now_ms.saturating_sub(60_000) + 45_000);
+        assert!(lease_end(0, 45_000) >= now_ms + 45_000, "who does not say what it answers");
+        assert_eq!(lease_end(now_ms, u64::MAX), u64::MAX);
     }
 }

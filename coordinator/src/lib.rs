@@ -12,6 +12,7 @@ pub mod config;
 mod coordinator;
 mod crowd;
 mod durable;
+mod evidence;
 pub mod feed;
 #[cfg(test)]
 mod fixture;
@@ -27,6 +28,7 @@ mod readable;
 mod relay;
 mod server;
 pub mod session;
+mod stamps;
 mod standing;
 mod timekeeper;
 

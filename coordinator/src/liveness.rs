@@ -9,12 +9,17 @@ use std::time::Duration;
 
 use flowyard_model::{Command, Health, Incarnation, NodeId};
 use flowyard_state::View;
+use futures::StreamExt;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 
 use crate::config::Timing;
+use crate::evidence::Evidence;
 use crate::feed::Feed;
 use crate::proposer::Proposer;
+
+/// Conclusions proposed at a time.
+const AT_ONCE: usize = 64;
 
 /// When each node was last heard from, in milliseconds of boot time. Written by sessions at each message; a lock rather than
 /// a mailbox, since a stuck mailbox would look like silence.
@@ -59,8 +64,11 @@ pub fn conclusions(
             silent if silent >= timing.suspect_ms => Health::Suspect,
             _ => Health::Up,
         };
-        // A node that was given up comes back only by registering anew.
-        if node.health != Health::Down && node.health != health {
+        // A node that was given up comes back only by registering anew; one that is suspect only by a sign of life, and not because
+        // silence begins to count anew.
+        let came_back = heard.get(&id).is_some_and(|at| now_ms.saturating_sub(*at) < timing.suspect_ms);
+        let pardoned = node.health == Health::Suspect && health == Health::Up && !came_back;
+        if node.health != Health::Down && node.health != health && !pardoned {
             wanted.push((id, node.incarnation, health));
         }
         for bound in [timing.suspect_ms, timing.down_ms] {
@@ -83,14 +91,15 @@ pub struct Liveness {
     proposer: Proposer,
     feed: Feed,
     heard: Heard,
+    evidence: Evidence,
     timing: Timing,
     since_ms: u64,
 }
 
 impl Liveness {
     /// What it is made from, anew at each term.
-    pub fn new(proposer: Proposer, feed: Feed, heard: Heard, timing: Timing) -> Self {
-        Self { proposer, feed, heard, timing, since_ms: flowyard_clock::boot_ms() }
+    pub(crate) fn new(proposer: Proposer, feed: Feed, heard: Heard, evidence: Evidence, timing: Timing) -> Self {
+        Self { proposer, feed, heard, evidence, timing, since_ms: flowyard_clock::boot_ms() }
     }
 
     /// When this process itself did not run, nodes get their grace period anew.
@@ -107,16 +116,24 @@ impl Liveness {
     }
 
     /// Proposes what is due and says when to look again, in milliseconds.
-    async fn look(&self) -> u64 {
+    async fn look(&mut self) -> u64 {
+        if self.evidence.confirm().await.is_err() {
+            // Without a majority no session can begin, and those there are end: that silence is ours, not the nodes'.
+            self.since_ms = flowyard_clock::boot_ms();
+            return (self.timing.suspect_ms / 4).max(1);
+        }
         let (view, heard) = (self.feed.view(), self.heard.snapshot());
         let (wanted, again_in) = conclusions(&view, &heard, &self.timing, self.since_ms, flowyard_clock::boot_ms());
-        for (node, incarnation, health) in wanted {
-            tracing::info!(%node, ?health, "concluded about a node");
-            let command = Command::SetNodeHealth { node, incarnation, health };
-            if let Err(error) = self.proposer.propose(&command).await {
-                tracing::warn!(%node, %error, "a conclusion about a node was not taken");
-            }
-        }
+        // Many at once: when a rack is lost, its nodes must not wait for each other, nor the next look for all of them.
+        let proposed =
+            futures::stream::iter(wanted).for_each_concurrent(AT_ONCE, async |(node, incarnation, health)| {
+                tracing::info!(%node, ?health, "concluded about a node");
+                let command = Command::SetNodeHealth { node, incarnation, health };
+                if let Err(error) = self.proposer.propose(&command).await {
+                    tracing::warn!(%node, %error, "a conclusion about a node was not taken");
+                }
+            });
+        proposed.await;
         again_in
     }
 }
@@ -173,6 +190,24 @@ mod tests {
         assert_eq!(health(1_000 + TIMING.suspect_ms - 1), None);
         assert_eq!(health(1_000 + TIMING.suspect_ms), Some(Health::Suspect));
         assert_eq!(health(1_000 + TIMING.down_ms), Some(Health::Down));
+    }
+
+    #[test]
+    fn a_suspect_node_is_trusted_again_when_it_is_heard_from_and_not_because_another_leads() {
+        let mut state = State::new();
+        let register = Command::RegisterNode(fixture::registration("n1"));
+        apply(&mut state, Entry { index: Revision(1), time: TimeMs(1), command: register });
+        let suspect = Command::SetNodeHealth { node: NodeId(1), incarnation: Incarnation(1), health: Health::Suspect };
+        apply(&mut state, Entry { index: Revision(2), time: TimeMs(1), command: suspect });
+        let view = state.view();
+        let leads_since = 100_000;
+        assert_eq!(conclusions(&view, &BTreeMap::new(), &TIMING, leads_since, leads_since + 1).0, []);
+        let heard = BTreeMap::from([(NodeId(1), leads_since)]);
+        let (wanted, _) = conclusions(&view, &heard, &TIMING, leads_since, leads_since + 1);
+        assert_eq!(wanted, [(NodeId(1), Incarnation(1), Health::Up)]);
+        let gone = leads_since + TIMING.down_ms;
+        let (wanted, _) = conclusions(&view, &BTreeMap::new(), &TIMING, leads_since, gone);
+        assert_eq!(wanted, [(NodeId(1), Incarnation(1), Health::Down)], "and it is given up in time");
     }
 
     #[test]

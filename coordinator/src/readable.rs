@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flowyard_cas::{LiveBlobs, Manifest, ManifestError, StoreError};
+use flowyard_cas::{LiveBlobs, ManifestError, StoreError};
 use flowyard_model::{Digest, JobId, Name, QueuePath, limits};
 use flowyard_state::View;
 use tokio::sync::Semaphore;
@@ -36,7 +36,7 @@ pub(crate) struct Readable {
 struct Known {
     artifacts: HashMap<Digest, Arc<HashSet<Digest>>>,
     blobs: usize,
-    /// Who stored a blob here, and when in boot time.
+    /// Who stored a blob, here or at another coordinator, and when in boot time.
     uploads: HashMap<(Digest, String), u64>,
 }
 
@@ -187,12 +187,8 @@ impl Readable {
         if let Some(known) = self.lock().artifacts.get(&manifest) {
             return Ok(known.clone());
         }
-        let bytes = match durable.get_bytes(&manifest).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_missing() => return Ok(Arc::default()),
-            Err(error) => return Err(error),
-        };
-        let blobs: Arc<HashSet<Digest>> = Arc::new(Manifest::listed(manifest, &bytes)?.into_iter().collect());
+        let Some(named) = durable.named_by_artifact(manifest).await? else { return Ok(Arc::default()) };
+        let blobs: Arc<HashSet<Digest>> = Arc::new(named.into_iter().collect());
         Ok(self.keep(manifest, blobs))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use flowyard_cas::{BlobUpload, StoreError};
-use flowyard_model::{Digest, JobId};
+use flowyard_model::{Digest, JobId, plausible_blob};
 use flowyard_proto::blob::blobs_server::Blobs;
 use flowyard_proto::blob::{GetRequest, GetResponse, MissingRequest, MissingResponse, PutRequest, PutResponse};
 use futures::{Stream, StreamExt};
@@ -62,7 +62,9 @@ async fn finish(upload: Option<(BlobUpload, Digest)>, stored: &mut Vec<Digest>) 
 
 fn decode(digest: Option<flowyard_proto::api::Digest>) -> Result<Digest, Status> {
     let digest = digest.ok_or_else(|| Status::invalid_argument("digest: missing"))?;
-    Ok(Digest::try_from(digest)?)
+    let digest = Digest::try_from(digest)?;
+    plausible_blob("digest", digest).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
+    Ok(digest)
 }
 
 pub(super) fn failed(error: StoreError) -> Status {
@@ -142,12 +144,15 @@ impl Blobs for BlobEndpoint {
         if !copies {
             allow(&caller, Action::MissingBlobs)?;
         }
-        let digests = request.into_inner().digests;
+        let MissingRequest { digests, stored_by } = request.into_inner();
         if digests.len() > DIGESTS {
             return Err(Status::invalid_argument(format!("at most {DIGESTS} digests in one call")));
         }
         let digests = digests.into_iter().map(|digest| decode(Some(digest))).collect::<Result<Vec<_>, _>>()?;
         let missing = if copies {
+            if let Some(by) = stored_by {
+                digests.iter().for_each(|digest| self.shared.readable.uploaded(*digest, by.clone()));
+            }
             self.shared.durable.here().missing(&digests).await.map_err(failed)?
         } else {
             missing(&self.shared, &caller, &digests).await?
@@ -164,10 +169,9 @@ impl Blobs for BlobEndpoint {
         }
         let stored = self.store(&standing, request.into_inner()).await?;
         if !copies {
-            self.shared.durable.confirm(&stored).await.map_err(unconfirmed)?;
             let by = caller.principal();
+            self.shared.durable.confirm(&stored, Some(&by)).await.map_err(unconfirmed)?;
             stored.iter().for_each(|digest| self.shared.readable.uploaded(*digest, by.clone()));
-            fleet::tell_uploaded(&self.shared, &by, &stored).await;
         }
         let bytes = stored.iter().map(|digest| digest.length).sum();
         Ok(Response::new(PutResponse { blobs: stored.len() as u64, bytes }))

@@ -197,7 +197,7 @@ impl Flowyard for ApiEndpoint {
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         self.view_for(&request, request.get_ref().job, |queue| Action::WatchJob { queue }).await?;
         let standing = caller::standing(&request)?;
-        let answers = watch::watch(&self.shared, &request.into_inner())?;
+        let answers = watch::watch(&self.shared, &request.into_inner()).await?;
         Ok(Response::new(while_standing(standing, answers)))
     }
 

@@ -31,7 +31,7 @@ pub(super) async fn change(
     caller: &Caller,
     request: ChangeNodeRequest,
 ) -> Result<ChangeNodeResponse, Status> {
-    let now = TimeMs(flowyard_clock::wall_ms());
+    let now = shared.stamps.now();
     let (name, change, reason) = flowyard_proto::request::change_node(request, now)?;
     let found = shared.fresh_view().await?.node_named(&name).map(|(id, _)| id);
     let unknown = || status::rejected(&Rejection::UnknownNode { node: name.to_string() });

@@ -77,7 +77,7 @@ async fn check_blobs(shared: &Shared, caller: &Caller, spec: &JobSpec) -> Result
     let named: Vec<Digest> = manifests.iter().chain(&lists).copied().collect();
     let missing = super::blobs::missing(shared, caller, &named).await?;
     if let Some(digest) = missing.first() {
-        return Err(Status::failed_precondition(format!(
+        return Err(flowyard_proto::status::not_stored(format!(
             "{} of the blobs that the job names are not stored, the first is {digest}; upload them before submitting",
             missing.len()
         )));

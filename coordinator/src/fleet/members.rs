@@ -6,13 +6,13 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flowyard_model::{ClusterVersion, Command, Digest};
+use flowyard_model::{ClusterVersion, Command, Digest, TimeMs};
 use flowyard_proto::blob::MissingRequest;
 use flowyard_proto::blob::blobs_client::BlobsClient;
 use flowyard_proto::cluster::{ClusterStatus, MemberStatus};
 use flowyard_proto::peer::members_client::MembersClient;
 use flowyard_proto::peer::members_server::Members;
-use flowyard_proto::peer::{AboutRequest, AboutResponse, UploadedRequest, UploadedResponse};
+use flowyard_proto::peer::{AboutRequest, AboutResponse};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use tonic::{Request, Response, Status};
@@ -22,6 +22,7 @@ use super::pass_on::named;
 use crate::access::{Action, Caller};
 use crate::caller::{self, PASSED_ON_FOR, allowed};
 use crate::coordinator::Shared;
+use crate::proposer::Proposer;
 use crate::raft::{Member, Role};
 use crate::standing::Standing;
 
@@ -30,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Digests in one message about uploads.
-const UPLOADS_TOLD: usize = 10_000;
+const ASKED_AT_ONCE: usize = 10_000;
 
 /// What the members said of themselves last; cheap to clone. One that did not answer is not in it.
 #[derive(Debug, Clone)]
@@ -127,41 +128,12 @@ impl Members for MembersEndpoint {
             return Err(Status::permission_denied("only coordinators ask this"));
         };
         allowed(&request, Action::Forward { replica })?;
+        let follows = matches!(&*self.shared.replica.role().borrow(), Role::Follower { leader, .. } if leader.replica == replica.0);
+        let time_ms = request.into_inner().time_ms;
+        if follows && time_ms > 0 {
+            self.shared.stamps.told(TimeMs(time_ms));
+        }
         Ok(Response::new(about(&self.shared)))
-    }
-
-    async fn uploaded(&self, request: Request<UploadedRequest>) -> Result<Response<UploadedResponse>, Status> {
-        let Caller::Coordinator { replica } = caller::of(&request)? else {
-            return Err(Status::permission_denied("only coordinators tell this"));
-        };
-        allowed(&request, Action::Forward { replica })?;
-        let UploadedRequest { by, digests } = request.into_inner();
-        for digest in digests {
-            self.shared.readable.uploaded(Digest::try_from(digest)?, by.clone());
-        }
-        Ok(Response::new(UploadedResponse {}))
-    }
-}
-
-/// Tells the other coordinators who uploaded what, so that whichever leads knows it when a job or a report names it. One that does not
-/// hear it asks when it needs to know.
-pub(crate) async fn tell_uploaded(shared: &Shared, by: &str, digests: &[Digest]) {
-    if shared.fleet.is_none() {
-        return;
-    }
-    let own = shared.replica.identity().replica;
-    let members = shared.replica.members();
-    let others = members.iter().filter(|member| member.peer.replica != own);
-    let told = others.filter_map(|member| shared.peer_channel(&member.peer.address)).map(async |channel| {
-        for part in digests.chunks(UPLOADS_TOLD) {
-            let digests = part.iter().map(|digest| (*digest).into()).collect();
-            let request = UploadedRequest { by: by.to_owned(), digests };
-            MembersClient::new(channel.clone()).uploaded(request).await?;
-        }
-        Ok::<_, Status>(())
-    });
-    if tokio::time::timeout(PATIENCE, futures::future::join_all(told)).await.is_err() {
-        tracing::debug!(by, "not every coordinator heard of an upload");
     }
 }
 
@@ -171,8 +143,8 @@ pub(crate) async fn not_usable_anywhere(shared: &Shared, standing: &Standing, mu
     for member in shared.replica.members().iter().filter(|member| member.peer.replica != own) {
         let Some(channel) = shared.peer_channel(&member.peer.address).filter(|_| !left.is_empty()) else { continue };
         let mut usable = std::collections::BTreeSet::new();
-        for part in left.chunks(UPLOADS_TOLD) {
-            let mut request = Request::new(MissingRequest { digests: part.iter().map(|it| (*it).into()).collect() });
+        for part in left.chunks(ASKED_AT_ONCE) {
+            let mut request = Request::new(MissingRequest { digests: part.iter().map(|it| (*it).into()).collect(), stored_by: None });
             request.metadata_mut().insert_bin(PASSED_ON_FOR, named(standing));
             let asked = tokio::time::timeout(PATIENCE, BlobsClient::new(channel.clone()).missing(request)).await;
             let Ok(Ok(answer)) = asked else { break };
@@ -187,12 +159,13 @@ pub(crate) async fn not_usable_anywhere(shared: &Shared, standing: &Standing, mu
 /// The actor that looks after the members while this coordinator leads. It has no messages.
 pub(crate) struct MembersWatch {
     shared: Shared,
+    proposer: Proposer,
 }
 
 impl MembersWatch {
     /// What it is made from, anew at each term.
-    pub(crate) fn new(shared: Shared) -> Self {
-        Self { shared }
+    pub(crate) fn new(shared: Shared, proposer: Proposer) -> Self {
+        Self { shared, proposer }
     }
 
     async fn look(&self) {
@@ -213,7 +186,8 @@ impl MembersWatch {
 
     async fn ask(&self, member: &Member) -> Option<AboutResponse> {
         let channel = self.shared.peer_channel(&member.peer.address)?;
-        let answer = tokio::time::timeout(PATIENCE, MembersClient::new(channel).about(AboutRequest {})).await;
+        let told = AboutRequest { time_ms: self.shared.stamps.now().0 };
+        let answer = tokio::time::timeout(PATIENCE, MembersClient::new(channel).about(told)).await;
         answer.ok()?.ok().map(Response::into_inner)
     }
 
@@ -238,7 +212,7 @@ impl MembersWatch {
         if next.0 > common || next > ClusterVersion::NEWEST {
             return;
         }
-        match self.shared.proposer.propose(&Command::RaiseVersion { version: next }).await {
+        match self.proposer.propose(&Command::RaiseVersion { version: next }).await {
             Ok(_) => tracing::info!(version = %next, "all coordinators can: the cluster's version was raised"),
             Err(error) => tracing::debug!(%error, "the cluster's version could not be raised"),
         }

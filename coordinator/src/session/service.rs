@@ -3,16 +3,19 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use flowyard_model::{AttemptReport, Command, Incarnation, Name, NodeId, RegisterNode, Reply, ReportAttempts};
+use flowyard_model::{
+    AttemptReport, Command, Incarnation, Name, NodeId, RegisterNode, Reply, ReportAttempts, Term,
+    plausible_registration, plausible_report,
+};
 use flowyard_proto::agent::agents_server::Agents;
 use flowyard_proto::agent::{
     AgentMessage, CoordinatorMessage, Heartbeat, Hello, RelayFromAgent, RelayToAgent, Welcome, agent_message,
     coordinator_message,
 };
-use flowyard_proto::api;
+use flowyard_proto::{api, status};
 use flowyard_state::View;
 use kameo::actor::{ActorRef, Spawn};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -20,8 +23,12 @@ use super::provenance::believed;
 use super::{Connected, OUTBOX, Outbox, Session, SessionMessage};
 use crate::access::{Action, Caller, allow};
 use crate::caller;
-use crate::coordinator::Shared;
+use crate::coordinator::{self, Shared};
+use crate::raft::Role;
 use crate::standing::{Answers, Standing};
+
+/// How long a session that is over waits for the next leader to be known.
+const ELECTION: Duration = Duration::from_secs(2);
 
 /// The service.
 #[derive(Clone)]
@@ -36,7 +43,7 @@ impl AgentEndpoint {
     }
 
     /// Puts the node, and what its agent had seen, into the log.
-    async fn register(&self, standing: &Standing, hello: Hello) -> Result<(NodeId, Incarnation), Status> {
+    async fn register(&self, standing: &Standing, term: Term, hello: Hello) -> Result<(NodeId, Incarnation), Status> {
         let ours = (self.shared.cluster_id.as_str(), self.shared.epoch);
         if !hello.cluster.is_empty() && (hello.cluster != ours.0 || hello.epoch > ours.1) {
             return Err(Status::failed_precondition(format!(
@@ -46,10 +53,14 @@ impl AgentEndpoint {
         }
         let invalid = |error: flowyard_proto::DecodeError| Status::invalid_argument(format!("hello: {error}"));
         let (register, reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
+        plausible_registration(&register).map_err(|rejection| status::rejected(&rejection))?;
+        check_reports(&reports)?;
         if let Some(node) = known(&self.shared.feed.view(), &register) {
             self.shared.heard.mark(node);
         }
-        let (node, incarnation) = match self.shared.propose(&Command::RegisterNode(register)).await? {
+        let proposer = self.shared.proposer.in_term(term);
+        let propose = async |command| proposer.propose(&command).await.map_err(|error| coordinator::status(&error));
+        let (node, incarnation) = match propose(Command::RegisterNode(register)).await? {
             Reply::Registered { node, incarnation } => (node, incarnation),
             other => return Err(Status::internal(format!("a registration was answered with {other:?}"))),
         };
@@ -57,7 +68,7 @@ impl AgentEndpoint {
         let reports = believed(&self.shared, standing, reports).await?;
         for part in reports.chunks(flowyard_model::limits::REPORTS_PER_ENTRY) {
             let reports = ReportAttempts { node, incarnation, reports: part.to_vec() };
-            self.shared.propose(&Command::ReportAttempts(reports)).await?;
+            propose(Command::ReportAttempts(reports)).await?;
         }
         Ok((node, incarnation))
     }
@@ -79,19 +90,57 @@ impl AgentEndpoint {
         standing.check()?;
         allow(&standing.caller, Action::Session { node: &name })?;
         let term = self.shared.leading_term()?;
-        let (node, incarnation) = self.register(&standing, hello).await?;
+        let (node, incarnation) = self.register(&standing, term, hello).await?;
         send(&outbox, coordinator_message::Message::Welcome(self.welcome(node, incarnation))).await?;
         let shared = &self.shared;
         shared.directory.enter(node, Connected { incarnation, outbox: outbox.clone() });
         tracing::info!(%node, %incarnation, "an agent connected");
-        let session =
-            Session::begin((node, incarnation), term, shared.feed.clone(), shared.proposer.clone(), outbox.clone());
-        let session = Session::spawn(session);
-        let ended = self.listen(&mut said, &session, (node, incarnation), &outbox, &standing).await;
+        let (feed, proposer) = (shared.feed.clone(), shared.proposer.in_term(term));
+        let session = Session::spawn(Session::begin((node, incarnation), term, feed, proposer, outbox.clone()));
+        let (beats, beaten) = watch::channel(None);
+        let ended = tokio::select! {
+            ended = self.listen(&mut said, &session, (node, incarnation), &beats, &standing) => ended,
+            unproven = self.answer_beats(beaten, &outbox) => Err(unproven),
+            moved = self.led_by_another(term) => Err(moved),
+        };
         shared.directory.leave(node, incarnation);
         session.kill();
         tracing::info!(%node, %incarnation, "an agent's session ended");
         ended
+    }
+
+    /// Answers signs of life, which renews the agent's lease, as long as a majority follows this coordinator. Returns when it
+    /// has had no such word for so long that the agent had better look for another coordinator.
+    async fn answer_beats(&self, mut beats: watch::Receiver<Option<u64>>, outbox: &Outbox) -> Status {
+        let mut proven_ms = flowyard_clock::boot_ms();
+        while beats.changed().await.is_ok() {
+            let Some(sent_at_ms) = *beats.borrow_and_update() else { continue };
+            if let Err(error) = self.shared.evidence.confirm().await {
+                if flowyard_clock::boot_ms().saturating_sub(proven_ms) >= self.shared.config.timing.suspect_ms {
+                    return Status::unavailable(format!("no majority follows this coordinator: {error}"));
+                }
+                continue;
+            }
+            proven_ms = flowyard_clock::boot_ms();
+            let answer = coordinator_message::Message::Heartbeat(Heartbeat { sent_at_ms });
+            if let Err(status) = send(outbox, answer).await {
+                return status;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Returns once this coordinator does not lead in this term any more, with who does.
+    async fn led_by_another(&self, term: Term) -> Status {
+        let mut role = self.shared.replica.role();
+        let leads = |role: &Role| matches!(role, Role::Leader { term: now, .. } if *now == term.0);
+        // A replica that is gone leads nobody either.
+        let _ = role.wait_for(|role| !leads(role)).await;
+        // The agent finds the next leader sooner than by trying all, once it is known here.
+        let settled = role.wait_for(|role| !matches!(role, Role::Seeking | Role::Leader { ready: false, .. }));
+        let _ = tokio::time::timeout(ELECTION, settled).await;
+        let moved = || Status::unavailable("the leadership has moved; begin a new session");
+        self.shared.leading_term().err().unwrap_or_else(moved)
     }
 
     fn welcome(&self, node: NodeId, incarnation: Incarnation) -> Welcome {
@@ -113,7 +162,7 @@ impl AgentEndpoint {
         said: &mut Streaming<AgentMessage>,
         session: &ActorRef<Session>,
         (node, incarnation): (NodeId, Incarnation),
-        outbox: &Outbox,
+        beats: &watch::Sender<Option<u64>>,
         standing: &Standing,
     ) -> Result<(), Status> {
         let silence = Duration::from_millis(self.shared.config.timing.suspect_ms);
@@ -131,9 +180,7 @@ impl AgentEndpoint {
             self.shared.heard.mark(node);
             match message {
                 agent_message::Message::Hello(_) => return Err(Status::invalid_argument("hello comes once")),
-                agent_message::Message::Heartbeat(_) => {
-                    send(outbox, coordinator_message::Message::Heartbeat(Heartbeat {})).await?;
-                }
+                agent_message::Message::Heartbeat(beat) => drop(beats.send_replace(Some(beat.sent_at_ms))),
                 agent_message::Message::Observed(observed) => {
                     let reports = decode_reports(observed.reports)?;
                     let reports = believed(&self.shared, standing, reports).await?;
@@ -155,7 +202,13 @@ fn known(view: &View, register: &RegisterNode) -> Option<NodeId> {
 
 fn decode_reports(reports: Vec<api::AttemptReport>) -> Result<Vec<AttemptReport>, Status> {
     let decoded: Result<Vec<_>, _> = reports.into_iter().map(AttemptReport::try_from).collect();
-    decoded.map_err(|error| Status::invalid_argument(error.to_string()))
+    let decoded = decoded.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    check_reports(&decoded)?;
+    Ok(decoded)
+}
+
+fn check_reports(reports: &[AttemptReport]) -> Result<(), Status> {
+    reports.iter().try_for_each(plausible_report).map_err(|rejection| status::rejected(&rejection))
 }
 
 async fn next(said: &mut Streaming<AgentMessage>) -> Result<Option<agent_message::Message>, Status> {

@@ -3,7 +3,10 @@
 mod closed;
 mod crowd;
 mod house;
+mod leading;
+mod node;
 mod parts;
+mod storing;
 
 use flowyard_cas::Origin;
 use flowyard_proto::api::{GetClusterRequest, ListJobsRequest, PruneRequest};

@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::certificate::Identified;
 use crate::credential::Current;
+use crate::judged::Judged;
 use crate::refused::Refused;
 use crate::rooms::{Patience, Place, Rooms, Shown};
 use crate::trust::Trust;
@@ -88,7 +89,7 @@ impl Bounds {
 /// A connection whose other side is known.
 #[derive(Debug)]
 pub struct Accepted {
-    stream: TlsStream<TcpStream>,
+    stream: Judged<TlsStream<TcpStream>>,
     identified: Option<Arc<Identified>>,
     address: SocketAddr,
     shown: Shown,
@@ -179,13 +180,17 @@ impl Port {
         }
         let Gate { trust, own, certificates, bounds, .. } = &self.gate;
         let (config, verdict) = verifier::server(trust, own, *certificates);
-        let (deadline, rooms, bounds) = (bounds.handshake_ms, self.rooms.clone(), *bounds);
+        let (deadline, rooms, bounds, judging) = (bounds.handshake_ms, self.rooms.clone(), *bounds, trust.clone());
         let handshake = async move {
             // Small messages go out at once; where that cannot be set, they are only slower.
             let _ = stream.set_nodelay(true);
             let shaken = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(Duration::from_millis(deadline), shaken).await {
-                Ok(Ok(stream)) => let_in(stream, verdict.identified(), address, place, &rooms, &bounds),
+                Ok(Ok(stream)) => {
+                    let identified = verdict.identified();
+                    let stream = Judged::new(stream, identified.clone(), &judging);
+                    let_in(stream, identified, address, place, &rooms, &bounds)
+                }
                 Ok(Err(error)) => Err((address, verdict.reason(&error))),
                 Err(_) => Err((address, Refused::TooSlow(deadline))),
             }
@@ -204,7 +209,7 @@ impl Port {
 
 /// Gives whoever passed the gate a place among their like.
 fn let_in(
-    stream: TlsStream<TcpStream>,
+    stream: Judged<TlsStream<TcpStream>>,
     identified: Option<Arc<Identified>>,
     address: SocketAddr,
     place: OwnedSemaphorePermit,

@@ -36,7 +36,8 @@ pub(crate) fn register(state: &mut State, changed: &mut Changed, wish: RegisterN
     } else {
         lose_missing_devices(state, changed, id, &old, &wish.inventory);
     }
-    let incarnation = Incarnation(newest.0 + 1);
+    // What an agent says it remembers is bounded where it enters; here it may at least not end the process.
+    let incarnation = Incarnation(newest.0.saturating_add(1));
     renew(state, changed, id, incarnation, wish.inventory);
     adopt(state, id, incarnation, &old);
     Reply::Registered { node: id, incarnation }
@@ -147,4 +148,47 @@ pub(crate) fn set_health(
 
 pub(crate) fn unknown(id: NodeId) -> Reply {
     Reply::Rejected(Rejection::UnknownNode { node: id.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use flowyard_model::{Command, Entry, Revision, TimeMs};
+
+    use super::*;
+    use crate::apply;
+
+    #[test]
+    fn an_absurd_number_of_a_former_registration_ends_no_replica() {
+        let mut state = State::new();
+        let inventory = Arc::new(Inventory {
+            cpu_milli: 1,
+            memory_bytes: 1,
+            disk_bytes: 0,
+            gpus: vec![],
+            tokens: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            abilities: flowyard_model::Abilities {
+                containers: true,
+                process_isolation: true,
+                host_image: true,
+                enforcement: String::new(),
+                agent_version: String::new(),
+                system: String::new(),
+            },
+        });
+        for (index, previous) in [(1, None), (2, Some((NodeId(1), Incarnation(u64::MAX)))), (3, None)] {
+            let health = Command::SetNodeHealth {
+                node: NodeId(1),
+                incarnation: state.node(NodeId(1)).map_or(Incarnation(0), |node| node.incarnation),
+                health: Health::Suspect,
+            };
+            let name = "n1".parse().unwrap();
+            let register = Command::RegisterNode(RegisterNode { name, inventory: inventory.clone(), previous });
+            for (at, command) in [(10 * index, health), (10 * index + 1, register)] {
+                apply(&mut state, Entry { index: Revision(at), time: TimeMs(1), command });
+            }
+        }
+        assert_eq!(state.node(NodeId(1)).unwrap().incarnation, Incarnation(u64::MAX));
+        crate::check_all(&state).unwrap();
+    }
 }

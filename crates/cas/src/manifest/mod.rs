@@ -111,6 +111,13 @@ pub enum ManifestError {
     },
 }
 
+impl ManifestError {
+    /// Whether a newer program may have written it. Otherwise it is no manifest and never will be one: its name says what its bytes are.
+    pub fn may_be_newer(&self) -> bool {
+        matches!(self, Self::Version(_) | Self::Chunked(_))
+    }
+}
+
 /// What a manifest amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
@@ -218,9 +225,7 @@ impl Manifest {
     pub fn listed(digest: Digest, bytes: &[u8]) -> Result<Vec<Digest>, StoreError> {
         match Self::decode(bytes) {
             Ok(manifest) => Ok(manifest.blobs().collect()),
-            Err(source @ (ManifestError::Version(_) | ManifestError::Chunked(_))) => {
-                Err(StoreError::Manifest { digest, source })
-            }
+            Err(source) if source.may_be_newer() => Err(StoreError::Manifest { digest, source }),
             Err(error) => {
                 tracing::warn!(%digest, %error, "what is named as an artifact is none, and lists nothing");
                 Ok(Vec::new())
