@@ -6,7 +6,7 @@ use std::time::Duration;
 use flowyard_model::{AttemptReport, Command, Incarnation, Name, NodeId, RegisterNode, Reply, ReportAttempts};
 use flowyard_proto::agent::agents_server::Agents;
 use flowyard_proto::agent::{
-    AgentMessage, CoordinatorMessage, Heartbeat, Hello, RelayFromAgent, RelayToAgent, Welcome, agent_message,
+    AgentMessage, CoordinatorMessage, Hello, RelayFromAgent, RelayToAgent, Welcome, agent_message,
     coordinator_message,
 };
 use flowyard_proto::api;
@@ -47,14 +47,15 @@ impl AgentEndpoint {
         }
         let invalid = |error: flowyard_proto::DecodeError| Status::invalid_argument(format!("hello: {error}"));
         let (register, reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
-        if let Some(node) = known(&self.shared.feed.view(), &register) {
-            self.shared.heard.mark(node);
+        if let Some((node, incarnation)) = known(&self.shared.feed.view(), &register) {
+            // One that was given up registers anew all the same; it is only not kept from being down.
+            let _ = self.shared.heard.mark(node, incarnation);
         }
         let (node, incarnation) = match self.shared.propose(&Command::RegisterNode(register)).await? {
             Reply::Registered { node, incarnation } => (node, incarnation),
             other => return Err(Status::internal(format!("a registration was answered with {other:?}"))),
         };
-        self.shared.heard.mark(node);
+        let _ = self.shared.heard.mark(node, incarnation);
         for part in reports.chunks(flowyard_model::limits::REPORTS_PER_ENTRY) {
             let reports = ReportAttempts { node, incarnation, reports: part.to_vec() };
             self.shared.propose(&Command::ReportAttempts(reports)).await?;
@@ -119,11 +120,13 @@ impl AgentEndpoint {
             let Some(message) = heard? else { break };
             // A session lasts for days: its certificate may expire, or its node be shut out meanwhile.
             standing.check()?;
-            self.shared.heard.mark(node);
+            if !self.shared.heard.mark(node, incarnation) {
+                return Err(Status::aborted("the node was given up; this session is over"));
+            }
             match message {
                 agent_message::Message::Hello(_) => return Err(Status::invalid_argument("hello comes once")),
-                agent_message::Message::Heartbeat(_) => {
-                    send(outbox, coordinator_message::Message::Heartbeat(Heartbeat {})).await?;
+                agent_message::Message::Heartbeat(beat) => {
+                    send(outbox, coordinator_message::Message::Heartbeat(beat)).await?;
                 }
                 agent_message::Message::Observed(observed) => {
                     let reports = ReportAttempts { node, incarnation, reports: decode_reports(observed.reports)? };
@@ -137,9 +140,9 @@ impl AgentEndpoint {
 }
 
 /// The node that registers again: it was heard from, however long its registration takes.
-fn known(view: &View, register: &RegisterNode) -> Option<NodeId> {
-    let (node, _) = view.node_named(&register.name)?;
-    register.previous.is_some_and(|(previous, _)| previous == node).then_some(node)
+pub fn known(view: &View, register: &RegisterNode) -> Option<(NodeId, Incarnation)> {
+    let (node, record) = view.node_named(&register.name)?;
+    register.previous.is_some_and(|(previous, _)| previous == node).then_some((node, record.incarnation))
 }
 
 fn decode_reports(reports: Vec<api::AttemptReport>) -> Result<Vec<AttemptReport>, Status> {
@@ -200,7 +203,7 @@ mod tests {
         let (node, incarnation) = fixture::node(&coordinator, "n1").await;
         let view = coordinator.shared().feed.view();
         let again = |name, node| RegisterNode { previous: Some((node, incarnation)), ..fixture::registration(name) };
-        assert_eq!(known(&view, &again("n1", node)), Some(node));
+        assert_eq!(known(&view, &again("n1", node)), Some((node, incarnation)));
         assert_eq!(known(&view, &fixture::registration("n1")), None, "another agent that took the name");
         assert_eq!(known(&view, &again("n2", node)), None);
         assert_eq!(known(&view, &again("n1", NodeId(node.0 + 1))), None);
