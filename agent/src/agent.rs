@@ -17,6 +17,7 @@ use crate::fleet::Reach;
 use crate::inventory;
 use crate::journal::Journal;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
+use crate::lease;
 use crate::link::Link;
 use crate::outgoing::Outgoing;
 use crate::reconciler::Reconciler;
@@ -62,6 +63,7 @@ impl Agent {
         let folder = |source| AgentError::Folder { path: config.folder.display().to_string(), source };
         std::fs::create_dir_all(config.attempts()).map_err(folder)?;
         spread(&config.attempts());
+        lease::end_of_earlier_boot(&config.lease_file()).map_err(folder)?;
         let (journal, remembered) = Journal::open(&config.journal()).map_err(folder)?;
         let (enforcement, mut known) = watch::channel(None);
         let launcher = config.folder.join("launcher");

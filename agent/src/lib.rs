@@ -15,6 +15,7 @@ pub mod inventory;
 mod journal;
 pub mod launcher;
 mod launches;
+mod lease;
 mod link;
 pub mod logs;
 mod outgoing;

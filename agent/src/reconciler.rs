@@ -20,7 +20,7 @@ use crate::attempt::ending::platforms;
 use crate::attempt::{self, Attempt, Begun, Desk};
 use crate::journal::{Journal, Registration, Remembered};
 use crate::outgoing::Outgoing;
-use crate::reconcile::{Action, Observed, Wanted, reconcile};
+use crate::reconcile::{Action, Observed, Wishes, reconcile};
 use crate::remover::Remover;
 
 /// News of attempts on their way to the reconciler.
@@ -61,9 +61,7 @@ pub(crate) struct Reconciler {
     remover: Remover,
     registered: Option<Registration>,
     steps: BTreeMap<(JobId, StepIndex), Arc<StepContext>>,
-    wanted: BTreeMap<MemberKey, Wanted>,
-    /// Whether a coordinator has said everything since this agent started.
-    complete: bool,
+    wishes: Wishes,
     held: BTreeMap<MemberKey, Held>,
     news: (mpsc::Sender<AttemptReport>, mpsc::Receiver<AttemptReport>),
     /// Where reports go on to the coordinator.
@@ -79,8 +77,7 @@ impl Reconciler {
             remover: Remover::start(),
             registered: remembered.registered,
             steps: remembered.steps,
-            wanted: BTreeMap::new(),
-            complete: false,
+            wishes: Wishes::default(),
             held: BTreeMap::new(),
             news: mpsc::channel(NEWS),
             outgoing,
@@ -129,31 +126,12 @@ impl Reconciler {
     }
 
     fn on_desired(&mut self, desired: Desired) {
+        let touched = self.wishes.take(&desired, self.held.keys().copied());
         for context in desired.steps {
             self.steps.insert((context.job, context.step), context);
         }
-        let mut touched: Vec<MemberKey> = Vec::new();
-        if desired.all {
-            touched.extend(self.wanted.keys().chain(self.held.keys()));
-            self.wanted.clear();
-            self.complete = true;
-        }
-        let mut starting: BTreeMap<MemberKey, DesiredMember> = BTreeMap::new();
-        for member in desired.run {
-            self.wanted.insert(member.key, Wanted::Run { known: member.known });
-            touched.push(member.key);
-            starting.insert(member.key, member);
-        }
-        for key in desired.stop {
-            self.wanted.insert(key, Wanted::Stop);
-            touched.push(key);
-        }
-        for key in desired.gone {
-            self.wanted.remove(&key);
-            touched.push(key);
-        }
-        touched.sort_unstable();
-        touched.dedup();
+        let mut starting: BTreeMap<MemberKey, DesiredMember> =
+            desired.run.into_iter().map(|member| (member.key, member)).collect();
         for key in touched {
             self.act(key, starting.remove(&key));
         }
@@ -165,7 +143,7 @@ impl Reconciler {
             Phase::Ended => Observed::Ended,
             _ => Observed::Live { stopping: *held.stop.borrow() },
         });
-        match reconcile(self.wanted.get(&key).copied(), observed) {
+        match reconcile(self.wishes.of(key), observed) {
             None => {}
             Some(Action::Start) => {
                 if let Some(member) = member {
@@ -197,7 +175,7 @@ impl Reconciler {
     /// The coordinator tells a context again with the next member of a step of which it wants nothing at the moment.
     fn drop_unused_steps(&mut self) {
         let used: BTreeSet<_> =
-            self.wanted.keys().chain(self.held.keys()).map(|key| (key.task.job, key.task.step)).collect();
+            self.wishes.members().chain(self.held.keys()).map(|key| (key.task.job, key.task.step)).collect();
         self.steps.retain(|step, _| used.contains(step));
     }
 
@@ -209,7 +187,7 @@ impl Reconciler {
         }
         held.report = report.clone();
         self.pass_on(report);
-        if self.complete && !self.wanted.contains_key(&key) {
+        if self.wishes.is_undesired(key) {
             self.act(key, None);
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flowyard_model::{Command, Health, Incarnation, NodeId};
@@ -21,26 +21,67 @@ use crate::proposer::Proposer;
 /// Conclusions proposed at a time.
 const AT_ONCE: usize = 64;
 
-/// When each node was last heard from, in milliseconds of boot time. Written by sessions at each message; a lock rather than
-/// a mailbox, since a stuck mailbox would look like silence.
+/// When each node was last heard from, and which were given up. Pure.
+///
+/// Invariant: from the moment that a node is concluded to be down, nothing it says in that registration counts, whenever the
+/// conclusion comes into the log. Otherwise its lease would be renewed while its tasks are placed again.
+#[derive(Debug, Clone, Default)]
+pub struct LastHeard {
+    at: BTreeMap<NodeId, u64>,
+    given_up: BTreeMap<NodeId, Incarnation>,
+}
+
+impl LastHeard {
+    /// A node gave a sign of life in this registration; whether it counts.
+    pub fn mark(&mut self, node: NodeId, incarnation: Incarnation, now_ms: u64) -> bool {
+        let counts = self.given_up.get(&node).is_none_or(|given_up| incarnation > *given_up);
+        if counts {
+            self.at.insert(node, now_ms);
+        }
+        counts
+    }
+
+    /// A node is to be concluded down because nothing was heard after `last_ms`; whether that is still so.
+    pub fn give_up(&mut self, node: NodeId, incarnation: Incarnation, last_ms: Option<u64>) -> bool {
+        let silent = self.at.get(&node).copied() == last_ms;
+        if silent {
+            self.given_up.insert(node, incarnation);
+        }
+        silent
+    }
+
+    /// A leader begins: what an earlier one concluded is in the state by now, or never will be.
+    pub fn begin(&mut self) {
+        self.given_up.clear();
+    }
+
+    /// When each node was last heard from.
+    pub fn at(&self) -> &BTreeMap<NodeId, u64> {
+        &self.at
+    }
+}
+
+/// [`LastHeard`], in milliseconds of boot time. Written by sessions at each message; a lock rather than a mailbox, since a stuck
+/// mailbox would look like silence.
 #[derive(Debug, Clone)]
 pub struct Heard {
-    at: Arc<Mutex<BTreeMap<NodeId, u64>>>,
+    last: Arc<Mutex<LastHeard>>,
 }
 
 impl Heard {
     /// Nobody was heard from.
     pub fn nobody() -> Self {
-        Self { at: Arc::new(Mutex::new(BTreeMap::new())) }
+        Self { last: Arc::new(Mutex::new(LastHeard::default())) }
     }
 
-    /// A node gave a sign of life.
-    pub fn mark(&self, node: NodeId) {
-        self.at.lock().unwrap_or_else(PoisonError::into_inner).insert(node, flowyard_clock::boot_ms());
+    /// A node gave a sign of life in this registration; whether it counts.
+    #[must_use]
+    pub fn mark(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.lock().mark(node, incarnation, flowyard_clock::boot_ms())
     }
 
-    fn snapshot(&self) -> BTreeMap<NodeId, u64> {
-        self.at.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lock(&self) -> MutexGuard<'_, LastHeard> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,7 +123,7 @@ pub fn conclusions(
 
 /// Since when silence counts, at a look that was planned for `planned_ms` and is made now. A look that is late means that this
 /// process did not run (it was stopped, the machine slept, the log stood still): the silence was its own.
-fn listening_since(since_ms: u64, timing: &Timing, planned_ms: u64, now_ms: u64) -> u64 {
+pub fn listening_since(since_ms: u64, timing: &Timing, planned_ms: u64, now_ms: u64) -> u64 {
     if now_ms.saturating_sub(planned_ms) > timing.suspect_ms / 2 { now_ms } else { since_ms }
 }
 
@@ -99,6 +140,7 @@ pub struct Liveness {
 impl Liveness {
     /// What it is made from, anew at each term.
     pub(crate) fn new(proposer: Proposer, feed: Feed, heard: Heard, evidence: Evidence, timing: Timing) -> Self {
+        heard.lock().begin();
         Self { proposer, feed, heard, evidence, timing, since_ms: flowyard_clock::boot_ms() }
     }
 
@@ -122,11 +164,15 @@ impl Liveness {
             self.since_ms = flowyard_clock::boot_ms();
             return (self.timing.suspect_ms / 4).max(1);
         }
-        let (view, heard) = (self.feed.view(), self.heard.snapshot());
+        let (view, heard) = (self.feed.view(), self.heard.lock().at().clone());
         let (wanted, again_in) = conclusions(&view, &heard, &self.timing, self.since_ms, flowyard_clock::boot_ms());
         // Many at once: when a rack is lost, its nodes must not wait for each other, nor the next look for all of them.
         let proposed =
             futures::stream::iter(wanted).for_each_concurrent(AT_ONCE, async |(node, incarnation, health)| {
+                let last_ms = heard.get(&node).copied();
+                if health == Health::Down && !self.heard.lock().give_up(node, incarnation, last_ms) {
+                    return;
+                }
                 tracing::info!(%node, ?health, "concluded about a node");
                 let command = Command::SetNodeHealth { node, incarnation, health };
                 if let Err(error) = self.proposer.propose(&command).await {
@@ -208,6 +254,20 @@ mod tests {
         let gone = leads_since + TIMING.down_ms;
         let (wanted, _) = conclusions(&view, &BTreeMap::new(), &TIMING, leads_since, gone);
         assert_eq!(wanted, [(NodeId(1), Incarnation(1), Health::Down)], "and it is given up in time");
+    }
+
+    #[test]
+    fn what_a_node_says_after_it_was_given_up_does_not_count_until_it_registers_anew() {
+        let (node, mut last) = (NodeId(1), LastHeard::default());
+        assert!(last.mark(node, Incarnation(3), 10));
+        assert!(!last.give_up(node, Incarnation(3), Some(9)), "it was heard meanwhile");
+        assert!(last.mark(node, Incarnation(3), 11));
+        assert!(last.give_up(node, Incarnation(3), Some(11)));
+        assert!(!last.mark(node, Incarnation(3), 12));
+        assert_eq!(last.at().get(&node), Some(&11));
+        assert!(last.mark(node, Incarnation(4), 13));
+        last.begin();
+        assert!(last.mark(node, Incarnation(3), 14), "another leader has concluded nothing yet");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod check;
 mod fix;
 mod gates;
 mod kill_loop;
+mod mutate;
 mod program;
 mod sim;
 mod storm;
@@ -30,8 +31,10 @@ usage: cargo xtask COMMAND
   tidy                     only the sizes, words and names of `check`
   test [--no-install] [--no-check]
                            everything that can run on this machine; the rest is counted as skipped, with its reason
-  sim [--seed N] [--runs K]
-                           the whole cluster in one thread, one history per seed
+  sim [--raft] [--seed N] [--runs K]
+                           the whole cluster in one thread, one history per seed; with --raft, the replicas under their own
+                           simulated network and clock
+  mutate [WORDS]           the product made wrong on purpose, which the simulator must notice
   kill-loop [ROUNDS]       kill -9 under the log, 200 rounds unless told otherwise
   chaos [--minutes N] [--seed N]
                            coordinators and agents on networks of their own, killed, paused and cut off
@@ -63,6 +66,7 @@ fn dispatch(workspace: &Workspace, command: &str, rest: &[String]) -> Result<boo
         "tidy" => tidy::run(workspace),
         "test" => test::run(workspace, rest),
         "sim" => sim::run(workspace, rest),
+        "mutate" => mutate::run(workspace, rest),
         "kill-loop" => kill_loop::run(workspace, rest),
         "storm" => storm::run(workspace, rest),
         "chaos" => chaos::run(workspace, rest),

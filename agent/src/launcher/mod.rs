@@ -17,7 +17,7 @@ mod client;
 mod command;
 mod deadlines;
 mod detach;
-mod ending;
+pub mod ending;
 mod event_loop;
 mod identity;
 mod memory_look;

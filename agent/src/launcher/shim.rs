@@ -14,7 +14,7 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::setsid;
 use serde::{Deserialize, Serialize};
 
-use super::ending::{Act, Ending, Reason, WaitStatus, read_lease};
+use super::ending::{Act, Ending, Reason, WaitStatus, lease_to_begin, read_lease};
 use super::identity::Identity;
 use super::memory_look::MemoryLook;
 use super::reactor::{Reactor, Source};
@@ -162,10 +162,7 @@ impl Begun {
 impl Shim {
     fn start(task: &mut ShimTask) -> Result<Begun, ExitCause> {
         let spec = &task.spec;
-        let lease_until = match &spec.lease_file {
-            Some(file) => read_lease(file).ok_or_else(|| failed("read the lease", &file.display()))?,
-            None => 0,
-        };
+        let lease_until = lease_to_begin(spec, flowyard_clock::boot_ms(), read_lease)?;
         let reactor = Reactor::new().map_err(|error| failed("watch the container", &error))?;
         let open_stream = |name: &str| Stream::open(&spec.folder.join(name), spec.log_limit_bytes);
         let (stdout, out) = open_stream(STDOUT_LOG).map_err(|error| failed("make a log pipe", &error))?;

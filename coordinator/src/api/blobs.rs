@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::access::{Action, Caller, Named, allow};
 use crate::caller;
 use crate::coordinator::Shared;
-use crate::fleet::{self, MirrorError};
+use crate::fleet::MirrorError;
 use crate::standing::{Answers, Standing, while_standing};
 
 /// Most digests asked for in one call.

@@ -55,8 +55,9 @@ impl AgentEndpoint {
         let (register, reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
         plausible_registration(&register).map_err(|rejection| status::rejected(&rejection))?;
         check_reports(&reports)?;
-        if let Some(node) = known(&self.shared.feed.view(), &register) {
-            self.shared.heard.mark(node);
+        if let Some((node, incarnation)) = known(&self.shared.feed.view(), &register) {
+            // One that was given up registers anew all the same; it is only not kept from being down.
+            let _ = self.shared.heard.mark(node, incarnation);
         }
         let proposer = self.shared.proposer.in_term(term);
         let propose = async |command| proposer.propose(&command).await.map_err(|error| coordinator::status(&error));
@@ -64,7 +65,7 @@ impl AgentEndpoint {
             Reply::Registered { node, incarnation } => (node, incarnation),
             other => return Err(Status::internal(format!("a registration was answered with {other:?}"))),
         };
-        self.shared.heard.mark(node);
+        let _ = self.shared.heard.mark(node, incarnation);
         let reports = believed(&self.shared, standing, reports).await?;
         for part in reports.chunks(flowyard_model::limits::REPORTS_PER_ENTRY) {
             let reports = ReportAttempts { node, incarnation, reports: part.to_vec() };
@@ -177,7 +178,9 @@ impl AgentEndpoint {
             // Whoever is silent for so long cannot be told anything either, and is not to stay connected on the strength of that.
             let heard = heard.map_err(|_| Status::deadline_exceeded("nothing was heard from the agent"))?;
             let Some(message) = heard? else { break };
-            self.shared.heard.mark(node);
+            if !self.shared.heard.mark(node, incarnation) {
+                return Err(Status::aborted("the node was given up; this session is over"));
+            }
             match message {
                 agent_message::Message::Hello(_) => return Err(Status::invalid_argument("hello comes once")),
                 agent_message::Message::Heartbeat(beat) => drop(beats.send_replace(Some(beat.sent_at_ms))),
@@ -195,9 +198,9 @@ impl AgentEndpoint {
 }
 
 /// The node that registers again: it was heard from, however long its registration takes.
-fn known(view: &View, register: &RegisterNode) -> Option<NodeId> {
-    let (node, _) = view.node_named(&register.name)?;
-    register.previous.is_some_and(|(previous, _)| previous == node).then_some(node)
+pub fn known(view: &View, register: &RegisterNode) -> Option<(NodeId, Incarnation)> {
+    let (node, record) = view.node_named(&register.name)?;
+    register.previous.is_some_and(|(previous, _)| previous == node).then_some((node, record.incarnation))
 }
 
 fn decode_reports(reports: Vec<api::AttemptReport>) -> Result<Vec<AttemptReport>, Status> {
@@ -271,7 +274,7 @@ mod tests {
         let (node, incarnation) = fixture::node(&coordinator, "n1").await;
         let view = coordinator.shared().feed.view();
         let again = |name, node| RegisterNode { previous: Some((node, incarnation)), ..fixture::registration(name) };
-        assert_eq!(known(&view, &again("n1", node)), Some(node));
+        assert_eq!(known(&view, &again("n1", node)), Some((node, incarnation)));
         assert_eq!(known(&view, &fixture::registration("n1")), None, "another agent that took the name");
         assert_eq!(known(&view, &again("n2", node)), None);
         assert_eq!(known(&view, &again("n1", NodeId(node.0 + 1))), None);

@@ -11,6 +11,7 @@ use flowyard_model::{
 
 use crate::graph::task_done;
 use crate::job::{stop_job, stop_live_attempt};
+use crate::node::DEVICE_GONE;
 use crate::retry::{Trial, Try, after_attempt, salt};
 use crate::room;
 use crate::state::State;
@@ -76,6 +77,10 @@ fn settled_end(state: &State, attempt: &Attempt, key: MemberKey, mut end: End) -
     if let Some((outcome, reason)) = asked {
         (end.outcome, end.reason, end.blame) = (outcome, reason, Blame::Platform);
     }
+    if end.outcome == AttemptOutcome::Stopped && lost_device(state, attempt, key) {
+        (end.outcome, end.reason, end.blame) = (AttemptOutcome::Lost, Reason::Device, Blame::Hardware);
+        end.message = DEVICE_GONE.to_owned();
+    }
     if end.outcome == AttemptOutcome::Succeeded
         && key.rank.0 == 0
         && let Some(message) = unusable_list(state, key.task.job, key.task.step, &end)
@@ -87,6 +92,15 @@ fn settled_end(state: &State, attempt: &Attempt, key: MemberKey, mut end: End) -
         end.outputs.clear();
     }
     end
+}
+
+/// Whether a member was asked to stop because a device it held is gone, and for nothing else.
+fn lost_device(state: &State, attempt: &Attempt, key: MemberKey) -> bool {
+    let job = state.job(key.task.job).expect("a live member has a job");
+    let member = &attempt.members[key.rank.0 as usize];
+    let wanted = &job.spec.steps[key.task.step.0 as usize].resources;
+    let granted = wanted.gpus.get(member.gpu_alternative as usize).map_or(0, |request| request.count as usize);
+    job.desired == JobDesired::Run && attempt.desired == AttemptDesired::Stop && member.gpus.len() < granted
 }
 
 /// What is wrong with the lists of this end that decide about tasks of other steps.

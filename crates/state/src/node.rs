@@ -6,27 +6,31 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    Blame, Changed, GpuIndex, Health, Incarnation, Inventory, MemberKey, Node, NodeId, Reason, RegisterNode, Rejection,
-    Reply, Scheduling,
+    AttemptDesired, Blame, Changed, ClusterVersion, GpuIndex, Health, Incarnation, Inventory, MemberKey, Node, NodeId,
+    OnDisconnect, Reason, RegisterNode, Rejection, Reply, Scheduling,
 };
 
 use crate::attempt::{end_member, lost};
+use crate::job::stop_live_attempt;
 use crate::room;
 use crate::state::State;
 use crate::task::edit_attempt;
+
+/// What the end of a member says that lost a device.
+pub(crate) const DEVICE_GONE: &str = "a device it held is gone";
 
 /// Applies `RegisterNode`.
 ///
 /// An agent that remembers being this node keeps its attempts, whichever registration it remembers: the reply to a later
 /// one may have been lost on its way. One that remembers nothing takes the name over, unless the agent that holds it is
-/// heard from; what ran under the old registration is lost.
+/// heard from, or may still run what must never run twice; what ran under the old registration is lost.
 pub(crate) fn register(state: &mut State, changed: &mut Changed, wish: RegisterNode) -> Reply {
     let Some(id) = state.indexes.node_names.get(&wish.name).copied() else {
         return register_first(state, changed, wish);
     };
     let node = state.node(id).expect("a named node exists");
     let remembered = wish.previous.filter(|(previous, _)| *previous == id);
-    if wish.previous.is_none() && node.health == Health::Up {
+    if remembered.is_none() && is_held(state, id, node, &wish) {
         return Reply::Rejected(Rejection::NodeNameTaken { name: wish.name });
     }
     let newest = remembered.map_or(node.incarnation, |(_, incarnation)| node.incarnation.max(incarnation));
@@ -41,6 +45,23 @@ pub(crate) fn register(state: &mut State, changed: &mut Changed, wish: RegisterN
     renew(state, changed, id, incarnation, wish.inventory);
     adopt(state, id, incarnation, &old);
     Reply::Registered { node: id, incarnation }
+}
+
+/// Whether a node is not to be had by an agent that was never it. Until a node is down, the lease may still run under which
+/// what must never run twice runs there; before cluster version 2 that was not looked at.
+fn is_held(state: &State, id: NodeId, node: &Node, wish: &RegisterNode) -> bool {
+    if state.version() < ClusterVersion::ACCESS {
+        return wish.previous.is_none() && node.health == Health::Up;
+    }
+    let leased = |key: MemberKey| {
+        let spec = state.step_spec(key.task.job, key.task.step);
+        spec.is_some_and(|spec| spec.on_disconnect == OnDisconnect::Stop)
+    };
+    match node.health {
+        Health::Up => true,
+        Health::Suspect => state.live_keys(id).any(leased),
+        Health::Down => false,
+    }
 }
 
 fn register_first(state: &mut State, changed: &mut Changed, wish: RegisterNode) -> Reply {
@@ -87,9 +108,7 @@ fn adopt(state: &mut State, id: NodeId, incarnation: Incarnation, old: &Inventor
         edit_attempt(state, key, |attempt| {
             let member = &mut attempt.members[key.rank.0 as usize];
             member.incarnation = incarnation;
-            for gpu in &mut member.gpus {
-                *gpu = moved[gpu];
-            }
+            member.gpus = member.gpus.iter().filter_map(|gpu| moved.get(gpu).copied()).collect();
             room::add(&mut used, wanted, &member.gpus, room::share(wanted, member.gpu_alternative));
         });
     }
@@ -103,7 +122,8 @@ fn moved_devices(old: &Inventory, new: &Inventory) -> BTreeMap<GpuIndex, GpuInde
     indexed.filter_map(|(at, gpu)| Some((GpuIndex(at as u32), GpuIndex(*place.get(gpu.id.as_str())? as u32)))).collect()
 }
 
-/// Members that hold a device which is gone have lost it, and all with it.
+/// Members that hold a device which is gone have lost it, and all with it: they are asked to stop, and end when their agent
+/// says so, since their processes still run. Before cluster version 2 they ended at once.
 fn lose_missing_devices(state: &mut State, changed: &mut Changed, id: NodeId, old: &Inventory, new: &Inventory) {
     let moved = moved_devices(old, new);
     let holds_missing = |key: &MemberKey| {
@@ -112,8 +132,12 @@ fn lose_missing_devices(state: &mut State, changed: &mut Changed, id: NodeId, ol
     };
     let members: Vec<_> = state.live_keys(id).filter(holds_missing).collect();
     for key in members {
-        let end = lost(Reason::Device, Blame::Hardware, "a device it held is gone");
-        end_member(state, changed, id, key, end);
+        if state.version() < ClusterVersion::ACCESS {
+            end_member(state, changed, id, key, lost(Reason::Device, Blame::Hardware, DEVICE_GONE));
+        } else if state.attempt(key.task, key.attempt).is_some_and(|attempt| attempt.desired == AttemptDesired::Run) {
+            stop_live_attempt(state, changed, key.task);
+            changed.jobs.insert(key.task.job);
+        }
     }
 }
 

@@ -385,6 +385,7 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
     };
     let fails = if line.words.contains(&"continue") { OnFailure::Continue } else { OnFailure::Stop };
     let process = line.words.contains(&"process");
+    let leased = line.words.contains(&"leased");
     StepSpec {
         name: parsed(line.words[0]),
         command: vec!["true".to_owned()],
@@ -407,7 +408,7 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
         mounts: Vec::new(),
         kill_grace_ms: 1_000,
         stop_signal: Default::default(),
-        on_disconnect: OnDisconnect::Keep,
+        on_disconnect: if leased { OnDisconnect::Stop } else { OnDisconnect::Keep },
         priority: line.number("priority", 0),
     }
 }
