@@ -21,6 +21,7 @@ use crate::link::Link;
 use crate::outgoing::Outgoing;
 use crate::reconciler::Reconciler;
 use crate::tasks::Tasks;
+use crate::users::UserRanges;
 
 /// How long an attempt that nobody knows may take to end: the usual kill grace and more.
 const STRAY_END: Duration = Duration::from_secs(60);
@@ -61,6 +62,7 @@ impl Agent {
     pub async fn start(config: AgentConfig, store: Store, reach: Reach) -> Result<Self, AgentError> {
         let folder = |source| AgentError::Folder { path: config.folder.display().to_string(), source };
         std::fs::create_dir_all(config.attempts()).map_err(folder)?;
+        close(&config.folder).map_err(folder)?;
         spread(&config.attempts());
         let (journal, remembered) = Journal::open(&config.journal()).map_err(folder)?;
         let (enforcement, mut known) = watch::channel(None);
@@ -78,10 +80,12 @@ impl Agent {
             images,
             inventory: Arc::clone(&inventory),
             tasks: tasks.clone(),
+            users: config.users.map(|span| UserRanges::of(span, &config.folder)),
             config,
         };
         let desk = Arc::new(desk);
         sweep(&desk, &remembered).await;
+        keep_users(&desk);
         let outgoing = Outgoing::default();
         let epoch = remembered.registered.as_ref().map_or(0, |registered| registered.epoch);
         let reconciler = Reconciler::new(Arc::clone(&desk), journal, remembered, outgoing.clone());
@@ -121,6 +125,18 @@ impl Agent {
             self.launches.wait_for_shutdown()
         );
     }
+}
+
+/// Lets nobody but us into the agent's folder: not the machine's other users, and not a task that found a way to its path.
+fn close(folder: &Path) -> io::Result<()> {
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+}
+
+/// What is left in the attempts' folders keeps its users, whether or not it still runs.
+fn keep_users(desk: &Desk) {
+    let Some(users) = &desk.users else { return };
+    let folders = std::fs::read_dir(desk.config.attempts()).into_iter().flatten().flatten();
+    folders.filter_map(|entry| attempt::launched(&entry.path())).for_each(|launch| users.keep(&launch));
 }
 
 /// Asks the file system to put the attempts' folders far from each other. ext4 would put all into one group, and making a file

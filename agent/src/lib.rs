@@ -17,6 +17,7 @@ pub mod launcher;
 mod launches;
 mod link;
 pub mod logs;
+mod numbers;
 mod outgoing;
 pub mod reconcile;
 mod reconciler;
@@ -25,6 +26,8 @@ mod remover;
 pub mod runtime;
 pub mod session;
 mod tasks;
+mod users;
 
 pub use agent::{Agent, AgentError};
-pub use config::{AgentConfig, EmbeddedChoices, NoSuchUser};
+pub use config::{AgentConfig, BadUsers, EmbeddedChoices};
+pub use users::{NoSpan, Span, SpanTaken};

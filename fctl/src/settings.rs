@@ -59,6 +59,7 @@ struct AgentFile {
     cpu: Option<String>,
     memory: Option<String>,
     user: Option<String>,
+    users: Option<String>,
 }
 
 /// The user's file as written.
@@ -92,6 +93,7 @@ impl Settings {
         let engine = file.engine.as_ref().map(|name| {
             EngineKind::from_name(name).ok_or_else(|| wrong("engine", &format!("`{name}` is none of: sled, redb")))
         });
+        let users = file.agent.users.as_ref().map(|text| text.parse().map_err(|error| wrong("agent.users", &error)));
         let cpu =
             file.agent.cpu.as_ref().map(|text| units::cpu_milli(text).map_err(|error| wrong("agent.cpu", &error)));
         Ok(Self {
@@ -110,6 +112,7 @@ impl Settings {
                 cpu_milli: cpu.transpose()?,
                 memory_bytes: bytes("agent.memory", &file.agent.memory)?,
                 user: file.agent.user.clone(),
+                users: users.transpose()?,
             },
         })
     }

@@ -96,10 +96,11 @@ fn container_spec(
     gpus: &[Gpu],
 ) -> Result<ContainerSpec, End> {
     let step = &context.spec;
-    let bind = |source: PathBuf, target: PathBuf, read_only| Mount { source, target, read_only };
+    let bind = |source: PathBuf, target: PathBuf, read_only| Mount { source, target, read_only, mapped: false };
     let mut mounts = vec![bind(folder.join(WORK), CONTAINER_WORK.into(), false)];
     for (name, path) in &fetched.inputs {
-        mounts.push(bind(path.clone(), Path::new(CONTAINER_INPUTS).join(name.as_str()), true));
+        let target = Path::new(CONTAINER_INPUTS).join(name.as_str());
+        mounts.push(Mount { mapped: true, ..bind(path.clone(), target, true) });
     }
     if fetched.item.as_ref().is_some_and(|item| item.len() > ITEM_BYTES) {
         mounts.push(bind(folder.join(ITEM_FILE), CONTAINER_ITEM.into(), true));
@@ -109,7 +110,7 @@ fn container_spec(
         mounts.push(bind(path.clone(), path, mount.read_only));
     }
     let root = match (&step.image, &fetched.image) {
-        (Image::Stored { .. }, Some((lower, _))) => Root::Tree { lower: lower.clone() },
+        (Image::Stored { .. }, Some((lower, _))) => Root::Tree { lower: lower.clone(), mapped: true },
         (Image::Host, _) if desk.config.allow_host_image => {
             let mut hidden = default_hidden(desk.config.user_home.as_deref(), &desk.config.folder);
             hidden.extend(desk.config.hidden.iter().cloned());
@@ -131,7 +132,7 @@ fn container_spec(
         mounts,
         network,
         devices: access.devices,
-        user: desk.config.user,
+        user: fetched.user,
         oci_runtime: desk.config.oci_runtime.clone(),
     })
 }

@@ -32,6 +32,7 @@ use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
 use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec};
 use crate::tasks::Tasks;
+use crate::users::UserRanges;
 
 /// What all attempts of an agent share.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Desk {
     pub images: Images,
     /// Where tasks of attempts are started.
     pub tasks: Tasks,
+    /// Users that attempts have to themselves, if they do.
+    pub(crate) users: Option<UserRanges>,
     /// What the node offers; grants are positions in it.
     pub inventory: Arc<Inventory>,
 }

@@ -93,6 +93,9 @@ pub enum Root {
     Tree {
         /// Folder of the unpacked image.
         lower: PathBuf,
+        /// Whether its files are to belong to the task's root, for a task that has a range.
+        #[serde(default)]
+        mapped: bool,
     },
 }
 
@@ -105,6 +108,9 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether the container may write.
     pub read_only: bool,
+    /// Whether what belongs to root is to belong to the task's root, for a task that has a range. Only what is read-only can be.
+    #[serde(default)]
+    pub mapped: bool,
 }
 
 /// Network of a container.
@@ -128,6 +134,26 @@ pub struct User {
     pub host_uid: u32,
     /// The host's group id behind `gid`.
     pub host_gid: u32,
+    /// How many ids there are inside, from 0 on, each with one of the host's behind it; 0 if there is only `uid` and `gid`.
+    #[serde(default)]
+    pub range: u32,
+}
+
+impl User {
+    /// The one user of the host, under the same number inside.
+    pub fn itself(uid: u32, gid: u32) -> Self {
+        Self { uid, gid, host_uid: uid, host_gid: gid, range: 0 }
+    }
+
+    /// The host's user and group behind the task's root, where it has a range.
+    pub(crate) fn root(self) -> Option<(u32, u32)> {
+        (self.range > 0).then(|| (self.host_uid - self.uid, self.host_gid - self.gid))
+    }
+
+    /// The range as the kernel reads it, where `id` is what stands behind `uid` or `gid`.
+    pub(crate) fn range_map(self, id: u32) -> String {
+        format!("0 {} {}", id - self.uid, self.range)
+    }
 }
 
 /// How an attempt ended, as the process that watched it wrote it down (`exit.json` in the attempt's folder, by rename).
