@@ -18,6 +18,7 @@ use crate::inventory;
 use crate::journal::Journal;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
 use crate::link::Link;
+use crate::network::Networks;
 use crate::outgoing::Outgoing;
 use crate::reconciler::Reconciler;
 use crate::tasks::Tasks;
@@ -71,7 +72,9 @@ impl Agent {
         let launches = Launches::spawn(Launches::new(launcher, config.launcher.clone(), enforcement));
         let enforcement =
             known.wait_for(Option::is_some).await.map_err(|_| AgentError::Launcher)?.ok_or(AgentError::Launcher)?;
-        let inventory = Arc::new(inventory::probe(&config, &enforcement));
+        // After the launcher is ours: one that just leaves takes the filter with it.
+        let networks = Arc::new(networks(&config).await);
+        let inventory = Arc::new(inventory::probe(&config, &enforcement, &networks));
         let images = Images::in_folder(config.folder.join("images"), config.attempts());
         let tasks = Tasks::default();
         let desk = Desk {
@@ -80,17 +83,19 @@ impl Agent {
             images,
             inventory: Arc::clone(&inventory),
             tasks: tasks.clone(),
+            networks: Arc::clone(&networks),
             users: config.users.map(|span| UserRanges::of(span, &config.folder)),
             config,
         };
         let desk = Arc::new(desk);
         sweep(&desk, &remembered).await;
-        keep_users(&desk);
+        keep_what_is_given(&desk);
         let outgoing = Outgoing::default();
         let epoch = remembered.registered.as_ref().map_or(0, |registered| registered.epoch);
         let reconciler = Reconciler::new(Arc::clone(&desk), journal, remembered, outgoing.clone());
         let reconciler = Reconciler::spawn(reconciler);
         desk.tasks.spawn(reach.clone().renew());
+        desk.tasks.spawn(networks.keep());
         let link = Link::new(desk, reach, reconciler.clone(), outgoing, epoch);
         let trouble = link.trouble();
         Ok(Self { inventory, link: Link::spawn(link), reconciler, launches, tasks, trouble })
@@ -132,11 +137,26 @@ fn close(folder: &Path) -> io::Result<()> {
     std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
 }
 
-/// What is left in the attempts' folders keeps its users, whether or not it still runs.
-fn keep_users(desk: &Desk) {
-    let Some(users) = &desk.users else { return };
+/// The networks of tasks, as far as this machine has them. Programs are run for it.
+async fn networks(config: &AgentConfig) -> Networks {
+    let (folder, users) = (config.folder.clone(), config.users);
+    let Some(choices) = config.networks.clone() else {
+        return Networks::none(&folder, "tasks of an embedded cluster are its own user");
+    };
+    let opened = tokio::task::spawn_blocking({
+        let folder = folder.clone();
+        move || Networks::open(choices, &folder, users)
+    });
+    opened.await.unwrap_or_else(|panic| Networks::none(&folder, &panic.to_string()))
+}
+
+/// What is left in the attempts' folders keeps its users and its network, whether or not it still runs.
+fn keep_what_is_given(desk: &Desk) {
     let folders = std::fs::read_dir(desk.config.attempts()).into_iter().flatten().flatten();
-    folders.filter_map(|entry| attempt::launched(&entry.path())).for_each(|launch| users.keep(&launch));
+    for launch in folders.filter_map(|entry| attempt::launched(&entry.path())) {
+        desk.users.iter().for_each(|users| users.hold(&launch));
+        desk.networks.hold(&launch);
+    }
 }
 
 /// Asks the file system to put the attempts' folders far from each other. ext4 would put all into one group, and making a file

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use flowyard_model::Name;
 
 use crate::launcher::StartCommand;
+use crate::network::NetworkChoices;
 use crate::runtime::spec::User;
 use crate::users::{Span, SpanTaken};
 
@@ -35,6 +36,8 @@ pub struct AgentConfig {
     pub users: Option<Span>,
     /// Why tasks do not get users of their own, if the machine is to blame.
     pub users_missing: Option<String>,
+    /// Networks of tasks; `None` where tasks are the agent's own user, whom they can do no harm that he could not do himself.
+    pub networks: Option<NetworkChoices>,
     /// Home of that user, hidden from containers but for what is harmless.
     pub user_home: Option<PathBuf>,
     /// Further host paths that no container may see: the coordinator's socket and what it keeps, where they are on this machine.
@@ -73,6 +76,8 @@ pub struct EmbeddedChoices {
     pub user: Option<String>,
     /// See [`AgentConfig::users`]; for an agent that root runs.
     pub users: Option<Span>,
+    /// See [`AgentConfig::networks`]; for an agent of a fleet.
+    pub networks: NetworkChoices,
 }
 
 /// Tasks cannot be whom the settings say.
@@ -144,7 +149,8 @@ impl AgentConfig {
             Err(missing) => (None, missing),
         };
         let hidden = vec![folder.clone(), PathBuf::from(FLOWYARD)];
-        Ok(Self { name, user, users, users_missing, hidden, ..Self::chosen(folder, exe, choices) })
+        let networks = Some(choices.networks.clone());
+        Ok(Self { name, user, users, users_missing, networks, hidden, ..Self::chosen(folder, exe, choices) })
     }
 
     fn chosen(folder: PathBuf, exe: &Path, choices: EmbeddedChoices) -> Self {
@@ -160,6 +166,7 @@ impl AgentConfig {
             user: User::itself(0, 0),
             users: None,
             users_missing: None,
+            networks: None,
             user_home: None,
             hidden: Vec::new(),
             oci_runtime: choices.oci_runtime,

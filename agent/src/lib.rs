@@ -17,6 +17,7 @@ pub mod launcher;
 mod launches;
 mod link;
 pub mod logs;
+mod network;
 mod numbers;
 mod outgoing;
 pub mod reconcile;
@@ -30,4 +31,5 @@ mod users;
 
 pub use agent::{Agent, AgentError};
 pub use config::{AgentConfig, BadUsers, EmbeddedChoices};
+pub use network::{Net, NetworkChoices, NoNet, NoPool, Pool};
 pub use users::{NoSpan, Span, SpanTaken};

@@ -159,7 +159,7 @@ impl UserRanges {
     }
 
     /// Learns whom an attempt was started for that an earlier agent started.
-    pub(crate) fn keep(&self, launch: &LaunchSpec) {
+    pub(crate) fn hold(&self, launch: &LaunchSpec) {
         let Sandbox::Container(container) = &launch.sandbox else { return };
         let user = container.user;
         let first = user.host_uid.checked_sub(user.uid).and_then(|first| first.checked_sub(self.span.first));
@@ -214,7 +214,7 @@ mod tests {
         let first = ranges.give(&folder("a"), false).expect("a range");
         assert_eq!((first.uid, first.range), (NOBODY, RANGE_IDS));
         let after_restart = UserRanges::of(span("100000-231071"), home.path());
-        after_restart.keep(&launch(&folder("a"), first));
+        after_restart.hold(&launch(&folder("a"), first));
         let second = after_restart.give(&folder("b"), true).expect("a range");
         assert_eq!(second.uid, 0);
         assert!(second.host_uid.abs_diff(first.host_uid - first.uid) >= RANGE_IDS, "{first:?} {second:?}");

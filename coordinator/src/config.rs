@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use flowyard_model::NetworkMode;
+
 use crate::fleet::FleetConfig;
 use crate::raft::engine::EngineKind;
 
@@ -20,6 +22,8 @@ pub struct Config {
     pub home: PathBuf,
     /// How nodes are watched.
     pub timing: Timing,
+    /// The network of steps that ask for none in particular.
+    pub usual_network: NetworkMode,
     /// Bytes of stored blobs above which ended jobs are forgotten, oldest first; 0 for no bound.
     pub storage_budget_bytes: u64,
     /// Whether all coordinators have one origin; otherwise each keeps its own copy of every blob.

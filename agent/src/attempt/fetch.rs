@@ -11,7 +11,7 @@ use flowyard_model::{
 
 use super::ending::{chain, platforms, users};
 use super::images::{ImageUse, UnpackError};
-use super::{Desk, FOLDER, disk_failure};
+use super::{Desk, FOLDER, disk_failure, write_shown};
 use crate::image::ImageConfig;
 use crate::runtime::spec::User;
 
@@ -179,7 +179,7 @@ async fn item(desk: &Desk, member: &DesiredMember, folder: &Path) -> Result<Opti
     };
     if item.len() > super::environment::ITEM_BYTES {
         let path = folder.join(ITEM_FILE);
-        std::fs::write(&path, &item).map_err(|error| disk_failure("the item", &error))?;
+        write_shown(&path, &item).map_err(|error| disk_failure("the item", &error))?;
     }
     Ok(Some(item))
 }

@@ -70,7 +70,7 @@ impl Linked {
             id,
             description,
             user: self.container.user,
-            own_network: self.container.network == Network::None,
+            own_network: self.container.network != Network::Host,
             placed,
             image: self.scratch.layer(&container),
             program: Rc::new(program(&self.launch)?),

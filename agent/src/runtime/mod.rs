@@ -30,6 +30,7 @@ mod stage;
 mod sys;
 mod title;
 mod tree_root;
+pub(crate) mod wire;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

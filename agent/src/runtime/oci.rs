@@ -67,7 +67,7 @@ pub(crate) fn describe(parts: &Parts<'_>) -> Result<Value, RuntimeError> {
         },
         "mounts": mounts(launch, container, scratch),
         "linux": {
-            "namespaces": namespaces(container.network),
+            "namespaces": namespaces(&container.network),
             "cgroupsPath": "",
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
@@ -113,10 +113,10 @@ pub(crate) fn environment(launch: &LaunchSpec) -> Vec<String> {
     all
 }
 
-fn namespaces(network: Network) -> Value {
+fn namespaces(network: &Network) -> Value {
     let kinds: &[&str] = match network {
         Network::Host => &["pid", "mount", "ipc", "uts"],
-        Network::None => &["pid", "mount", "ipc", "uts", "network"],
+        Network::None | Network::Private(_) => &["pid", "mount", "ipc", "uts", "network"],
     };
     kinds.iter().map(|kind| json!({ "type": kind })).collect()
 }

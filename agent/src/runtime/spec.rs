@@ -3,6 +3,7 @@
 //! These records cross a process boundary (agent to launcher) and are kept in the attempt's folder as JSON, so that an agent
 //! started later, also a newer one, can read what an older one asked for. Fields are only added, with a default.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use flowyard_model::StopSignal;
@@ -114,13 +115,26 @@ pub struct Mount {
 }
 
 /// Network of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
     /// The host's.
     Host,
     /// An own, empty network namespace with loopback.
     None,
+    /// An own network namespace, connected with the node.
+    Private(Wire),
+}
+
+/// The two ends of a private network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wire {
+    /// What the node's end is called.
+    pub interface: String,
+    /// The node's address on it.
+    pub node: Ipv4Addr,
+    /// The task's address.
+    pub task: Ipv4Addr,
 }
 
 /// The identity of a task, inside and outside.

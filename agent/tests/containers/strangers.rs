@@ -170,3 +170,24 @@ fn an_image_belongs_to_its_tasks_root_and_stays_as_it_is() {
     assert!(!image.path().join("usr/share/new").exists(), "the image was changed");
     assert_eq!(fs::metadata(image.path().join("etc/secret")).expect("a file").uid(), 0);
 }
+
+#[test]
+fn a_runtime_binary_makes_strangers_too() {
+    let crun = Path::new("/usr/bin/crun");
+    if !root() || !crun.exists() {
+        eprintln!("skipped: needs root and /usr/bin/crun");
+        return;
+    }
+    let nobody = 65_534;
+    let (mut case, work) = case("id -u; echo x > mine; cat ../in/x; stat -c %u mine", RANGES[0]);
+    let id = RANGES[0] + nobody;
+    case.container.user = User { uid: nobody, gid: nobody, host_uid: id, host_gid: id, range: 65_536 };
+    chown(&work, Some(id), Some(id)).expect("an owner");
+    let shared = case.launch.folder.join("shared");
+    fs::write(&shared, "shared\n").expect("a file");
+    let mount = Mount { source: shared, target: "/flowyard/in/x".into(), read_only: true, mapped: true };
+    case.container.mounts.push(mount);
+    case.container.oci_runtime = Some(crun.into());
+    let outcome = case.run();
+    assert_eq!(outcome.stdout, "65534\nshared\n65534\n", "{outcome:?}");
+}

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowyard_model::{Command, Digest, JobId, JobSpec, OnDisconnect, Rejection, Reply, SpecBlobs, SubmitJob, validate};
+use flowyard_model::{
+    Command, Digest, Isolation, JobId, JobSpec, NetworkMode, OnDisconnect, Rejection, Reply, SpecBlobs, SubmitJob,
+    validate,
+};
 use flowyard_proto::api::{CancelRequest, CancelResponse, SubmitRequest, SubmitResponse};
 use tonic::Status;
 
@@ -13,7 +16,8 @@ use crate::coordinator::Shared;
 
 /// Checks a job as far as it can be checked before it is in the log, and puts it there.
 pub(super) async fn submit(shared: &Shared, caller: &Caller, request: SubmitRequest) -> Result<SubmitResponse, Status> {
-    let (spec, key) = flowyard_proto::request::submission(request)?;
+    let (mut spec, key) = flowyard_proto::request::submission(request)?;
+    decide_networks(&mut spec, shared.config.usual_network);
     allow(caller, Action::Submit { queue: &spec.queue })?;
     validate(&spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
     let encoded = flowyard_proto::encode_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -30,6 +34,14 @@ pub(super) async fn submit(shared: &Shared, caller: &Caller, request: SubmitRequ
     match shared.propose(&command).await? {
         Reply::Submitted { job, existing } => Ok(SubmitResponse { job: job.0, existing }),
         other => Err(Status::internal(format!("a submission was answered with {other:?}"))),
+    }
+}
+
+/// What a step did not ask for is decided here, so that the log says which network every task had.
+fn decide_networks(spec: &mut JobSpec, usual: NetworkMode) {
+    for step in spec.steps.iter_mut().filter(|step| step.network == NetworkMode::Usual) {
+        // A process without a container is on its node's network, whatever is usual.
+        step.network = if step.isolation == Isolation::Process { NetworkMode::Host } else { usual };
     }
 }
 

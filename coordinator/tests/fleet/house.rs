@@ -90,6 +90,7 @@ impl Host {
             socket: self.socket(),
             engine: EngineKind::default(),
             embedded: false,
+            usual_network: flowyard_model::NetworkMode::Host,
             home: self.folder.path().to_owned(),
             timing: Timing::STANDARD,
             storage_budget_bytes: 0,

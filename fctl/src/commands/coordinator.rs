@@ -166,6 +166,7 @@ async fn serve_folder(folder: &Path) -> Outcome {
         socket: folder.join("api.sock"),
         engine: EngineKind::default(),
         embedded: false,
+        usual_network: settings.usual_network()?,
         home: folder.to_owned(),
         timing: settings.timing()?,
         storage_budget_bytes: settings.storage_budget_bytes()?,
