@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use flowyard_model::StuckLimits;
+use flowyard_model::{NetworkMode, StuckLimits};
 
 use crate::fleet::FleetConfig;
 use crate::raft::engine::EngineKind;
@@ -24,6 +24,8 @@ pub struct Config {
     pub timing: Timing,
     /// How long attempts may make no progress.
     pub stuck: StuckLimits,
+    /// The network of steps that ask for none in particular.
+    pub usual_network: NetworkMode,
     /// Bytes of stored blobs above which ended jobs are forgotten, oldest first; 0 for no bound.
     pub storage_budget_bytes: u64,
     /// Whether all coordinators have one origin; otherwise each keeps its own copy of every blob.

@@ -2,9 +2,10 @@
 //! `config.toml`, which may name an endpoint.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use flowyard_agent::EmbeddedChoices;
+use flowyard_agent::{EmbeddedChoices, Net, NetworkChoices, NoNet, NoPool, NoSpan};
 use flowyard_coordinator::Timing;
 use flowyard_coordinator::raft::engine::EngineKind;
 use flowyard_model::{Name, StuckLimits};
@@ -64,6 +65,34 @@ struct AgentFile {
     cpu: Option<String>,
     memory: Option<String>,
     user: Option<String>,
+    users: Option<String>,
+    filter: Option<bool>,
+    addresses: Option<String>,
+    #[serde(default)]
+    allow_addresses: Vec<String>,
+    #[serde(default)]
+    deny_addresses: Vec<String>,
+    #[serde(default)]
+    nameservers: Vec<Ipv4Addr>,
+}
+
+impl AgentFile {
+    /// What it says of networks, or which field says it badly.
+    fn networks(&self) -> Result<NetworkChoices, (&'static str, String)> {
+        let usual = NetworkChoices::default();
+        let nets = |field: &'static str, texts: &[String]| {
+            let read = texts.iter().map(|text| text.parse().map_err(|error: NoNet| (field, error.to_string())));
+            read.collect::<Result<Vec<Net>, _>>()
+        };
+        let addresses = self.addresses.as_ref().map_or(Ok(usual.addresses), |text| text.parse());
+        Ok(NetworkChoices {
+            filter: self.filter.unwrap_or(usual.filter),
+            addresses: addresses.map_err(|error: NoPool| ("agent.addresses", error.to_string()))?,
+            allow: nets("agent.allow_addresses", &self.allow_addresses)?,
+            deny: nets("agent.deny_addresses", &self.deny_addresses)?,
+            nameservers: self.nameservers.clone(),
+        })
+    }
 }
 
 /// The user's file as written.
@@ -97,6 +126,8 @@ impl Settings {
         let engine = file.engine.as_ref().map(|name| {
             EngineKind::from_name(name).ok_or_else(|| wrong("engine", &format!("`{name}` is none of: sled, redb")))
         });
+        let users =
+            file.agent.users.as_ref().map(|text| text.parse().map_err(|error: NoSpan| wrong("agent.users", &error)));
         let cpu =
             file.agent.cpu.as_ref().map(|text| units::cpu_milli(text).map_err(|error| wrong("agent.cpu", &error)));
         Ok(Self {
@@ -116,6 +147,8 @@ impl Settings {
                 cpu_milli: cpu.transpose()?,
                 memory_bytes: bytes("agent.memory", &file.agent.memory)?,
                 user: file.agent.user.clone(),
+                users: users.transpose()?,
+                networks: file.agent.networks().map_err(|(field, error)| wrong(field, &error))?,
             },
         })
     }

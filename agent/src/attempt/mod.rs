@@ -33,8 +33,10 @@ pub use self::images::Images;
 use crate::config::AgentConfig;
 use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
+use crate::network::Networks;
 use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec};
 use crate::tasks::Tasks;
+use crate::users::UserRanges;
 
 /// What all attempts of an agent share.
 #[derive(Debug)]
@@ -49,6 +51,10 @@ pub struct Desk {
     pub images: Images,
     /// Where tasks of attempts are started.
     pub tasks: Tasks,
+    /// Users that attempts have to themselves, if they do.
+    pub(crate) users: Option<UserRanges>,
+    /// Networks that attempts have to themselves.
+    pub(crate) networks: Arc<Networks>,
     /// What the node offers; grants are positions in it.
     pub inventory: Arc<Inventory>,
     /// How long an attempt may make no progress, as the cluster says.
@@ -295,6 +301,12 @@ fn mark_launched(folder: &Path, spec: &LaunchSpec) -> std::io::Result<()> {
     let mut file =
         std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(folder.join(LAUNCHED))?;
     file.write_all(&serde_json::to_vec(spec)?)
+}
+
+/// Writes a file that the task is to read, whatever this process makes of its own files.
+fn write_shown(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::write(path, text)?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
 }
 
 /// What was handed to the launcher for the attempt in `folder`, if anything was.

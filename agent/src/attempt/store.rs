@@ -1,7 +1,7 @@
 //! The last phase: outputs and logs become blobs of the origin.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flowyard_cas::items::items_from_json;
 use flowyard_cas::{PackError, Packed, RootLink, Store, StoreError, pack_path};
@@ -38,7 +38,8 @@ async fn outputs(
 ) -> Result<BTreeMap<Name, Output>, End> {
     let mut outputs = BTreeMap::new();
     for (name, written) in &context.spec.outputs {
-        let path = folder.join(WORK).join(written);
+        let path = plain_way(&folder.join(WORK), written)
+            .map_err(|said| users(Reason::Output, format!("output `{name}`: {said}")))?;
         let packed = pack(name, written, &path).await?;
         let list = match context.lists.contains(name) {
             true => Some(list(store, name, written, &path, &packed).await?),
@@ -51,11 +52,57 @@ async fn outputs(
     Ok(outputs)
 }
 
+/// The path of what a task wrote, unless a link lies on the way to it: what a link names inside a container is something else here,
+/// and not the task's to give away. Nothing of the task runs any more, so what is found now stays so.
+fn plain_way(work: &Path, written: &str) -> Result<PathBuf, String> {
+    let path = work.join(written);
+    let above: Vec<&Path> = path.ancestors().skip(1).take_while(|above| above.starts_with(work)).collect();
+    for above in above.into_iter().rev() {
+        match std::fs::symlink_metadata(above) {
+            Ok(looks) if looks.is_symlink() => {
+                let shown = above.strip_prefix(work).unwrap_or(above).display();
+                return Err(format!("`{shown}` is a symbolic link; write to a folder of the working directory itself"));
+            }
+            // What is not there is found to be missing when it is packed.
+            _ => {}
+        }
+    }
+    Ok(path)
+}
+
+/// Refuses what claims to be larger than the disk it lies on: a file of holes would keep us reading zeros for ever.
+fn check_size(path: &Path) -> Result<(), String> {
+    let disk = rustix::fs::statvfs(path).map_err(|error| error.to_string())?;
+    let most = disk.f_blocks.saturating_mul(disk.f_frsize);
+    let (mut left, mut bytes) = (vec![path.to_owned()], 0_u64);
+    while let Some(path) = left.pop() {
+        let Ok(looks) = std::fs::symlink_metadata(&path) else { continue };
+        if looks.is_dir() {
+            left.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        } else if looks.is_file() {
+            bytes = bytes.saturating_add(looks.len());
+            if bytes > most {
+                return Err(format!(
+                    "its files claim to be {bytes} bytes or more, and the disk has {most}; write no files with holes"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 async fn pack(name: &Name, written: &str, path: &Path) -> Result<Packed, End> {
     let owned = path.to_owned();
     let inside = path.to_string_lossy().strip_suffix(written).unwrap_or_default().to_owned();
-    let packed = tokio::task::spawn_blocking(move || pack_path(&owned, RootLink::Refuse)).await;
-    let packed = packed.map_err(|panic| platforms(Reason::Output, format!("output `{name}`: {panic}")))?;
+    let packed = tokio::task::spawn_blocking(move || {
+        // What is not there at all, packing says best.
+        if owned.symlink_metadata().is_ok_and(|looks| !looks.is_symlink()) {
+            check_size(&owned)?;
+        }
+        Ok(pack_path(&owned, RootLink::Refuse))
+    });
+    let packed = packed.await.map_err(|panic| platforms(Reason::Output, format!("output `{name}`: {panic}")))?;
+    let packed = packed.map_err(|said: String| users(Reason::Output, format!("output `{name}`: {said}")))?;
     packed.map_err(|error| match error {
         PackError::Absent { .. } => users(
             Reason::Output,

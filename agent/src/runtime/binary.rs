@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
+use super::mapped::{Placed, mapped};
 use super::oci::{self, Parts};
 use super::scratch::Scratch;
 use super::spec::{ContainerSpec, LaunchSpec};
@@ -126,12 +127,12 @@ impl Binary {
         RuntimeError::Refused(format!("{}: {said}", self.binary.display()))
     }
 
-    fn bundle(&self) -> Result<String, RuntimeError> {
+    fn bundle(&self, container: &ContainerSpec) -> Result<String, RuntimeError> {
         let root = stage::root_folder();
         let user = self.container.user;
         let parts = Parts {
             launch: &self.launch,
-            container: &self.container,
+            container,
             root: &root,
             scratch: &self.scratch,
             ids: self.stage.ids_inside(user.host_uid, user.host_gid)?,
@@ -139,10 +140,17 @@ impl Binary {
         Ok(oci::describe_for_binary(&parts, seccomp::for_binary()?)?.to_string())
     }
 
-    fn make(&self, description: &str, stdio: &Stdio) -> Result<String, RuntimeError> {
+    fn make(
+        &self,
+        description: &str,
+        seen: &(ContainerSpec, Vec<Placed>),
+        stdio: &Stdio,
+    ) -> Result<String, RuntimeError> {
         let failed = |what, path: &Path, source| RuntimeError::Path { what, path: path.to_owned(), source };
         fs::create_dir(&self.folder).map_err(|source| failed("make folder", &self.folder, source))?;
-        if let Some((lower, layer)) = self.scratch.layer(&self.container) {
+        sys::own_mounts()?;
+        seen.1.iter().try_for_each(Placed::put)?;
+        if let Some((lower, layer)) = self.scratch.layer(&seen.0) {
             layer.put_up(&lower, &stage::root_folder())?;
         }
         let config = self.folder.join("config.json");
@@ -187,10 +195,11 @@ impl Runtime for Binary {
         if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } != 0 {
             return Err(RuntimeError::last_os("become a subreaper"));
         }
-        let description = self.bundle()?;
+        let seen = mapped(&self.container, &self.folder)?;
+        let description = self.bundle(&seen.0)?;
         self.scratch.make(&self.container)?;
         self.created = true;
-        let made = self.in_stage(|| self.make(&description, &stdio));
+        let made = self.in_stage(|| self.make(&description, &seen, &stdio));
         let pid = made.map_err(|error| self.understand(error))?;
         let pid = pid.trim().parse().map_err(|_| RuntimeError::Died(None))?;
         self.init = Some(Pid::from_raw(pid));

@@ -31,7 +31,7 @@ impl Scratch {
     pub(crate) fn layer(&self, container: &ContainerSpec) -> Option<(PathBuf, Layer)> {
         match &container.root {
             Root::Host { .. } => None,
-            Root::Tree { lower } => Some((lower.clone(), Layer::below(&self.folder))),
+            Root::Tree { lower, .. } => Some((lower.clone(), Layer::below(&self.folder, container.user.root()))),
         }
     }
 

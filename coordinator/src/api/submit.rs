@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowyard_model::{Command, Digest, JobId, JobSpec, OnDisconnect, Rejection, Reply, SpecBlobs, SubmitJob, validate};
+use flowyard_model::{
+    Command, Digest, Isolation, JobId, JobSpec, NetworkMode, OnDisconnect, Rejection, Reply, SpecBlobs, SubmitJob,
+    validate,
+};
 use flowyard_proto::api::{CancelRequest, CancelResponse, SubmitRequest, SubmitResponse};
 use tonic::Status;
 
@@ -24,7 +27,8 @@ pub(super) async fn submit(
         let view = shared.fresh_view().await?;
         standing.check_in(&view)?;
     }
-    let (spec, key) = flowyard_proto::request::submission(request)?;
+    let (mut spec, key) = flowyard_proto::request::submission(request)?;
+    decide_networks(&mut spec, shared.config.usual_network);
     allow(caller, Action::Submit { queue: &spec.queue })?;
     validate(&spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
     let encoded = flowyard_proto::encode_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -41,6 +45,14 @@ pub(super) async fn submit(
     match shared.propose(&command).await? {
         Reply::Submitted { job, existing } => Ok(SubmitResponse { job: job.0, existing }),
         other => Err(Status::internal(format!("a submission was answered with {other:?}"))),
+    }
+}
+
+/// What a step did not ask for is decided here, so that the log says which network every task had.
+fn decide_networks(spec: &mut JobSpec, usual: NetworkMode) {
+    for step in spec.steps.iter_mut().filter(|step| step.network == NetworkMode::Usual) {
+        // A process without a container is on its node's network, whatever is usual.
+        step.network = if step.isolation == Isolation::Process { NetworkMode::Host } else { usual };
     }
 }
 

@@ -128,7 +128,7 @@ fn queue_left(state: &State, queue: &QueuePath) -> Option<u32> {
 fn allowed(state: &State, nodes: &[NodeId], spec: &StepSpec) -> Bits {
     let mut bits = Bits::none(nodes.len());
     for (at, id) in nodes.iter().enumerate() {
-        if state.node(*id).is_some_and(|node| spec.allows(&node.inventory)) {
+        if state.node(*id).is_some_and(|node| spec.allows(&node.inventory) && spec.connects(&node.inventory)) {
             bits.insert(at);
         }
     }
@@ -346,6 +346,8 @@ mod tests {
             containers: true,
             process_isolation: true,
             host_image: true,
+            private_networks: false,
+            separation: String::new(),
             enforcement: String::new(),
             agent_version: String::new(),
             system: String::new(),

@@ -95,6 +95,7 @@ impl Host {
             socket: self.socket(),
             engine: EngineKind::default(),
             embedded: false,
+            usual_network: flowyard_model::NetworkMode::Host,
             home: self.folder.path().to_owned(),
             timing: self.timing,
             stuck: flowyard_model::StuckLimits::STANDARD,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    Attempt, AttemptDesired, Changed, Health, JobDesired, Member, MemberKey, NodeId, Phase, PhaseTimes, Placement,
-    Plan, Rank, Refusal, Reply, Scheduling, Seat, StepSpec, TaskState, Used,
+    Attempt, AttemptDesired, Changed, ClusterVersion, Health, JobDesired, Member, MemberKey, NodeId, Phase, PhaseTimes,
+    Placement, Plan, Rank, Refusal, Reply, Scheduling, Seat, StepSpec, TaskState, Used,
 };
 
 use crate::state::State;
@@ -76,7 +76,8 @@ fn check_seat(state: &State, spec: &StepSpec, seat: &Seat, held: &mut BTreeMap<N
     if !open || node.incarnation != seat.incarnation {
         return Err(Refusal::NodeChanged);
     }
-    if !spec.allows(&node.inventory) {
+    let connects = state.version() < ClusterVersion::ACCESS || spec.connects(&node.inventory);
+    if !connects || !spec.allows(&node.inventory) {
         return Err(Refusal::Malformed);
     }
     let used = held.entry(seat.node).or_insert_with(|| node.used.clone());

@@ -175,6 +175,7 @@ async fn serve_folder(folder: &Path) -> Outcome {
         socket: folder.join("api.sock"),
         engine: EngineKind::default(),
         embedded: false,
+        usual_network: settings.usual_network()?,
         home: folder.to_owned(),
         timing: settings.timing()?,
         stuck: settings.stuck()?,

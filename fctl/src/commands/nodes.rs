@@ -93,10 +93,12 @@ fn details(node: &api::Node) -> Vec<String> {
     fact("system", &abilities.system);
     fact("agent", &abilities.agent_version);
     fact("limits", &abilities.enforcement);
+    fact("tasks", &abilities.separation);
     let runs = [
         ("containers", abilities.containers),
         ("image host", abilities.host_image),
         ("processes", abilities.process_isolation),
+        ("network private", abilities.private_networks),
     ];
     let (can, cannot): (Vec<_>, Vec<_>) = runs.into_iter().partition(|(_, able)| *able);
     let names = |list: Vec<(&'static str, bool)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
@@ -181,6 +183,8 @@ pub(super) fn as_json(node: &api::Node) -> Value {
             "containers": abilities.containers,
             "process_isolation": abilities.process_isolation,
             "host_image": abilities.host_image,
+            "private_networks": abilities.private_networks,
+            "separation": abilities.separation,
             "enforcement": abilities.enforcement,
             "agent_version": abilities.agent_version,
             "system": abilities.system,

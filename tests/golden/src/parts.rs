@@ -142,6 +142,8 @@ pub(crate) fn inventory() -> Inventory {
             containers: true,
             process_isolation: true,
             host_image: true,
+            private_networks: false,
+            separation: String::new(),
             enforcement: "cpu: cgroup, memory: cgroup".to_owned(),
             agent_version: "0.1.0".to_owned(),
             system: "Linux 6.1".to_owned(),

@@ -43,6 +43,8 @@ pub(crate) fn inventory(dice: &mut Dice) -> Inventory {
             containers: true,
             process_isolation: true,
             host_image: true,
+            private_networks: false,
+            separation: String::new(),
             enforcement: String::new(),
             agent_version: String::new(),
             system: String::new(),

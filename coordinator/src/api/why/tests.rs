@@ -28,6 +28,8 @@ impl Cluster {
             containers: true,
             process_isolation: false,
             host_image: true,
+            private_networks: false,
+            separation: String::new(),
             enforcement: String::new(),
             agent_version: String::new(),
             system: String::new(),
