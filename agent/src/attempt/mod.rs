@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use flowyard_cas::Store;
 use flowyard_model::{
-    AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Inventory, MemberKey, Phase, PhaseTimes, Reason,
+    AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Epoch, Inventory, MemberKey, Phase, PhaseTimes, Reason,
     StepContext, TimeMs,
 };
 use kameo::actor::ActorRef;
@@ -51,10 +51,14 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// The folder of an attempt's member.
+    /// The folder of an attempt's member. Those of different epochs are different work, whatever their numbers.
     pub fn folder(&self, key: MemberKey) -> PathBuf {
         let task = key.task;
-        self.config.attempts().join(format!("{}-{}-{}-{}.{}", task.job, task.step, task.task, key.attempt, key.rank))
+        let mut name = format!("{}-{}-{}-{}.{}", task.job, task.step, task.task, key.attempt, key.rank);
+        if key.epoch != Epoch(0) {
+            name.push_str(&format!("-e{}", key.epoch));
+        }
+        self.config.attempts().join(name)
     }
 }
 

@@ -46,7 +46,13 @@ impl AgentEndpoint {
             )));
         }
         let invalid = |error: flowyard_proto::DecodeError| Status::invalid_argument(format!("hello: {error}"));
-        let (register, reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
+        let older = hello.epoch < ours.1;
+        let (register, mut reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
+        if older {
+            // What ended was stored with the coordinators of an earlier epoch. The agent hears of this one by the welcome, stores it
+            // again here, and reports it then.
+            reports.retain(|report| report.end.is_none());
+        }
         if let Some(node) = known(&self.shared.feed.view(), &register) {
             self.shared.heard.mark(node);
         }

@@ -91,7 +91,8 @@ fn place(state: &mut State, changed: &mut Changed, placement: Placement, held: B
         changed.nodes.insert(id);
     }
     for (rank, seat) in placement.members.iter().enumerate() {
-        let member = MemberKey { task: key, attempt: placement.attempt, rank: Rank(rank as u32) };
+        let (attempt, rank, epoch) = (placement.attempt, Rank(rank as u32), state.meta.epoch);
+        let member = MemberKey { task: key, attempt, rank, epoch };
         state.indexes.live.insert((seat.node, member));
     }
     overdue::placed(state, key.job);
@@ -105,6 +106,7 @@ fn place(state: &mut State, changed: &mut Changed, placement: Placement, held: B
         desired: AttemptDesired::Run,
         members: placement.members.into_iter().map(placed_member).collect(),
         checkpoint: None,
+        epoch: state.meta.epoch,
     };
     move_task(state, key, TaskState::Active, |task| task.attempts.push(attempt));
     changed.jobs.insert(key.job);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flowyard_model as model;
 use flowyard_model::{
-    AttemptNumber, ClusterVersion, GpuIndex, Incarnation, JobDesired, JobId, JobOutcome, NodeId, Ranges, Record,
+    AttemptNumber, ClusterVersion, Epoch, GpuIndex, Incarnation, JobDesired, JobId, JobOutcome, NodeId, Ranges, Record,
     Revision, StepIndex, SubmissionKey, TaskIndex, TaskKey, TimeMs, TokenId,
 };
 
@@ -71,6 +71,7 @@ impl From<model::Meta> for peer::Meta {
             version: meta.version.0,
             next_job: meta.next_job.0,
             next_node: meta.next_node.0,
+            epoch: meta.epoch.0,
         }
     }
 }
@@ -83,6 +84,7 @@ impl From<peer::Meta> for model::Meta {
             version: ClusterVersion(meta.version),
             next_job: JobId(meta.next_job),
             next_node: NodeId(meta.next_node),
+            epoch: Epoch(meta.epoch),
         }
     }
 }
@@ -291,6 +293,7 @@ impl From<&model::Attempt> for peer::Attempt {
             desired: number::<_, peer::AttemptDesired>(attempt.desired),
             members: attempt.members.iter().map(Into::into).collect(),
             checkpoint: attempt.checkpoint.map(Into::into),
+            epoch: attempt.epoch.0,
         }
     }
 }
@@ -305,6 +308,7 @@ impl TryFrom<peer::Attempt> for model::Attempt {
             desired: decode::closed("desired", attempt.desired)?,
             members: decode::list("members", attempt.members)?,
             checkpoint: decode::optional("checkpoint", attempt.checkpoint)?,
+            epoch: Epoch(attempt.epoch),
         })
     }
 }
