@@ -52,6 +52,10 @@ struct Held {
     report: AttemptReport,
     /// How a live one is asked to stop.
     stop: watch::Sender<bool>,
+    /// What was taken, to be taken up again.
+    member: DesiredMember,
+    /// The epoch in which it was begun or taken up: what it stored is with the coordinators of that one.
+    epoch: u32,
 }
 
 /// The actor.
@@ -111,7 +115,8 @@ impl Reconciler {
     fn begin(&mut self, context: Arc<StepContext>, member: DesiredMember, begun: Begun) {
         let key = member.key;
         let (stop, stopping) = watch::channel(false);
-        self.held.insert(key, Held { report: blank(key, Phase::Accepted), stop });
+        let epoch = self.epoch();
+        self.held.insert(key, Held { report: blank(key, Phase::Accepted), stop, member: member.clone(), epoch });
         let attempt = Attempt::new(Arc::clone(&self.desk), context, member, self.news.0.clone(), stopping);
         let news = self.news.0.clone();
         let walk = self.desk.tasks.spawn(attempt.walk(begun));
@@ -179,12 +184,46 @@ impl Reconciler {
         self.steps.retain(|step, _| used.contains(step));
     }
 
+    fn epoch(&self) -> u32 {
+        self.registered.as_ref().map_or(0, |registered| registered.epoch)
+    }
+
+    /// Takes a new registration. In a higher epoch the coordinators may lack what was stored before it, so what has ended is taken
+    /// up again, which stores its outputs and logs once more.
+    fn on_registered(&mut self, registration: Registration) {
+        self.registered = Some(registration.clone());
+        self.journal.registered(registration);
+        let ended = self.held.iter().filter(|(_, held)| held.report.phase == Phase::Ended).map(|(key, _)| *key);
+        for key in ended.collect::<Vec<_>>() {
+            self.store_again(key);
+        }
+    }
+
+    /// Takes up a member that ended in an earlier epoch; `false` if it is of this one.
+    fn store_again(&mut self, key: MemberKey) -> bool {
+        let epoch = self.epoch();
+        let Some(held) = self.held.get(&key).filter(|held| held.epoch < epoch) else { return false };
+        // What never ran has stored nothing.
+        if !self.desk.folder(key).join(attempt::LAUNCHED).exists() {
+            return false;
+        }
+        let (Some(context), member) = (self.context(key), held.member.clone()) else { return false };
+        let stopping = *held.stop.borrow();
+        tracing::info!(?key, epoch, "an attempt that ended in an earlier epoch is stored again");
+        self.begin(context, member, Begun::Before);
+        if let Some(held) = self.held.get(&key) {
+            held.stop.send_replace(stopping);
+        }
+        true
+    }
+
     fn on_news(&mut self, report: AttemptReport) {
         let key = report.member;
-        let Some(held) = self.held.get_mut(&key) else { return };
-        if held.report.phase == Phase::Ended {
+        let Some(held) = self.held.get(&key) else { return };
+        if held.report.phase == Phase::Ended || (report.phase == Phase::Ended && self.store_again(key)) {
             return;
         }
+        let Some(held) = self.held.get_mut(&key) else { return };
         held.report = report.clone();
         self.pass_on(report);
         if self.wishes.is_undesired(key) {
@@ -234,10 +273,7 @@ impl Message<ReconcilerMessage> for Reconciler {
     async fn handle(&mut self, message: ReconcilerMessage, _: &mut Context<Self, ()>) {
         match message {
             ReconcilerMessage::Desired(desired) => self.on_desired(desired),
-            ReconcilerMessage::Registered(registration) => {
-                self.registered = Some(registration.clone());
-                self.journal.registered(registration);
-            }
+            ReconcilerMessage::Registered(registration) => self.on_registered(registration),
             ReconcilerMessage::Observed(answer) => {
                 let reports = self.held.values().map(|held| held.report.clone()).collect();
                 let _ = answer.send(Everything { registered: self.registered.clone(), reports });

@@ -613,7 +613,7 @@ mod tests {
             (Action::ChangeMembers, "Oa", "Administration/Promote"),
             (Action::ChangeMembers, "Oa", "Administration/RemoveMember"),
             (Action::ChangeMembers, "Oa", "Administration/TransferLeader"),
-            (Action::ReadAll, "Oa", ""),
+            (Action::ReadAll, "Oa", "Administration/Backup"),
             (Action::Ping, "Ovsoanc", ""),
         ]
     }

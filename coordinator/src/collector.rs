@@ -129,6 +129,11 @@ async fn to_forget(shared: &Shared, wanted: u64) -> Result<Vec<JobId>, StoreErro
 /// # Errors
 /// When the origin cannot be read.
 pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, StoreError> {
+    // A backup is of what the state named when it began; that stays until it is made.
+    let Ok(_alone) = shared.backups.try_write() else {
+        tracing::info!("a backup is being made; no blob is removed meanwhile");
+        return Ok(Swept::default());
+    };
     let live = named_by_jobs(&shared.feed.view());
     let durable = &shared.durable;
     // What an artifact names is known only where the artifact is, so a copy that lacks one removes nothing.
@@ -156,7 +161,7 @@ pub(crate) async fn keep_copy(shared: Shared) {
 }
 
 /// Every blob and manifest that a remembered job names.
-fn named_by_jobs(view: &View) -> LiveBlobs {
+pub(crate) fn named_by_jobs(view: &View) -> LiveBlobs {
     let mut live = LiveBlobs::default();
     for (id, job) in view.jobs() {
         let named = named_by(view, id, job);

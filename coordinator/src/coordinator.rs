@@ -56,6 +56,8 @@ pub struct Shared {
     pub fleet: Option<Fleet>,
     /// Who may read which blobs.
     pub(crate) readable: Readable,
+    /// Held, shared, by each backup that is being made.
+    pub(crate) backups: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// Metadata in which a coordinator that does not lead says who does.
@@ -217,6 +219,7 @@ impl Coordinator {
             relays: Relays::none(directory.clone()),
             directory,
             readable: Readable::nothing(),
+            backups: Arc::default(),
             fleet,
         };
         let leadership = Leadership::spawn(Leadership::new(shared.clone()));

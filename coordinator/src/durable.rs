@@ -116,6 +116,18 @@ impl Durable {
         Manifest::listed(digest, &bytes).map(Some)
     }
 
+    /// Whether the blob is here, after it was brought if need be.
+    ///
+    /// # Errors
+    /// When it cannot be kept here.
+    pub(crate) async fn has(&self, digest: &Digest) -> Result<bool, StoreError> {
+        match self.bring(digest).await {
+            Ok(()) => self.origin.contains(digest).await,
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn bring(&self, digest: &Digest) -> Result<(), StoreError> {
         match &self.mirror {
             Some(mirror) => mirror.bring(*digest).await,

@@ -6,6 +6,7 @@
 pub mod access;
 mod api;
 mod applier;
+pub mod backup;
 mod caller;
 mod collector;
 pub mod config;

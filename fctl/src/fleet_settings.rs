@@ -95,6 +95,12 @@ impl FleetSettings {
         Self { vote: !learning, ..self }
     }
 
+    /// The same, of the epoch that begins.
+    #[must_use]
+    pub(crate) fn in_epoch(self, epoch: u32) -> Self {
+        Self { epoch, vote: true, ..self }
+    }
+
     /// Writes them into the coordinator's folder.
     ///
     /// # Errors

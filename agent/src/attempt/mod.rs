@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use flowyard_cas::Store;
 use flowyard_model::{
-    AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Inventory, MemberKey, Phase, PhaseTimes, Reason,
+    AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Epoch, Inventory, MemberKey, Phase, PhaseTimes, Reason,
     StepContext, StuckLimits, StuckPhase, TimeMs,
 };
 use futures::FutureExt;
@@ -62,10 +62,14 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// The folder of an attempt's member.
+    /// The folder of an attempt's member. Those of different epochs are different work, whatever their numbers.
     pub fn folder(&self, key: MemberKey) -> PathBuf {
         let task = key.task;
-        self.config.attempts().join(format!("{}-{}-{}-{}.{}", task.job, task.step, task.task, key.attempt, key.rank))
+        let mut name = format!("{}-{}-{}-{}.{}", task.job, task.step, task.task, key.attempt, key.rank);
+        if key.epoch != Epoch(0) {
+            name.push_str(&format!("-e{}", key.epoch));
+        }
+        self.config.attempts().join(name)
     }
 }
 

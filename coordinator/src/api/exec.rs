@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flowyard_model::{MemberKey, Phase, Rank};
+use flowyard_model::{Phase, Rank};
 use flowyard_proto::agent::{RelayToAgent, open_relay, relay_from_agent};
 use flowyard_proto::api::{ExecRequest, ExecResponse, exec_request};
 use tokio::sync::mpsc;
@@ -40,7 +40,7 @@ pub(super) async fn exec(
     check_job(&standing.caller, &view, start.job, |queue| Action::Exec { queue })?;
     let task = find_task(&view, start.job, start.step, start.task)?;
     let attempt = find_attempt(&view, task, start.attempt)?;
-    let key = MemberKey { task, attempt: attempt.number, rank: Rank(start.rank) };
+    let key = attempt.member_key(task, Rank(start.rank));
     let member = attempt.members.get(start.rank as usize);
     let member = member.ok_or_else(|| Status::not_found(format!("attempt {key:?} has no member {}", start.rank)))?;
     if !matches!(member.phase, Phase::Accepted | Phase::Fetching | Phase::Running) {

@@ -52,9 +52,15 @@ impl AgentEndpoint {
             )));
         }
         let invalid = |error: flowyard_proto::DecodeError| Status::invalid_argument(format!("hello: {error}"));
-        let (register, reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
+        let older = hello.epoch < ours.1;
+        let (register, mut reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
         plausible_registration(&register).map_err(|rejection| status::rejected(&rejection))?;
         check_reports(&reports)?;
+        if older {
+            // What ended was stored with the coordinators of an earlier epoch. The agent hears of this one by the welcome, stores it
+            // again here, and reports it then.
+            reports.retain(|report| report.end.is_none());
+        }
         if let Some((node, incarnation)) = known(&self.shared.feed.view(), &register) {
             // One that was given up registers anew all the same; it is only not kept from being down.
             let _ = self.shared.heard.mark(node, incarnation);

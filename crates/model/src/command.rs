@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Admitted, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Fingerprint, GpuIndex, Grant, Health, Identity,
+    Admitted, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant, Health, Identity,
     Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath, Revision,
     Scheduling, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
 };
@@ -99,6 +99,11 @@ pub enum Command {
     },
     /// Close a node to new work, empty it, open it again, or forget it.
     ChangeNode(ChangeNode),
+    /// A restore or a forced recovery: what follows is another history.
+    BeginEpoch {
+        /// Its number, higher than any before.
+        epoch: Epoch,
+    },
 }
 
 impl Command {
@@ -109,7 +114,8 @@ impl Command {
             | Self::RevokeToken { .. }
             | Self::UseToken { .. }
             | Self::RevokeIdentity { .. }
-            | Self::ChangeNode(_) => ClusterVersion::ACCESS,
+            | Self::ChangeNode(_)
+            | Self::BeginEpoch { .. } => ClusterVersion::ACCESS,
             Self::CommitPlan(plan) if plan.accept_ms.is_some() => ClusterVersion::ACCESS,
             Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
             _ => ClusterVersion(1),

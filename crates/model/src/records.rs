@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptNumber, Digest, End, GpuIndex, Incarnation, Inventory, ItemList, JobOutcome, JobSpec, Name, NodeId,
-    QueuePath, Ranges, StuckPhase, TaskIndex, TaskOutcome, Term, TimeMs,
+    AttemptNumber, Digest, End, Epoch, GpuIndex, Incarnation, Inventory, ItemList, JobOutcome, JobSpec, MemberKey,
+    Name, NodeId, QueuePath, Ranges, Rank, StuckPhase, TaskIndex, TaskKey, TaskOutcome, Term, TimeMs,
 };
 
 /// A job.
@@ -192,6 +192,15 @@ pub struct Attempt {
     pub checkpoint: Option<Checkpoint>,
     /// When it is given up if an agent has not taken it; only from cluster version 2 on.
     pub accept_by: Option<TimeMs>,
+    /// The epoch in which it was placed.
+    pub epoch: Epoch,
+}
+
+impl Attempt {
+    /// The key of one of its members.
+    pub fn member_key(&self, task: TaskKey, rank: Rank) -> MemberKey {
+        MemberKey { task, attempt: self.number, rank, epoch: self.epoch }
+    }
 }
 
 /// Whether an attempt should run.

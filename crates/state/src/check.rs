@@ -181,6 +181,9 @@ fn check_task(state: &State, key: TaskKey, task: &Task, stops: bool) -> Held {
     hold(!task.attempts.is_empty(), "a task is touched by its first attempt", place)?;
     let numbered = task.attempts.iter().enumerate().all(|(at, attempt)| attempt.number.0 as usize == at + 1);
     hold(numbered, "attempts are counted from 1", place)?;
+    let begun = task.attempts.iter().map(|attempt| attempt.epoch).is_sorted_by(|one, next| one <= next);
+    let begun = begun && task.attempts.iter().all(|attempt| attempt.epoch <= state.epoch());
+    hold(begun, "an attempt belongs to an epoch that has begun", place)?;
     let live = |at: usize| task.attempts[at].members.iter().any(|member| member.phase != Phase::Ended);
     let last = task.attempts.len() - 1;
     hold((0..last).all(|at| !live(at)), "only the last attempt may be live", place)?;

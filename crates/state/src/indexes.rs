@@ -147,7 +147,7 @@ impl Indexes {
             self.unaccepted.extend(accept::due(attempt).map(|until| (until, key)));
             for (rank, member) in attempt.members.iter().enumerate() {
                 if member.phase != Phase::Ended {
-                    let member_key = MemberKey { task: key, attempt: attempt.number, rank: Rank(rank as u32) };
+                    let member_key = attempt.member_key(key, Rank(rank as u32));
                     self.live.insert((member.node, member_key));
                 }
             }

@@ -98,7 +98,8 @@ fn place(
         changed.nodes.insert(id);
     }
     for (rank, seat) in placement.members.iter().enumerate() {
-        let member = MemberKey { task: key, attempt: placement.attempt, rank: Rank(rank as u32) };
+        let (attempt, rank, epoch) = (placement.attempt, Rank(rank as u32), state.meta.epoch);
+        let member = MemberKey { task: key, attempt, rank, epoch };
         state.indexes.live.insert((seat.node, member));
     }
     overdue::placed(state, key.job);
@@ -113,6 +114,7 @@ fn place(
         members: placement.members.into_iter().map(placed_member).collect(),
         checkpoint: None,
         accept_by: accept_ms.map(|ms| now.after(ms)),
+        epoch: state.meta.epoch,
     };
     state.indexes.unaccepted.extend(accept::due(&attempt).map(|until| (until, key)));
     move_task(state, key, TaskState::Active, |task| task.attempts.push(attempt));

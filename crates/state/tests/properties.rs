@@ -25,6 +25,7 @@ enum Act {
     Drop,
     Forget(u8),
     Version(u8),
+    Epoch,
     Token { join: bool, uses: u8, life: u16 },
     Use { pick: u8, key: u8 },
     Untoken(u8),
@@ -49,6 +50,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Drop),
         1 => any::<u8>().prop_map(Act::Forget),
         1 => (1u8..3).prop_map(Act::Version),
+        1 => Just(Act::Epoch),
         2 => (any::<bool>(), 0u8..4, 0u16..3_000).prop_map(|(join, uses, life)| Act::Token { join, uses, life }),
         3 => (any::<u8>(), 0u8..6).prop_map(|(pick, key)| Act::Use { pick, key }),
         1 => any::<u8>().prop_map(Act::Untoken),
@@ -117,6 +119,7 @@ impl History {
             Act::Drop => Command::DropQueue { path: "other".parse().unwrap() },
             Act::Forget(job) => Command::ForgetJobs { jobs: vec![self.some_job(job)] },
             Act::Version(version) => Command::RaiseVersion { version: ClusterVersion(u32::from(version)) },
+            Act::Epoch => Command::BeginEpoch { epoch: Epoch(self.state.epoch().0 + 1) },
             Act::Token { join, uses, life } => self.token(join, uses, life),
             Act::Use { pick, key } => {
                 Command::UseToken { token: self.some_token(pick), by: Fingerprint([key; 32]), who: admitted(pick, key) }

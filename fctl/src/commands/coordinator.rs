@@ -35,17 +35,19 @@ pub(super) async fn run(command: fleet::Coordinator) -> Outcome {
         fleet::Coordinator::Init(init) => self::init(&init).await,
         fleet::Coordinator::Join(join) => self::enter(&join).await,
         fleet::Coordinator::Run(run) => serve_folder(&run.folder).await,
+        fleet::Coordinator::Restore(restore) => super::restore::restore(&restore).await,
+        fleet::Coordinator::Recover(recover) => super::restore::recover(&recover).await,
     }
 }
 
 /// Where a coordinator is reached, and where it listens for that.
-struct Reached {
-    address: MemberAddress,
-    listen: [SocketAddr; 2],
+pub(super) struct Reached {
+    pub address: MemberAddress,
+    pub listen: [SocketAddr; 2],
 }
 
 impl CoordinatorPlace {
-    fn reached(&self) -> Result<Reached, Failure> {
+    pub(super) fn reached(&self) -> Result<Reached, Failure> {
         let api = match &self.address {
             Some(address) => address.clone(),
             None => format!("{}:{API_PORT}", host_name()?),
@@ -124,7 +126,7 @@ async fn enter(entering: &CoordinatorJoin) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prepare(folder: &Path) -> Result<(), Failure> {
+pub(super) fn prepare(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).map_err(Failure::local(folder.display()))?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(folder, private).map_err(Failure::local(folder.display()))
@@ -142,7 +144,7 @@ fn made(place: &CoordinatorPlace, mut settings: FleetSettings, identity: &Identi
     Ok(())
 }
 
-fn folder_flag(folder: &Path) -> String {
+pub(super) fn folder_flag(folder: &Path) -> String {
     match folder == Path::new(fleet::COORDINATOR_FOLDER) {
         true => String::new(),
         false => format!(" --folder {}", folder.display()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flowyard_model as model;
 use flowyard_model::{
-    AttemptNumber, ClusterVersion, Command, GpuIndex, Incarnation, JobId, NodeId, Phase, Revision, StepIndex,
+    AttemptNumber, ClusterVersion, Command, Epoch, GpuIndex, Incarnation, JobId, NodeId, Phase, Revision, StepIndex,
     TaskIndex, TaskKey, TimeMs, TokenId, limits,
 };
 
@@ -50,6 +50,7 @@ impl From<&Command> for WireCommand {
                 by: by.clone(),
             }),
             Command::ChangeNode(change) => Self::ChangeNode(change.into()),
+            Command::BeginEpoch { epoch } => Self::BeginEpoch(peer::BeginEpoch { epoch: epoch.0 }),
         }
     }
 }
@@ -93,6 +94,7 @@ impl TryFrom<WireCommand> for Command {
                 by: revoke.by,
             },
             WireCommand::ChangeNode(change) => Self::ChangeNode(change.try_into().under("change_node")?),
+            WireCommand::BeginEpoch(begin) => Self::BeginEpoch { epoch: Epoch(begin.epoch) },
         })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flowyard_model as model;
 use flowyard_model::{
-    AttemptNumber, ClusterVersion, GpuIndex, Incarnation, JobDesired, JobId, JobOutcome, NodeId, Ranges, Record,
+    AttemptNumber, ClusterVersion, Epoch, GpuIndex, Incarnation, JobDesired, JobId, JobOutcome, NodeId, Ranges, Record,
     Revision, StepIndex, SubmissionKey, TaskIndex, TaskKey, TimeMs, TokenId,
 };
 
@@ -72,6 +72,7 @@ impl From<model::Meta> for peer::Meta {
             version: meta.version.0,
             next_job: meta.next_job.0,
             next_node: meta.next_node.0,
+            epoch: meta.epoch.0,
         }
     }
 }
@@ -84,6 +85,7 @@ impl From<peer::Meta> for model::Meta {
             version: ClusterVersion(meta.version),
             next_job: JobId(meta.next_job),
             next_node: NodeId(meta.next_node),
+            epoch: Epoch(meta.epoch),
         }
     }
 }
@@ -293,6 +295,7 @@ impl From<&model::Attempt> for peer::Attempt {
             members: attempt.members.iter().map(Into::into).collect(),
             checkpoint: attempt.checkpoint.map(Into::into),
             accept_by_ms: attempt.accept_by.map(|time| time.0),
+            epoch: attempt.epoch.0,
         }
     }
 }
@@ -308,6 +311,7 @@ impl TryFrom<peer::Attempt> for model::Attempt {
             members: decode::list("members", attempt.members)?,
             checkpoint: decode::optional("checkpoint", attempt.checkpoint)?,
             accept_by: attempt.accept_by_ms.map(TimeMs),
+            epoch: Epoch(attempt.epoch),
         })
     }
 }

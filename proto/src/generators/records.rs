@@ -37,8 +37,10 @@ prop_compose! {
         time in time(),
         next_job in job_id(),
         next_node in node_id(),
+        epoch in any::<u32>(),
     ) -> Meta {
-        Meta { revision: Revision(revision), time, version: ClusterVersion::NEWEST, next_job, next_node }
+        let (revision, epoch) = (Revision(revision), Epoch(epoch));
+        Meta { revision, time, version: ClusterVersion::NEWEST, next_job, next_node, epoch }
     }
 }
 
@@ -185,8 +187,10 @@ prop_compose! {
         members in vec(member(), 0..3),
         checkpoint in option::of(checkpoint()),
         accept_by in option::of(time()),
+        epoch in any::<u32>(),
     ) -> Attempt {
-        Attempt { number: AttemptNumber(number), placed_at, desired, members, checkpoint, accept_by }
+        let (number, epoch) = (AttemptNumber(number), Epoch(epoch));
+        Attempt { number, placed_at, desired, members, checkpoint, accept_by, epoch }
     }
 }
 

@@ -25,6 +25,7 @@ pub fn script() -> Vec<(TimeMs, Command)> {
     script.others(sweep);
     script.let_in();
     script.close_nodes();
+    script.restored();
     script.entries
 }
 
@@ -139,6 +140,17 @@ impl Script {
         }
         self.now = self.now.after(1_000);
         self.say(Command::Tick);
+    }
+
+    /// From the second cluster version on: after a restore, attempts are of another epoch.
+    fn restored(&mut self) {
+        self.say(Command::BeginEpoch { epoch: Epoch(1) });
+        self.register("n5", None);
+        let job = self.submit(job("restored", vec![step("only")]), None);
+        assert_eq!(self.place(5, &[(key(job, 0, 0), 1)], &[]), 0);
+        let mut running = report(key(job, 0, 0), 1, Phase::Running, None);
+        running.member.epoch = Epoch(1);
+        self.report(5, vec![running]);
     }
 
     fn token(&mut self, grant: Grant, uses: Option<u32>) -> TokenId {

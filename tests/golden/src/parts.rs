@@ -171,7 +171,7 @@ pub(crate) fn end(exit_code: i32) -> End {
 /// A report of the only member of an attempt.
 pub(crate) fn report(task: TaskKey, attempt: u32, phase: Phase, end: Option<End>) -> AttemptReport {
     AttemptReport {
-        member: MemberKey { task, attempt: AttemptNumber(attempt), rank: Rank(0) },
+        member: MemberKey { task, attempt: AttemptNumber(attempt), rank: Rank(0), epoch: Epoch(0) },
         phase,
         times: PhaseTimes::NONE,
         end: end.map(Arc::new),

@@ -141,6 +141,7 @@ impl Machine {
             }),
             "report" => self.report(line, below),
             "tick" => Command::Tick,
+            "epoch" => Command::BeginEpoch { epoch: Epoch(parsed(word(1))) },
             "version" => Command::RaiseVersion { version: ClusterVersion(parsed(word(1))) },
             "forget" => Command::ForgetJobs { jobs: line.words[1..].iter().map(|text| JobId(parsed(text))).collect() },
             "token" => Command::CreateToken(self.token(word(1), line)),
@@ -232,6 +233,8 @@ impl Machine {
 
     fn attempt_report(&self, line: &Line<'_>) -> AttemptReport {
         let (task, attempt, rank) = self.reference(line.words[0]);
+        let epoch = self.state.attempt(task, attempt).map_or(Epoch(0), |attempt| attempt.epoch);
+        let epoch = Epoch(line.number("epoch", epoch.0));
         let now = TimeMs(self.time);
         let at = Some(now);
         let mut times = PhaseTimes::NONE;
@@ -245,7 +248,7 @@ impl Machine {
         let end = (phase == Phase::Ended).then(|| Arc::new(end(line)));
         let stuck = line.values.get("stuck").map(|text| stuck_phase(text));
         let checkpoint = line.values.get("checkpoint").map(|text| Checkpoint { manifest: digest(text), at: now });
-        AttemptReport { member: MemberKey { task, attempt, rank }, phase, times, end, checkpoint, stuck }
+        AttemptReport { member: MemberKey { task, attempt, rank, epoch }, phase, times, end, checkpoint, stuck }
     }
 }
 
