@@ -33,7 +33,7 @@ usage: cargo xtask COMMAND
                            the whole cluster in one thread, one history per seed
   kill-loop [ROUNDS]       kill -9 under the log, 200 rounds unless told otherwise
   chaos [--minutes N] [--seed N]
-                           coordinators and agents on networks of their own, killed, paused and cut off
+                           coordinators and agents on hosts of their own: killed, cut off, filled up, damaged
   bench NAME               measure; without a name, list what there is";
 
 fn main() -> ExitCode {
