@@ -37,7 +37,7 @@ usage: cargo xtask COMMAND
   mutate [WORDS]           the product made wrong on purpose, which the simulator must notice
   kill-loop [ROUNDS]       kill -9 under the log, 200 rounds unless told otherwise
   chaos [--minutes N] [--seed N]
-                           coordinators and agents on networks of their own, killed, paused and cut off
+                           coordinators and agents on hosts of their own: killed, cut off, filled up, damaged
   storm [CONNECTIONS]      ten thousand connections of strangers against one coordinator
   bench NAME               measure; without a name, list what there is";
 

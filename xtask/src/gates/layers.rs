@@ -51,7 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// What any crate's own tests may use besides.
-const TESTS_MAY_USE: &[&str] = &["flowyard-conformance", "flowyard-skip"];
+const TESTS_MAY_USE: &[&str] = &["flowyard-chaos", "flowyard-conformance", "flowyard-skip"];
 
 /// Crates that only test others may depend on anything.
 const TEST_CRATES: &str = "tests/";

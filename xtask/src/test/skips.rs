@@ -4,32 +4,36 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::tally::Tally;
+
 /// The variable that names the file; crate `flowyard-skip` reads it.
 const VARIABLE: &str = "FLOWYARD_SKIPS";
 
 /// An empty file of this run, removed at the end.
-pub(super) struct Skips {
+pub(crate) struct Skips {
     file: PathBuf,
 }
 
 impl Skips {
-    pub(super) fn create(target: &Path) -> Result<Self, String> {
+    pub(crate) fn create(target: &Path) -> Result<Self, String> {
         let file = target.join(format!("skips-{}.txt", std::process::id()));
         File::create(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         Ok(Self { file })
     }
 
     /// Tells a test runner, and through it every test, where to write.
-    pub(super) fn tell(&self, command: &mut Command) {
+    pub(crate) fn tell(&self, command: &mut Command) {
         command.env(VARIABLE, &self.file);
     }
 
-    /// The lines written, sorted, once each.
-    pub(super) fn take(&self) -> Result<Vec<String>, String> {
+    /// Counts what was told as skipped: a test that told why it could not run ended well for its runner. Its lines, once each.
+    pub(crate) fn count(&self, tally: &mut Tally) -> Result<Vec<String>, String> {
         let text = std::fs::read_to_string(&self.file).map_err(|error| format!("{}: {error}", self.file.display()))?;
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.sort();
         lines.dedup();
+        tally.passed = tally.passed.saturating_sub(lines.len() as u64);
+        tally.skipped += lines.len() as u64;
         Ok(lines)
     }
 }

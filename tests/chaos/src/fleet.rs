@@ -1,0 +1,453 @@
+//! The cluster under test: three coordinators and five agents, each a process on a host of its own, formed by the commands that an
+//! operator types.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use flowyard_proto::api::Node;
+use flowyard_proto::cluster::{MemberStatus, RemoveMemberRequest};
+
+use crate::host::Host;
+use crate::network::Network;
+use crate::owner::Owner;
+use crate::preload::Preload;
+use crate::process::{Process, tail};
+use crate::proxy::{Link, Proxy, Weather};
+use crate::system::{PATIENCE, waited};
+
+pub(crate) const COORDINATORS: usize = 3;
+pub(crate) const AGENTS: usize = 5;
+/// Where the clients are.
+pub(crate) const CLIENT: &str = "client";
+/// A node is given up within a run.
+const NODES: &str = "suspect = \"4s\"\ndown = \"20s\"\nlease = \"4s\"";
+/// Nodes are alike on whatever machine this runs.
+const CPUS: &str = "2";
+/// The ports that others reach, the API's and the peers'; a proxy listens there.
+const PORTS: [u16; 2] = [7400, 7401];
+/// Where coordinators listen, behind it.
+const BEHIND: [u16; 2] = [17400, 17401];
+const COORDINATOR_RUNS: &str = " runs; agents and people reach it";
+const AGENT_RUNS: &str = "the agent of node ";
+/// What a coordinator says of a log that it does not use.
+const QUARANTINED: &str = "was moved to";
+
+/// A coordinator or an agent, and its process while it is to run.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    process: Option<Process>,
+    /// How often this coordinator was replaced; each has its own folder.
+    life: u32,
+    /// Switched off for good.
+    pub(crate) lost: bool,
+}
+
+impl Seat {
+    pub(crate) fn life(&self) -> u32 {
+        self.life
+    }
+}
+
+/// How a coordinator began.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    Runs,
+    /// It refused its log and set it aside.
+    Quarantined,
+}
+
+/// Hosts, processes and what is between them.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    program: PathBuf,
+    folder: PathBuf,
+    pub(crate) owner: Owner,
+    pub(crate) coordinators: Vec<Seat>,
+    pub(crate) agents: Vec<Seat>,
+    /// What a host's clock and disk are like: milliseconds ahead, milliseconds for a barrier.
+    skews: BTreeMap<String, (i64, i64)>,
+    pub(crate) preload: Option<Preload>,
+    weather: Arc<Weather>,
+    started: u32,
+    _proxies: Vec<Proxy>,
+    hosts: BTreeMap<String, Host>,
+    pub(crate) network: Network,
+}
+
+impl Fleet {
+    /// Hosts with nothing on them. The folder keeps what everybody says.
+    pub(crate) fn hosts(program: &Path, folder: &Path, preload: Option<Preload>) -> Result<Self, String> {
+        let coordinators = (0..COORDINATORS).map(|number| format!("c{number}"));
+        let names: Vec<String> = coordinators.chain((0..AGENTS).map(|number| format!("n{number}"))).collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).chain([CLIENT]).collect();
+        let network = Network::of(&all)?;
+        let (mut hosts, mut proxies, weather) = (BTreeMap::new(), Vec::new(), Arc::new(Weather::default()));
+        for name in &names {
+            hosts.insert(name.clone(), Host::new(name, &network, &folder.join("disks"))?);
+            if let Some(preload) = &preload {
+                preload.set(name, 0, 0).map_err(|error| error.to_string())?;
+            }
+            if name.starts_with('c') {
+                proxies.push(Proxy::start(&network.path(name), &doors(&network.address(name)), &weather)?);
+            }
+        }
+        Ok(Self {
+            program: program.to_owned(),
+            folder: folder.to_owned(),
+            owner: Owner::new().map_err(|error| error.to_string())?,
+            coordinators: Vec::new(),
+            agents: Vec::new(),
+            skews: BTreeMap::new(),
+            preload,
+            weather,
+            started: 0,
+            _proxies: proxies,
+            hosts,
+            network,
+        })
+    }
+
+    /// Forms the cluster on them.
+    pub(crate) fn form(&mut self) -> Result<(), String> {
+        let folder = self.coordinator_folder(0);
+        let init = ["coordinator", "init", "--cluster", "lab", "--folder", &folder].map(str::to_owned);
+        self.coordinators.push(Seat::default());
+        self.run_on("c0", &[&init[..], &self.places("c0")].concat())?;
+        self.configure(&folder)?;
+        self.must_run_coordinator(0)?;
+        for number in 1..COORDINATORS {
+            self.coordinators.push(Seat::default());
+            self.join_coordinator(number)?;
+        }
+        for number in 0..AGENTS {
+            let name = format!("n{number}");
+            let mut join = self.line("agent", 0)?;
+            join.extend(["--name".to_owned(), name.clone(), "--folder".to_owned(), self.agent_folder(number)]);
+            self.run_on(&name, &join)?;
+            let settings = format!(
+                "cache_budget = \"64MiB\"\n[agent]\ncpu = \"{CPUS}\"\nallow_mounts = [\"{}\"]\n",
+                self.outside().display()
+            );
+            let path = Path::new(&self.agent_folder(number)).join("config.toml");
+            std::fs::write(path, settings).map_err(|error| error.to_string())?;
+            self.agents.push(Seat::default());
+            self.run_agent(number)?;
+        }
+        Ok(())
+    }
+
+    /// A person's token for the clients.
+    pub(crate) fn token(&mut self) -> Result<String, String> {
+        let words = "token create --role submitter --queue default --name ann --ttl 30d";
+        let mut words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        words.push(self.owner_flag(0));
+        Ok(self.run_on("c0", &words)?.trim().to_owned())
+    }
+
+    /// A folder that every host sees, in which tasks leave traces.
+    pub(crate) fn outside(&self) -> PathBuf {
+        self.folder.join("outside")
+    }
+
+    pub(crate) fn host(&self, name: &str) -> &Host {
+        &self.hosts[name]
+    }
+
+    fn host_mut(&mut self, name: &str) -> &mut Host {
+        self.hosts.get_mut(name).unwrap_or_else(|| panic!("there is no host {name}"))
+    }
+
+    pub(crate) fn coordinator_folder(&self, number: usize) -> String {
+        let life = self.coordinators.get(number).map_or(0, |seat| seat.life);
+        self.hosts[&format!("c{number}")].disk().join(format!("coordinator-{life}")).display().to_string()
+    }
+
+    pub(crate) fn agent_folder(&self, number: usize) -> String {
+        self.hosts[&format!("n{number}")].disk().join("agent").display().to_string()
+    }
+
+    /// The socket of a coordinator, which is its owner's.
+    pub(crate) fn socket(&self, number: usize) -> PathBuf {
+        Path::new(&self.coordinator_folder(number)).join("api.sock")
+    }
+
+    fn owner_flag(&self, number: usize) -> String {
+        format!("--endpoint=unix://{}", self.socket(number).display())
+    }
+
+    /// A command of the program on a host, as that host's clock and disk are.
+    fn command(&self, host: &str, args: &[String]) -> Result<Command, String> {
+        let mut command = self.hosts[host].command(&self.program).ok_or_else(|| format!("host {host} is off"))?;
+        command.args(args).current_dir(&self.folder).env("XDG_CONFIG_HOME", self.folder.join("config"));
+        command.env("FLOWYARD_LOG", "info").env_remove("FLOWYARD_ENDPOINT").env_remove("FLOWYARD_HOME");
+        if let Some(preload) = &self.preload {
+            preload.apply(host, &mut command);
+        }
+        Ok(command)
+    }
+
+    /// Runs a command of the program on a host to its end, which must be a good one: what it wrote.
+    fn run_on(&self, host: &str, args: &[String]) -> Result<String, String> {
+        let out = self.command(host, args)?.output().map_err(|error| error.to_string())?;
+        match out.status.success() {
+            true => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
+            false => Err(format!("{host}: {args:?}: {}", String::from_utf8_lossy(&out.stderr).trim())),
+        }
+    }
+
+    fn start(&mut self, host: &str, args: &[&str]) -> Result<Process, String> {
+        self.started += 1;
+        let said = self.folder.join("said").join(format!("{host}-{}", self.started));
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        Process::start(self.command(host, &args)?, said).map_err(|error| error.to_string())
+    }
+
+    fn configure(&self, folder: &str) -> Result<(), String> {
+        let path = Path::new(folder).join("coordinator.toml");
+        let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
+        let text = text.replace("\n[nodes]", &format!("\n[nodes]\n{NODES}"));
+        std::fs::write(&path, text).map_err(|error| error.to_string())
+    }
+
+    /// Where a coordinator is reached and where it listens, as flags.
+    fn places(&self, host: &str) -> [String; 8] {
+        let address = self.network.address(host);
+        let flag = |name: &str, place: String| [name.to_owned(), place];
+        let all = [
+            flag("--address", format!("{address}:{}", PORTS[0])),
+            flag("--listen", format!("127.0.0.1:{}", BEHIND[0])),
+            flag("--peer-address", format!("{address}:{}", PORTS[1])),
+            flag("--peer-listen", format!("127.0.0.1:{}", BEHIND[1])),
+        ];
+        all.concat().try_into().expect("four flags with a value each")
+    }
+
+    /// The words of the line that lets another host in, as coordinator `from` prints it.
+    fn line(&self, role: &str, from: usize) -> Result<Vec<String>, String> {
+        let words = ["token", "create", "--role", role, &self.owner_flag(from)].map(str::to_owned);
+        let line = self.run_on(&format!("c{from}"), &words)?;
+        Ok(line.split_whitespace().skip(1).map(str::to_owned).collect())
+    }
+
+    /// Starts a coordinator and waits until it serves, or says why it does not.
+    pub(crate) fn run_coordinator(&mut self, number: usize) -> Result<Begun, String> {
+        let folder = self.coordinator_folder(number);
+        let mut process = self.start(&format!("c{number}"), &["coordinator", "run", "--folder", &folder])?;
+        if process.says(COORDINATOR_RUNS, PATIENCE) {
+            self.coordinators[number].process = Some(process);
+            return Ok(Begun::Runs);
+        }
+        match process.stderr() {
+            said if said.contains(QUARANTINED) => Ok(Begun::Quarantined),
+            said => Err(format!("coordinator c{number} does not run: {}", tail(&said))),
+        }
+    }
+
+    pub(crate) fn must_run_coordinator(&mut self, number: usize) -> Result<(), String> {
+        match self.run_coordinator(number)? {
+            Begun::Runs => Ok(()),
+            Begun::Quarantined => Err(format!("coordinator c{number} refused a log that nobody damaged")),
+        }
+    }
+
+    /// Adds a coordinator on a host that has none, and waits until it votes.
+    fn join_coordinator(&mut self, number: usize) -> Result<(), String> {
+        let from = self.answering(Some(number)).ok_or("no other coordinator answers")?;
+        let (host, folder) = (format!("c{number}"), self.coordinator_folder(number));
+        let mut join = self.line("coordinator", from)?;
+        join.extend(["--folder".to_owned(), folder.clone()]);
+        self.run_on(&host, &[&join[..], &self.places(&host)].concat())?;
+        self.configure(&folder)?;
+        self.must_run_coordinator(number)?;
+        let votes = waited(PATIENCE, || self.replica(number, from).is_some_and(|(_, votes)| votes));
+        if votes { Ok(()) } else { Err(format!("c{number} does not get to vote")) }
+    }
+
+    /// Replaces a coordinator whose disk is lost: it is taken out, and its host joins anew.
+    pub(crate) fn replace_coordinator(&mut self, number: usize) -> Result<(), String> {
+        let from = self.answering(Some(number)).ok_or("no other coordinator answers")?;
+        let (replica, _) = self.replica(number, from).ok_or_else(|| format!("c{number} is no member"))?;
+        let remove = RemoveMemberRequest { replica };
+        self.owner.ask(&self.socket(from), async |client| client.remove_member(remove).await)?;
+        self.coordinators[number].life += 1;
+        self.join_coordinator(number)
+    }
+
+    /// The id of a coordinator and whether it votes, as coordinator `from` knows it.
+    fn replica(&self, number: usize, from: usize) -> Option<(u64, bool)> {
+        let address = format!("{}:{}", self.network.address(&format!("c{number}")), PORTS[0]);
+        let status = self.owner.status(&self.socket(from)).ok()?;
+        let found = status.members.iter().find(|member| member.api_address == address)?;
+        Some((found.replica, found.votes))
+    }
+
+    /// A coordinator that answers, another one than `not`.
+    fn answering(&self, not: Option<usize>) -> Option<usize> {
+        let mut numbers = (0..self.coordinators.len()).filter(|number| Some(*number) != not);
+        numbers.find(|number| self.owner.status(&self.socket(*number)).is_ok())
+    }
+
+    /// The coordinator that leads, once one does.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let mut found = None;
+        waited(PATIENCE, || {
+            let status = self.answering(None).and_then(|from| self.owner.status(&self.socket(from)).ok());
+            let leader = status.and_then(|status| status.members.into_iter().find(|member| member.leads));
+            let is = |number: &usize, address: &str| {
+                address == format!("{}:{}", self.network.address(&format!("c{number}")), PORTS[0])
+            };
+            found = leader.and_then(|it| (0..self.coordinators.len()).find(|number| is(number, &it.api_address)));
+            found.is_some()
+        });
+        found
+    }
+
+    pub(crate) fn run_agent(&mut self, number: usize) -> Result<(), String> {
+        let (name, folder) = (format!("n{number}"), self.agent_folder(number));
+        let mut process = self.start(&name, &["agent", "run", "--folder", &folder])?;
+        match process.says(&format!("{AGENT_RUNS}{name} runs"), PATIENCE) {
+            true => self.agents[number].process = Some(process),
+            false => return Err(format!("the agent of {name} does not run: {}", tail(&process.stderr()))),
+        }
+        Ok(())
+    }
+
+    /// The process of a host, taken from its seat.
+    pub(crate) fn take(&mut self, host: &str) -> Option<Process> {
+        self.seat_mut(host).process.take()
+    }
+
+    pub(crate) fn process(&self, host: &str) -> Option<&Process> {
+        let (list, number) = self.place(host);
+        list[number].process.as_ref()
+    }
+
+    fn place(&self, host: &str) -> (&Vec<Seat>, usize) {
+        let (role, number) = host.split_at(1);
+        let number = number.parse().unwrap_or_else(|_| panic!("{host} is no host of a member"));
+        (if role == "c" { &self.coordinators } else { &self.agents }, number)
+    }
+
+    fn seat_mut(&mut self, host: &str) -> &mut Seat {
+        let number = self.place(host).1;
+        if host.starts_with('c') { &mut self.coordinators[number] } else { &mut self.agents[number] }
+    }
+
+    /// Starts what belongs on a host.
+    pub(crate) fn run_host(&mut self, host: &str) -> Result<(), String> {
+        let number = self.place(host).1;
+        if host.starts_with('c') { self.must_run_coordinator(number) } else { self.run_agent(number) }
+    }
+
+    /// A power cut of a host.
+    pub(crate) fn switch_off(&mut self, host: &str) {
+        self.host_mut(host).switch_off();
+        drop(self.take(host));
+    }
+
+    /// The power is back, and what belongs on the host is started.
+    pub(crate) fn switch_on(&mut self, host: &str) -> Result<(), String> {
+        self.host_mut(host).switch_on()?;
+        self.run_host(host)
+    }
+
+    /// A host's links become slow or lossy, or as they should be.
+    pub(crate) fn link(&self, host: &str, link: Link) {
+        let address = self.network.address(host).parse().expect("it is an address");
+        self.weather.set(address, link);
+    }
+
+    /// A host's clock is so far ahead from now on, or its disk so slow; the rest stays.
+    pub(crate) fn skew(&mut self, host: &str, change: impl FnOnce(&mut (i64, i64))) -> Result<(), String> {
+        let skew = self.skews.entry(host.to_owned()).or_default();
+        change(skew);
+        let preload = self.preload.as_ref().ok_or("there is nothing to preload")?;
+        preload.set(host, skew.0, skew.1).map_err(|error| error.to_string())
+    }
+
+    /// Everybody who ended without being told to, with what they said; they are started again, as a service manager does.
+    pub(crate) fn fallen(&mut self) -> Vec<String> {
+        let names: Vec<String> = self.hosts.keys().cloned().collect();
+        let mut fallen = Vec::new();
+        for host in names {
+            let Some(how) = self.seat_mut(&host).process.as_mut().and_then(Process::fell) else { continue };
+            drop(self.take(&host));
+            fallen.push(how);
+            if let Err(reason) = self.run_host(&host) {
+                fallen.push(reason);
+            }
+        }
+        fallen
+    }
+
+    /// Waits until every coordinator answers and every node that is not lost is connected.
+    pub(crate) fn settle(&self) -> Result<(), String> {
+        let answers = |number: usize| {
+            let status = self.owner.status(&self.socket(number));
+            let all = |members: &[MemberStatus]| {
+                members.len() == COORDINATORS && members.iter().all(|member| member.about.is_some())
+            };
+            status.is_ok_and(|status| all(&status.members))
+        };
+        if !waited(PATIENCE, || (0..COORDINATORS).all(answers)) {
+            let status = |number| format!("c{number}: {:?}", self.owner.status(&self.socket(number)));
+            return Err(format!(
+                "not all coordinators answer: {}",
+                (0..COORDINATORS).map(status).collect::<Vec<_>>().join("\n")
+            ));
+        }
+        let expected = self.agents.iter().filter(|seat| !seat.lost).count();
+        let nodes = || self.owner.nodes(&self.socket(0)).unwrap_or_default();
+        match waited(PATIENCE, || nodes().iter().filter(|node| node.connected).count() == expected) {
+            true => Ok(()),
+            false => {
+                let line = |node: Node| format!("{} {} {}", node.name, node.health().as_str_name(), node.connected);
+                Err(format!(
+                    "not all nodes are connected: {}",
+                    nodes().into_iter().map(line).collect::<Vec<_>>().join(", ")
+                ))
+            }
+        }
+    }
+
+    /// Stops all agents, then all coordinators, in order: who did not stop as asked.
+    pub(crate) fn stop(&mut self) -> Vec<String> {
+        let seats = self.agents.iter_mut().chain(self.coordinators.iter_mut());
+        let processes: Vec<Process> = seats.filter_map(|seat| seat.process.take()).collect();
+        processes.into_iter().filter_map(|process| process.stop().err()).collect()
+    }
+
+    /// Why a job does not end, as the cluster says it.
+    pub(crate) fn why(&self, job: u64) -> String {
+        let request = flowyard_proto::api::WhyRequest { job, ..flowyard_proto::api::WhyRequest::default() };
+        let answer = self.owner.ask(&self.socket(0), async |client| client.why(request).await);
+        format!("why {job}: {answer:?}")
+    }
+
+    /// Panics that anybody wrote of.
+    pub(crate) fn panics(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.folder.join("said")).into_iter().flatten().flatten();
+        let said = files.map(|file| (file.file_name(), std::fs::read(file.path()).unwrap_or_default()));
+        let panicked = said.filter_map(|(name, said)| {
+            let said = String::from_utf8_lossy(&said).into_owned();
+            let line = said.lines().position(|line| line.contains("panicked at"))?;
+            let lines: Vec<&str> = said.lines().skip(line).take(3).collect();
+            Some(format!("{}: {}", name.to_string_lossy(), lines.join(" ")))
+        });
+        panicked.collect()
+    }
+
+    /// Hosts that are on, by name.
+    pub(crate) fn hosts_on(&self) -> impl Iterator<Item = (&String, &Host)> {
+        self.hosts.iter().filter(|(_, host)| host.is_on())
+    }
+}
+
+/// From the ports that others reach to those behind.
+fn doors(address: &str) -> Vec<(SocketAddr, SocketAddr)> {
+    let place = |address: &str, port: u16| format!("{address}:{port}").parse().expect("it is an address");
+    PORTS.iter().zip(BEHIND).map(|(port, behind)| (place(address, *port), place("127.0.0.1", behind))).collect()
+}
