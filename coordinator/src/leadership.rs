@@ -56,7 +56,8 @@ impl Leading {
         let supervisor = Supervisor::spawn(Supervisor);
         let proposer = shared.proposer.in_term(term);
         let (p, a) = (proposer.clone(), shared.clone());
-        let placer = supervised(&supervisor, move || Placer::new(p.clone(), a.feed.clone(), a.config.stuck.accepting_ms)).await;
+        let placer =
+            supervised(&supervisor, move || Placer::new(p.clone(), a.feed.clone(), a.config.stuck.accepting_ms)).await;
         let (p, a) = (proposer.clone(), shared.clone());
         let liveness = supervised(&supervisor, move || {
             Liveness::new(p.clone(), a.feed.clone(), a.heard.clone(), a.evidence.clone(), a.config.timing)

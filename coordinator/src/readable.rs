@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flowyard_cas::{LiveBlobs, ManifestError, StoreError};
+use flowyard_cas::{LiveBlobs, Manifest, ManifestError, StoreError};
 use flowyard_model::{Digest, JobId, Name, QueuePath, limits};
 use flowyard_state::View;
 use tokio::sync::Semaphore;

@@ -131,7 +131,8 @@ const PATCHES: &[Patch] = &[
 
 /// Makes every change alone, and runs the simulator; `false` when one was not noticed.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<bool, String> {
-    let chosen = |patch: &&Patch| arguments.is_empty() || arguments.iter().any(|word| patch.name.contains(word.as_str()));
+    let chosen =
+        |patch: &&Patch| arguments.is_empty() || arguments.iter().any(|word| patch.name.contains(word.as_str()));
     let target = workspace.metadata()?.target_directory;
     let copy = target.join("mutate");
     copy_tree(workspace, &copy)?;

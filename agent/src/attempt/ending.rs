@@ -40,7 +40,9 @@ pub fn stuck_end(phase: StuckPhase, limit_ms: u64) -> End {
     let limit = shown_time(limit_ms);
     let message = match phase {
         StuckPhase::Accepting => format!("the agent did not take it for {limit}"),
-        StuckPhase::Fetching => format!("what it needs did not come: no byte of code, inputs or image moved for {limit}"),
+        StuckPhase::Fetching => {
+            format!("what it needs did not come: no byte of code, inputs or image moved for {limit}")
+        }
         StuckPhase::Starting => format!("its process did not start within {limit} and was killed"),
         StuckPhase::Storing => format!("its outputs and logs could not be stored: no byte moved for {limit}"),
         StuckPhase::Stopping => format!("it was killed and was still there {limit} later"),

@@ -284,7 +284,14 @@ impl Attempt {
     }
 
     async fn report(&self, phase: Phase, end: Option<Arc<End>>) {
-        let report = AttemptReport { member: self.member.key, phase, times: self.times, end, checkpoint: None, stuck: self.stuck };
+        let report = AttemptReport {
+            member: self.member.key,
+            phase,
+            times: self.times,
+            end,
+            checkpoint: None,
+            stuck: self.stuck,
+        };
         // Nobody listens once the agent shuts down; the next one adopts.
         let _ = self.news.send(report).await;
     }

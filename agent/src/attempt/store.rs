@@ -31,11 +31,7 @@ pub(super) async fn all(store: &Store, context: &StepContext, folder: &Path, mut
 ///
 /// # Errors
 /// The end of the attempt: an output that is missing, is no list though a `foreach` names it, or cannot be stored.
-async fn outputs(
-    store: &Store,
-    context: &StepContext,
-    folder: &Path,
-) -> Result<BTreeMap<Name, Output>, End> {
+async fn outputs(store: &Store, context: &StepContext, folder: &Path) -> Result<BTreeMap<Name, Output>, End> {
     let mut outputs = BTreeMap::new();
     for (name, written) in &context.spec.outputs {
         let path = plain_way(&folder.join(WORK), written)

@@ -1,10 +1,7 @@
 //! Nodes: what they are, and what an operator wants of them.
 
-use flowyard_model::{
-    ChangeNode, ClusterVersion, Command, Node, NodeChange, NodeId, Rejection, StuckPhase, TimeMs,
-};
-use flowyard_proto::api::{
-    self, ChangeNodeRequest, ChangeNodeResponse, ListNodesResponse};
+use flowyard_model::{ChangeNode, ClusterVersion, Command, Node, NodeChange, NodeId, Rejection, StuckPhase};
+use flowyard_proto::api::{self, ChangeNodeRequest, ChangeNodeResponse, ListNodesResponse};
 use flowyard_proto::{status, view};
 use flowyard_state::View;
 use tonic::Status;

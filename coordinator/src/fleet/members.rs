@@ -144,7 +144,8 @@ pub(crate) async fn not_usable_anywhere(shared: &Shared, standing: &Standing, mu
         let Some(channel) = shared.peer_channel(&member.peer.address).filter(|_| !left.is_empty()) else { continue };
         let mut usable = std::collections::BTreeSet::new();
         for part in left.chunks(ASKED_AT_ONCE) {
-            let mut request = Request::new(MissingRequest { digests: part.iter().map(|it| (*it).into()).collect(), stored_by: None });
+            let mut request =
+                Request::new(MissingRequest { digests: part.iter().map(|it| (*it).into()).collect(), stored_by: None });
             request.metadata_mut().insert_bin(PASSED_ON_FOR, named(standing));
             let asked = tokio::time::timeout(PATIENCE, BlobsClient::new(channel.clone()).missing(request)).await;
             let Ok(Ok(answer)) = asked else { break };

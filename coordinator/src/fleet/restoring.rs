@@ -16,6 +16,7 @@ use crate::backup::{BackupError, BackupReader, KEY_FILES, Summary, verify};
 use crate::proposer::{ProposeError, Proposer};
 use crate::raft::engine::EngineKind;
 use crate::raft::{Identity, OpenError, Replica, ReplicaConfig, Seed, Start, Unavailable, plant};
+use crate::stamps::Stamps;
 
 /// A cluster that was restored.
 #[derive(Debug, Clone)]
@@ -168,7 +169,7 @@ pub(super) async fn begin_epoch(
     let settings = ReplicaConfig { address: address.to_string(), start, ..ReplicaConfig::new(folder) };
     let replica = Replica::open(settings, applier).await?;
     replica.wait_ready().await?;
-    let proposer = Proposer::new(replica.clone(), feed.clone());
+    let proposer = Proposer::new(replica.clone(), feed.clone(), Stamps::new(feed.clone()));
     let begun = async {
         // It is the only coordinator, so what it knows may be used.
         while feed.view().version() < ClusterVersion::NEWEST {

@@ -162,7 +162,11 @@ async fn what_is_watched_ends_with_the_right_to_watch_it() {
         until("the token to be known", async || host.api(Some(&eve)).get_cluster(GetClusterRequest {}).await.is_ok())
             .await;
         let mut api = host.api(Some(&eve));
-        let mut watched = api.watch_job(WatchJobRequest { job: id, after_revision: None }).await.unwrap().into_inner();
+        let mut watched = api
+            .watch_job(WatchJobRequest { job: id, after_revision: None, after_epoch: 0 })
+            .await
+            .unwrap()
+            .into_inner();
         watched.message().await.unwrap().expect("the job as it is");
         let mut followed = api.logs(logs).await.unwrap().into_inner();
         revoke_newest_token(&hosts[leader]).await;
@@ -191,8 +195,12 @@ async fn a_stream_ends_when_its_token_expires() {
     let ann = host.token(to_call("ann", RoleKind::Operator, &[])).await;
     let id = host.api(Some(&ann)).submit(job("default", None)).await.unwrap().into_inner().job;
     let eve = host.token_for(to_call("eve", RoleKind::Viewer, &[]), 1_000).await;
-    let mut watched =
-        host.api(Some(&eve)).watch_job(WatchJobRequest { job: id, after_revision: None }).await.unwrap().into_inner();
+    let mut watched = host
+        .api(Some(&eve))
+        .watch_job(WatchJobRequest { job: id, after_revision: None, after_epoch: 0 })
+        .await
+        .unwrap()
+        .into_inner();
     watched.message().await.unwrap().expect("the job as it is");
     let cut = watched.message().await.unwrap_err();
     assert!(cut.code() == Code::Unauthenticated && cut.message().contains("has expired"), "{cut}");

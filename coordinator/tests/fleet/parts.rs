@@ -125,6 +125,8 @@ fn inventory() -> Inventory {
             containers: true,
             process_isolation: true,
             host_image: true,
+            private_networks: false,
+            separation: String::new(),
             enforcement: String::new(),
             agent_version: String::new(),
             system: String::new(),
@@ -180,6 +182,7 @@ impl Agent {
             times: Some(api::PhaseTimes::default()),
             end: Some(end),
             checkpoint: None,
+            stuck: 0,
         };
         self.reported += 1;
         let observed = Observed { sequence: self.reported, reports: vec![report] };

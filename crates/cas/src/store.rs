@@ -292,7 +292,9 @@ impl Store {
             return next.await;
         }
         let sent = tokio::time::timeout(Duration::from_millis(waited_ms), next).await;
-        sent.unwrap_or_else(|_| Err(StoreError::Stalled { digest, place: format!("the origin {}", self.origin), waited_ms }))
+        sent.unwrap_or_else(|_| {
+            Err(StoreError::Stalled { digest, place: format!("the origin {}", self.origin), waited_ms })
+        })
     }
 
     async fn find_or_make_tree(&self, digest: Digest) -> Result<PinnedTree, StoreError> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Admitted, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant, Health, Identity,
-    Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath, Revision,
-    Scheduling, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
+    Admitted, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant, Health,
+    Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath,
+    Revision, Scheduling, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
 };
 
 /// A command with its place in the log and the leader's time.

@@ -68,7 +68,7 @@ pub const TOKEN_USES: u32 = 1_000;
 pub const QUEUES_PER_ROLE: usize = 64;
 /// Bytes of the addresses of a coordinator that is let in.
 pub const ADDRESS_BYTES: usize = 600;
-/// Bytes of a manifest that a job may name.
+/// Bytes of one manifest, which is read as a whole.
 pub const MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 /// Identities that are shut out.
 pub const REVOCATIONS: usize = 100_000;
@@ -76,8 +76,6 @@ pub const REVOCATIONS: usize = 100_000;
 pub const GANG: u32 = 1_000;
 /// Bytes of one blob: four tebibytes.
 pub const BLOB_BYTES: u64 = 1 << 42;
-/// Bytes of one manifest, which is read as a whole: one gibibyte.
-pub const MANIFEST_BYTES: u64 = 1 << 30;
 /// Thousandths of a CPU that one node may offer.
 pub const NODE_CPU_MILLI: u64 = 1_000_000_000;
 /// Bytes of memory, of disk or of a GPU that one node may offer: one exbibyte.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
-    Attempt, AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, JobOutcome, NeedKind,
-    NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
+    Attempt, AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, JobOutcome,
+    NeedKind, NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
 };
 
 use crate::indexes::Indexes;

@@ -195,6 +195,8 @@ mod tests {
                 containers: true,
                 process_isolation: true,
                 host_image: true,
+                private_networks: false,
+                separation: String::new(),
                 enforcement: String::new(),
                 agent_version: String::new(),
                 system: String::new(),

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptReport, Changed, ClusterVersion, Incarnation, Member, NodeId, Phase, PhaseTimes, Rejection, Reply, ReportAttempts,
+    AttemptReport, Changed, ClusterVersion, Incarnation, Member, NodeId, Phase, PhaseTimes, Rejection, Reply,
+    ReportAttempts,
 };
 
 use crate::attempt::end_member;

@@ -193,7 +193,14 @@ impl History {
             }
         }
         let based_on = self.state.revision();
-        Command::CommitPlan(Plan { based_on, seed: 0, budget: 0, placer_version: 1, placements, accept_ms: self.accept_ms() })
+        Command::CommitPlan(Plan {
+            based_on,
+            seed: 0,
+            budget: 0,
+            placer_version: 1,
+            placements,
+            accept_ms: self.accept_ms(),
+        })
     }
 
     /// Accepting is watched once the version knows it.

@@ -279,7 +279,8 @@ impl World {
         let nodes: Vec<_> = leader.state.nodes().map(|(id, _)| id).collect();
         match kind {
             FaultKind::CancelStorm => {
-                let open: Vec<_> = leader.state.jobs().filter(|(_, job)| job.ended.is_none()).map(|(id, _)| id).collect();
+                let open: Vec<_> =
+                    leader.state.jobs().filter(|(_, job)| job.ended.is_none()).map(|(id, _)| id).collect();
                 let every = outside.dice.within(2, 4) as usize;
                 for job in open.into_iter().step_by(every) {
                     leader.propose(outside, Command::CancelJob { job }, Origin::Nobody);

@@ -111,7 +111,8 @@ impl Replica {
 
     /// Sees to it that what is proposed becomes durable.
     pub(crate) fn plan_commit(&mut self, outside: &mut Outside) {
-        let Some(leader) = self.leader.as_mut().filter(|leader| !leader.committing && !leader.pending.is_empty()) else {
+        let Some(leader) = self.leader.as_mut().filter(|leader| !leader.committing && !leader.pending.is_empty())
+        else {
             return;
         };
         leader.committing = true;
@@ -161,7 +162,8 @@ impl Replica {
     }
 
     fn wake_clock(&mut self, outside: &mut Outside) {
-        let Some((due, leader)) = self.state.next_deadline().zip(self.leader.as_ref().filter(|leader| leader.ready)) else {
+        let Some((due, leader)) = self.state.next_deadline().zip(self.leader.as_ref().filter(|leader| leader.ready))
+        else {
             return;
         };
         let wait = due.0.saturating_sub(self.clock.wall(outside.now())).min(LONGEST_SLEEP_MS);

@@ -179,7 +179,9 @@ impl Host {
         while let Some((sequence, reports)) = link.session.next_batch(now_ms) {
             outside.send_up(link.stream, Up::Observed { sequence, reports });
         }
-        if !agent.flushing && let Some(due_ms) = link.session.due_ms() {
+        if !agent.flushing
+            && let Some(due_ms) = link.session.due_ms()
+        {
             agent.flushing = true;
             let delay = self.clock.until(outside.schedule.now(), due_ms.max(now_ms + 1));
             outside.in_agent(delay, self.at, agent.id, InAgent::Flush);

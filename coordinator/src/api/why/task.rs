@@ -1,8 +1,8 @@
 //! Where one task stands, and why.
 
 use flowyard_model::{
-    FanOut, Job, JobDesired, JobId, JobOutcome, Member, NeedKind, Overdue, Phase, StepIndex, StepSpec, StuckPhase, Task, TaskIndex,
-    TaskKey, TaskOutcome, TaskState, TimeMs,
+    FanOut, Job, JobDesired, JobId, JobOutcome, Member, NeedKind, Overdue, Phase, StepIndex, StepSpec, StuckPhase,
+    Task, TaskIndex, TaskKey, TaskOutcome, TaskState, TimeMs,
 };
 use flowyard_proto::api::Finding;
 

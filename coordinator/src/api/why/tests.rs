@@ -83,6 +83,7 @@ impl Cluster {
             budget: 0,
             placer_version: 1,
             placements: vec![placement],
+            accept_ms: None,
         }));
     }
 
