@@ -321,7 +321,6 @@ impl Question {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use flowyard_model::*;

@@ -4,6 +4,7 @@ mod house;
 mod leading;
 mod node;
 mod storing;
+mod watching;
 
 use flowyard_cas::Origin;
 use flowyard_proto::api::{GetClusterRequest, ListJobsRequest, PruneRequest};
