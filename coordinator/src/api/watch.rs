@@ -70,7 +70,9 @@ impl Follower {
         let counted = *changed.borrow_and_update();
         let as_seen = seen.is_some_and(|seen| feed.job_unchanged_since(id, seen));
         let told = as_seen.then(flowyard_clock::monotonic);
-        Self { id, feed, epoch, changed, counted, told, broken: given.is_some() && seen.is_none(), over: false }
+        // Who has seen the end is told nothing more.
+        let over = as_seen && feed.view().job(id).is_some_and(|job| job.ended.is_some());
+        Self { id, feed, epoch, changed, counted, told, broken: given.is_some() && seen.is_none(), over }
     }
 
     async fn next(&mut self) -> Option<Result<WatchJobResponse, Status>> {

@@ -7,6 +7,7 @@ mod leading;
 mod node;
 mod parts;
 mod storing;
+mod watching;
 
 use flowyard_cas::Origin;
 use flowyard_proto::api::{GetClusterRequest, ListJobsRequest, PruneRequest};

@@ -9,13 +9,13 @@ use flowyard_proto::status::{NOT_STORED, rejection_kind};
 
 use crate::house::{Host, three, to_call};
 
-fn put(bytes: &[u8]) -> impl tokio_stream::Stream<Item = PutRequest> + use<> {
+pub(crate) fn put(bytes: &[u8]) -> impl tokio_stream::Stream<Item = PutRequest> + use<> {
     let digest = Some(digest_bytes(bytes).into());
     tokio_stream::iter([PutRequest { digest, bytes: bytes.to_vec().into() }])
 }
 
 /// A job of one step whose code is this blob.
-fn job(code: Digest) -> api::SubmitRequest {
+pub(crate) fn job(code: Digest) -> api::SubmitRequest {
     let step = api::StepSpec {
         name: "a".to_owned(),
         command: vec!["true".to_owned()],
@@ -47,15 +47,15 @@ async fn what_was_uploaded_to_one_coordinator_may_be_used_at_each_and_what_one_l
         (submitter(&hosts[0]).await, hosts[0].token(to_call("eve", RoleKind::Submitter, &["default"])).await);
     let code = digest_bytes(b"some code");
     hosts[0].blobs(&sue).put(put(b"some code")).await.unwrap();
+    // Knowing its name is still no right to it, and the refusal says what mends it.
+    let refused = hosts[1].api(Some(&eve)).submit(job(code)).await.unwrap_err();
+    assert_eq!(rejection_kind(&refused), Some(NOT_STORED), "{refused}");
     // The copies of two coordinators are damaged: they lack it, and bring it from the one that has it.
     for host in &hosts[1..] {
         host.origin.delete(&code).await.unwrap();
         host.api(Some(&sue)).submit(job(code)).await.expect("it was uploaded to another coordinator");
         assert!(host.origin.contains(&code).await.unwrap(), "it was brought");
     }
-    // Knowing its name is still no right to it, and the refusal says what mends it.
-    let refused = hosts[1].api(Some(&eve)).submit(job(code)).await.unwrap_err();
-    assert_eq!(rejection_kind(&refused), Some(NOT_STORED), "{refused}");
     let nowhere = hosts[1].api(Some(&sue)).submit(job(digest_bytes(b"nobody has it"))).await.unwrap_err();
     assert_eq!(rejection_kind(&nowhere), Some(NOT_STORED), "{nowhere}");
 }
