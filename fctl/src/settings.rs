@@ -193,3 +193,40 @@ pub(crate) fn start_tracing(verbose: u8) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{level},openraft=off,sled=off,h2=off")));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(verbose > 1).init();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        Settings::of_file(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn users_and_networks_of_tasks_are_read_and_what_is_wrong_is_named() {
+        let usual = read("").unwrap().agent;
+        assert_eq!((usual.users, usual.networks), (None, NetworkChoices::default()));
+        let text = "[agent]\nusers = \"200000-400000\"\nfilter = false\naddresses = \"10.9.0.0/24\"\n\
+                    allow_addresses = [\"169.254.169.254\"]\ndeny_addresses = [\"10.0.0.0/8\"]\nnameservers = [\"9.9.9.9\"]\n";
+        let agent = read(text).unwrap().agent;
+        assert_eq!(agent.users.unwrap().to_string(), "200000-400000");
+        assert!(!agent.networks.filter && agent.networks.addresses.to_string() == "10.9.0.0/24");
+        assert_eq!(
+            (agent.networks.allow.len(), agent.networks.deny.len(), agent.networks.nameservers.len()),
+            (1, 1, 1)
+        );
+        for (text, named) in [
+            ("users = \"0-99999\"", "agent.users"),
+            ("addresses = \"10.9.0.1/24\"", "agent.addresses"),
+            ("allow_addresses = [\"host\"]", "agent.allow_addresses"),
+            ("deny_addresses = [\"10.0.0.0/99\"]", "agent.deny_addresses"),
+            ("nameservers = [\"dns\"]", "nameservers"),
+        ] {
+            let error = read(&format!("[agent]\n{text}\n")).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

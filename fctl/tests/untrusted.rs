@@ -238,11 +238,16 @@ fn tasks_reach_other_machines_and_nothing_that_is_the_nodes_the_clouds_or_anothe
     let none = site.task_tries(&["--network", "none"], &places);
     assert_eq!(none, "web no\nmetadata no\nnode no\nnames no\ndenied no\n");
 
-    // Two tasks at once: strangers outside, and out of each other's reach.
+    two_tasks_are_strangers(&site, &web, &node);
+    site.stop();
+}
+
+/// Two tasks at once: strangers outside, and out of each other's reach.
+fn two_tasks_are_strangers(site: &Site, web: &str, node: &str) {
     let listening = "cat /etc/resolv.conf; id -u; echo secret > mine; python3 -c 'import socket
 s = socket.socket(); s.connect((\"WEB\", 80)); print(\"at\", s.getsockname()[0], flush=True)
 t = socket.socket(); t.bind((\"\", 9000)); t.listen(); t.settimeout(60); t.accept()'"
-        .replace("WEB", &web);
+        .replace("WEB", web);
     let one = site.submit(&[], &format!("{listening} & while [ ! -e /tmp/gate ]; do sleep 0.1; done; kill $!"));
     site.says(&one, "at 198.19.");
     let said = site.logs(&one);
@@ -269,7 +274,6 @@ t = socket.socket(); t.bind((\"\", 9000)); t.listen(); t.settimeout(60); t.accep
     }
     assert!(site.task_users().is_empty());
     until("the wires to be gone", || site.left() == (0, true));
-    site.stop();
 }
 
 #[test]

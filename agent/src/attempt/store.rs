@@ -154,3 +154,36 @@ fn store_failure(subject: &str, error: &StoreError) -> End {
     let reason = if error.is_disk_full() { Reason::Disk } else { Reason::Output };
     platforms(reason, format!("{subject}: {}", chain(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_link_on_the_way_to_an_output_is_followed() {
+        let work = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(work.path().join("plain")).expect("a folder");
+        std::os::unix::fs::symlink("/etc", work.path().join("plain/out")).expect("a link");
+        assert_eq!(plain_way(work.path(), "plain/x"), Ok(work.path().join("plain/x")));
+        let refused = plain_way(work.path(), "plain/out/passwd").expect_err("a refusal");
+        assert!(refused.starts_with("`plain/out` is a symbolic link"), "{refused}");
+        // The output itself being one is for the packer to refuse, which says where it leads.
+        assert!(plain_way(work.path(), "plain/out").is_ok());
+    }
+
+    #[test]
+    fn files_that_claim_to_be_larger_than_their_disk_are_refused() {
+        let work = tempfile::tempdir().expect("a folder");
+        let disk = rustix::fs::statvfs(work.path()).expect("a disk");
+        let out = work.path().join("out");
+        std::fs::create_dir(&out).expect("a folder");
+        for name in ["a", "b"] {
+            let file = std::fs::File::create(out.join(name)).expect("a file");
+            // Half of the disk each, and a little: no single file of them is too large.
+            file.set_len(disk.f_blocks * disk.f_frsize / 2 + 1).expect("a hole");
+        }
+        assert_eq!(check_size(&out.join("a")), Ok(()));
+        let refused = check_size(&out).expect_err("a refusal");
+        assert!(refused.contains("write no files with holes"), "{refused}");
+    }
+}

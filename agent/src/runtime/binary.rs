@@ -1,10 +1,12 @@
 //! Containers made by an OCI runtime binary, e.g. crun or runc: the way out where the linked-in library has a fault.
 //!
-//! The binary runs inside the stage, so it gets the same prepared root and sees no cgroups. The container's first process becomes
-//! an orphan when the binary ends and is adopted by the shim, which is a subreaper.
+//! The binary runs inside the stage, so it gets the same prepared root and sees no cgroups. The container's first process
+//! becomes an orphan when the binary ends and is adopted by the shim, which is a subreaper.
 //!
 //! What differs from the linked-in library: the user's program is process 1 (so it must catch SIGTERM to be stopped by it), and
-//! for an ordinary user it sees itself as root. A binary must be able to do without cgroups, as crun can; runc 1.1 cannot.
+//! for an ordinary user it sees itself as root. Where the task has users of its own, root inside is who makes the container, so
+//! the task is somebody else, and nothing needs to be mapped for it. A binary must be able to do without cgroups, as crun can;
+//! runc 1.1 cannot.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,7 +18,6 @@ use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use super::mapped::{Placed, mapped};
 use super::oci::{self, Parts};
 use super::scratch::Scratch;
 use super::spec::{ContainerSpec, LaunchSpec};
@@ -127,12 +128,12 @@ impl Binary {
         RuntimeError::Refused(format!("{}: {said}", self.binary.display()))
     }
 
-    fn bundle(&self, container: &ContainerSpec) -> Result<String, RuntimeError> {
+    fn bundle(&self) -> Result<String, RuntimeError> {
         let root = stage::root_folder();
         let user = self.container.user;
         let parts = Parts {
             launch: &self.launch,
-            container,
+            container: &self.container,
             root: &root,
             scratch: &self.scratch,
             ids: self.stage.ids_inside(user.host_uid, user.host_gid)?,
@@ -140,17 +141,11 @@ impl Binary {
         Ok(oci::describe_for_binary(&parts, seccomp::for_binary()?)?.to_string())
     }
 
-    fn make(
-        &self,
-        description: &str,
-        seen: &(ContainerSpec, Vec<Placed>),
-        stdio: &Stdio,
-    ) -> Result<String, RuntimeError> {
+    fn make(&self, description: &str, stdio: &Stdio) -> Result<String, RuntimeError> {
         let failed = |what, path: &Path, source| RuntimeError::Path { what, path: path.to_owned(), source };
         fs::create_dir(&self.folder).map_err(|source| failed("make folder", &self.folder, source))?;
-        sys::own_mounts()?;
-        seen.1.iter().try_for_each(Placed::put)?;
-        if let Some((lower, layer)) = self.scratch.layer(&seen.0) {
+        if let Some((lower, layer)) = self.scratch.layer(&self.container) {
+            sys::own_mounts()?;
             layer.put_up(&lower, &stage::root_folder())?;
         }
         let config = self.folder.join("config.json");
@@ -195,11 +190,10 @@ impl Runtime for Binary {
         if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } != 0 {
             return Err(RuntimeError::last_os("become a subreaper"));
         }
-        let seen = mapped(&self.container, &self.folder)?;
-        let description = self.bundle(&seen.0)?;
+        let description = self.bundle()?;
         self.scratch.make(&self.container)?;
         self.created = true;
-        let made = self.in_stage(|| self.make(&description, &seen, &stdio));
+        let made = self.in_stage(|| self.make(&description, &stdio));
         let pid = made.map_err(|error| self.understand(error))?;
         let pid = pid.trim().parse().map_err(|_| RuntimeError::Died(None))?;
         self.init = Some(Pid::from_raw(pid));
