@@ -7,7 +7,9 @@
 mod bench;
 mod chaos;
 mod check;
+mod crash;
 mod fix;
+mod fuzz;
 mod gates;
 mod kill_loop;
 mod program;
@@ -34,6 +36,10 @@ usage: cargo xtask COMMAND
   kill-loop [ROUNDS]       kill -9 under the log, 200 rounds unless told otherwise
   chaos [--minutes N] [--seed N]
                            coordinators and agents on networks of their own, killed, paused and cut off
+  crash [--seed N] [--runs K] [--engine NAME]
+                           power cuts under the log, the snapshots and the blobs
+  fuzz [TARGET] [--seconds N] [--seed N]
+                           hostile bytes for everything that reads the network or a disk
   bench NAME               measure; without a name, list what there is";
 
 fn main() -> ExitCode {
@@ -57,11 +63,13 @@ fn main() -> ExitCode {
 fn dispatch(workspace: &Workspace, command: &str, rest: &[String]) -> Result<bool, String> {
     match command {
         "check" => check::run(workspace),
+        "fuzz" => fuzz::run(workspace, rest),
         "fix" => fix::run(workspace),
         "tidy" => tidy::run(workspace),
         "test" => test::run(workspace, rest),
         "sim" => sim::run(workspace, rest),
         "kill-loop" => kill_loop::run(workspace, rest),
+        "crash" => crash::run(workspace, rest),
         "chaos" => chaos::run(workspace, rest),
         "bench" => bench::run(workspace, rest),
         _ => Err(format!("no such command\n\n{USAGE}")),
