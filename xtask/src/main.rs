@@ -7,7 +7,9 @@
 mod bench;
 mod chaos;
 mod check;
+mod crash;
 mod fix;
+mod fuzz;
 mod gates;
 mod kill_loop;
 mod mutate;
@@ -38,6 +40,10 @@ usage: cargo xtask COMMAND
   kill-loop [ROUNDS]       kill -9 under the log, 200 rounds unless told otherwise
   chaos [--minutes N] [--seed N]
                            coordinators and agents on hosts of their own: killed, cut off, filled up, damaged
+  crash [--seed N] [--runs K] [--engine NAME]
+                           power cuts under the log, the snapshots and the blobs
+  fuzz [TARGET] [--seconds N] [--seed N]
+                           hostile bytes for everything that reads the network or a disk
   storm [CONNECTIONS]      ten thousand connections of strangers against one coordinator
   bench NAME               measure; without a name, list what there is";
 
@@ -62,6 +68,7 @@ fn main() -> ExitCode {
 fn dispatch(workspace: &Workspace, command: &str, rest: &[String]) -> Result<bool, String> {
     match command {
         "check" => check::run(workspace),
+        "fuzz" => fuzz::run(workspace, rest),
         "fix" => fix::run(workspace),
         "tidy" => tidy::run(workspace),
         "test" => test::run(workspace, rest),
@@ -69,6 +76,7 @@ fn dispatch(workspace: &Workspace, command: &str, rest: &[String]) -> Result<boo
         "mutate" => mutate::run(workspace, rest),
         "kill-loop" => kill_loop::run(workspace, rest),
         "storm" => storm::run(workspace, rest),
+        "crash" => crash::run(workspace, rest),
         "chaos" => chaos::run(workspace, rest),
         "bench" => bench::run(workspace, rest),
         _ => Err(format!("no such command\n\n{USAGE}")),

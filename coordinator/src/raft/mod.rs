@@ -17,6 +17,7 @@
 //! - A replica id is never used twice, and a folder that lost its log never votes again.
 //! - A failed disk, a damaged record or a panicking machine stops the replica; nothing is repaired in flight.
 
+pub mod decoders;
 pub mod engine;
 
 mod applier;

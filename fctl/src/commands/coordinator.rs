@@ -127,7 +127,7 @@ async fn enter(entering: &CoordinatorJoin) -> Outcome {
 }
 
 pub(super) fn prepare(folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(Failure::local(folder.display()))?;
+    flowyard_cas::make_folder(folder).map_err(Failure::local(folder.display()))?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(folder, private).map_err(Failure::local(folder.display()))
 }
