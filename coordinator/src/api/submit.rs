@@ -101,7 +101,7 @@ async fn check_blobs(shared: &Shared, caller: &Caller, spec: &JobSpec) -> Result
         let foreign = shared.readable.not_usable(&view, &shared.durable, caller, &listed).await;
         let foreign = foreign.map_err(super::blobs::failed)?;
         if let Some(digest) = foreign.first() {
-            return Err(Status::failed_precondition(format!(
+            return Err(flowyard_proto::status::not_stored(format!(
                 "artifact {manifest} lists {} blobs that you have neither uploaded nor may read, the first is {digest}; upload them \
                  before submitting",
                 foreign.len()
