@@ -54,14 +54,7 @@ pub struct Session {
 impl Session {
     /// A session in which nothing has been said but the greeting, sent at `now_ms` and answered.
     pub fn begin(now_ms: u64) -> Self {
-        Self {
-            received: 0,
-            sent: 0,
-            acknowledged: 0,
-            pending: BTreeMap::new(),
-            due_ms: None,
-            answered_ms: now_ms,
-        }
+        Self { received: 0, sent: 0, acknowledged: 0, pending: BTreeMap::new(), due_ms: None, answered_ms: now_ms }
     }
 
     /// A sign of life was answered that was sent at this time.

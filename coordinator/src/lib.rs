@@ -10,11 +10,13 @@ mod caller;
 mod collector;
 pub mod config;
 mod coordinator;
+mod crowd;
 mod durable;
 pub mod feed;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;
+mod guesses;
 mod holdings;
 mod leadership;
 pub mod liveness;
@@ -25,6 +27,7 @@ mod readable;
 mod relay;
 mod server;
 pub mod session;
+mod standing;
 mod timekeeper;
 
 pub use config::{Config, Timing, TimingError};

@@ -92,22 +92,10 @@ const PATCHES: &[Patch] = &[
         put: "node.health == Health::Up && node.scheduling <= Scheduling::Drained;",
     },
     Patch {
-        name: "a node that was given up is heard",
-        file: "coordinator/src/liveness.rs",
-        find: "            self.given_up.insert(node, incarnation);",
-        put: "            let _ = incarnation;",
-    },
-    Patch {
         name: "an agent is not told what is gone",
         file: "coordinator/src/session/desired.rs",
         find: "filter(|key| !now.contains_key(key)).copied().collect();",
         put: "filter(|key| !now.contains_key(key)).copied().take(0).collect();",
-    },
-    Patch {
-        name: "an agent obeys an older leader",
-        file: "agent/src/session.rs",
-        find: "if desired.fence < *highest {",
-        put: "if desired.fence < *highest && desired.sequence == 0 {",
     },
     Patch {
         name: "a lease is renewed before the coordinator said what it wants",
@@ -131,7 +119,8 @@ const PATCHES: &[Patch] = &[
 
 /// Makes every change alone, and runs the simulator; `false` when one was not noticed.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<bool, String> {
-    let chosen = |patch: &&Patch| arguments.is_empty() || arguments.iter().any(|word| patch.name.contains(word.as_str()));
+    let chosen =
+        |patch: &&Patch| arguments.is_empty() || arguments.iter().any(|word| patch.name.contains(word.as_str()));
     let target = workspace.metadata()?.target_directory;
     let copy = target.join("mutate");
     copy_tree(workspace, &copy)?;

@@ -4,6 +4,7 @@
 
 pub mod desired;
 mod directory;
+mod provenance;
 mod service;
 
 use std::convert::Infallible;
@@ -81,7 +82,17 @@ impl Session {
     ) -> Self {
         let mut changed = feed.node(node);
         changed.mark_changed();
-        Self { node, incarnation, term, told: desired::Told::nothing(node), received: 0, changed, feed, proposer, outbox }
+        Self {
+            node,
+            incarnation,
+            term,
+            told: desired::Told::nothing(node),
+            received: 0,
+            changed,
+            feed,
+            proposer,
+            outbox,
+        }
     }
 
     /// Tells the agent what is new. `false` when it is gone, or registered anew elsewhere.

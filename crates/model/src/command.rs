@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Fingerprint, GpuIndex, Grant, Health, Identity,
+    Admitted, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Fingerprint, GpuIndex, Grant, Health, Identity,
     Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath, Revision,
     Scheduling, TaskKey, TimeMs, TokenFault, TokenId,
 };
@@ -85,6 +85,8 @@ pub enum Command {
         token: TokenId,
         /// Fingerprint of the public key that is let in.
         by: Fingerprint,
+        /// As what.
+        who: Admitted,
     },
     /// Shut an identity out.
     RevokeIdentity {
@@ -377,7 +379,7 @@ pub enum Rejection {
         current: ClusterVersion,
     },
     /// A registration that another node holds.
-    #[error("node `{name}` is registered and heard from under another agent; stop that one, or choose another name")]
+    #[error("node `{name}` is registered under another agent that is heard from, or whose work may still run; stop that one and wait until the node is down, or choose another name")]
     NodeNameTaken {
         /// The name.
         name: Name,

@@ -111,7 +111,8 @@ impl Replica {
 
     /// Sees to it that what is proposed becomes durable.
     pub(crate) fn plan_commit(&mut self, outside: &mut Outside) {
-        let Some(leader) = self.leader.as_mut().filter(|leader| !leader.committing && !leader.pending.is_empty()) else {
+        let Some(leader) = self.leader.as_mut().filter(|leader| !leader.committing && !leader.pending.is_empty())
+        else {
             return;
         };
         leader.committing = true;
@@ -161,7 +162,8 @@ impl Replica {
     }
 
     fn wake_clock(&mut self, outside: &mut Outside) {
-        let Some((due, leader)) = self.state.next_deadline().zip(self.leader.as_ref().filter(|leader| leader.ready)) else {
+        let Some((due, leader)) = self.state.next_deadline().zip(self.leader.as_ref().filter(|leader| leader.ready))
+        else {
             return;
         };
         let wait = due.0.saturating_sub(self.clock.wall(outside.now())).min(LONGEST_SLEEP_MS);
@@ -183,7 +185,7 @@ impl Replica {
             leader.place_again = true;
         } else {
             leader.placing = true;
-            let (term, delay) = (leader.term, outside.dice.within(1, 20));
+            let (term, delay) = (leader.term, outside.dice.within(1, 80));
             self.plan(outside, delay, AtReplica::Place { term });
         }
     }
@@ -221,8 +223,7 @@ impl Replica {
         let at = self.heard.at().clone();
         let (concluded, again_in) = conclusions(&self.state.view(), &at, &TIMING, since_ms, now_ms);
         for (node, incarnation, health) in concluded {
-            let given_up = health == Health::Down && !outside.mutates(Mutation::HearTheGivenUp);
-            if given_up && !self.heard.give_up(node, incarnation, at.get(&node).copied()) {
+            if health == Health::Down && !self.heard.give_up(node, incarnation, at.get(&node).copied()) {
                 continue;
             }
             self.leader.as_mut().expect("it leads").concluding += 1;

@@ -78,10 +78,12 @@ impl Outside {
     pub(crate) fn runs(&mut self, run: u64, member: MemberKey, on_disconnect: OnDisconnect) {
         let other = self.live.values().find(|(other, _)| {
             let same = other.task == member.task;
-            same && on_disconnect == OnDisconnect::Stop && (other.attempt != member.attempt || other.rank == member.rank)
+            same && on_disconnect == OnDisconnect::Stop
+                && (other.attempt != member.attempt || other.rank == member.rank)
         });
         if let Some((other, _)) = other {
-            self.broken.get_or_insert(format!("{member:?} begins to run while {other:?} runs, and must never run twice"));
+            self.broken
+                .get_or_insert(format!("{member:?} begins to run while {other:?} runs, and must never run twice"));
         }
         self.live.insert(run, (member, on_disconnect));
     }

@@ -29,7 +29,14 @@ pub(crate) struct Talk {
 
 impl Replica {
     /// A message of an agent; `leader` is who leads, if this coordinator knows, and `follows` whether a majority follows it.
-    pub(crate) fn hear(&mut self, outside: &mut Outside, stream: u64, message: Up, leader: Option<usize>, follows: bool) {
+    pub(crate) fn hear(
+        &mut self,
+        outside: &mut Outside,
+        stream: u64,
+        message: Up,
+        leader: Option<usize>,
+        follows: bool,
+    ) {
         match message {
             Up::Hello(hello) => self.greet(outside, stream, *hello, leader),
             Up::Observed { sequence, reports } => self.observed(outside, stream, sequence, reports),

@@ -21,6 +21,8 @@ use crate::trace::Trace;
 
 /// How long things break, in simulated milliseconds.
 const FAULTS_MS: (u64, u64) = (240_000, 480_000);
+/// Faults that every run has at least.
+const LEAST_FAULTS: u64 = 10;
 /// How long everything may take to end after that.
 const HEALING_MS: u64 = 3 * 3_600_000;
 /// Between two looks at all machines.
@@ -155,7 +157,9 @@ impl World {
         let Some(event) = self.unless_paused(event) else { return Ok(()) };
         match event {
             Event::Up { stream, message } => {
-                let Some(replica) = self.outside.network.stream(stream).map(|stream| stream.replica) else { return Ok(()) };
+                let Some(replica) = self.outside.network.stream(stream).map(|stream| stream.replica) else {
+                    return Ok(());
+                };
                 if !self.group.replicas[replica].up {
                     self.outside.close(stream, crate::network::Way::Down);
                     return Ok(());
@@ -291,7 +295,8 @@ impl World {
         let to = if direct { Some(replica) } else { self.group.leader().filter(|_| here.takes_part()) };
         let Some(to) = to else { return };
         let leader = &mut self.group.replicas[to];
-        if self.outside.mutation == Some(Mutation::AcknowledgeBeforeCommit) && self.outside.mutates(Mutation::AcknowledgeBeforeCommit)
+        if self.outside.mutation == Some(Mutation::AcknowledgeBeforeCommit)
+            && self.outside.mutates(Mutation::AcknowledgeBeforeCommit)
         {
             let next = leader.state.jobs().next_back().map_or(1, |(id, _)| id.0 + 1);
             self.outside.schedule.after(1, Event::Answer { client, job: Some(JobId(next)) });
@@ -317,7 +322,8 @@ impl World {
 
     /// Whether a job that is open, or was not taken yet, waits for this one.
     pub(crate) fn is_waited_for(&self, job: JobId) -> bool {
-        let wishes = self.clients.iter().filter(|client| client.job.is_none()).filter_map(|client| client.wish.as_ref());
+        let wishes =
+            self.clients.iter().filter(|client| client.job.is_none()).filter_map(|client| client.wish.as_ref());
         let mut specs = wishes.map(|wish| &wish.spec);
         specs.any(|spec| spec.after.contains(&job))
             || self.group.front.jobs().any(|(_, open)| open.ended.is_none() && open.spec.after.contains(&job))
@@ -327,8 +333,7 @@ impl World {
     pub(crate) fn phases(&self, host: usize) -> Vec<Phase> {
         let host = &self.hosts[host];
         let here = host.agent.as_ref().map(|agent| &agent.held);
-        let mut phases: BTreeMap<_, _> =
-            here.into_iter().flatten().map(|(key, held)| (*key, held.phase)).collect();
+        let mut phases: BTreeMap<_, _> = here.into_iter().flatten().map(|(key, held)| (*key, held.phase)).collect();
         for (key, kept) in &host.disk.members {
             let known = if kept.exit.is_some() { Phase::Ended } else { Phase::Running };
             phases.entry(*key).or_insert(if kept.launched.is_some() { known } else { Phase::Accepted });
@@ -343,6 +348,10 @@ impl World {
 
     /// Everything is repaired.
     fn heal(&mut self) -> Result<(), String> {
+        if self.coverage.faults() < LEAST_FAULTS {
+            self.outside.schedule.after(INSPECT_MS, Event::Heal);
+            return Ok(());
+        }
         self.outside.healed = true;
         let Outside { network, schedule, dice, .. } = &mut self.outside;
         network.heal(schedule, dice);
@@ -401,7 +410,8 @@ impl World {
         self.outside.schedule.after(INSPECT_MS, Event::Inspect);
         self.group.move_watchers(&mut self.outside);
         self.group.seek_leader(&mut self.outside);
-        let rejected = self.group.leading().is_some_and(|leader| leader.state.queue(&jobs::small_queue(1).path).is_none());
+        let rejected =
+            self.group.leading().is_some_and(|leader| leader.state.queue(&jobs::small_queue(1).path).is_none());
         if self.outside.healed || rejected {
             self.open_nodes();
         }
@@ -422,9 +432,11 @@ impl World {
     fn is_calm(&self) -> bool {
         let network = &self.outside.network;
         let kind = network.loss == 0 && network.doubling == 0 && network.reorder == 0;
-        let coordinators = self.group.replicas.iter().all(|replica| {
-            replica.takes_part() && replica.disk_ms == crate::replica::USUAL_DISK_MS
-        });
+        let coordinators = self
+            .group
+            .replicas
+            .iter()
+            .all(|replica| replica.takes_part() && replica.disk_ms == crate::replica::USUAL_DISK_MS);
         kind && network.delay_ms == crate::network::USUAL_DELAY_MS && coordinators && self.group.leader().is_some()
     }
 
@@ -432,7 +444,9 @@ impl World {
         let (host, network) = (&self.hosts[at], &self.outside.network);
         let ways = [crate::network::Way::Up, crate::network::Way::Down];
         let cut = (0..REPLICAS).any(|replica| ways.iter().any(|way| network.is_cut(at, replica, *way)));
-        host.agent.as_ref().is_some_and(|agent| agent.link.as_ref().is_some_and(|link| link.welcomed)) && !host.paused && !cut
+        host.agent.as_ref().is_some_and(|agent| agent.link.as_ref().is_some_and(|link| link.welcomed))
+            && !host.paused
+            && !cut
     }
 
     /// Nothing that nobody wants runs for long on a machine where nothing is broken; so a gang that lost a member is soon gone.
@@ -444,7 +458,9 @@ impl World {
         for key in host.programs.values().map(|program| program.member).filter(|key| !is_wanted(front, *key)) {
             let since = host.unwanted_since.get(&key).copied().unwrap_or(now);
             unwanted_since.insert(key, since);
-            let grace_ms = front.step_spec(key.task.job, key.task.step).map_or(TIMING.longest_grace_ms(), |spec| spec.kill_grace_ms);
+            let grace_ms = front
+                .step_spec(key.task.job, key.task.step)
+                .map_or(TIMING.longest_grace_ms(), |spec| spec.kill_grace_ms);
             if now - since.max(calm_since) > UNWANTED_MS + grace_ms {
                 return Err(format!("{key:?} runs on n{at} though nobody wants it"));
             }
@@ -506,7 +522,11 @@ impl World {
         let jobs = state.jobs().filter(|(_, job)| job.ended.is_none());
         let open: Vec<_> = jobs.map(|(id, job)| format!("{id} ({:?})", job.desired)).collect();
         let live = state.nodes().flat_map(|(id, _)| state.live_members(id));
-        let live: Vec<_> = live.map(|(key, attempt, member)| format!("{key:?} {:?} {:?} on {}", member.phase, attempt.desired, member.node)).collect();
+        let live: Vec<_> = live
+            .map(|(key, attempt, member)| {
+                format!("{key:?} {:?} {:?} on {}", member.phase, attempt.desired, member.node)
+            })
+            .collect();
         let nodes: Vec<_> = state.nodes().map(|(id, node)| format!("{id} {} {:?}", node.name, node.health)).collect();
         let (ready, due) = (state.ready_steps().collect::<Vec<_>>(), state.next_deadline());
         format!(
@@ -525,7 +545,8 @@ impl World {
             succeeded += u64::from(step.counts.succeeded);
             for (_, task) in state.tasks_from(id, index, flowyard_model::TaskIndex(0)) {
                 attempts += task.attempts.len() as u64;
-                let ends = task.attempts.iter().flat_map(|attempt| &attempt.members).filter_map(|member| member.end.as_ref());
+                let ends =
+                    task.attempts.iter().flat_map(|attempt| &attempt.members).filter_map(|member| member.end.as_ref());
                 ends.for_each(|end| self.coverage.ended(end.reason));
             }
         }

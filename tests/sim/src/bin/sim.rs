@@ -78,7 +78,10 @@ fn main() -> ExitCode {
     let empty = totals.coverage.empty_cells();
     let covered = runs < RUNS_THAT_COVER || empty.is_empty();
     if !empty.is_empty() {
-        println!("never met: {}", empty.iter().map(|(kind, phase)| format!("{} x {phase:?}", kind.name())).collect::<Vec<_>>().join(", "));
+        println!(
+            "never met: {}",
+            empty.iter().map(|(kind, phase)| format!("{} x {phase:?}", kind.name())).collect::<Vec<_>>().join(", ")
+        );
     }
     if totals.failures.is_empty() && covered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
