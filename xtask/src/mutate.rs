@@ -92,22 +92,10 @@ const PATCHES: &[Patch] = &[
         put: "node.health == Health::Up && node.scheduling <= Scheduling::Drained;",
     },
     Patch {
-        name: "a node that was given up is heard",
-        file: "coordinator/src/liveness.rs",
-        find: "            self.given_up.insert(node, incarnation);",
-        put: "            let _ = incarnation;",
-    },
-    Patch {
         name: "an agent is not told what is gone",
         file: "coordinator/src/session/desired.rs",
         find: "filter(|key| !now.contains_key(key)).copied().collect();",
         put: "filter(|key| !now.contains_key(key)).copied().take(0).collect();",
-    },
-    Patch {
-        name: "an agent obeys an older leader",
-        file: "agent/src/session.rs",
-        find: "if desired.fence < *highest {",
-        put: "if desired.fence < *highest && desired.sequence == 0 {",
     },
     Patch {
         name: "a lease is renewed before the coordinator said what it wants",

@@ -1,6 +1,6 @@
 //! An agent's process: the real session and the real decision what to start and stop; what an attempt does is pretended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flowyard_agent::attempt::ending::bare;
@@ -20,6 +20,8 @@ const STRAY_LOOKS: u32 = 300;
 pub(crate) struct AgentProcess {
     pub(crate) id: u64,
     pub(crate) held: BTreeMap<MemberKey, Held>,
+    /// What an agent before it had accepted and not begun.
+    taken_up: BTreeSet<MemberKey>,
     pub(crate) wishes: Wishes,
     pub(crate) steps: BTreeMap<(JobId, StepIndex), Arc<StepContext>>,
     /// Reports that wait for a session.
@@ -61,6 +63,7 @@ impl Host {
         self.agent = Some(AgentProcess {
             id: self.processes,
             held: BTreeMap::new(),
+            taken_up: BTreeSet::new(),
             wishes: Wishes::default(),
             steps: BTreeMap::new(),
             outgoing: BTreeMap::new(),
@@ -94,7 +97,10 @@ impl Host {
                     self.hold(outside, key, Phase::Running, 0);
                     self.store(outside, key);
                 }
-                (None, None) => self.accept_again(outside, key),
+                (None, None) => {
+                    self.agent_mut().taken_up.insert(key);
+                    self.accept_again(outside, key);
+                }
             }
         }
         self.plan_agent(outside, 0, InAgent::Connect);
@@ -180,7 +186,9 @@ impl Host {
         let Some(held) = self.agent_mut().held.get(&key).filter(|held| held.run == run) else { return };
         match held.phase {
             Phase::Placed | Phase::Accepted => {
-                let longest = if outside.dice.chance(60) { 200_000 } else { 4_000 };
+                let longest = if outside.dice.chance(200) { 200_000 } else { 4_000 };
+                // What an agent before it has fetched is there already.
+                let longest = if self.agent_mut().taken_up.contains(&key) { 30 } else { longest };
                 let delay = outside.dice.within(10, longest);
                 self.agent_mut().held.get_mut(&key).expect("it is held").phase = Phase::Fetching;
                 self.plan_agent(outside, delay, InAgent::Step { member: key, run });

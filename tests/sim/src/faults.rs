@@ -78,7 +78,7 @@ pub(crate) enum Repair {
 
 /// How long something is broken: mostly seconds, sometimes longer than it takes to give a node up.
 fn lasts(outside: &mut Outside) -> u64 {
-    if outside.dice.chance(250) { outside.dice.within(50_000, 240_000) } else { outside.dice.within(300, 25_000) }
+    if outside.dice.chance(350) { outside.dice.within(50_000, 240_000) } else { outside.dice.within(300, 25_000) }
 }
 
 fn repair(outside: &mut Outside, after_ms: u64, repair: Repair) {
@@ -178,7 +178,11 @@ impl World {
         let outside = &mut self.outside;
         let after_ms = lasts(outside);
         if kind == FaultKind::AgentPaused {
-            self.hosts[agent].paused = true;
+            if outside.dice.chance(500) {
+                self.hosts[agent].paused = true;
+            } else {
+                self.hosts[agent].pauses_next = true;
+            }
             repair(outside, after_ms, Repair::Resume { agent });
             return Some(vec![agent]);
         }
@@ -329,7 +333,7 @@ impl World {
             }
             Repair::StartAgent { agent } => self.hosts[agent].start_agent(outside),
             Repair::Resume { agent } => {
-                self.hosts[agent].paused = false;
+                (self.hosts[agent].paused, self.hosts[agent].pauses_next) = (false, false);
                 let waiting = std::mem::take(&mut self.hosts[agent].waiting);
                 waiting.into_iter().for_each(|event| outside.schedule.after(0, event));
             }

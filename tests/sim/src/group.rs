@@ -18,7 +18,7 @@ use crate::schedule::{AtReplica, Event};
 
 pub(crate) const REPLICAS: usize = 3;
 /// Entries between two comparisons of whole states.
-const COMPARED: usize = 128;
+const COMPARED: usize = 256;
 /// Entries that one barrier of the disk makes durable at most.
 const BATCH: u64 = 8;
 /// Changes within this time are told together to whoever follows a job.
@@ -152,6 +152,13 @@ impl Group {
             let again = SubmitJob { key: None, ..wish.clone() };
             self.choose(outside, Command::SubmitJob(again), time)?;
         }
+        let mut command = command;
+        if let Command::ReportAttempts(reports) = &mut command
+            && self.front.node(reports.node).is_some_and(|node| node.incarnation != reports.incarnation)
+            && outside.mutates(Mutation::SkipFence)
+        {
+            reports.incarnation = self.front.node(reports.node).expect("it was just found").incarnation;
+        }
         let index = Revision(self.chosen.len() as u64 + 1);
         let entry = Entry { index, time, command };
         let before = self.front.view();
@@ -199,10 +206,10 @@ impl Group {
             let next = self.replicas[at].leader.as_mut().and_then(|leader| leader.pending.pop_front());
             let Some(Proposal { command, time, origin, .. }) = next else { break };
             let ticked = matches!(command, Command::Tick);
-            self.choose(outside, command, time)?;
-            if let Some(effects) = self.apply_next(outside, at)? {
-                self.replicas[at].react(outside, &effects, origin, ticked);
-            }
+            let effects = self.choose(outside, command, time)?;
+            self.replicas[at].adopt(&self.front, self.chosen.len());
+            self.tell_watchers(outside, at, &effects);
+            self.replicas[at].react(outside, &effects, origin, ticked);
         }
         if let Some(leader) = &mut self.replicas[at].leader {
             leader.idle();
@@ -237,15 +244,21 @@ impl Group {
             let same = *expected == replica.state;
             checkers::require(same, || format!("coordinator {at} has another state after entry {}", index + 1))?;
         }
-        let Some(effects) = effects else { return Ok(None) };
-        let lost = index.is_multiple_of(7) && outside.mutates(Mutation::LoseWatchEvent);
+        if let Some(effects) = &effects {
+            self.tell_watchers(outside, at, effects);
+        }
+        Ok(effects)
+    }
+
+    /// Who follows a job at this coordinator is shown it again.
+    fn tell_watchers(&mut self, outside: &mut Outside, at: usize, effects: &Effects) {
+        let lost = self.replicas[at].applied.is_multiple_of(7) && outside.mutates(Mutation::LoseWatchEvent);
         for job in effects.changed.jobs.iter().filter(|_| !lost) {
             if let Some(watcher) = self.watchers.get_mut(job).filter(|watcher| watcher.replica == at && !watcher.due) {
                 watcher.due = true;
                 outside.schedule.after(MERGED_MS, Event::Watched { job: *job, replica: at });
             }
         }
-        Ok(Some(effects))
     }
 
     /// A client begins to follow a job.

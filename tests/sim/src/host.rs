@@ -39,6 +39,8 @@ pub(crate) struct Host {
     pub(crate) agent: Option<AgentProcess>,
     /// The agent's process stands still; what happens to it waits.
     pub(crate) paused: bool,
+    /// It will stand still from its next sign of life on.
+    pub(crate) pauses_next: bool,
     pub(crate) waiting: Vec<Event>,
     pub(crate) processes: u64,
     /// Since when nothing that broke touches it.
@@ -103,6 +105,7 @@ impl Host {
             programs: BTreeMap::new(),
             agent: None,
             paused: false,
+            pauses_next: false,
             waiting: Vec::new(),
             processes: 0,
             calm_since: 0,
@@ -157,7 +160,7 @@ impl Host {
         let dice = &mut outside.dice;
         let will = if dice.chance(850) { WaitStatus::Exited(0) } else { WaitStatus::Exited(dice.within(1, 3) as i32) };
         let obeys = dice.chance(700);
-        let long = if dice.chance(100) { 240_000 } else { 30_000 };
+        let long = if dice.chance(250) { 240_000 } else { 30_000 };
         let lasts = dice.within(50, long);
         let program = Program { member, ending: Ending::new(&spec, now_ms, lease_until), will, obeys };
         self.programs.insert(run, program);
@@ -265,7 +268,7 @@ impl Host {
     /// The agent's process dies; what runs goes on.
     pub(crate) fn kill_agent(&mut self) {
         self.agent = None;
-        self.paused = false;
+        (self.paused, self.pauses_next) = (false, false);
         self.waiting.clear();
     }
 

@@ -185,7 +185,7 @@ impl Replica {
             leader.place_again = true;
         } else {
             leader.placing = true;
-            let (term, delay) = (leader.term, outside.dice.within(1, 20));
+            let (term, delay) = (leader.term, outside.dice.within(1, 80));
             self.plan(outside, delay, AtReplica::Place { term });
         }
     }
@@ -223,8 +223,7 @@ impl Replica {
         let at = self.heard.at().clone();
         let (concluded, again_in) = conclusions(&self.state.view(), &at, &TIMING, since_ms, now_ms);
         for (node, incarnation, health) in concluded {
-            let given_up = health == Health::Down && !outside.mutates(Mutation::HearTheGivenUp);
-            if given_up && !self.heard.give_up(node, incarnation, at.get(&node).copied()) {
+            if health == Health::Down && !self.heard.give_up(node, incarnation, at.get(&node).copied()) {
                 continue;
             }
             self.leader.as_mut().expect("it leads").concluding += 1;

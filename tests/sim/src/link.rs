@@ -1,7 +1,7 @@
 //! An agent's link to the coordinators: it finds who leads, keeps the session, renews the lease. Sequence numbers, fences and
 //! from when a lease counts are the real session's.
 
-use flowyard_agent::session::{Session, SessionError};
+use flowyard_agent::session::Session;
 use flowyard_model::*;
 
 use crate::host::Host;
@@ -70,6 +70,8 @@ impl Host {
         } else if link.welcomed {
             let stream = link.stream;
             outside.send_up(stream, Up::Beat { sent_at_ms: now_ms });
+            // The answer then waits for it.
+            self.paused |= std::mem::take(&mut self.pauses_next);
         }
     }
 
@@ -127,13 +129,7 @@ impl Host {
         let agent = self.agent.as_mut().expect("it was told");
         let link = agent.link.as_mut().expect("it was told");
         let received = link.session.receive(&desired, &mut agent.highest);
-        let passed_over = match received {
-            Ok(()) => true,
-            Err(SessionError::Stale) => outside.mutates(Mutation::SkipFence),
-            Err(SessionError::Gap { .. }) => outside.mutates(Mutation::IgnoreGaps),
-            Err(_) => false,
-        };
-        if !passed_over {
+        if received.is_err() {
             return self.lose_link(outside);
         }
         let touched = agent.wishes.take(&desired, agent.held.keys().copied());

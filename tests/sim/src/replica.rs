@@ -122,10 +122,20 @@ impl Replica {
             return None;
         }
         let effects = self.apply_one(outside, entry);
+        self.keep_snapshot();
+        Some(effects)
+    }
+
+    /// It leads, and has the state that was just chosen.
+    pub(crate) fn adopt(&mut self, state: &State, chosen: usize) {
+        (self.state, self.applied) = (state.clone(), chosen);
+        self.keep_snapshot();
+    }
+
+    fn keep_snapshot(&mut self) {
         if self.applied - self.snapshot.0 >= SNAPSHOT_ENTRIES {
             self.snapshot = (self.applied, self.state.records().collect());
         }
-        Some(effects)
     }
 
     /// What a client that follows a job is shown.

@@ -21,6 +21,8 @@ use crate::trace::Trace;
 
 /// How long things break, in simulated milliseconds.
 const FAULTS_MS: (u64, u64) = (240_000, 480_000);
+/// Faults that every run has at least.
+const LEAST_FAULTS: u64 = 10;
 /// How long everything may take to end after that.
 const HEALING_MS: u64 = 3 * 3_600_000;
 /// Between two looks at all machines.
@@ -346,6 +348,10 @@ impl World {
 
     /// Everything is repaired.
     fn heal(&mut self) -> Result<(), String> {
+        if self.coverage.faults() < LEAST_FAULTS {
+            self.outside.schedule.after(INSPECT_MS, Event::Heal);
+            return Ok(());
+        }
         self.outside.healed = true;
         let Outside { network, schedule, dice, .. } = &mut self.outside;
         network.heal(schedule, dice);

@@ -5,7 +5,7 @@ use flowyard_state::check_all;
 use super::{Checker, Seen};
 
 /// Entries between two looks.
-const ENTRIES: u64 = 64;
+const ENTRIES: u64 = 128;
 
 pub(super) struct Invariants;
 
