@@ -130,9 +130,7 @@ impl Durable {
                 continue;
             }
             let bytes = self.origin.get_bytes(digest).await?;
-            let manifest =
-                Manifest::decode(&bytes).map_err(|source| StoreError::Manifest { digest: *digest, source })?;
-            for digest in manifest.blobs() {
+            for digest in Manifest::listed(*digest, &bytes)? {
                 lost += self.caught(&digest).await?;
             }
         }

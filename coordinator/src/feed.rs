@@ -21,6 +21,7 @@ struct Shared {
     view: watch::Sender<View>,
     placement: watch::Sender<u64>,
     deadline: watch::Sender<Option<TimeMs>>,
+    access: watch::Sender<u64>,
     nodes: Topics<NodeId>,
     jobs: Topics<JobId>,
 }
@@ -33,6 +34,7 @@ impl Feed {
             view: watch::Sender::new(view),
             placement: watch::Sender::new(0),
             deadline,
+            access: watch::Sender::new(0),
             nodes: Topics::empty(),
             jobs: Topics::empty(),
         };
@@ -52,6 +54,9 @@ impl Feed {
         if changed.placement {
             self.shared.placement.send_modify(|count| *count += 1);
         }
+        if changed.access {
+            self.shared.access.send_modify(|count| *count += 1);
+        }
         if changed.deadline {
             self.shared.deadline.send_if_modified(|now| std::mem::replace(now, deadline) != deadline);
         }
@@ -64,6 +69,7 @@ impl Feed {
         self.shared.nodes.wake_all();
         self.shared.jobs.wake_all();
         self.shared.placement.send_modify(|count| *count += 1);
+        self.shared.access.send_modify(|count| *count += 1);
         self.shared.deadline.send_replace(deadline);
     }
 
@@ -80,6 +86,11 @@ impl Feed {
     /// Wakes when there may be something to place.
     pub fn placement(&self) -> watch::Receiver<u64> {
         self.shared.placement.subscribe()
+    }
+
+    /// Wakes when a token or a revocation was made, used or taken back.
+    pub fn access(&self) -> watch::Receiver<u64> {
+        self.shared.access.subscribe()
     }
 
     /// The next deadline.

@@ -71,8 +71,7 @@ async fn blobs_of(durable: &Durable, digest: Digest) -> Result<Vec<Digest>, Stor
         Err(error) if error.is_missing() => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let manifest = Manifest::decode(&bytes).map_err(|source| StoreError::Manifest { digest, source })?;
-    Ok(manifest.blobs().collect())
+    Manifest::listed(digest, &bytes)
 }
 
 #[cfg(test)]

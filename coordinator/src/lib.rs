@@ -11,11 +11,13 @@ mod caller;
 mod collector;
 pub mod config;
 mod coordinator;
+mod crowd;
 mod durable;
 pub mod feed;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;
+mod guesses;
 mod holdings;
 mod leadership;
 pub mod liveness;
@@ -26,6 +28,7 @@ mod readable;
 mod relay;
 mod server;
 pub mod session;
+mod standing;
 mod timekeeper;
 
 pub use config::{Config, Timing, TimingError};

@@ -30,7 +30,8 @@ fn runs(fleet: &Fleet, name: &str) -> bool {
 /// Lets a job's task end, without asking a coordinator.
 fn open_gate(fleet: &Fleet, name: &str) {
     let script = format!(": {}; echo begun", mark(fleet, name));
-    let found = fleet.yard.processes().into_iter().find(|(_, line)| line.starts_with("sh -c") && line.contains(&script));
+    let found =
+        fleet.yard.processes().into_iter().find(|(_, line)| line.starts_with("sh -c") && line.contains(&script));
     let (pid, _) = found.expect("its task runs");
     std::fs::write(format!("/proc/{pid}/root/tmp/gate"), "").expect("its /tmp is reached");
 }

@@ -12,6 +12,7 @@ mod gates;
 mod kill_loop;
 mod program;
 mod sim;
+mod storm;
 mod tally;
 mod test;
 mod tidy;
@@ -34,6 +35,7 @@ usage: cargo xtask COMMAND
   kill-loop [ROUNDS]       kill -9 under the log, 200 rounds unless told otherwise
   chaos [--minutes N] [--seed N]
                            coordinators and agents on networks of their own, killed, paused and cut off
+  storm [CONNECTIONS]      ten thousand connections of strangers against one coordinator
   bench NAME               measure; without a name, list what there is";
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn dispatch(workspace: &Workspace, command: &str, rest: &[String]) -> Result<boo
         "test" => test::run(workspace, rest),
         "sim" => sim::run(workspace, rest),
         "kill-loop" => kill_loop::run(workspace, rest),
+        "storm" => storm::run(workspace, rest),
         "chaos" => chaos::run(workspace, rest),
         "bench" => bench::run(workspace, rest),
         _ => Err(format!("no such command\n\n{USAGE}")),

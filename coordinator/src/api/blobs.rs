@@ -10,11 +10,11 @@ use flowyard_proto::blob::{GetRequest, GetResponse, MissingRequest, MissingRespo
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Answers;
 use crate::access::{Action, Caller, Named, allow};
 use crate::caller;
 use crate::coordinator::Shared;
-use crate::fleet::MirrorError;
+use crate::fleet::{self, MirrorError};
+use crate::standing::{Answers, Standing, while_standing};
 
 /// Most digests asked for in one call.
 const DIGESTS: usize = 10_000;
@@ -31,11 +31,12 @@ impl BlobEndpoint {
         Self { shared }
     }
 
-    /// Stores what comes; what of it is here afterwards.
-    async fn store(&self, mut said: Streaming<PutRequest>) -> Result<Vec<Digest>, Status> {
+    /// Stores what comes for as long as its sender may send it; what of it is here afterwards.
+    async fn store(&self, standing: &Standing, mut said: Streaming<PutRequest>) -> Result<Vec<Digest>, Status> {
         let (mut stored, mut upload) = (Vec::new(), None);
         while let Some(part) = said.message().await? {
             if part.digest.is_some() {
+                standing.check()?;
                 finish(upload.take(), &mut stored).await?;
                 let digest = decode(part.digest)?;
                 upload = Some((self.shared.durable.upload(digest, "the client"), digest));
@@ -45,6 +46,7 @@ impl BlobEndpoint {
             };
             upload.write(part.bytes).await.map_err(failed)?;
         }
+        standing.check()?;
         finish(upload, &mut stored).await?;
         Ok(stored)
     }
@@ -63,12 +65,14 @@ fn decode(digest: Option<flowyard_proto::api::Digest>) -> Result<Digest, Status>
     Ok(Digest::try_from(digest)?)
 }
 
-fn failed(error: StoreError) -> Status {
+pub(super) fn failed(error: StoreError) -> Status {
     let message = message(&error);
     match () {
         () if error.is_missing() => Status::not_found(message),
         () if error.is_disk_full() => Status::resource_exhausted(message),
-        () if matches!(error.cause(), StoreError::Mismatch { .. }) => Status::invalid_argument(message),
+        () if matches!(error.cause(), StoreError::Mismatch { .. } | StoreError::Manifest { .. }) => {
+            Status::invalid_argument(message)
+        }
         () => Status::unavailable(message),
     }
 }
@@ -152,28 +156,31 @@ impl Blobs for BlobEndpoint {
     }
 
     async fn put(&self, request: Request<Streaming<PutRequest>>) -> Result<Response<PutResponse>, Status> {
-        let caller = caller::of(&request)?;
-        let copies = copies(&caller)?;
+        let standing = caller::standing(&request)?;
+        let caller = &standing.caller;
+        let copies = copies(caller)?;
         if !copies {
-            allow(&caller, Action::PutBlob)?;
+            allow(caller, Action::PutBlob)?;
         }
-        let stored = self.store(request.into_inner()).await?;
+        let stored = self.store(&standing, request.into_inner()).await?;
         if !copies {
             self.shared.durable.confirm(&stored).await.map_err(unconfirmed)?;
             let by = caller.principal();
             stored.iter().for_each(|digest| self.shared.readable.uploaded(*digest, by.clone()));
+            fleet::tell_uploaded(&self.shared, &by, &stored).await;
         }
         let bytes = stored.iter().map(|digest| digest.length).sum();
         Ok(Response::new(PutResponse { blobs: stored.len() as u64, bytes }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Self::GetStream>, Status> {
-        let caller = caller::of(&request)?;
+        let standing = caller::standing(&request)?;
+        let caller = standing.caller.clone();
         let request = request.into_inner();
         let (digest, durable) = (decode(request.digest)?, &self.shared.durable);
         if copies(&caller)? {
             let pieces = durable.here().get_stream(&digest).await.map_err(failed)?;
-            return Ok(Response::new(answers(pieces)));
+            return Ok(Response::new(while_standing(standing, answers(pieces))));
         }
         check_read(&self.shared, &caller, digest, request.job).await?;
         let pieces = if request.offset == 0 && request.length.is_none() {
@@ -183,6 +190,6 @@ impl Blobs for BlobEndpoint {
                 request.length.map_or(digest.length, |length| request.offset.saturating_add(length).min(digest.length));
             durable.get_range(&digest, request.offset.min(end)..end).await
         };
-        Ok(Response::new(answers(pieces.map_err(failed)?)))
+        Ok(Response::new(while_standing(standing, answers(pieces.map_err(failed)?))))
     }
 }

@@ -10,9 +10,20 @@ use tonic::Status;
 use super::{feasible, find_job};
 use crate::access::{Action, Caller, allow};
 use crate::coordinator::Shared;
+use crate::standing::Standing;
 
 /// Checks a job as far as it can be checked before it is in the log, and puts it there.
-pub(super) async fn submit(shared: &Shared, caller: &Caller, request: SubmitRequest) -> Result<SubmitResponse, Status> {
+pub(super) async fn submit(
+    shared: &Shared,
+    standing: &Standing,
+    request: SubmitRequest,
+) -> Result<SubmitResponse, Status> {
+    let caller = &standing.caller;
+    // A coordinator that follows may not know yet who was shut out.
+    if shared.leading_term().is_err() {
+        let view = shared.fresh_view().await?;
+        standing.check_in(&view)?;
+    }
     let (spec, key) = flowyard_proto::request::submission(request)?;
     allow(caller, Action::Submit { queue: &spec.queue })?;
     validate(&spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
@@ -60,19 +71,32 @@ fn check_timing(shared: &Shared, spec: &JobSpec) -> Result<(), Status> {
 }
 
 /// Every blob a spec names must be stored: a job never waits for bytes that may not come. And whoever submits must have had them:
-/// knowing a digest is no right to what it stands for.
+/// knowing a digest is no right to what it stands for, nor is a manifest that lists it.
 async fn check_blobs(shared: &Shared, caller: &Caller, spec: &JobSpec) -> Result<(), Status> {
-    let SpecBlobs { mut manifests, lists } = spec.blobs();
-    manifests.extend(lists);
-    let named: Vec<Digest> = manifests.into_iter().collect();
+    let SpecBlobs { manifests, lists } = spec.blobs();
+    let named: Vec<Digest> = manifests.iter().chain(&lists).copied().collect();
     let missing = super::blobs::missing(shared, caller, &named).await?;
-    match missing.first() {
-        None => Ok(()),
-        Some(digest) => Err(Status::failed_precondition(format!(
+    if let Some(digest) = missing.first() {
+        return Err(Status::failed_precondition(format!(
             "{} of the blobs that the job names are not stored, the first is {digest}; upload them before submitting",
             missing.len()
-        ))),
+        )));
     }
+    for manifest in manifests {
+        let listed = shared.readable.listed_by(&shared.durable, manifest).await.map_err(super::blobs::failed)?;
+        let listed: Vec<Digest> = listed.iter().copied().collect();
+        let view = shared.feed.view();
+        let foreign = shared.readable.not_usable(&view, &shared.durable, caller, &listed).await;
+        let foreign = foreign.map_err(super::blobs::failed)?;
+        if let Some(digest) = foreign.first() {
+            return Err(Status::failed_precondition(format!(
+                "artifact {manifest} lists {} blobs that you have neither uploaded nor may read, the first is {digest}; upload them \
+                 before submitting",
+                foreign.len()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Asks a job to stop.

@@ -6,25 +6,31 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flowyard_model::{ClusterVersion, Command};
+use flowyard_model::{ClusterVersion, Command, Digest};
+use flowyard_proto::blob::MissingRequest;
+use flowyard_proto::blob::blobs_client::BlobsClient;
 use flowyard_proto::cluster::{ClusterStatus, MemberStatus};
 use flowyard_proto::peer::members_client::MembersClient;
 use flowyard_proto::peer::members_server::Members;
-use flowyard_proto::peer::{AboutRequest, AboutResponse};
+use flowyard_proto::peer::{AboutRequest, AboutResponse, UploadedRequest, UploadedResponse};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use tonic::{Request, Response, Status};
 
 use super::MemberAddress;
+use super::pass_on::named;
 use crate::access::{Action, Caller};
-use crate::caller::{self, allowed};
+use crate::caller::{self, PASSED_ON_FOR, allowed};
 use crate::coordinator::Shared;
 use crate::raft::{Member, Role};
+use crate::standing::Standing;
 
 /// How often the leader asks.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Digests in one message about uploads.
+const UPLOADS_TOLD: usize = 10_000;
 
 /// What the members said of themselves last; cheap to clone. One that did not answer is not in it.
 #[derive(Debug, Clone)]
@@ -123,6 +129,59 @@ impl Members for MembersEndpoint {
         allowed(&request, Action::Forward { replica })?;
         Ok(Response::new(about(&self.shared)))
     }
+
+    async fn uploaded(&self, request: Request<UploadedRequest>) -> Result<Response<UploadedResponse>, Status> {
+        let Caller::Coordinator { replica } = caller::of(&request)? else {
+            return Err(Status::permission_denied("only coordinators tell this"));
+        };
+        allowed(&request, Action::Forward { replica })?;
+        let UploadedRequest { by, digests } = request.into_inner();
+        for digest in digests {
+            self.shared.readable.uploaded(Digest::try_from(digest)?, by.clone());
+        }
+        Ok(Response::new(UploadedResponse {}))
+    }
+}
+
+/// Tells the other coordinators who uploaded what, so that whichever leads knows it when a job or a report names it. One that does not
+/// hear it asks when it needs to know.
+pub(crate) async fn tell_uploaded(shared: &Shared, by: &str, digests: &[Digest]) {
+    if shared.fleet.is_none() {
+        return;
+    }
+    let own = shared.replica.identity().replica;
+    let members = shared.replica.members();
+    let others = members.iter().filter(|member| member.peer.replica != own);
+    let told = others.filter_map(|member| shared.peer_channel(&member.peer.address)).map(async |channel| {
+        for part in digests.chunks(UPLOADS_TOLD) {
+            let digests = part.iter().map(|digest| (*digest).into()).collect();
+            let request = UploadedRequest { by: by.to_owned(), digests };
+            MembersClient::new(channel.clone()).uploaded(request).await?;
+        }
+        Ok::<_, Status>(())
+    });
+    if tokio::time::timeout(PATIENCE, futures::future::join_all(told)).await.is_err() {
+        tracing::debug!(by, "not every coordinator heard of an upload");
+    }
+}
+
+/// Those of the blobs that no other coordinator knows this caller to have uploaded or to be allowed to use.
+pub(crate) async fn not_usable_anywhere(shared: &Shared, standing: &Standing, mut left: Vec<Digest>) -> Vec<Digest> {
+    let own = shared.replica.identity().replica;
+    for member in shared.replica.members().iter().filter(|member| member.peer.replica != own) {
+        let Some(channel) = shared.peer_channel(&member.peer.address).filter(|_| !left.is_empty()) else { continue };
+        let mut usable = std::collections::BTreeSet::new();
+        for part in left.chunks(UPLOADS_TOLD) {
+            let mut request = Request::new(MissingRequest { digests: part.iter().map(|it| (*it).into()).collect() });
+            request.metadata_mut().insert_bin(PASSED_ON_FOR, named(standing));
+            let asked = tokio::time::timeout(PATIENCE, BlobsClient::new(channel.clone()).missing(request)).await;
+            let Ok(Ok(answer)) = asked else { break };
+            let missing: Vec<_> = answer.into_inner().digests;
+            usable.extend(part.iter().copied().filter(|digest| !missing.contains(&(*digest).into())));
+        }
+        left.retain(|digest| !usable.contains(digest));
+    }
+    left
 }
 
 /// The actor that looks after the members while this coordinator leads. It has no messages.

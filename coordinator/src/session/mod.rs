@@ -4,6 +4,7 @@
 
 pub mod desired;
 mod directory;
+mod provenance;
 mod service;
 
 use std::convert::Infallible;

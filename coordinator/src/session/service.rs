@@ -1,6 +1,6 @@
 //! The gRPC service agents call.
 
-use std::pin::Pin;
+use std::str::FromStr;
 use std::time::Duration;
 
 use flowyard_model::{AttemptReport, Command, Incarnation, Name, NodeId, RegisterNode, Reply, ReportAttempts};
@@ -13,22 +13,21 @@ use flowyard_proto::api;
 use flowyard_state::View;
 use kameo::actor::{ActorRef, Spawn};
 use tokio::sync::mpsc;
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::provenance::believed;
 use super::{Connected, OUTBOX, Outbox, Session, SessionMessage};
-use crate::access::{Action, allow};
-use crate::caller::{self, Standing};
+use crate::access::{Action, Caller, allow};
+use crate::caller;
 use crate::coordinator::Shared;
+use crate::standing::{Answers, Standing};
 
 /// The service.
 #[derive(Clone)]
 pub struct AgentEndpoint {
     shared: Shared,
 }
-
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl AgentEndpoint {
     /// A service of this coordinator.
@@ -37,7 +36,7 @@ impl AgentEndpoint {
     }
 
     /// Puts the node, and what its agent had seen, into the log.
-    async fn register(&self, hello: Hello) -> Result<(NodeId, Incarnation), Status> {
+    async fn register(&self, standing: &Standing, hello: Hello) -> Result<(NodeId, Incarnation), Status> {
         let ours = (self.shared.cluster_id.as_str(), self.shared.epoch);
         if !hello.cluster.is_empty() && (hello.cluster != ours.0 || hello.epoch > ours.1) {
             return Err(Status::failed_precondition(format!(
@@ -61,6 +60,7 @@ impl AgentEndpoint {
             other => return Err(Status::internal(format!("a registration was answered with {other:?}"))),
         };
         self.shared.heard.mark(node);
+        let reports = believed(&self.shared, standing, reports).await?;
         for part in reports.chunks(flowyard_model::limits::REPORTS_PER_ENTRY) {
             let reports = ReportAttempts { node, incarnation, reports: part.to_vec() };
             self.shared.propose(&Command::ReportAttempts(reports)).await?;
@@ -74,14 +74,18 @@ impl AgentEndpoint {
         mut said: Streaming<AgentMessage>,
         outbox: Outbox,
     ) -> Result<(), Status> {
-        let Some(agent_message::Message::Hello(hello)) = next(&mut said).await? else {
+        let silence = Duration::from_millis(self.shared.config.timing.suspect_ms);
+        let first = tokio::time::timeout(silence, next(&mut said)).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("nothing was heard from the agent"))?;
+        let Some(agent_message::Message::Hello(hello)) = first? else {
             return Err(Status::invalid_argument("a session begins with hello"));
         };
         let name: Name =
             hello.name.parse().map_err(|error| Status::invalid_argument(format!("hello: name: {error}")))?;
+        standing.check()?;
         allow(&standing.caller, Action::Session { node: &name })?;
         let term = self.shared.leading_term()?;
-        let (node, incarnation) = self.register(hello).await?;
+        let (node, incarnation) = self.register(&standing, hello).await?;
         send(&outbox, coordinator_message::Message::Welcome(self.welcome(node, incarnation))).await?;
         let shared = &self.shared;
         shared.directory.enter(node, Connected { incarnation, outbox: outbox.clone() });
@@ -118,13 +122,17 @@ impl AgentEndpoint {
         standing: &Standing,
     ) -> Result<(), Status> {
         let silence = Duration::from_millis(self.shared.config.timing.suspect_ms);
+        let mut lost = Box::pin(standing.clone().lost());
         loop {
-            let heard = tokio::time::timeout(silence, next(said)).await;
+            // A session lasts for days: its certificate may expire, or its node be shut out meanwhile.
+            let heard = tokio::select! {
+                biased;
+                status = &mut lost => return Err(status),
+                heard = tokio::time::timeout(silence, next(said)) => heard,
+            };
             // Whoever is silent for so long cannot be told anything either, and is not to stay connected on the strength of that.
             let heard = heard.map_err(|_| Status::deadline_exceeded("nothing was heard from the agent"))?;
             let Some(message) = heard? else { break };
-            // A session lasts for days: its certificate may expire, or its node be shut out meanwhile.
-            standing.check()?;
             self.shared.heard.mark(node);
             match message {
                 agent_message::Message::Hello(_) => return Err(Status::invalid_argument("hello comes once")),
@@ -132,7 +140,9 @@ impl AgentEndpoint {
                     send(outbox, coordinator_message::Message::Heartbeat(Heartbeat {})).await?;
                 }
                 agent_message::Message::Observed(observed) => {
-                    let reports = ReportAttempts { node, incarnation, reports: decode_reports(observed.reports)? };
+                    let reports = decode_reports(observed.reports)?;
+                    let reports = believed(&self.shared, standing, reports).await?;
+                    let reports = ReportAttempts { node, incarnation, reports };
                     let message = SessionMessage::Observed { sequence: observed.sequence, reports };
                     session.tell(message).await.map_err(|_| Status::aborted("the session ended"))?;
                 }
@@ -175,8 +185,14 @@ impl Agents for AgentEndpoint {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        // Nothing is read of whom it cannot be for; which node it is for is said in what is read.
+        let own = match caller::of(&request)? {
+            Caller::Agent { name } => name,
+            _ => Name::from_str("unnamed").map_err(|error| Status::internal(error.to_string()))?,
+        };
+        caller::allowed(&request, Action::Session { node: &own })?;
         let (outbox, answers) = mpsc::channel(OUTBOX);
-        let (service, standing) = (self.clone(), caller::standing(&request, self.shared.fleet.as_ref())?);
+        let (service, standing) = (self.clone(), caller::standing(&request)?);
         tokio::spawn(async move {
             if let Err(status) = service.run_session(standing, request.into_inner(), outbox.clone()).await {
                 let _ = outbox.send(Err(status)).await;
@@ -186,12 +202,13 @@ impl Agents for AgentEndpoint {
     }
 
     async fn relay(&self, request: Request<Streaming<RelayFromAgent>>) -> Result<Response<Self::RelayStream>, Status> {
-        let (caller, view) = (caller::of(&request)?, self.shared.feed.view());
+        let (standing, view) = (caller::standing(&request)?, self.shared.feed.view());
+        let caller = standing.caller.clone();
         let may = move |node: NodeId| match view.node(node) {
             Some(node) => Ok(allow(&caller, Action::Relay { node: &node.name })?),
             None => Err(Status::not_found("the node of this relay is gone")),
         };
-        self.shared.relays.accept(request.into_inner(), may).await
+        self.shared.relays.accept(standing, request.into_inner(), may).await
     }
 }
 

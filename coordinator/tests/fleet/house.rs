@@ -167,7 +167,11 @@ impl Host {
 
     /// A token, made by the owner.
     pub(crate) async fn token(&self, grant: peer::Grant) -> String {
-        let request = CreateTokenRequest { grant: Some(grant), life_ms: 60_000, uses: None };
+        self.token_for(grant, 60_000).await
+    }
+
+    pub(crate) async fn token_for(&self, grant: peer::Grant, life_ms: u64) -> String {
+        let request = CreateTokenRequest { grant: Some(grant), life_ms, uses: None };
         self.owner().create_token(request).await.unwrap().into_inner().text
     }
 

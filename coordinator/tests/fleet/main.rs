@@ -1,6 +1,9 @@
 //! Coordinators with their keys and ports, on loopback: forming, joining, who may do what, and losing one.
 
+mod closed;
+mod crowd;
 mod house;
+mod parts;
 
 use flowyard_cas::Origin;
 use flowyard_proto::api::{GetClusterRequest, ListJobsRequest, PruneRequest};

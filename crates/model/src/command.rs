@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant, Health, Identity,
+    Admitted, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant, Health, Identity,
     Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath, Revision,
     Scheduling, TaskKey, TimeMs, TokenFault, TokenId,
 };
@@ -85,6 +85,8 @@ pub enum Command {
         token: TokenId,
         /// Fingerprint of the public key that is let in.
         by: Fingerprint,
+        /// As what.
+        who: Admitted,
     },
     /// Shut an identity out.
     RevokeIdentity {

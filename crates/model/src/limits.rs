@@ -66,5 +66,9 @@ pub const TOKENS: usize = 10_000;
 pub const TOKEN_USES: u32 = 1_000;
 /// Queues that one submitter may be bound to.
 pub const QUEUES_PER_ROLE: usize = 64;
+/// Bytes of the addresses of a coordinator that is let in.
+pub const ADDRESS_BYTES: usize = 600;
+/// Bytes of a manifest that a job may name.
+pub const MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 /// Identities that are shut out.
 pub const REVOCATIONS: usize = 100_000;

@@ -44,7 +44,7 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::ForgetJobs { jobs } => forget::forget_all(state, changed, jobs),
         Command::CreateToken(wish) => access::create_token(state, changed, wish),
         Command::RevokeToken { token } => access::revoke_token(state, changed, token),
-        Command::UseToken { token, by } => access::use_token(state, changed, token, by),
+        Command::UseToken { token, by, who } => access::use_token(state, changed, token, by, who),
         Command::RevokeIdentity { identity, until, by } => access::revoke_identity(state, changed, identity, until, by),
         Command::ChangeNode(wish) => closing::change(state, changed, wish),
         Command::BeginEpoch { epoch } => begin_epoch(state, epoch),

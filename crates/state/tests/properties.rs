@@ -121,7 +121,9 @@ impl History {
             Act::Version(version) => Command::RaiseVersion { version: ClusterVersion(u32::from(version)) },
             Act::Epoch => Command::BeginEpoch { epoch: Epoch(self.state.epoch().0 + 1) },
             Act::Token { join, uses, life } => self.token(join, uses, life),
-            Act::Use { pick, key } => Command::UseToken { token: self.some_token(pick), by: Fingerprint([key; 32]) },
+            Act::Use { pick, key } => {
+                Command::UseToken { token: self.some_token(pick), by: Fingerprint([key; 32]), who: admitted(pick, key) }
+            }
             Act::Untoken(pick) => Command::RevokeToken { token: self.some_token(pick) },
             Act::ShutOut { who, life } => Command::RevokeIdentity {
                 identity: identity(who),
@@ -204,6 +206,13 @@ impl History {
             Err(how) => (Phase::Ended, Some(Arc::new(end(how)))),
         };
         Some(AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None })
+    }
+}
+
+fn admitted(pick: u8, key: u8) -> Admitted {
+    match pick % 3 {
+        0 => Admitted::Coordinator("c1:7400".to_owned()),
+        _ => Admitted::Agent(format!("n{}", key % 4).parse().unwrap()),
     }
 }
 

@@ -159,7 +159,16 @@ fn endpoint_flag(folder: &Path) -> String {
     }
 }
 
+/// As many descriptors as this process may have: what the ports allow is more than what a process begins with.
+fn raise_descriptors() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Where it cannot be raised, fewer connections are accepted at a time.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+}
+
 async fn serve_folder(folder: &Path) -> Outcome {
+    raise_descriptors();
     let settings = FleetSettings::read(folder)?;
     let path = settings.shared_origin.clone().unwrap_or_else(|| folder.join("origin"));
     let origin = Origin::in_directory(&path, true).map_err(|error| Failure::Home(chain(&error)))?;

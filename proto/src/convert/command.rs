@@ -40,7 +40,9 @@ impl From<&Command> for WireCommand {
             }
             Command::CreateToken(create) => Self::CreateToken(create.into()),
             Command::RevokeToken { token } => Self::RevokeToken(peer::RevokeToken { token: token.0 }),
-            Command::UseToken { token, by } => Self::UseToken(peer::UseToken { token: token.0, by: bytes_of(*by) }),
+            Command::UseToken { token, by, who } => {
+                Self::UseToken(peer::UseToken { token: token.0, by: bytes_of(*by), who: Some(who.into()) })
+            }
             Command::RevokeIdentity { identity, until, by } => Self::RevokeIdentity(peer::RevokeIdentity {
                 identity: Some(identity.into()),
                 until_ms: until.map(|until| until.0),
@@ -80,9 +82,11 @@ impl TryFrom<WireCommand> for Command {
             WireCommand::ForgetJobs(forget) => Self::ForgetJobs { jobs: forget.jobs.into_iter().map(JobId).collect() },
             WireCommand::CreateToken(create) => Self::CreateToken(create.try_into().under("create_token")?),
             WireCommand::RevokeToken(revoke) => Self::RevokeToken { token: TokenId(revoke.token) },
-            WireCommand::UseToken(used) => {
-                Self::UseToken { token: TokenId(used.token), by: fingerprint("use_token.by", &used.by)? }
-            }
+            WireCommand::UseToken(used) => Self::UseToken {
+                token: TokenId(used.token),
+                by: fingerprint("use_token.by", &used.by)?,
+                who: decode::required("who", used.who).under("use_token")?,
+            },
             WireCommand::RevokeIdentity(revoke) => Self::RevokeIdentity {
                 identity: decode::required("identity", revoke.identity).under("revoke_identity")?,
                 until: revoke.until_ms.map(TimeMs),

@@ -204,7 +204,11 @@ pub fn command() -> impl Strategy<Value = Command> {
         vec(job_id(), 0..4).prop_map(|jobs| Command::ForgetJobs { jobs }),
         create_token().prop_map(Command::CreateToken),
         any::<u64>().prop_map(|token| Command::RevokeToken { token: TokenId(token) }),
-        (any::<u64>(), fingerprint()).prop_map(|(token, by)| Command::UseToken { token: TokenId(token), by }),
+        (any::<u64>(), fingerprint(), admitted()).prop_map(|(token, by, who)| Command::UseToken {
+            token: TokenId(token),
+            by,
+            who
+        }),
         (identity(), option::of(time()), text()).prop_map(|(identity, until, by)| Command::RevokeIdentity {
             identity,
             until,

@@ -110,7 +110,7 @@ impl Script {
         self.token(Grant::Api { principal: name("ada"), role }, None);
         self.token(Grant::Api { principal: name("grace"), role: Role::Admin }, None);
         let by = Fingerprint([7; 32]);
-        let used = self.say(Command::UseToken { token: agents, by });
+        let used = self.say(Command::UseToken { token: agents, by, who: Admitted::Agent(name("n8")) });
         assert!(matches!(used, Reply::TokenUsed { .. }), "the script's token was not taken: {used:?}");
         self.say(Command::RevokeToken { token: revoked });
         let until = Some(self.now.after(86_400_000));

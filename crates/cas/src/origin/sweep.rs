@@ -83,9 +83,7 @@ impl Origin {
                 }
                 Err(error) => return Err(error),
             };
-            let manifest =
-                Manifest::decode(&bytes).map_err(|source| StoreError::Manifest { digest: *digest, source })?;
-            marked.extend(manifest.blobs());
+            marked.extend(Manifest::listed(*digest, &bytes)?);
         }
         Ok(marked)
     }

@@ -126,15 +126,30 @@ async fn a_sweep_removes_what_cut_off_writes_left_behind() {
 }
 
 #[tokio::test]
-async fn nothing_is_swept_when_a_live_manifest_cannot_be_read() {
+async fn nothing_is_swept_when_a_newer_program_wrote_a_live_manifest() {
     let (_folder, origins) = origins();
     for origin in origins {
-        let dead = origin.put_bytes(Bytes::from_static(b"dead")).await.unwrap();
-        let live = LiveBlobs { manifests: vec![dead], ..LiveBlobs::default() };
+        let mut newer = Manifest::file(digest_bytes(b"of a newer format"), false).encode();
+        newer[7] += 1;
+        let newer = origin.put_bytes(newer.into()).await.unwrap();
+        let live = LiveBlobs { manifests: vec![newer], ..LiveBlobs::default() };
         let other = origin.put_bytes(Bytes::from_static(b"other")).await.unwrap();
         let error = origin.sweep(&live, DAY_MS, flowyard_clock::wall_ms() + 2 * DAY_MS).await.unwrap_err();
         assert!(matches!(error, StoreError::Manifest { .. }), "{error}");
         assert!(origin.contains(&other).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_is_named_as_a_manifest_and_is_none_does_not_stop_the_sweep() {
+    let (_folder, origins) = origins();
+    for origin in origins {
+        let nonsense = origin.put_bytes(Bytes::from_static(b"nonsense")).await.unwrap();
+        let live = LiveBlobs { manifests: vec![nonsense], ..LiveBlobs::default() };
+        let other = origin.put_bytes(Bytes::from_static(b"other")).await.unwrap();
+        let swept = origin.sweep(&live, DAY_MS, flowyard_clock::wall_ms() + 2 * DAY_MS).await.unwrap();
+        assert_eq!(swept.deleted, 1);
+        assert!(origin.contains(&nonsense).await.unwrap() && !origin.contains(&other).await.unwrap());
     }
 }
 

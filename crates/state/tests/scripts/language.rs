@@ -50,6 +50,11 @@ fn fingerprint(of: &str) -> Fingerprint {
     Fingerprint(digest(of).hash)
 }
 
+/// The name of a node, or `c1:7400`
+fn admitted(text: &str) -> Admitted {
+    if text.contains(':') { Admitted::Coordinator(text.to_owned()) } else { Admitted::Agent(parsed(text)) }
+}
+
 /// `agent:n1`, `person:ada`, `coordinator:3`, `certificate:7`
 fn identity(text: &str) -> Identity {
     match text.split_once(':').unwrap_or_else(|| panic!("no identity `{text}`")) {
@@ -140,7 +145,11 @@ impl Machine {
             "forget" => Command::ForgetJobs { jobs: line.words[1..].iter().map(|text| JobId(parsed(text))).collect() },
             "token" => Command::CreateToken(self.token(word(1), line)),
             "revoke-token" => Command::RevokeToken { token: TokenId(parsed(word(1))) },
-            "use" => Command::UseToken { token: TokenId(parsed(word(1))), by: fingerprint(word(2)) },
+            "use" => Command::UseToken {
+                token: TokenId(parsed(word(1))),
+                by: fingerprint(word(2)),
+                who: admitted(line.values.get("as").copied().unwrap_or(word(2))),
+            },
             "revoke" => Command::RevokeIdentity {
                 identity: identity(word(1)),
                 until: line.values.get("for").map(|text| TimeMs(self.time + parsed::<u64>(text))),
