@@ -209,7 +209,7 @@ pub(crate) async fn named_by_state(durable: &Durable, view: &View) -> Result<Liv
     Ok(live)
 }
 
-/// Every blob and manifest that a remembered job names.
+/// Every blob and manifest that a remembered job names, and what secrets are encrypted in.
 fn named_by_jobs(view: &View) -> LiveBlobs {
     let mut live = LiveBlobs::default();
     for (id, job) in view.jobs() {
@@ -217,6 +217,7 @@ fn named_by_jobs(view: &View) -> LiveBlobs {
         live.manifests.extend(named.manifests);
         live.blobs.extend(named.blobs);
     }
+    live.blobs.extend(view.secrets().map(|(_, kept)| kept.sealed));
     live
 }
 

@@ -8,6 +8,7 @@ mod entry;
 #[cfg(any(test, feature = "generators"))]
 pub mod generators;
 mod past;
+mod redacted;
 mod reply;
 pub mod request;
 mod snapshot;

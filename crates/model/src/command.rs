@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Admitted, ArchiveJobs, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant,
-    Health, Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue,
-    QueuePath, Revision, Scheduling, SealSegments, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
+    Health, Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, PutSecret,
+    Queue, QueuePath, Revision, Scheduling, SealSegments, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
 };
 
 /// A command with its place in the log and the leader's time.
@@ -108,6 +108,13 @@ pub enum Command {
     ArchiveJobs(ArchiveJobs),
     /// Note sealed segments of the log.
     SealSegments(SealSegments),
+    /// Keep a secret, or replace what it is.
+    PutSecret(PutSecret),
+    /// Forget a secret.
+    DropSecret {
+        /// Which.
+        name: Name,
+    },
 }
 
 impl Command {
@@ -121,6 +128,8 @@ impl Command {
             | Self::ChangeNode(_)
             | Self::ArchiveJobs(_)
             | Self::SealSegments(_)
+            | Self::PutSecret(_)
+            | Self::DropSecret { .. }
             | Self::BeginEpoch { .. } => ClusterVersion::ACCESS,
             Self::CommitPlan(plan) if plan.accept_ms.is_some() => ClusterVersion::ACCESS,
             Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
@@ -396,7 +405,9 @@ pub enum Rejection {
         current: ClusterVersion,
     },
     /// A registration that another node holds.
-    #[error("node `{name}` is registered under another agent that is heard from, or whose work may still run; stop that one and wait until the node is down, or choose another name")]
+    #[error(
+        "node `{name}` is registered under another agent that is heard from, or whose work may still run; stop that one and wait until the node is down, or choose another name"
+    )]
     NodeNameTaken {
         /// The name.
         name: Name,

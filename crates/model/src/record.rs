@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArchivePage, ClusterVersion, Digest, Epoch, Identity, Job, JobId, LogSegment, Node, NodeId, Queue, Revision,
-    Revocation, Step, StepIndex, SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
+    ArchivePage, ClusterVersion, Digest, Epoch, Identity, Job, JobId, KeptSecret, LogSegment, Name, Node, NodeId, Queue,
+    Revision, Revocation, Step, StepIndex, SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
 };
 
 /// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, nodes, submission keys, jobs,
-/// waits, steps, tasks, tokens, revocations, pages of the archive and segments of the log, each kind ordered by its key. Indexes are not recorded; they are rebuilt.
+/// waits, steps, tasks, tokens, revocations, secrets, pages of the archive and segments of the log, each kind ordered by its key.
+/// Indexes are not recorded; they are rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// The scalars of the state; exactly one, first.
@@ -37,6 +38,8 @@ pub enum Record {
     ArchivePage(u64, ArchivePage),
     /// A sealed segment of the log.
     Segment(LogSegment),
+    /// A secret.
+    Secret(Name, Arc<KeptSecret>),
 }
 
 /// The scalars of the state.

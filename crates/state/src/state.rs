@@ -6,8 +6,8 @@ use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use flowyard_model::{
-    ArchivePage, Attempt, AttemptNumber, ClusterVersion, Epoch, Identity, Job, JobId, LogSegment, Member, MemberKey,
-    Meta, Name, Node, NodeId, Queue, QueuePath, Revision, Revocation, Step, StepIndex, StepSpec, Submission,
+    ArchivePage, Attempt, AttemptNumber, ClusterVersion, Epoch, Identity, Job, JobId, KeptSecret, LogSegment, Member,
+    MemberKey, Meta, Name, Node, NodeId, Queue, QueuePath, Revision, Revocation, Step, StepIndex, StepSpec, Submission,
     SubmissionKey, Task, TaskIndex, TaskKey, TaskState, TimeMs, Token, TokenId,
 };
 use imbl::{OrdMap, OrdSet};
@@ -38,6 +38,7 @@ pub struct State {
     pub(crate) archive: OrdMap<u64, ArchivePage>,
     /// By first entry.
     pub(crate) segments: OrdMap<u64, LogSegment>,
+    pub(crate) secrets: OrdMap<Name, Arc<KeptSecret>>,
     pub(crate) indexes: Indexes,
 }
 
@@ -78,6 +79,7 @@ impl State {
             revocations: OrdMap::new(),
             archive: OrdMap::new(),
             segments: OrdMap::new(),
+            secrets: OrdMap::new(),
             indexes: Indexes::none(),
         }
     }

@@ -14,6 +14,7 @@ mod record;
 mod records;
 mod resources;
 mod retry;
+mod secret;
 mod spec;
 
 use std::collections::BTreeMap;

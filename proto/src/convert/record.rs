@@ -14,6 +14,7 @@ use super::command::check_end;
 use super::outcome::{stuck_number, stuck_phase};
 use super::past::{from_page, to_page};
 use super::records::{task_state, waiting_until_ms};
+use super::secret::{from_secret, to_secret};
 use super::{closed, number};
 use crate::decode::{self, Closed, DecodeError, Decoded, Problem, Under};
 use crate::peer::record::Kind;
@@ -38,6 +39,7 @@ impl From<&Record> for peer::Record {
             Record::Revocation(identity, revocation) => Kind::Revocation(from_revocation(identity, revocation)),
             Record::ArchivePage(page, it) => Kind::ArchivePage(from_page(*page, it)),
             Record::Segment(segment) => Kind::Segment((*segment).into()),
+            Record::Secret(name, secret) => Kind::Secret(from_secret(name, secret)),
         };
         Self { kind: Some(kind) }
     }
@@ -68,6 +70,7 @@ impl TryFrom<peer::Record> for Record {
                 Self::ArchivePage(page, it)
             }
             Kind::Segment(segment) => Self::Segment(segment.try_into().under("segment")?),
+            Kind::Secret(secret) => to_secret(secret).under("secret")?,
         })
     }
 }
