@@ -13,7 +13,7 @@ use common::{Ran, until};
 const WAITS: &str = "echo begun; while [ ! -e /tmp/gate ]; do sleep 0.1; done; echo ended > out.txt; echo ended";
 
 fn submit_waiting(fleet: &Fleet, name: &str) {
-    let submit = ["submit", &fleet.owner(0), "--name", name, "--cpu", "0.1", "--output", "out=out.txt", "--"];
+    let submit = ["submit", &fleet.owner(0), "--name", name, "--cpu", "0.1", "--network", "host", "--output", "out=out.txt", "--"];
     fleet.yard.ok(&[&submit[..], &["sh", "-c", &format!(": {}; {WAITS}", mark(fleet, name))]].concat());
 }
 
@@ -85,7 +85,7 @@ fn a_backup_made_under_load_is_restored_and_what_ran_is_adopted_or_stopped() {
     wait_running(&fleet, "1");
     wait_running(&fleet, "2");
     let file = fleet.yard.path("lab.fybackup").display().to_string();
-    let load = ["submit", &fleet.owner(0), "--array", "0-29", "--cpu", "0.1", "--name", "load", "--", "true"];
+    let load = ["submit", &fleet.owner(0), "--array", "0-29", "--cpu", "0.1", "--network", "host", "--name", "load", "--", "true"];
     fleet.yard.ok(&load);
     let made = backup(&fleet, &file, &["--with-keys"]);
     assert_eq!(made.code(), 0, "{made:#?}");

@@ -124,7 +124,7 @@ async fn retire_part(shared: &Shared, proposer: &Proposer, jobs: Vec<JobId>) -> 
         let now = stored.page(&all).await?;
         pages.push(PageChange { page, was: known.map(|known| known.rows), now });
     }
-    shared.durable.confirm(&stored.blobs).await?;
+    shared.durable.confirm(&stored.blobs, None).await?;
     tracing::info!(jobs = jobs.len(), "archiving finished jobs");
     proposer.propose(&Command::ArchiveJobs(ArchiveJobs { pages, jobs })).await?;
     Ok(())
@@ -143,7 +143,7 @@ pub(crate) async fn drop_expired(shared: &Shared, proposer: &Proposer) -> Result
         left.retain(|_, row| row.until > now);
         pages.push(PageChange { page, was: Some(known.rows), now: stored.page(&left).await? });
     }
-    shared.durable.confirm(&stored.blobs).await?;
+    shared.durable.confirm(&stored.blobs, None).await?;
     for part in pages.chunks(limits::ARCHIVED_PER_ENTRY) {
         let change = ArchiveJobs { pages: part.to_vec(), jobs: Vec::new() };
         proposer.propose(&Command::ArchiveJobs(change)).await?;

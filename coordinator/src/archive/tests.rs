@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptNumber, AttemptOutcome, AttemptReport, Blame, ClusterVersion, Command, End, Epoch, Logs, MemberKey, NodeId, Phase,
-    PhaseTimes, Rank, Reason, Reply, ReportAttempts, StepIndex, TaskIndex, TaskKey,
+    AttemptNumber, AttemptOutcome, AttemptReport, Blame, ClusterVersion, Command, End, Epoch, Incarnation, Logs,
+    MemberKey, NodeId, Phase, PhaseTimes, Rank, Reason, Reply, ReportAttempts, StepIndex, TaskIndex, TaskKey,
 };
 
 use super::*;
@@ -23,7 +23,7 @@ async fn failed_job(coordinator: &Coordinator, log: &[u8]) -> (JobId, Digest) {
         fixture::node(coordinator, "n1").await;
     }
     // It has no agent that gives signs of life.
-    shared.heard.mark(NodeId(1));
+    assert!(shared.heard.mark(NodeId(1), Incarnation(1)));
     let stdout = shared.durable.here().put_bytes(log.to_vec().into()).await.unwrap();
     let Reply::Submitted { job, .. } = propose(coordinator, fixture::submission("iris")).await else { panic!() };
     let task = TaskKey { job, step: StepIndex(0), task: TaskIndex(0) };

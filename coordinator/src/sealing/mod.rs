@@ -151,7 +151,7 @@ async fn store(shared: &Shared, view: &View, records: &[Record]) -> Result<Optio
     let copy = records.to_vec();
     let packed = tokio::task::spawn_blocking(move || segment::encode(&copy)).await.map_err(std::io::Error::other)??;
     let blob = shared.durable.here().put_bytes(packed.into()).await?;
-    shared.durable.confirm(&[blob]).await?;
+    shared.durable.confirm(&[blob], None).await?;
     // Once purged, what was sealed wrongly could not be sealed again.
     let back = shared.durable.get_bytes(&blob).await?;
     let whole = tokio::task::spawn_blocking(move || segment::decode(&back)).await.map_err(std::io::Error::other)??;
@@ -278,7 +278,7 @@ mod tests {
         let firsts: Vec<u64> = view.segments().map(|segment| segment.first).collect();
         let keeping = LogKeeping { keep_ms: 1_000, keep_bytes: 0 };
         let now = TimeMs(flowyard_clock::wall_ms());
-        assert_eq!(expired(&view, keeping, now), []);
+        assert!(expired(&view, keeping, now).is_empty());
         let old: Vec<u64> = firsts[..firsts.len() - 1].iter().rev().copied().collect();
         assert_eq!(expired(&view, keeping, now.after(5_000)), old);
         let small = LogKeeping { keep_ms: u64::MAX, keep_bytes: 1 };

@@ -197,6 +197,16 @@ impl Agent {
         self.say.send(self.last.clone().unwrap()).await.unwrap();
     }
 
+    /// Waits until the coordinator has ended the session; why.
+    pub(crate) async fn ended(&mut self) -> tonic::Status {
+        loop {
+            match self.told.message().await {
+                Ok(told) => assert!(told.is_some(), "it ends with a reason"),
+                Err(status) => return status,
+            }
+        }
+    }
+
     /// Waits until what it said last is in the log.
     pub(crate) async fn acknowledged(&mut self) {
         loop {

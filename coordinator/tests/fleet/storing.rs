@@ -1,6 +1,6 @@
 //! Blobs of a fleet without a store of its own: what one coordinator lacks another has, and who stored what is known to all.
 
-use flowyard_cas::digest_bytes;
+use flowyard_cas::{Manifest, digest_bytes};
 use flowyard_model::Digest;
 use flowyard_proto::api;
 use flowyard_proto::blob::PutRequest;
@@ -36,6 +36,11 @@ pub(crate) fn job(code: Digest) -> api::SubmitRequest {
     api::SubmitRequest { spec: Some(spec), key: None }
 }
 
+/// An artifact without files.
+pub(crate) fn empty_artifact() -> Vec<u8> {
+    Manifest::from_entries(vec![]).unwrap().encode()
+}
+
 async fn submitter(host: &Host) -> String {
     host.token(to_call("sue", RoleKind::Submitter, &["default"])).await
 }
@@ -45,8 +50,9 @@ async fn what_was_uploaded_to_one_coordinator_may_be_used_at_each_and_what_one_l
     let hosts = three().await;
     let (sue, eve) =
         (submitter(&hosts[0]).await, hosts[0].token(to_call("eve", RoleKind::Submitter, &["default"])).await);
-    let code = digest_bytes(b"some code");
-    hosts[0].blobs(&sue).put(put(b"some code")).await.unwrap();
+    let bytes = empty_artifact();
+    let code = digest_bytes(&bytes);
+    hosts[0].blobs(&sue).put(put(&bytes)).await.unwrap();
     // Knowing its name is still no right to it, and the refusal says what mends it.
     let refused = hosts[1].api(Some(&eve)).submit(job(code)).await.unwrap_err();
     assert_eq!(rejection_kind(&refused), Some(NOT_STORED), "{refused}");

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArchivePage, ClusterVersion, Digest, Epoch, Identity, Job, JobId, KeptSecret, LogSegment, Name, Node, NodeId, Queue,
-    Revision, Revocation, Step, StepIndex, SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
+    ArchivePage, ClusterVersion, Digest, Epoch, Identity, Job, JobId, KeptSecret, LogSegment, Name, Node, NodeId,
+    Queue, Revision, Revocation, Step, StepIndex, SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
 };
 
 /// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, nodes, submission keys, jobs,

@@ -84,7 +84,6 @@ impl Cluster {
             placer_version: 1,
             accept_ms: None,
             placements: vec![placement],
-            accept_ms: None,
         }));
     }
 
