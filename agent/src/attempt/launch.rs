@@ -94,7 +94,7 @@ fn see_secrets(sandbox: &mut Sandbox, laid: &Laid) -> Result<PathBuf, End> {
         ));
     }
     let target = PathBuf::from(CONTAINER_SECRETS);
-    container.mounts.push(Mount { source: laid.files.clone(), target: target.clone(), read_only: true });
+    container.mounts.push(Mount { source: laid.files.clone(), target: target.clone(), read_only: true, mapped: false });
     Ok(target)
 }
 

@@ -79,7 +79,7 @@ impl SecretsEndpoint {
         let unavailable = |error: &dyn std::fmt::Display| Status::unavailable(format!("the secret: {error}"));
         let durable = &self.shared.durable;
         let sealed: Digest = durable.here().put_bytes(sealed.into()).await.map_err(|error| unavailable(&error))?;
-        durable.confirm(&[sealed]).await.map_err(|error| unavailable(&error))?;
+        durable.confirm(&[sealed], None).await.map_err(|error| unavailable(&error))?;
         let put = PutSecret { name: name.clone(), queue, sealed, key, replaces, by };
         self.shared.propose(&Command::PutSecret(put)).await.map(drop)
     }
