@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "flowyard/peer/v1/record.proto",
         "flowyard/peer/v1/raft.proto",
         "flowyard/peer/v1/members.proto",
+        "flowyard/peer/v1/backup.proto",
         "flowyard/cluster/v1/cluster.proto",
     ];
     let descriptors = protox::compile(files, ["."])?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flowyard_cas::Store;
-use flowyard_model::Inventory;
+use flowyard_model::{Inventory, StuckLimits};
 use kameo::actor::{ActorRef, Spawn};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,10 +17,13 @@ use crate::fleet::Reach;
 use crate::inventory;
 use crate::journal::Journal;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
+use crate::lease;
 use crate::link::Link;
+use crate::network::Networks;
 use crate::outgoing::Outgoing;
 use crate::reconciler::Reconciler;
 use crate::tasks::Tasks;
+use crate::users::UserRanges;
 
 /// How long an attempt that nobody knows may take to end: the usual kill grace and more.
 const STRAY_END: Duration = Duration::from_secs(60);
@@ -61,7 +64,9 @@ impl Agent {
     pub async fn start(config: AgentConfig, store: Store, reach: Reach) -> Result<Self, AgentError> {
         let folder = |source| AgentError::Folder { path: config.folder.display().to_string(), source };
         std::fs::create_dir_all(config.attempts()).map_err(folder)?;
+        close(&config.folder).map_err(folder)?;
         spread(&config.attempts());
+        lease::end_of_earlier_boot(&config.lease_file()).map_err(folder)?;
         let (journal, remembered) = Journal::open(&config.journal()).map_err(folder)?;
         let (enforcement, mut known) = watch::channel(None);
         let launcher = config.folder.join("launcher");
@@ -69,7 +74,9 @@ impl Agent {
         let launches = Launches::spawn(Launches::new(launcher, config.launcher.clone(), enforcement));
         let enforcement =
             known.wait_for(Option::is_some).await.map_err(|_| AgentError::Launcher)?.ok_or(AgentError::Launcher)?;
-        let inventory = Arc::new(inventory::probe(&config, &enforcement));
+        // After the launcher is ours: one that just leaves takes the filter with it.
+        let networks = Arc::new(networks(&config).await);
+        let inventory = Arc::new(inventory::probe(&config, &enforcement, &networks));
         let images = Images::in_folder(config.folder.join("images"), config.attempts());
         let tasks = Tasks::default();
         let desk = Desk {
@@ -78,15 +85,20 @@ impl Agent {
             images,
             inventory: Arc::clone(&inventory),
             tasks: tasks.clone(),
+            stuck: watch::Sender::new(StuckLimits::STANDARD),
+            networks: Arc::clone(&networks),
+            users: config.users.map(|span| UserRanges::of(span, &config.folder)),
             config,
         };
         let desk = Arc::new(desk);
         sweep(&desk, &remembered).await;
+        keep_what_is_given(&desk);
         let outgoing = Outgoing::default();
         let epoch = remembered.registered.as_ref().map_or(0, |registered| registered.epoch);
         let reconciler = Reconciler::new(Arc::clone(&desk), journal, remembered, outgoing.clone());
         let reconciler = Reconciler::spawn(reconciler);
         desk.tasks.spawn(reach.clone().renew());
+        desk.tasks.spawn(networks.keep());
         let link = Link::new(desk, reach, reconciler.clone(), outgoing, epoch);
         let trouble = link.trouble();
         Ok(Self { inventory, link: Link::spawn(link), reconciler, launches, tasks, trouble })
@@ -120,6 +132,33 @@ impl Agent {
             self.reconciler.wait_for_shutdown(),
             self.launches.wait_for_shutdown()
         );
+    }
+}
+
+/// Lets nobody but us into the agent's folder: not the machine's other users, and not a task that found a way to its path.
+fn close(folder: &Path) -> io::Result<()> {
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+}
+
+/// The networks of tasks, as far as this machine has them. Programs are run for it.
+async fn networks(config: &AgentConfig) -> Networks {
+    let (folder, users) = (config.folder.clone(), config.users);
+    let Some(choices) = config.networks.clone() else {
+        return Networks::none(&folder, "tasks of an embedded cluster are its own user");
+    };
+    let opened = tokio::task::spawn_blocking({
+        let folder = folder.clone();
+        move || Networks::open(choices, &folder, users)
+    });
+    opened.await.unwrap_or_else(|panic| Networks::none(&folder, &panic.to_string()))
+}
+
+/// What is left in the attempts' folders keeps its users and its network, whether or not it still runs.
+fn keep_what_is_given(desk: &Desk) {
+    let folders = std::fs::read_dir(desk.config.attempts()).into_iter().flatten().flatten();
+    for launch in folders.filter_map(|entry| attempt::launched(&entry.path())) {
+        desk.users.iter().for_each(|users| users.hold(&launch));
+        desk.networks.hold(&launch);
     }
 }
 
@@ -159,7 +198,7 @@ async fn end_stray(desk: &Desk, folder: &Path) {
     }
     let (listener, mut events) = mpsc::channel(4);
     let adopt = LaunchRequest::Adopt { folder: folder.to_owned(), listener };
-    let stop = LaunchRequest::Stop { folder: folder.to_owned() };
+    let stop = LaunchRequest::Stop { folder: folder.to_owned(), grace_ms: None };
     if desk.launches.tell(adopt).await.is_err() || desk.launches.tell(stop).await.is_err() {
         return;
     }

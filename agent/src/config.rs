@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use flowyard_model::Name;
 
 use crate::launcher::StartCommand;
+use crate::network::NetworkChoices;
 use crate::runtime::spec::User;
+use crate::users::{Span, SpanTaken};
+
+/// Where other parts of Flowyard on this machine keep their things, unless told otherwise.
+const FLOWYARD: &str = "/var/lib/flowyard";
 
 /// Settings of one agent.
 #[derive(Debug, Clone)]
@@ -25,8 +30,14 @@ pub struct AgentConfig {
     pub allow_host_image: bool,
     /// Host folders that a step may mount, with everything below them.
     pub allow_mounts: Vec<PathBuf>,
-    /// Who tasks are.
+    /// Who tasks are, where they do not get users of their own.
     pub user: User,
+    /// From which ids each task gets users of its own.
+    pub users: Option<Span>,
+    /// Why tasks do not get users of their own, if the machine is to blame.
+    pub users_missing: Option<String>,
+    /// Networks of tasks; `None` where tasks are the agent's own user, whom they can do no harm that he could not do himself.
+    pub networks: Option<NetworkChoices>,
     /// Home of that user, hidden from containers but for what is harmless.
     pub user_home: Option<PathBuf>,
     /// Further host paths that no container may see: the coordinator's socket and what it keeps, where they are on this machine.
@@ -60,29 +71,55 @@ pub struct EmbeddedChoices {
     pub cpu_milli: Option<u64>,
     /// See [`AgentConfig::memory_bytes`].
     pub memory_bytes: Option<u64>,
-    /// Who tasks are on an agent that root runs; the user who runs it, in an embedded cluster.
+    /// Who all tasks are on an agent that root runs, instead of having users of their own; the user who runs it, in an embedded
+    /// cluster.
     pub user: Option<String>,
+    /// See [`AgentConfig::users`]; for an agent that root runs.
+    pub users: Option<Span>,
+    /// See [`AgentConfig::networks`]; for an agent of a fleet.
+    pub networks: NetworkChoices,
 }
 
-/// There is no such user on this machine.
+/// Tasks cannot be whom the settings say.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("agent.user: there is no user `{0}` on this machine")]
-pub struct NoSuchUser(String);
+pub enum BadUsers {
+    /// There is no such user.
+    #[error("agent.user: there is no user `{0}` on this machine")]
+    NoSuchUser(String),
+    /// Somebody has the ids.
+    #[error(transparent)]
+    Taken(#[from] SpanTaken),
+    /// One user for all, or users for each.
+    #[error("agent.user makes all tasks one user, agent.users gives each its own; say one of them")]
+    Both,
+}
 
-/// Who tasks are on an agent that root runs, if nothing else is configured: a user that owns nothing.
+/// Who tasks are on an agent that root runs, where they cannot have users of their own: one that owns nothing.
 const NOBODY: &str = "nobody";
 
+/// From which ids tasks get their users, or why they get none.
+fn own_users(choices: &EmbeddedChoices) -> Result<Result<Span, Option<String>>, BadUsers> {
+    match (&choices.user, choices.users) {
+        (Some(_), Some(_)) => Err(BadUsers::Both),
+        _ if !rustix::process::geteuid().is_root() => Ok(Err(Some("root does not run the agent".to_owned()))),
+        (Some(_), None) => Ok(Err(None)),
+        (None, Some(span)) => span.unused().map(|()| Ok(span)).map_err(BadUsers::Taken),
+        // What nobody has chosen must not keep an agent from running.
+        (None, None) => Ok(Span::USUAL.unused().map(|()| Span::USUAL).map_err(|taken| Some(taken.to_string()))),
+    }
+}
+
 /// The user of that name, or for whoever is not root the own one: only root can be somebody else.
-fn task_user(name: Option<&str>) -> Result<User, NoSuchUser> {
+fn task_user(name: Option<&str>) -> Result<User, BadUsers> {
     let own = rustix::process::geteuid();
     if !own.is_root() {
         let (uid, gid) = (own.as_raw(), rustix::process::getegid().as_raw());
-        return Ok(User { uid, gid, host_uid: uid, host_gid: gid });
+        return Ok(User::itself(uid, gid));
     }
     let name = name.unwrap_or(NOBODY);
-    let found = nix::unistd::User::from_name(name).ok().flatten().ok_or_else(|| NoSuchUser(name.to_owned()))?;
-    let (uid, gid) = (found.uid.as_raw(), found.gid.as_raw());
-    Ok(User { uid, gid, host_uid: uid, host_gid: gid })
+    let found =
+        nix::unistd::User::from_name(name).ok().flatten().ok_or_else(|| BadUsers::NoSuchUser(name.to_owned()))?;
+    Ok(User::itself(found.uid.as_raw(), found.gid.as_raw()))
 }
 
 impl AgentConfig {
@@ -93,21 +130,27 @@ impl AgentConfig {
         Self {
             name: "local".parse().unwrap_or_else(|error| unreachable!("a plain word is a name: {error}")),
             allow_process: true,
-            user: User { uid, gid, host_uid: uid, host_gid: gid },
+            user: User::itself(uid, gid),
             user_home: std::env::var_os("HOME").map(PathBuf::from),
             hidden: vec![home],
             ..Self::chosen(folder, exe, choices)
         }
     }
 
-    /// The agent of a node whose coordinators are other machines. Tasks are not trusted: they run in containers only, and as a
-    /// user that owns nothing.
+    /// The agent of a node whose coordinators are other machines. Tasks are not trusted: they run in containers only, each as users of
+    /// its own, or else all as one that owns nothing.
     ///
     /// # Errors
-    /// When the user that tasks should be does not exist.
-    pub fn fleet(name: Name, folder: PathBuf, exe: &Path, choices: EmbeddedChoices) -> Result<Self, NoSuchUser> {
+    /// When tasks cannot be whom they should be.
+    pub fn fleet(name: Name, folder: PathBuf, exe: &Path, choices: EmbeddedChoices) -> Result<Self, BadUsers> {
         let user = task_user(choices.user.as_deref())?;
-        Ok(Self { name, user, hidden: vec![folder.clone()], ..Self::chosen(folder, exe, choices) })
+        let (users, users_missing) = match own_users(&choices)? {
+            Ok(span) => (Some(span), None),
+            Err(missing) => (None, missing),
+        };
+        let hidden = vec![folder.clone(), PathBuf::from(FLOWYARD)];
+        let networks = Some(choices.networks.clone());
+        Ok(Self { name, user, users, users_missing, networks, hidden, ..Self::chosen(folder, exe, choices) })
     }
 
     fn chosen(folder: PathBuf, exe: &Path, choices: EmbeddedChoices) -> Self {
@@ -120,7 +163,10 @@ impl AgentConfig {
             allow_process: false,
             allow_host_image: true,
             allow_mounts: choices.allow_mounts,
-            user: User { uid: 0, gid: 0, host_uid: 0, host_gid: 0 },
+            user: User::itself(0, 0),
+            users: None,
+            users_missing: None,
+            networks: None,
             user_home: None,
             hidden: Vec::new(),
             oci_runtime: choices.oci_runtime,

@@ -69,10 +69,12 @@ pub enum LaunchRequest {
         /// The user's process, or the shim of a container; nothing if it does not run.
         answer: oneshot::Sender<Option<u32>>,
     },
-    /// End it, with the grace of its spec.
+    /// End it.
     Stop {
         /// Its folder.
         folder: PathBuf,
+        /// Another grace than that of its spec.
+        grace_ms: Option<u64>,
     },
 }
 
@@ -155,8 +157,8 @@ impl Launches {
         }
     }
 
-    async fn stop(&mut self, folder: PathBuf) {
-        if self.connected().await.stop(&folder, None).await.is_err() {
+    async fn stop(&mut self, folder: PathBuf, grace_ms: Option<u64>) {
+        if self.connected().await.stop(&folder, grace_ms).await.is_err() {
             self.connection = None;
         }
         self.stopping.insert(folder);
@@ -197,7 +199,7 @@ impl Launches {
         }
         for folder in std::mem::take(&mut self.stopping) {
             if self.running.contains_key(&folder) {
-                self.stop(folder).await;
+                self.stop(folder, None).await;
             }
         }
     }
@@ -288,7 +290,7 @@ impl Message<LaunchRequest> for Launches {
                 let pid = self.running.get(&folder).map(|process| process.pid);
                 let _ = answer.send(pid.filter(|pid| *pid != 0));
             }
-            LaunchRequest::Stop { folder } => self.stop(folder).await,
+            LaunchRequest::Stop { folder, grace_ms } => self.stop(folder, grace_ms).await,
         }
     }
 }

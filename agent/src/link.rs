@@ -1,10 +1,9 @@
 //! The link to the coordinator: finds it, keeps the session, says everything anew after each loss.
 //!
 //! Owns connection and backoff. Invariant: a lost link changes nothing about what runs; the lease file is renewed only while a
-//! session lives.
+//! session lives, and only after what its coordinator wants was acted upon.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use tonic::{Status, Streaming};
 use crate::attempt::Desk;
 use crate::fleet::{Reach, Unreached};
 use crate::journal::Registration;
+use crate::lease;
 use crate::outgoing::Outgoing;
 use crate::reconciler::{Everything, Reconciler, ReconcilerMessage};
 use crate::relay;
@@ -128,7 +128,10 @@ impl Link {
                     reports.into_values().for_each(|report| open.session.report(report, now_ms));
                 }
                 () = due(open.session.due_ms()) => {}
-                _ = heartbeat.tick() => send(&open, agent_message::Message::Heartbeat(Heartbeat {})).await?,
+                _ = heartbeat.tick() => {
+                    let beat = Heartbeat { sent_at_ms: flowyard_clock::boot_ms() };
+                    send(&open, agent_message::Message::Heartbeat(beat)).await?;
+                }
             }
             while let Some((sequence, batch)) = open.session.next_batch(flowyard_clock::boot_ms()) {
                 let reports = batch.iter().map(Into::into).collect();
@@ -142,7 +145,7 @@ impl Link {
         self.outgoing.clear();
         let everything = self.everything().await?;
         let (outbox, outgoing) = mpsc::channel(OUTBOX);
-        let hello = self.hello(&everything);
+        let (hello, said_at_ms) = (self.hello(&everything), flowyard_clock::boot_ms());
         let _ = outbox.send(AgentMessage { message: Some(agent_message::Message::Hello(hello)) }).await;
         let channel = self.reach.channel().await?;
         let mut said = client(&channel).session(ReceiverStream::new(outgoing)).await?.into_inner();
@@ -155,7 +158,7 @@ impl Link {
             channel,
             said,
             outbox,
-            session: Session::begin(),
+            session: Session::begin(said_at_ms),
             heartbeat: Duration::from_millis(welcome.heartbeat_ms.max(10)),
             lease_ms: welcome.lease_ms,
         })
@@ -200,7 +203,11 @@ impl Link {
         }
         let (node, incarnation) = (NodeId(welcome.node), Incarnation(welcome.incarnation));
         tracing::info!(%node, %incarnation, cluster = welcome.cluster, "connected to the coordinator");
-        renew_lease(&self.desk.config.lease_file(), welcome.lease_ms);
+        if let Some(limits) = welcome.stuck {
+            let limits = flowyard_proto::request::stuck_limits(limits);
+            self.desk.store.give_up_after(limits.fetching_ms);
+            self.desk.stuck.send_replace(limits);
+        }
         self.reach.learn(welcome.addresses.clone());
         let (cluster, epoch) = (welcome.cluster.clone(), welcome.epoch);
         let message = ReconcilerMessage::Registered(Registration { cluster, epoch, node, incarnation });
@@ -212,7 +219,12 @@ impl Link {
             Some(coordinator_message::Message::Desired(desired)) => {
                 let desired = Desired::try_from(desired).map_err(|error| LinkError::Unreadable(error.to_string()))?;
                 open.session.receive(&desired, &mut self.highest)?;
-                self.reconciler.tell(ReconcilerMessage::Desired(desired)).await.map_err(|_| LinkError::Gone)?;
+                let first = desired.all;
+                let acted = self.reconciler.ask(ReconcilerMessage::Desired(desired));
+                acted.await.map_err(|_| LinkError::Gone)?;
+                if first {
+                    self.renew_lease(open);
+                }
             }
             Some(coordinator_message::Message::Acknowledged(acknowledged)) => {
                 open.session.acknowledge(acknowledged.sequence);
@@ -220,14 +232,26 @@ impl Link {
             Some(coordinator_message::Message::OpenRelay(request)) => {
                 relay::open(Arc::clone(&self.desk), client(&open.channel), request);
             }
-            Some(coordinator_message::Message::Heartbeat(_)) => {
-                renew_lease(&self.desk.config.lease_file(), open.lease_ms)
+            Some(coordinator_message::Message::Heartbeat(answered)) => {
+                // A coordinator of the first release does not say what it answers; it has no others that could give a node up
+                // behind its back.
+                let now_ms = flowyard_clock::boot_ms();
+                open.session.answered(if answered.sent_at_ms == 0 { now_ms } else { answered.sent_at_ms });
+                self.renew_lease(open);
             }
             Some(coordinator_message::Message::Welcome(_)) | None => {
                 return Err(LinkError::Unreadable("an unexpected message".to_owned()));
             }
         }
         Ok(())
+    }
+}
+
+impl Link {
+    fn renew_lease(&self, open: &Open) {
+        if let Some(from_ms) = open.session.lease_from() {
+            lease::renew(&self.desk.config.lease_file(), from_ms.saturating_add(open.lease_ms));
+        }
     }
 }
 
@@ -247,16 +271,6 @@ fn client(channel: &Channel) -> AgentsClient<Channel> {
 
 async fn send(open: &Open, message: agent_message::Message) -> Result<(), LinkError> {
     open.outbox.send(AgentMessage { message: Some(message) }).await.map_err(|_| LinkError::Closed)
-}
-
-/// Puts the lease's new end into its file, by rename. Shims and the launcher read it when the old one is due.
-fn renew_lease(path: &Path, lease_ms: u64) {
-    let until = flowyard_clock::boot_ms() + lease_ms;
-    let beside: PathBuf = path.with_extension("tmp");
-    let written = std::fs::write(&beside, until.to_string()).and_then(|()| std::fs::rename(&beside, path));
-    if let Err(error) = written {
-        tracing::error!(%error, path = %path.display(), "the lease cannot be renewed; attempts with on_disconnect = \"stop\" will end");
-    }
 }
 
 impl Actor for Link {

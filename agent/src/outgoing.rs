@@ -53,14 +53,14 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use flowyard_model::{AttemptNumber, JobId, Phase, PhaseTimes, Rank, StepIndex, TaskIndex, TaskKey};
+    use flowyard_model::{AttemptNumber, Epoch, JobId, Phase, PhaseTimes, Rank, StepIndex, TaskIndex, TaskKey};
 
     use super::*;
 
     fn report(task: u32, phase: Phase) -> AttemptReport {
         let task = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(task) };
-        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0) };
-        AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None }
+        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
+        AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None, stuck: None }
     }
 
     #[tokio::test]

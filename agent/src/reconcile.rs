@@ -4,7 +4,9 @@
 //! reported lost when the coordinator knows that it had begun. Nothing is decided without word from a coordinator, so an
 //! outage of the control plane never kills work.
 
-use flowyard_model::Phase;
+use std::collections::{BTreeMap, BTreeSet};
+
+use flowyard_model::{Desired, MemberKey, Phase};
 
 /// What the coordinator wants of one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,53 @@ pub enum Action {
     ReportStopped,
     /// Remove what is kept of it.
     Forget,
+}
+
+/// Everything that the coordinator wants, as far as it has said so.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    wanted: BTreeMap<MemberKey, Wanted>,
+    complete: bool,
+}
+
+impl Wishes {
+    /// Takes what a coordinator said; the members that are to be looked at because of it, `held` being those the agent has.
+    pub fn take(&mut self, desired: &Desired, held: impl Iterator<Item = MemberKey>) -> BTreeSet<MemberKey> {
+        let mut touched = BTreeSet::new();
+        if desired.all {
+            touched.extend(self.wanted.keys().copied().chain(held));
+            self.wanted.clear();
+            self.complete = true;
+        }
+        for member in &desired.run {
+            self.wanted.insert(member.key, Wanted::Run { known: member.known });
+            touched.insert(member.key);
+        }
+        for key in &desired.stop {
+            self.wanted.insert(*key, Wanted::Stop);
+            touched.insert(*key);
+        }
+        for key in &desired.gone {
+            self.wanted.remove(key);
+            touched.insert(*key);
+        }
+        touched
+    }
+
+    /// What is wanted of a member; `None` when the coordinator, having said everything, did not name it.
+    pub fn of(&self, key: MemberKey) -> Option<Wanted> {
+        self.wanted.get(&key).copied()
+    }
+
+    /// All members of which something is wanted.
+    pub fn members(&self) -> impl Iterator<Item = &MemberKey> {
+        self.wanted.keys()
+    }
+
+    /// Whether there is anything to do about a member of which there is news: it goes on though nobody wants it.
+    pub fn is_undesired(&self, key: MemberKey) -> bool {
+        self.complete && !self.wanted.contains_key(&key)
+    }
 }
 
 /// Decides about one member. `wanted` is `None` when the coordinator, having said everything, did not name it.

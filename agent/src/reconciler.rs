@@ -20,7 +20,7 @@ use crate::attempt::ending::platforms;
 use crate::attempt::{self, Attempt, Begun, Desk};
 use crate::journal::{Journal, Registration, Remembered};
 use crate::outgoing::Outgoing;
-use crate::reconcile::{Action, Observed, Wanted, reconcile};
+use crate::reconcile::{Action, Observed, Wishes, reconcile};
 use crate::remover::Remover;
 
 /// News of attempts on their way to the reconciler.
@@ -52,6 +52,10 @@ struct Held {
     report: AttemptReport,
     /// How a live one is asked to stop.
     stop: watch::Sender<bool>,
+    /// What was taken, to be taken up again.
+    member: DesiredMember,
+    /// The epoch in which it was begun or taken up: what it stored is with the coordinators of that one.
+    epoch: u32,
 }
 
 /// The actor.
@@ -61,9 +65,7 @@ pub(crate) struct Reconciler {
     remover: Remover,
     registered: Option<Registration>,
     steps: BTreeMap<(JobId, StepIndex), Arc<StepContext>>,
-    wanted: BTreeMap<MemberKey, Wanted>,
-    /// Whether a coordinator has said everything since this agent started.
-    complete: bool,
+    wishes: Wishes,
     held: BTreeMap<MemberKey, Held>,
     news: (mpsc::Sender<AttemptReport>, mpsc::Receiver<AttemptReport>),
     /// Where reports go on to the coordinator.
@@ -79,8 +81,7 @@ impl Reconciler {
             remover: Remover::start(),
             registered: remembered.registered,
             steps: remembered.steps,
-            wanted: BTreeMap::new(),
-            complete: false,
+            wishes: Wishes::default(),
             held: BTreeMap::new(),
             news: mpsc::channel(NEWS),
             outgoing,
@@ -114,7 +115,8 @@ impl Reconciler {
     fn begin(&mut self, context: Arc<StepContext>, member: DesiredMember, begun: Begun) {
         let key = member.key;
         let (stop, stopping) = watch::channel(false);
-        self.held.insert(key, Held { report: blank(key, Phase::Accepted), stop });
+        let epoch = self.epoch();
+        self.held.insert(key, Held { report: blank(key, Phase::Accepted), stop, member: member.clone(), epoch });
         let attempt = Attempt::new(Arc::clone(&self.desk), context, member, self.news.0.clone(), stopping);
         let news = self.news.0.clone();
         let walk = self.desk.tasks.spawn(attempt.walk(begun));
@@ -129,31 +131,12 @@ impl Reconciler {
     }
 
     fn on_desired(&mut self, desired: Desired) {
+        let touched = self.wishes.take(&desired, self.held.keys().copied());
         for context in desired.steps {
             self.steps.insert((context.job, context.step), context);
         }
-        let mut touched: Vec<MemberKey> = Vec::new();
-        if desired.all {
-            touched.extend(self.wanted.keys().chain(self.held.keys()));
-            self.wanted.clear();
-            self.complete = true;
-        }
-        let mut starting: BTreeMap<MemberKey, DesiredMember> = BTreeMap::new();
-        for member in desired.run {
-            self.wanted.insert(member.key, Wanted::Run { known: member.known });
-            touched.push(member.key);
-            starting.insert(member.key, member);
-        }
-        for key in desired.stop {
-            self.wanted.insert(key, Wanted::Stop);
-            touched.push(key);
-        }
-        for key in desired.gone {
-            self.wanted.remove(&key);
-            touched.push(key);
-        }
-        touched.sort_unstable();
-        touched.dedup();
+        let mut starting: BTreeMap<MemberKey, DesiredMember> =
+            desired.run.into_iter().map(|member| (member.key, member)).collect();
         for key in touched {
             self.act(key, starting.remove(&key));
         }
@@ -165,7 +148,7 @@ impl Reconciler {
             Phase::Ended => Observed::Ended,
             _ => Observed::Live { stopping: *held.stop.borrow() },
         });
-        match reconcile(self.wanted.get(&key).copied(), observed) {
+        match reconcile(self.wishes.of(key), observed) {
             None => {}
             Some(Action::Start) => {
                 if let Some(member) = member {
@@ -197,19 +180,53 @@ impl Reconciler {
     /// The coordinator tells a context again with the next member of a step of which it wants nothing at the moment.
     fn drop_unused_steps(&mut self) {
         let used: BTreeSet<_> =
-            self.wanted.keys().chain(self.held.keys()).map(|key| (key.task.job, key.task.step)).collect();
+            self.wishes.members().chain(self.held.keys()).map(|key| (key.task.job, key.task.step)).collect();
         self.steps.retain(|step, _| used.contains(step));
+    }
+
+    fn epoch(&self) -> u32 {
+        self.registered.as_ref().map_or(0, |registered| registered.epoch)
+    }
+
+    /// Takes a new registration. In a higher epoch the coordinators may lack what was stored before it, so what has ended is taken
+    /// up again, which stores its outputs and logs once more.
+    fn on_registered(&mut self, registration: Registration) {
+        self.registered = Some(registration.clone());
+        self.journal.registered(registration);
+        let ended = self.held.iter().filter(|(_, held)| held.report.phase == Phase::Ended).map(|(key, _)| *key);
+        for key in ended.collect::<Vec<_>>() {
+            self.store_again(key);
+        }
+    }
+
+    /// Takes up a member that ended in an earlier epoch; `false` if it is of this one.
+    fn store_again(&mut self, key: MemberKey) -> bool {
+        let epoch = self.epoch();
+        let Some(held) = self.held.get(&key).filter(|held| held.epoch < epoch) else { return false };
+        // What never ran has stored nothing.
+        if !self.desk.folder(key).join(attempt::LAUNCHED).exists() {
+            return false;
+        }
+        let (Some(context), member) = (self.context(key), held.member.clone()) else { return false };
+        let stopping = *held.stop.borrow();
+        tracing::info!(?key, epoch, "an attempt that ended in an earlier epoch is stored again");
+        self.begin(context, member, Begun::Before);
+        if let Some(held) = self.held.get(&key) {
+            held.stop.send_replace(stopping);
+        }
+        true
     }
 
     fn on_news(&mut self, report: AttemptReport) {
         let key = report.member;
-        let Some(held) = self.held.get_mut(&key) else { return };
-        if held.report.phase == Phase::Ended {
+        let Some(held) = self.held.get(&key) else { return };
+        if held.report.phase == Phase::Ended || (report.phase == Phase::Ended && self.store_again(key)) {
             return;
         }
+        let Some(held) = self.held.get_mut(&key) else { return };
         held.report = report.clone();
         self.pass_on(report);
-        if self.complete && !self.wanted.contains_key(&key) {
+        if self.wishes.is_undesired(key) {
             self.act(key, None);
         }
     }
@@ -220,7 +237,7 @@ impl Reconciler {
 }
 
 fn blank(member: MemberKey, phase: Phase) -> AttemptReport {
-    AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None }
+    AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None, stuck: None }
 }
 
 fn ended(member: MemberKey, end: End) -> AttemptReport {
@@ -256,10 +273,7 @@ impl Message<ReconcilerMessage> for Reconciler {
     async fn handle(&mut self, message: ReconcilerMessage, _: &mut Context<Self, ()>) {
         match message {
             ReconcilerMessage::Desired(desired) => self.on_desired(desired),
-            ReconcilerMessage::Registered(registration) => {
-                self.registered = Some(registration.clone());
-                self.journal.registered(registration);
-            }
+            ReconcilerMessage::Registered(registration) => self.on_registered(registration),
             ReconcilerMessage::Observed(answer) => {
                 let reports = self.held.values().map(|held| held.report.clone()).collect();
                 let _ = answer.send(Everything { registered: self.registered.clone(), reports });

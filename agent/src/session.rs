@@ -1,7 +1,12 @@
-//! One session with a coordinator, as seen by the agent: sequence numbers, fences, and what is still to be told. Pure.
+//! One session with a coordinator, as seen by the agent: sequence numbers, fences, signs of life, and what is still to be told.
+//! Pure.
 //!
 //! On connect both sides say everything; afterwards only differences, numbered. A gap in the coordinator's numbers, or a fence
 //! lower than one seen, ends the session, and the next one says everything again.
+//!
+//! The lease is counted from when a sign of life was sent that the coordinator answered, however late the answer comes: the
+//! coordinator counts silence from when it heard that sign, so it cannot give the node up before the lease is over. And only a
+//! coordinator that has said what it wants keeps anything running.
 
 use std::collections::BTreeMap;
 
@@ -42,12 +47,24 @@ pub struct Session {
     pending: BTreeMap<MemberKey, AttemptReport>,
     /// When what is pending must be told, in milliseconds of boot time; `None` if nothing is.
     due_ms: Option<u64>,
+    /// When the newest sign of life was sent that was answered.
+    answered_ms: u64,
 }
 
 impl Session {
-    /// A session in which nothing has been said.
-    pub fn begin() -> Self {
-        Self { received: 0, sent: 0, acknowledged: 0, pending: BTreeMap::new(), due_ms: None }
+    /// A session in which nothing has been said but the greeting, sent at `now_ms` and answered.
+    pub fn begin(now_ms: u64) -> Self {
+        Self { received: 0, sent: 0, acknowledged: 0, pending: BTreeMap::new(), due_ms: None, answered_ms: now_ms }
+    }
+
+    /// A sign of life was answered that was sent at this time.
+    pub fn answered(&mut self, sent_at_ms: u64) {
+        self.answered_ms = self.answered_ms.max(sent_at_ms);
+    }
+
+    /// From when on the lease counts; `None` while the coordinator has not said what it wants.
+    pub fn lease_from(&self) -> Option<u64> {
+        (self.received > 0).then_some(self.answered_ms)
     }
 
     /// Checks a message of the coordinator against what came before; `highest` is the highest fence ever seen.
@@ -118,7 +135,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use flowyard_model::{
-        AttemptNumber, JobId, Phase, PhaseTimes, Rank, Revision, StepIndex, TaskIndex, TaskKey, Term,
+        AttemptNumber, Epoch, JobId, Phase, PhaseTimes, Rank, Revision, StepIndex, TaskIndex, TaskKey, Term,
     };
 
     use super::*;
@@ -133,13 +150,13 @@ mod tests {
 
     fn report(task: u32, phase: Phase) -> AttemptReport {
         let task = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(task) };
-        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0) };
-        AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None }
+        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
+        AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None, stuck: None }
     }
 
     #[test]
     fn gaps_old_leaders_and_half_truths_end_the_session() {
-        let (mut session, mut highest) = (Session::begin(), fence(3, 10));
+        let (mut session, mut highest) = (Session::begin(0), fence(3, 10));
         assert_eq!(session.receive(&desired(1, false, fence(3, 10)), &mut highest), Err(SessionError::Incomplete));
         assert_eq!(session.receive(&desired(1, true, fence(2, 99)), &mut highest), Err(SessionError::Stale));
         assert_eq!(session.receive(&desired(1, true, fence(4, 5)), &mut highest), Ok(()));
@@ -149,8 +166,20 @@ mod tests {
     }
 
     #[test]
+    fn the_lease_counts_from_the_sending_of_what_was_answered_once_everything_was_said() {
+        let (mut session, mut highest) = (Session::begin(100), fence(0, 0));
+        session.answered(200);
+        assert_eq!(session.lease_from(), None, "it may want nothing of what runs");
+        session.receive(&desired(1, true, fence(1, 1)), &mut highest).unwrap();
+        assert_eq!(session.lease_from(), Some(200));
+        session.answered(400);
+        session.answered(300);
+        assert_eq!(session.lease_from(), Some(400));
+    }
+
+    #[test]
     fn reports_are_merged_while_too_many_are_on_their_way() {
-        let mut session = Session::begin();
+        let mut session = Session::begin(0);
         for sequence in 1..=BATCHES_IN_FLIGHT {
             session.report(report(sequence as u32, Phase::Accepted), 0);
             assert_eq!(session.next_batch(HELD_MS).map(|batch| batch.0), Some(sequence));
@@ -164,7 +193,7 @@ mod tests {
     }
     #[test]
     fn an_end_is_told_at_once_with_what_waits_and_other_news_soon() {
-        let mut session = Session::begin();
+        let mut session = Session::begin(0);
         session.report(report(1, Phase::Accepted), 100);
         assert_eq!((session.next_batch(100), session.due_ms()), (None, Some(100 + HELD_MS)));
         let end = std::sync::Arc::new(crate::attempt::lost());

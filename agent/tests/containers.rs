@@ -4,6 +4,9 @@
 
 #![allow(clippy::print_stderr, reason = "a skipped test says why")]
 
+#[path = "containers/strangers.rs"]
+mod strangers;
+
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -55,7 +58,7 @@ impl Case {
             mounts: Vec::new(),
             network: Network::Host,
             devices: Vec::new(),
-            user: User { uid, gid, host_uid: uid, host_gid: gid },
+            user: User::itself(uid, gid),
             oci_runtime: None,
         };
         let launch = LaunchSpec {
@@ -206,7 +209,7 @@ fn root_can_start_a_task_as_another_user_of_the_host() {
         "id -u; touch \"$HOME/x\" /tmp/y && stat -c %u /tmp/y; cat /etc/passwd >/dev/null && echo reads",
         false,
     );
-    case.container.user = User { uid: 0, gid: 0, host_uid: 70_001, host_gid: 70_001 };
+    case.container.user = User { uid: 0, gid: 0, host_uid: 70_001, host_gid: 70_001, range: 0 };
     let outcome = case.run();
     assert_eq!(outcome.stdout, "0\n0\nreads\n", "{outcome:?}");
 }
@@ -483,8 +486,12 @@ fn mounts_are_read_only_or_writable_as_asked() {
             chown(folder, Some(case.container.user.host_uid), Some(case.container.user.host_gid)).expect("an owner");
         }
         fs::write(input.join("file"), "data").expect("a file");
-        let mount =
-            |source: &Path, target: &str, read_only| Mount { source: source.into(), target: target.into(), read_only };
+        let mount = |source: &Path, target: &str, read_only| Mount {
+            source: source.into(),
+            target: target.into(),
+            read_only,
+            mapped: false,
+        };
         case.container.mounts = vec![mount(&work, "/flowyard/work", false), mount(&input, "/flowyard/in/data", true)];
         case.launch.workdir = "/flowyard".into();
         let folder = case.launch.folder.clone();
@@ -557,7 +564,7 @@ fn an_image_runs_with_a_private_writable_layer() {
             open.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
         }
         case.launch.argv.push("put:/usr/share/new".into());
-        case.container.root = Root::Tree { lower: image.path().into() };
+        case.container.root = Root::Tree { lower: image.path().into(), mapped: false };
         let outcome = case.run();
         assert_eq!(outcome.stdout, "from the image\nput\nput\nnone\ncannot\nput\n", "ordinary: {ordinary} {outcome:?}");
         assert!(!image.path().join("usr/share/new").exists(), "the image was changed");

@@ -106,7 +106,7 @@ impl From<&Caller> for peer::Caller {
             Caller::Lapsed { who } => Who::Lapsed(who.into()),
             Caller::Nobody => Who::Nobody(peer::Nobody {}),
         };
-        Self { who: Some(who), address: String::new() }
+        Self { who: Some(who), address: String::new(), ground: None }
     }
 }
 
@@ -596,6 +596,7 @@ mod tests {
             (Action::Forward { replica: ReplicaId(1) }, "Oc", "Raft/Propose"),
             (Action::Forward { replica: ReplicaId(1) }, "Oc", "Raft/ReadIndex"),
             (Action::Forward { replica: ReplicaId(1) }, "Oc", "Members/About"),
+            (Action::Forward { replica: ReplicaId(1) }, "Oc", "Members/Uploaded"),
             (Action::Forward { replica: ReplicaId(2) }, "O", ""),
             (Action::Mirror { replica: ReplicaId(1) }, "Oc", ""),
             (Action::Mirror { replica: ReplicaId(2) }, "O", ""),
@@ -612,7 +613,7 @@ mod tests {
             (Action::ChangeMembers, "Oa", "Administration/Promote"),
             (Action::ChangeMembers, "Oa", "Administration/RemoveMember"),
             (Action::ChangeMembers, "Oa", "Administration/TransferLeader"),
-            (Action::ReadAll, "Oa", ""),
+            (Action::ReadAll, "Oa", "Administration/Backup"),
             (Action::Ping, "Ovsoanc", ""),
         ]
     }

@@ -1,4 +1,4 @@
-//! Who calls. Each port's acceptor says how somebody arrived, and [`Doorkeeper`] turns that into one [`Caller`] in each request;
+//! Who calls. Each port's acceptor says how somebody arrived, and [`Doorkeeper`] turns that into one [`Standing`] in each request;
 //! nothing else reads identity, and nothing trusts an address.
 
 use std::io;
@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use flowyard_identity::{ApiToken, Identified, Trust};
-use flowyard_model::{Grant, TimeMs};
+use flowyard_identity::{ApiToken, Identified, Shown};
+use flowyard_model::Grant;
 use flowyard_proto::peer;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,8 +22,8 @@ use tonic::{Request, Status};
 
 use crate::access::{Action, Caller, allow};
 use crate::feed::Feed;
-use crate::fleet::Fleet;
 use crate::raft::Speaker;
+use crate::standing::{Certified, Ground, Standing};
 
 /// Metadata in which a coordinator says for whom it passes a call on.
 pub(crate) const PASSED_ON_FOR: &str = "flowyard-caller-bin";
@@ -41,6 +41,8 @@ pub(crate) enum Arrival {
         identified: Option<Arc<Identified>>,
         /// From there.
         address: SocketAddr,
+        /// Set once they have shown a token.
+        shown: Shown,
     },
 }
 
@@ -90,19 +92,30 @@ pub(crate) fn accept_certified(
 ) -> impl Stream<Item = io::Result<Accepted>> {
     passed.map(|accepted| {
         accepted.map(|accepted| {
-            let arrival = Arrival::Port { identified: accepted.identified().cloned(), address: accepted.address() };
+            let (identified, shown) = (accepted.identified().cloned(), accepted.shown().clone());
+            let arrival = Arrival::Port { identified, address: accepted.address(), shown };
             Accepted { stream: Box::new(accepted), arrival }
         })
     })
 }
 
+/// Who called, judged again: a request may take long to be sent whole, and its maker have been shut out meanwhile.
+///
+/// # Errors
+/// When they may not call any more, or by a fault of ours: a request that came past the doorkeeper.
+pub(crate) fn standing<T>(request: &Request<T>) -> Result<Standing, Status> {
+    let standing = request.extensions().get::<Standing>().cloned();
+    let standing = standing.ok_or_else(|| Status::internal("a request without a caller"))?;
+    standing.check()?;
+    Ok(standing)
+}
+
 /// Who called.
 ///
 /// # Errors
-/// A fault of ours: a request that came past the doorkeeper.
+/// As [`standing`].
 pub(crate) fn of<T>(request: &Request<T>) -> Result<Caller, Status> {
-    let caller = request.extensions().get::<Caller>().cloned();
-    caller.ok_or_else(|| Status::internal("a request without a caller"))
+    Ok(standing(request)?.caller)
 }
 
 /// Who called, if they may do this.
@@ -115,38 +128,6 @@ pub(crate) fn allowed<T>(request: &Request<T>, action: Action<'_>) -> Result<Cal
     Ok(caller)
 }
 
-/// Who calls for a long time, and may lose the right to meanwhile.
-pub(crate) struct Standing {
-    /// Who.
-    pub caller: Caller,
-    certified: Option<(Arc<Identified>, Arc<Trust>)>,
-}
-
-impl Standing {
-    /// Whether the caller still is who they were.
-    ///
-    /// # Errors
-    /// When their certificate has expired or was shut out.
-    pub(crate) fn check(&self) -> Result<(), Status> {
-        let Some((identified, trust)) = &self.certified else { return Ok(()) };
-        trust.admit(identified).map_err(|refused| Status::unauthenticated(refused.to_string()))
-    }
-}
-
-/// Who called, to be asked again later.
-///
-/// # Errors
-/// As [`of`].
-pub(crate) fn standing<T>(request: &Request<T>, fleet: Option<&Fleet>) -> Result<Standing, Status> {
-    let certified = match (request.extensions().get::<Arrival>(), fleet) {
-        (Some(Arrival::Port { identified: Some(identified), .. }), Some(fleet)) => {
-            Some((identified.clone(), fleet.trust().clone()))
-        }
-        _ => None,
-    };
-    Ok(Standing { caller: of(request)?, certified })
-}
-
 /// What a port lets its callers say of themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
@@ -156,50 +137,60 @@ pub(crate) enum Door {
     Peers,
 }
 
-/// Puts the caller into each request. A certificate is judged anew each time: it may have expired or been shut out since.
+/// Puts the caller into each request. What they showed is judged anew each time: it may have expired or been taken back since.
 #[derive(Clone)]
 pub(crate) struct Doorkeeper {
     /// Which port.
     pub door: Door,
-    /// Whom we believe; nobody comes with a certificate where there is none.
-    pub trust: Option<Arc<Trust>>,
-    /// Where tokens are.
+    /// Where tokens and revocations are.
     pub feed: Feed,
 }
 
 impl Interceptor for Doorkeeper {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let arrival = request.extensions().get::<Arrival>().cloned();
-        let caller = match arrival.ok_or_else(|| Status::internal("a request of nowhere"))? {
-            Arrival::Socket(name) => Caller::Owner { name },
-            Arrival::Port { identified, address } => {
-                let caller = self.certified(identified.as_deref());
-                tracing::trace!(%address, ?caller, "a request");
-                caller?
-            }
-        };
-        if let (Door::Peers, Caller::Coordinator { replica }) = (self.door, &caller) {
+        let arrived = self.arrived(arrival.ok_or_else(|| Status::internal("a request of nowhere"))?);
+        arrived.check()?;
+        if let (Door::Peers, Caller::Coordinator { replica }) = (self.door, &arrived.caller) {
             request.extensions_mut().insert(Speaker(replica.0));
         }
-        let caller = match self.door {
-            Door::Api => self.with_token(request.metadata(), caller)?,
-            Door::Peers => passed_on(request.metadata(), caller)?,
+        let standing = match self.door {
+            Door::Api => self.with_token(request.metadata(), arrived)?,
+            Door::Peers => passed_on(request.metadata(), arrived)?,
         };
-        request.extensions_mut().insert(caller);
+        standing.check()?;
+        tracing::trace!(address = standing.address, caller = ?standing.caller, "a request");
+        request.extensions_mut().insert(standing);
         Ok(request)
     }
 }
 
 impl Doorkeeper {
-    fn certified(&self, identified: Option<&Identified>) -> Result<Caller, Status> {
-        let (Some(found), Some(trust)) = (identified, &self.trust) else { return Ok(Caller::Nobody) };
-        trust.admit(found).map_err(|refused| Status::unauthenticated(refused.to_string()))?;
-        Ok(Caller::certified(found))
+    fn arrived(&self, arrival: Arrival) -> Standing {
+        let mut standing = Standing {
+            caller: Caller::Nobody,
+            ground: Ground::Nothing,
+            address: "its socket".to_owned(),
+            through: None,
+            shown: None,
+            feed: self.feed.clone(),
+        };
+        match arrival {
+            Arrival::Socket(name) => standing.caller = Caller::Owner { name },
+            Arrival::Port { identified, address, shown } => {
+                (standing.address, standing.shown) = (address.to_string(), Some(shown));
+                if let Some(found) = identified {
+                    standing.ground = Ground::Certificate(Certified::of(&found));
+                    standing.caller = Caller::certified(&found);
+                }
+            }
+        }
+        standing
     }
 
     /// A token says who calls, whatever the connection said: it was shown on purpose.
-    fn with_token(&self, metadata: &MetadataMap, caller: Caller) -> Result<Caller, Status> {
-        let Some(shown) = metadata.get(AUTHORIZATION) else { return Ok(caller) };
+    fn with_token(&self, metadata: &MetadataMap, arrived: Standing) -> Result<Standing, Status> {
+        let Some(shown) = metadata.get(AUTHORIZATION) else { return Ok(arrived) };
         let wrong = |why: String| Status::unauthenticated(why);
         let text = shown.to_str().ok().and_then(|text| text.strip_prefix(BEARER));
         let text = text.ok_or_else(|| wrong("the authorization is not `Bearer fya1-...`".to_owned()))?;
@@ -209,28 +200,36 @@ impl Doorkeeper {
         let unknown =
             || wrong("this token is not known here: it has expired, or belongs to another cluster".to_owned());
         let known = view.token(token.id).filter(|known| token.secret.matches(&known.hash)).ok_or_else(unknown)?;
-        if let Some(fault) = known.fault(TimeMs(flowyard_clock::wall_ms())) {
-            return Err(wrong(format!("the token {fault}; ask an administrator for another one")));
-        }
         match &known.grant {
-            Grant::Api { principal, role } => Ok(Caller::Person { name: principal.clone(), role: role.clone() }),
+            Grant::Api { principal, role } => {
+                let caller = Caller::Person { name: principal.clone(), role: role.clone() };
+                if let Some(shown) = &arrived.shown {
+                    shown.set();
+                }
+                Ok(Standing { caller, ground: Ground::Token(token.id), ..arrived })
+            }
             Grant::Join(_) => Err(wrong("this token is for joining, not for the API".to_owned())),
         }
     }
 }
 
-/// On the port of replicas: only coordinators come in, and one may speak for whom it let in itself.
-fn passed_on(metadata: &MetadataMap, caller: Caller) -> Result<Caller, Status> {
-    let Caller::Coordinator { replica } = caller else {
+/// On the port of replicas: only coordinators come in, and one may speak for whom it let in itself. What that one has shown comes
+/// along and is judged again here, where more may be known.
+fn passed_on(metadata: &MetadataMap, arrived: Standing) -> Result<Standing, Status> {
+    let (Caller::Coordinator { replica }, Ground::Certificate(through)) = (&arrived.caller, &arrived.ground) else {
         return Err(Status::permission_denied("this port is for the coordinators of the cluster"));
     };
-    let Some(said) = metadata.get_bin(PASSED_ON_FOR) else { return Ok(caller) };
-    allow(&caller, Action::Forward { replica })?;
-    let unreadable = |_| Status::invalid_argument("it is unreadable for whom a call was passed on");
-    let bytes =
-        said.to_bytes().map_err(|_| Status::invalid_argument("it is unreadable for whom a call was passed on"))?;
-    let wire = peer::Caller::decode(bytes).map_err(unreadable)?;
-    Caller::try_from(wire)
+    let Some(said) = metadata.get_bin(PASSED_ON_FOR) else { return Ok(arrived) };
+    allow(&arrived.caller, Action::Forward { replica: *replica })?;
+    let unreadable = || Status::invalid_argument("it is unreadable for whom a call was passed on");
+    let wire = peer::Caller::decode(said.to_bytes().map_err(|_| unreadable())?).map_err(|_| unreadable())?;
+    let (address, ground) = (wire.address.clone(), Ground::try_from(wire.ground.clone())?);
+    let caller = Caller::try_from(wire)?;
+    let groundless = !matches!(caller, Caller::Owner { .. } | Caller::Nobody) && ground == Ground::Nothing;
+    if groundless {
+        return Err(Status::invalid_argument("a call was passed on without what its maker has shown"));
+    }
+    Ok(Standing { caller, ground, address, through: Some(through.clone()), shown: None, feed: arrived.feed.clone() })
 }
 
 /// The name of a user as `/etc/passwd` has it, else the number.

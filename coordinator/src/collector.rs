@@ -14,6 +14,7 @@ use kameo::mailbox::{MailboxReceiver, Signal};
 
 use crate::coordinator::Shared;
 use crate::holdings::Holdings;
+use crate::proposer::Proposer;
 
 /// Age below which an unnamed blob is kept: it may belong to a job that is being submitted.
 pub(crate) const BLOB_AGE_MS: u64 = 3 * 3_600 * 1_000;
@@ -28,13 +29,14 @@ const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// The actor. It has no messages.
 pub(crate) struct Collector {
     shared: Shared,
+    proposer: Proposer,
     wait: Duration,
 }
 
 impl Collector {
     /// What it is made from, anew at each term.
-    pub(crate) fn new(shared: Shared) -> Self {
-        Self { shared, wait: FIRST_LOOK }
+    pub(crate) fn new(shared: Shared, proposer: Proposer) -> Self {
+        Self { shared, proposer, wait: FIRST_LOOK }
     }
 }
 
@@ -58,7 +60,7 @@ impl Actor for Collector {
                 () = tokio::time::sleep(self.wait) => {}
             }
             self.wait = LOOK;
-            collect_if_due(&self.shared).await;
+            collect_if_due(&self.shared, &self.proposer).await;
         }
     }
 }
@@ -66,14 +68,14 @@ impl Actor for Collector {
 /// Looks after space at the end of a short life, if nobody did for as long as a long one would wait.
 ///
 /// A cluster that lives for single commands never sees its hourly look, and would fill the disk in a year.
-pub(crate) async fn collect_if_due(shared: &Shared) {
+pub(crate) async fn collect_if_due(shared: &Shared, proposer: &Proposer) {
     let note = shared.config.folder.join("collected");
     let noted = std::fs::read_to_string(&note).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let now_ms = flowyard_clock::wall_ms();
     if noted.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < LOOK.as_millis() as u64 && at_ms <= now_ms) {
         return;
     }
-    match collect(shared).await {
+    match collect(shared, proposer).await {
         Ok(()) => {
             if let Err(error) = std::fs::write(&note, now_ms.to_string()) {
                 tracing::warn!(%error, path = %note.display(), "the time of the last look could not be noted");
@@ -87,7 +89,7 @@ pub(crate) async fn collect_if_due(shared: &Shared) {
 ///
 /// # Errors
 /// When the origin cannot be read.
-pub(crate) async fn collect(shared: &Shared) -> Result<(), StoreError> {
+pub(crate) async fn collect(shared: &Shared, proposer: &Proposer) -> Result<(), StoreError> {
     let budget = shared.config.storage_budget_bytes;
     sweep(shared, BLOB_AGE_MS).await?;
     let (_, bytes) = shared.durable.here().total().await?;
@@ -101,7 +103,7 @@ pub(crate) async fn collect(shared: &Shared) -> Result<(), StoreError> {
     }
     tracing::info!(jobs = jobs.len(), bytes, budget, "forgetting the oldest jobs to free space");
     for part in jobs.chunks(limits::WORK_PER_TICK) {
-        if let Err(error) = shared.proposer.propose(&Command::ForgetJobs { jobs: part.to_vec() }).await {
+        if let Err(error) = proposer.propose(&Command::ForgetJobs { jobs: part.to_vec() }).await {
             tracing::warn!(%error, "old jobs could not be forgotten");
             return Ok(());
         }
@@ -117,7 +119,7 @@ async fn to_forget(shared: &Shared, wanted: u64) -> Result<Vec<JobId>, StoreErro
         holdings.add(&shared.durable, id, named_by(&view, id, job)).await?;
     }
     // What a younger job left behind is too young to be removed now.
-    let before_ms = flowyard_clock::wall_ms().saturating_sub(BLOB_AGE_MS);
+    let before_ms = shared.stamps.now().0.saturating_sub(BLOB_AGE_MS);
     let old = |id: &JobId| view.job(*id).and_then(|job| job.ended).is_some_and(|end| end.at.0 <= before_ms);
     Ok(holdings.forget(view.finished().filter(old), wanted))
 }
@@ -127,6 +129,11 @@ async fn to_forget(shared: &Shared, wanted: u64) -> Result<Vec<JobId>, StoreErro
 /// # Errors
 /// When the origin cannot be read.
 pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, StoreError> {
+    // A backup is of what the state named when it began; that stays until it is made.
+    let Ok(_alone) = shared.backups.try_write() else {
+        tracing::info!("a backup is being made; no blob is removed meanwhile");
+        return Ok(Swept::default());
+    };
     let live = named_by_jobs(&shared.feed.view());
     let durable = &shared.durable;
     // What an artifact names is known only where the artifact is, so a copy that lacks one removes nothing.
@@ -137,7 +144,9 @@ pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, Sto
             return Ok(Swept::default());
         }
     }
-    durable.here().sweep(&live, min_age_ms, flowyard_clock::wall_ms()).await
+    // A wall clock that jumps ahead must not make what was just stored look old.
+    let now_ms = flowyard_clock::wall_ms().min(shared.stamps.now().0);
+    durable.here().sweep(&live, min_age_ms, now_ms).await
 }
 
 /// Keeps the copy of a coordinator that may never lead: what it lacks is brought, what nothing names any more is removed.
@@ -152,7 +161,7 @@ pub(crate) async fn keep_copy(shared: Shared) {
 }
 
 /// Every blob and manifest that a remembered job names.
-fn named_by_jobs(view: &View) -> LiveBlobs {
+pub(crate) fn named_by_jobs(view: &View) -> LiveBlobs {
     let mut live = LiveBlobs::default();
     for (id, job) in view.jobs() {
         let named = named_by(view, id, job);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use flowyard_model::{NetworkMode, StuckLimits};
+
 use crate::fleet::FleetConfig;
 use crate::raft::engine::EngineKind;
 
@@ -20,6 +22,10 @@ pub struct Config {
     pub home: PathBuf,
     /// How nodes are watched.
     pub timing: Timing,
+    /// How long attempts may make no progress.
+    pub stuck: StuckLimits,
+    /// The network of steps that ask for none in particular.
+    pub usual_network: NetworkMode,
     /// Bytes of stored blobs above which ended jobs are forgotten, oldest first; 0 for no bound.
     pub storage_budget_bytes: u64,
     /// Whether all coordinators have one origin; otherwise each keeps its own copy of every blob.
@@ -48,18 +54,22 @@ impl Timing {
     /// Allowance for clocks and for the kill itself, between the end of a lease and a node being given up.
     pub const MARGIN_MS: u64 = 15_000;
 
+    /// How old the word of a majority may be on which a lease is renewed; see `evidence`.
+    pub const EVIDENCE_MS: u64 = 1_000;
+
     /// Whether the times fit each other.
     ///
     /// # Errors
     /// The first that does not, and what would.
     pub fn check(&self) -> Result<(), TimingError> {
         let refuse = |field, least_ms| Err(TimingError { field, least_ms });
+        let two_beats = self.heartbeat_ms.saturating_mul(2);
         match () {
             // One sign of life may be lost.
-            () if self.suspect_ms < 2 * self.heartbeat_ms => refuse("suspect", 2 * self.heartbeat_ms),
-            () if self.lease_ms < 2 * self.heartbeat_ms => refuse("lease", 2 * self.heartbeat_ms),
+            () if self.suspect_ms < two_beats => refuse("suspect", two_beats),
+            () if self.lease_ms < two_beats => refuse("lease", two_beats),
             // What must not run twice has stopped with its lease before its node is given up.
-            () if self.down_ms < self.lease_ms + Self::MARGIN_MS => refuse("down", self.lease_ms + Self::MARGIN_MS),
+            () if self.down_ms < self.certainly_stopped_ms() => refuse("down", self.certainly_stopped_ms()),
             () if self.down_ms < self.suspect_ms => refuse("down", self.suspect_ms),
             () => Ok(()),
         }
@@ -67,7 +77,12 @@ impl Timing {
 
     /// Longest kill grace of a step that must be certainly gone when its node is given up.
     pub fn longest_grace_ms(&self) -> u64 {
-        self.down_ms.saturating_sub(self.lease_ms + Self::MARGIN_MS)
+        self.down_ms.saturating_sub(self.certainly_stopped_ms())
+    }
+
+    /// How long after a leader began to listen an attempt without kill grace that held a lease of the one before is gone for sure.
+    fn certainly_stopped_ms(&self) -> u64 {
+        self.lease_ms.saturating_add(Self::EVIDENCE_MS + Self::MARGIN_MS)
     }
 }
 
@@ -79,4 +94,25 @@ pub struct TimingError {
     pub field: &'static str,
     /// The least it may be, in milliseconds.
     pub least_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_not_given_up_before_the_last_lease_of_a_leader_that_was_cut_off_is_over() {
+        let fits = Timing { lease_ms: 30_000, down_ms: 46_000, ..Timing::STANDARD };
+        assert_eq!((fits.check(), fits.longest_grace_ms()), (Ok(()), 0));
+        let early = Timing { down_ms: 45_999, ..fits };
+        assert_eq!(early.check(), Err(TimingError { field: "down", least_ms: 46_000 }));
+        assert_eq!(Timing { down_ms: 50_000, ..fits }.longest_grace_ms(), 4_000);
+    }
+
+    #[test]
+    fn absurd_times_are_refused_and_overflow_nothing() {
+        let absurd = Timing { heartbeat_ms: u64::MAX, ..Timing::STANDARD };
+        assert!(absurd.check().is_err());
+        assert!(Timing { lease_ms: u64::MAX, ..Timing::STANDARD }.check().is_err());
+    }
 }

@@ -13,15 +13,17 @@ use tonic::transport::Channel;
 use crate::applier::Applier;
 use crate::config::Config;
 use crate::durable::Durable;
+use crate::evidence::Evidence;
 use crate::feed::Feed;
 use crate::fleet::{Fleet, KeyError, MemberAddress, Mirror};
 use crate::leadership::Leadership;
 use crate::liveness::Heard;
 use crate::proposer::{ProposeError, Proposer};
-use crate::raft::{OpenError, Replica, ReplicaConfig, Role, Start, Unavailable};
+use crate::raft::{OpenError, PassedOn, Replica, ReplicaConfig, Role, Start, Unavailable};
 use crate::readable::Readable;
 use crate::relay::Relays;
 use crate::session::Directory;
+use crate::stamps::Stamps;
 
 /// What all services share; cheap to clone.
 #[derive(Clone)]
@@ -42,6 +44,10 @@ pub struct Shared {
     pub durable: Durable,
     /// Who was heard from.
     pub heard: Heard,
+    /// Whether a majority still follows.
+    pub evidence: Evidence,
+    /// The cluster's time.
+    pub stamps: Stamps,
     /// Who is connected.
     pub directory: Directory,
     /// Streams through agents.
@@ -50,6 +56,8 @@ pub struct Shared {
     pub fleet: Option<Fleet>,
     /// Who may read which blobs.
     pub(crate) readable: Readable,
+    /// Held, shared, by each backup that is being made.
+    pub(crate) backups: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// Metadata in which a coordinator that does not lead says who does.
@@ -102,6 +110,14 @@ impl Shared {
             Role::Stopped { .. } => Err(Status::unavailable("this coordinator has stopped")),
         }
     }
+}
+
+/// What a leader makes of commands that others pass on: they carry its own time, and are such as every replica can read.
+fn restamped(stamps: Stamps) -> PassedOn {
+    PassedOn::new(move |command| match flowyard_proto::restamp(&command, stamps.now()) {
+        Ok(stamped) => Ok(stamped.into()),
+        Err(error) => Err(error.to_string()),
+    })
 }
 
 /// The refusal of a coordinator that follows, with where the leader is.
@@ -163,7 +179,9 @@ impl Coordinator {
     /// When the folder cannot be used, or the replica stops.
     pub async fn start(config: Config, origin: Origin) -> Result<Self, StartError> {
         let (applier, feed) = Applier::new();
+        let stamps = Stamps::new(feed.clone());
         let mut settings = ReplicaConfig { engine: config.engine, ..ReplicaConfig::new(&config.folder) };
+        settings.passed_on = restamped(stamps.clone());
         let fleet = match &config.fleet {
             Some(choice) => Some(Fleet::load(&config.folder, choice.clone(), feed.clone())?),
             None => None,
@@ -191,14 +209,17 @@ impl Coordinator {
             config: Arc::new(config),
             cluster_id: identity.cluster.to_string(),
             epoch: identity.epoch,
-            proposer: Proposer::new(replica.clone(), feed.clone()),
-            replica,
+            proposer: Proposer::new(replica.clone(), feed.clone(), stamps.clone()),
             feed,
             durable,
             heard: Heard::nobody(),
+            evidence: Evidence::none(replica.clone()),
+            stamps,
+            replica,
             relays: Relays::none(directory.clone()),
             directory,
             readable: Readable::nothing(),
+            backups: Arc::default(),
             fleet,
         };
         let leadership = Leadership::spawn(Leadership::new(shared.clone()));
@@ -218,7 +239,10 @@ impl Coordinator {
     /// Stops everything and closes the log. What was acknowledged is on disk. Space is looked after first, if it is time.
     pub async fn shutdown(self) {
         self.beside.iter().for_each(AbortHandle::abort);
-        crate::collector::collect_if_due(&self.shared).await;
+        // Who follows has its copy looked after while it runs, and forgets no jobs.
+        if let Ok(term) = self.shared.leading_term() {
+            crate::collector::collect_if_due(&self.shared, &self.shared.proposer.in_term(term)).await;
+        }
         let _ = self.leadership.stop_gracefully().await;
         self.leadership.wait_for_shutdown().await;
         self.shared.replica.shutdown().await;

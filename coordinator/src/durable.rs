@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use flowyard_cas::{BlobUpload, LiveBlobs, Manifest, Origin, StoreError};
-use flowyard_model::Digest;
+use flowyard_model::{Digest, limits};
 use futures::stream::BoxStream;
 
 use crate::fleet::{Mirror, MirrorError};
@@ -46,26 +46,29 @@ impl Durable {
         self.origin.upload(digest, source)
     }
 
-    /// Returns once these blobs, which are here, are safe.
+    /// Returns once these blobs, which are here, are safe. Where somebody has just stored them, others are told who.
     ///
     /// # Errors
     /// When too few coordinators have them.
-    pub(crate) async fn confirm(&self, digests: &[Digest]) -> Result<(), MirrorError> {
+    pub(crate) async fn confirm(&self, digests: &[Digest], stored_by: Option<&str>) -> Result<(), MirrorError> {
         match &self.mirror {
-            Some(mirror) => mirror.spread(digests).await,
+            Some(mirror) => mirror.spread(digests, stored_by).await,
             None => Ok(()),
         }
     }
 
-    /// Which of these blobs have to be uploaded. One that is here and not safe yet is made so.
+    /// Which of these blobs have to be uploaded. One that only others have is brought, and one that is not safe yet is made so.
     ///
     /// # Errors
     /// When the store cannot be asked.
     pub(crate) async fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, MirrorError> {
-        let missing = self.origin.missing(digests).await?;
+        let mut missing = self.origin.missing(digests).await?;
+        if let Some(mirror) = &self.mirror {
+            missing = mirror.bring_all(missing).await?;
+        }
         let absent: std::collections::HashSet<_> = missing.iter().collect();
         let present: Vec<_> = digests.iter().filter(|digest| !absent.contains(digest)).copied().collect();
-        self.confirm(&present).await?;
+        self.confirm(&present, None).await?;
         Ok(missing)
     }
 
@@ -96,6 +99,35 @@ impl Durable {
         self.origin.get_range(digest, range).await
     }
 
+    /// The blobs that an artifact names; `None` if nobody has it. What is no artifact names none, whoever said that it is one: it
+    /// must not stand in the way of all others.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) async fn named_by_artifact(&self, digest: Digest) -> Result<Option<Vec<Digest>>, StoreError> {
+        if digest.length > limits::MANIFEST_BYTES {
+            return Ok(Some(Vec::new()));
+        }
+        let bytes = match self.get_bytes(&digest).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Manifest::listed(digest, &bytes).map(Some)
+    }
+
+    /// Whether the blob is here, after it was brought if need be.
+    ///
+    /// # Errors
+    /// When it cannot be kept here.
+    pub(crate) async fn has(&self, digest: &Digest) -> Result<bool, StoreError> {
+        match self.bring(digest).await {
+            Ok(()) => self.origin.contains(digest).await,
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn bring(&self, digest: &Digest) -> Result<(), StoreError> {
         match &self.mirror {
             Some(mirror) => mirror.bring(*digest).await,
@@ -113,14 +145,11 @@ impl Durable {
             lost += self.caught(digest).await?;
         }
         for digest in &live.manifests {
-            if self.caught(digest).await? > 0 {
+            let Some(named) = self.named_by_artifact(*digest).await? else {
                 lost += 1;
                 continue;
-            }
-            let bytes = self.origin.get_bytes(digest).await?;
-            let manifest =
-                Manifest::decode(&bytes).map_err(|source| StoreError::Manifest { digest: *digest, source })?;
-            for digest in manifest.blobs() {
+            };
+            for digest in named {
                 lost += self.caught(&digest).await?;
             }
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flowyard_model::{Changed, JobId, NodeId, TimeMs};
+use flowyard_model::{Changed, JobId, NodeId, Revision, TimeMs};
 use flowyard_state::View;
 use tokio::sync::watch;
 
@@ -21,18 +21,51 @@ struct Shared {
     view: watch::Sender<View>,
     placement: watch::Sender<u64>,
     deadline: watch::Sender<Option<TimeMs>>,
+    access: watch::Sender<u64>,
     nodes: Topics<NodeId>,
     jobs: Topics<JobId>,
+    recent: Mutex<Recent>,
+}
+
+/// Jobs whose last change is remembered.
+const RECENT_JOBS: usize = 50_000;
+
+/// When jobs changed last.
+#[derive(Debug)]
+struct Recent {
+    /// What changed up to here is not known.
+    since: Revision,
+    jobs: BTreeMap<JobId, Revision>,
+}
+
+impl Recent {
+    fn since(since: Revision) -> Self {
+        Self { since, jobs: BTreeMap::new() }
+    }
+
+    fn note(&mut self, job: JobId, at: Revision) {
+        if self.jobs.len() >= RECENT_JOBS && !self.jobs.contains_key(&job) {
+            // Half of them, the longer unchanged ones, are forgotten together with the time they stand for.
+            let mut all: Vec<Revision> = self.jobs.values().copied().collect();
+            let middle = *all.select_nth_unstable(RECENT_JOBS / 2).1;
+            self.jobs.retain(|_, changed| *changed > middle);
+            self.since = self.since.max(middle);
+        }
+        self.jobs.insert(job, at);
+    }
 }
 
 impl Feed {
     /// A feed that starts with this view.
     pub fn starting_with(view: View) -> Self {
         let deadline = watch::Sender::new(view.next_deadline());
+        let recent = Mutex::new(Recent::since(view.revision()));
         let shared = Shared {
+            recent,
             view: watch::Sender::new(view),
             placement: watch::Sender::new(0),
             deadline,
+            access: watch::Sender::new(0),
             nodes: Topics::empty(),
             jobs: Topics::empty(),
         };
@@ -42,6 +75,10 @@ impl Feed {
     /// Makes a new view the newest, then wakes those it concerns. Only the applier calls this.
     pub(crate) fn publish(&self, view: View, changed: &Changed) {
         let deadline = view.next_deadline();
+        {
+            let (at, mut recent) = (view.revision(), self.recent());
+            changed.jobs.iter().for_each(|job| recent.note(*job, at));
+        }
         self.shared.view.send_replace(view);
         for node in &changed.nodes {
             self.shared.nodes.wake(*node);
@@ -52,6 +89,9 @@ impl Feed {
         if changed.placement {
             self.shared.placement.send_modify(|count| *count += 1);
         }
+        if changed.access {
+            self.shared.access.send_modify(|count| *count += 1);
+        }
         if changed.deadline {
             self.shared.deadline.send_if_modified(|now| std::mem::replace(now, deadline) != deadline);
         }
@@ -60,10 +100,12 @@ impl Feed {
     /// Makes a view the newest that did not come from the one before: everybody is woken, also who listens to what is gone.
     pub(crate) fn restart(&self, view: View) {
         let deadline = view.next_deadline();
+        *self.recent() = Recent::since(view.revision());
         self.shared.view.send_replace(view);
         self.shared.nodes.wake_all();
         self.shared.jobs.wake_all();
         self.shared.placement.send_modify(|count| *count += 1);
+        self.shared.access.send_modify(|count| *count += 1);
         self.shared.deadline.send_replace(deadline);
     }
 
@@ -82,6 +124,11 @@ impl Feed {
         self.shared.placement.subscribe()
     }
 
+    /// Wakes when a token or a revocation was made, used or taken back.
+    pub fn access(&self) -> watch::Receiver<u64> {
+        self.shared.access.subscribe()
+    }
+
     /// The next deadline.
     pub fn deadline(&self) -> watch::Receiver<Option<TimeMs>> {
         self.shared.deadline.subscribe()
@@ -90,6 +137,16 @@ impl Feed {
     /// Wakes when anything about a node changed.
     pub fn node(&self, node: NodeId) -> watch::Receiver<u64> {
         self.shared.nodes.subscribe(node)
+    }
+
+    /// Whether it is certain that nothing about a job changed after this revision.
+    pub(crate) fn job_unchanged_since(&self, job: JobId, seen: Revision) -> bool {
+        let recent = self.recent();
+        seen >= recent.since && recent.jobs.get(&job).is_none_or(|changed| *changed <= seen)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.shared.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes when anything about a job changed.
@@ -166,6 +223,16 @@ mod tests {
         assert!(topics <= FEW_TOPICS, "{topics} topics for one listener");
         feed.restart(State::new().view());
         assert!(kept.has_changed().unwrap(), "who listens stays");
+    }
+
+    #[test]
+    fn what_is_forgotten_of_changes_counts_as_changed() {
+        let mut recent = Recent::since(Revision(1));
+        for job in 0..=RECENT_JOBS as u64 {
+            recent.note(JobId(job), Revision(10 + job));
+        }
+        assert!(recent.jobs.len() <= RECENT_JOBS / 2 + 1 && recent.jobs.contains_key(&JobId(RECENT_JOBS as u64)));
+        assert!(recent.since > Revision(1000) && !recent.jobs.contains_key(&JobId(0)));
     }
 
     #[test]

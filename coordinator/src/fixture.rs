@@ -1,10 +1,14 @@
 //! What tests of several modules begin with: a coordinator of its own, and a machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flowyard_cas::Origin;
-use flowyard_model::{Abilities, Command, Incarnation, Inventory, NodeId, RegisterNode, Reply};
+use flowyard_model::{
+    Abilities, Command, Digest, Entry, FanOut, Image, Incarnation, Inventory, Isolation, JobId, JobSpec, NetworkMode,
+    NodeId, OnDisconnect, OnFailure, RegisterNode, Reply, Resources, Retry, Revision, StepSpec, SubmitJob, TimeMs,
+};
+use flowyard_state::State;
 use tempfile::TempDir;
 
 use crate::raft::engine::EngineKind;
@@ -16,6 +20,8 @@ pub(crate) fn inventory() -> Inventory {
         containers: true,
         process_isolation: true,
         host_image: true,
+        private_networks: false,
+        separation: String::new(),
         enforcement: String::new(),
         agent_version: String::new(),
         system: String::new(),
@@ -44,8 +50,10 @@ pub(crate) async fn coordinator() -> (Coordinator, TempDir) {
         socket: folder.path().join("api.sock"),
         engine: EngineKind::default(),
         embedded: false,
+        usual_network: flowyard_model::NetworkMode::Host,
         home: folder.path().to_owned(),
         timing: Timing::STANDARD,
+        stuck: flowyard_model::StuckLimits::STANDARD,
         storage_budget_bytes: 0,
         shared_origin: true,
         fleet: None,
@@ -58,5 +66,69 @@ pub(crate) async fn node(coordinator: &Coordinator, name: &str) -> (NodeId, Inca
     match coordinator.shared().propose(&Command::RegisterNode(registration(name))).await.unwrap() {
         Reply::Registered { node, incarnation } => (node, incarnation),
         other => panic!("a registration was answered with {other:?}"),
+    }
+}
+
+/// A step of so many tasks, which any machine can run.
+pub(crate) fn step(tasks: u32) -> StepSpec {
+    StepSpec {
+        name: "a".parse().unwrap(),
+        command: vec!["true".to_owned()],
+        image: Image::Host,
+        isolation: Isolation::Process,
+        code: None,
+        inputs: BTreeMap::new(),
+        outputs: BTreeMap::new(),
+        fan_out: FanOut::Range { start: 0, count: tasks },
+        needs: BTreeMap::new(),
+        env: BTreeMap::new(),
+        resources: Resources {
+            cpu_milli: 1_000,
+            memory_bytes: 1,
+            disk_bytes: 0,
+            shm_bytes: 0,
+            tokens: BTreeMap::new(),
+            gpus: vec![],
+        },
+        size: 1,
+        retry: Retry::plain(0, 0, []),
+        timeout_ms: None,
+        on_failure: OnFailure::Stop,
+        max_parallel: None,
+        constraints: vec![],
+        network: NetworkMode::Host,
+        mounts: vec![],
+        kill_grace_ms: 0,
+        stop_signal: Default::default(),
+        on_disconnect: OnDisconnect::Keep,
+        priority: 0,
+    }
+}
+
+/// A job of one step.
+pub(crate) fn spec(queue: &str, step: StepSpec) -> JobSpec {
+    JobSpec {
+        name: "j".parse().unwrap(),
+        queue: queue.parse().unwrap(),
+        priority: 0,
+        tags: BTreeSet::new(),
+        params: BTreeMap::new(),
+        steps: vec![step],
+        after: vec![],
+        retention_ms: None,
+        deadline_ms: None,
+        queue_ttl_ms: None,
+    }
+}
+
+/// A state with one job.
+pub(crate) fn job() -> (State, JobId) {
+    let mut state = State::new();
+    let spec_digest = Digest { hash: [0; 32], length: 0 };
+    let wish = SubmitJob { spec: Arc::new(spec("default", step(1))), spec_digest, owner: "me".to_owned(), key: None };
+    let entry = Entry { index: Revision(1), time: TimeMs(1), command: Command::SubmitJob(wish) };
+    match flowyard_state::apply(&mut state, entry).reply {
+        Reply::Submitted { job, .. } => (state, job),
+        other => panic!("a job was answered with {other:?}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use flowyard_cas::{LiveBlobs, Manifest, StoreError};
+use flowyard_cas::{LiveBlobs, StoreError};
 use flowyard_model::{Digest, JobId};
 
 use crate::durable::Durable;
@@ -55,7 +55,7 @@ impl Holdings {
             for digest in self.jobs.get(&job).into_iter().flatten() {
                 let holders = self.holders.entry(*digest).or_default();
                 *holders = holders.saturating_sub(1);
-                freed += if *holders == 0 { digest.length } else { 0 };
+                freed = u64::saturating_add(freed, if *holders == 0 { digest.length } else { 0 });
             }
             chosen.push(job);
         }
@@ -66,13 +66,7 @@ impl Holdings {
 }
 
 async fn blobs_of(durable: &Durable, digest: Digest) -> Result<Vec<Digest>, StoreError> {
-    let bytes = match durable.get_bytes(&digest).await {
-        Ok(bytes) => bytes,
-        Err(error) if error.is_missing() => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let manifest = Manifest::decode(&bytes).map_err(|source| StoreError::Manifest { digest, source })?;
-    Ok(manifest.blobs().collect())
+    Ok(durable.named_by_artifact(digest).await?.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -24,17 +24,26 @@ use crate::timekeeper::Timekeeper;
 const RESTARTS: u32 = 5;
 /// See [`RESTARTS`].
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// How long a coordinator that gave up leading and found nobody to take over waits before it tries again.
+const GIVEN_UP: Duration = Duration::from_secs(5);
 
-/// The supervisor of a leader's actors. It has no messages: it follows the replica's role.
+/// Follows the replica's role, and has what only a leader does run exactly while it leads. It has no messages.
 pub(crate) struct Leadership {
     shared: Shared,
     role: watch::Receiver<Role>,
     leading: Option<Leading>,
 }
 
+/// The supervisor of one term's actors. It restarts those that fail, and ends with the first that fails too often.
+///
+/// It is an actor of its own because the library takes an actor that is killed for one that failed, and has its supervisor
+/// start it again: only what has no supervisor any more stays dead.
+struct Supervisor;
+
 /// The actors of one term.
 struct Leading {
     term: Term,
+    supervisor: ActorRef<Supervisor>,
     placer: ActorRef<Placer>,
     liveness: ActorRef<Liveness>,
     timekeeper: ActorRef<Timekeeper>,
@@ -43,33 +52,53 @@ struct Leading {
 }
 
 impl Leading {
-    async fn start(term: Term, shared: &Shared, supervisor: &ActorRef<Leadership>) -> Self {
-        let (a, b, c) = (shared.clone(), shared.clone(), shared.clone());
-        let (d, e) = (shared.clone(), shared.clone());
-        Self {
-            term,
-            placer: supervised(supervisor, move || Placer::new(a.proposer.clone(), a.feed.clone())).await,
-            liveness: supervised(supervisor, move || {
-                Liveness::new(b.proposer.clone(), b.feed.clone(), b.heard.clone(), b.config.timing)
-            })
-            .await,
-            timekeeper: supervised(supervisor, move || Timekeeper::new(c.proposer.clone(), &c.feed)).await,
-            collector: supervised(supervisor, move || Collector::new(d.clone())).await,
-            members: supervised(supervisor, move || MembersWatch::new(e.clone())).await,
-        }
+    async fn start(term: Term, shared: &Shared) -> Self {
+        let supervisor = Supervisor::spawn(Supervisor);
+        let proposer = shared.proposer.in_term(term);
+        let (p, a) = (proposer.clone(), shared.clone());
+        let placer =
+            supervised(&supervisor, move || Placer::new(p.clone(), a.feed.clone(), a.config.stuck.accepting_ms)).await;
+        let (p, a) = (proposer.clone(), shared.clone());
+        let liveness = supervised(&supervisor, move || {
+            Liveness::new(p.clone(), a.feed.clone(), a.heard.clone(), a.evidence.clone(), a.config.timing)
+        })
+        .await;
+        let (p, a) = (proposer.clone(), shared.clone());
+        let timekeeper = supervised(&supervisor, move || Timekeeper::new(p.clone(), a.stamps.clone(), &a.feed)).await;
+        let (p, a) = (proposer.clone(), shared.clone());
+        let collector = supervised(&supervisor, move || Collector::new(a.clone(), p.clone())).await;
+        let a = shared.clone();
+        let members = supervised(&supervisor, move || MembersWatch::new(a.clone(), proposer.clone())).await;
+        Self { term, supervisor, placer, liveness, timekeeper, collector, members }
     }
 
-    fn stop(self) {
+    /// Ends them for good; whatever they have proposed and the log has not taken yet, it refuses.
+    async fn stop(self) {
         tracing::info!(term = %self.term, "not leading any more");
+        self.supervisor.kill();
         self.placer.kill();
         self.liveness.kill();
         self.timekeeper.kill();
         self.collector.kill();
         self.members.kill();
+        self.supervisor.wait_for_shutdown().await;
     }
 }
 
-async fn supervised<C>(supervisor: &ActorRef<Leadership>, make: impl Fn() -> C + Send + Sync + 'static) -> ActorRef<C>
+impl Actor for Supervisor {
+    type Args = Self;
+    type Error = Infallible;
+
+    fn supervision_strategy() -> SupervisionStrategy {
+        SupervisionStrategy::OneForOne
+    }
+
+    async fn on_start(args: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(args)
+    }
+}
+
+async fn supervised<C>(supervisor: &ActorRef<Supervisor>, make: impl Fn() -> C + Send + Sync + 'static) -> ActorRef<C>
 where
     C: Actor<Args = C>,
 {
@@ -88,7 +117,7 @@ impl Leadership {
         Self { shared, role, leading: None }
     }
 
-    async fn follow_role(&mut self, this: &ActorRef<Self>) {
+    async fn follow_role(&mut self) {
         let term = match &*self.role.borrow_and_update() {
             Role::Leader { term, ready: true } => Some(Term(*term)),
             _ => None,
@@ -97,12 +126,33 @@ impl Leadership {
             return;
         }
         if let Some(leading) = self.leading.take() {
-            leading.stop();
+            leading.stop().await;
         }
         if let Some(term) = term {
             tracing::info!(%term, "leading");
-            self.leading = Some(Leading::start(term, &self.shared, this).await);
+            self.leading = Some(Leading::start(term, &self.shared).await);
         }
+    }
+
+    /// What a leader does fails again and again here: another coordinator may fare better.
+    async fn give_up(&mut self) {
+        tracing::error!("what a leader does failed too often; handing the leadership over");
+        if let Some(leading) = self.leading.take() {
+            leading.stop().await;
+        }
+        if let Err(error) = self.shared.replica.step_down().await {
+            tracing::error!(%error, "nobody takes over; trying again");
+            tokio::time::sleep(GIVEN_UP).await;
+        }
+        self.role.mark_changed();
+    }
+}
+
+/// Returns when the actors of the term could not be kept running.
+async fn failed(leading: Option<&Leading>) {
+    match leading {
+        Some(leading) => leading.supervisor.wait_for_shutdown().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -110,17 +160,13 @@ impl Actor for Leadership {
     type Args = Self;
     type Error = Infallible;
 
-    fn supervision_strategy() -> SupervisionStrategy {
-        SupervisionStrategy::OneForOne
-    }
-
     async fn on_start(args: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
         Ok(args)
     }
 
     async fn next(
         &mut self,
-        this: WeakActorRef<Self>,
+        _: WeakActorRef<Self>,
         mailbox: &mut MailboxReceiver<Self>,
     ) -> Result<Option<Signal<Self>>, Infallible> {
         loop {
@@ -128,16 +174,19 @@ impl Actor for Leadership {
                 biased;
                 signal = mailbox.recv() => return Ok(signal),
                 changed = self.role.changed() => {
-                    let (Ok(()), Some(this)) = (changed, this.upgrade()) else { return Ok(None) };
-                    self.follow_role(&this).await;
+                    if changed.is_err() {
+                        return Ok(None);
+                    }
+                    self.follow_role().await;
                 }
+                () = failed(self.leading.as_ref()) => self.give_up().await,
             }
         }
     }
 
     async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), Infallible> {
         if let Some(leading) = self.leading.take() {
-            leading.stop();
+            leading.stop().await;
         }
         Ok(())
     }

@@ -6,15 +6,19 @@
 pub mod access;
 mod api;
 mod applier;
+pub mod backup;
 mod caller;
 mod collector;
 pub mod config;
 mod coordinator;
+mod crowd;
 mod durable;
+mod evidence;
 pub mod feed;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;
+mod guesses;
 mod holdings;
 mod leadership;
 pub mod liveness;
@@ -25,6 +29,8 @@ mod readable;
 mod relay;
 mod server;
 pub mod session;
+mod stamps;
+mod standing;
 mod timekeeper;
 
 pub use config::{Config, Timing, TimingError};

@@ -4,38 +4,84 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flowyard_model::{Command, Health, Incarnation, NodeId};
 use flowyard_state::View;
+use futures::StreamExt;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 
 use crate::config::Timing;
+use crate::evidence::Evidence;
 use crate::feed::Feed;
 use crate::proposer::Proposer;
 
-/// When each node was last heard from, in milliseconds of boot time. Written by sessions at each message; a lock rather than
-/// a mailbox, since a stuck mailbox would look like silence.
+/// Conclusions proposed at a time.
+const AT_ONCE: usize = 64;
+
+/// When each node was last heard from, and which were given up. Pure.
+///
+/// Invariant: from the moment that a node is concluded to be down, nothing it says in that registration counts, whenever the
+/// conclusion comes into the log. Otherwise its lease would be renewed while its tasks are placed again.
+#[derive(Debug, Clone, Default)]
+pub struct LastHeard {
+    at: BTreeMap<NodeId, u64>,
+    given_up: BTreeMap<NodeId, Incarnation>,
+}
+
+impl LastHeard {
+    /// A node gave a sign of life in this registration; whether it counts.
+    pub fn mark(&mut self, node: NodeId, incarnation: Incarnation, now_ms: u64) -> bool {
+        let counts = self.given_up.get(&node).is_none_or(|given_up| incarnation > *given_up);
+        if counts {
+            self.at.insert(node, now_ms);
+        }
+        counts
+    }
+
+    /// A node is to be concluded down because nothing was heard after `last_ms`; whether that is still so.
+    pub fn give_up(&mut self, node: NodeId, incarnation: Incarnation, last_ms: Option<u64>) -> bool {
+        let silent = self.at.get(&node).copied() == last_ms;
+        if silent {
+            self.given_up.insert(node, incarnation);
+        }
+        silent
+    }
+
+    /// A leader begins: what an earlier one concluded is in the state by now, or never will be.
+    pub fn begin(&mut self) {
+        self.given_up.clear();
+    }
+
+    /// When each node was last heard from.
+    pub fn at(&self) -> &BTreeMap<NodeId, u64> {
+        &self.at
+    }
+}
+
+/// [`LastHeard`], in milliseconds of boot time. Written by sessions at each message; a lock rather than a mailbox, since a stuck
+/// mailbox would look like silence.
 #[derive(Debug, Clone)]
 pub struct Heard {
-    at: Arc<Mutex<BTreeMap<NodeId, u64>>>,
+    last: Arc<Mutex<LastHeard>>,
 }
 
 impl Heard {
     /// Nobody was heard from.
     pub fn nobody() -> Self {
-        Self { at: Arc::new(Mutex::new(BTreeMap::new())) }
+        Self { last: Arc::new(Mutex::new(LastHeard::default())) }
     }
 
-    /// A node gave a sign of life.
-    pub fn mark(&self, node: NodeId) {
-        self.at.lock().unwrap_or_else(PoisonError::into_inner).insert(node, flowyard_clock::boot_ms());
+    /// A node gave a sign of life in this registration; whether it counts.
+    #[must_use]
+    pub fn mark(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.lock().mark(node, incarnation, flowyard_clock::boot_ms())
     }
 
-    fn snapshot(&self) -> BTreeMap<NodeId, u64> {
-        self.at.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lock(&self) -> MutexGuard<'_, LastHeard> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,8 +105,11 @@ pub fn conclusions(
             silent if silent >= timing.suspect_ms => Health::Suspect,
             _ => Health::Up,
         };
-        // A node that was given up comes back only by registering anew.
-        if node.health != Health::Down && node.health != health {
+        // A node that was given up comes back only by registering anew; one that is suspect only by a sign of life, and not because
+        // silence begins to count anew.
+        let came_back = heard.get(&id).is_some_and(|at| now_ms.saturating_sub(*at) < timing.suspect_ms);
+        let pardoned = node.health == Health::Suspect && health == Health::Up && !came_back;
+        if node.health != Health::Down && node.health != health && !pardoned {
             wanted.push((id, node.incarnation, health));
         }
         for bound in [timing.suspect_ms, timing.down_ms] {
@@ -74,7 +123,7 @@ pub fn conclusions(
 
 /// Since when silence counts, at a look that was planned for `planned_ms` and is made now. A look that is late means that this
 /// process did not run (it was stopped, the machine slept, the log stood still): the silence was its own.
-fn listening_since(since_ms: u64, timing: &Timing, planned_ms: u64, now_ms: u64) -> u64 {
+pub fn listening_since(since_ms: u64, timing: &Timing, planned_ms: u64, now_ms: u64) -> u64 {
     if now_ms.saturating_sub(planned_ms) > timing.suspect_ms / 2 { now_ms } else { since_ms }
 }
 
@@ -83,14 +132,16 @@ pub struct Liveness {
     proposer: Proposer,
     feed: Feed,
     heard: Heard,
+    evidence: Evidence,
     timing: Timing,
     since_ms: u64,
 }
 
 impl Liveness {
     /// What it is made from, anew at each term.
-    pub fn new(proposer: Proposer, feed: Feed, heard: Heard, timing: Timing) -> Self {
-        Self { proposer, feed, heard, timing, since_ms: flowyard_clock::boot_ms() }
+    pub(crate) fn new(proposer: Proposer, feed: Feed, heard: Heard, evidence: Evidence, timing: Timing) -> Self {
+        heard.lock().begin();
+        Self { proposer, feed, heard, evidence, timing, since_ms: flowyard_clock::boot_ms() }
     }
 
     /// When this process itself did not run, nodes get their grace period anew.
@@ -107,16 +158,28 @@ impl Liveness {
     }
 
     /// Proposes what is due and says when to look again, in milliseconds.
-    async fn look(&self) -> u64 {
-        let (view, heard) = (self.feed.view(), self.heard.snapshot());
-        let (wanted, again_in) = conclusions(&view, &heard, &self.timing, self.since_ms, flowyard_clock::boot_ms());
-        for (node, incarnation, health) in wanted {
-            tracing::info!(%node, ?health, "concluded about a node");
-            let command = Command::SetNodeHealth { node, incarnation, health };
-            if let Err(error) = self.proposer.propose(&command).await {
-                tracing::warn!(%node, %error, "a conclusion about a node was not taken");
-            }
+    async fn look(&mut self) -> u64 {
+        if self.evidence.confirm().await.is_err() {
+            // Without a majority no session can begin, and those there are end: that silence is ours, not the nodes'.
+            self.since_ms = flowyard_clock::boot_ms();
+            return (self.timing.suspect_ms / 4).max(1);
         }
+        let (view, heard) = (self.feed.view(), self.heard.lock().at().clone());
+        let (wanted, again_in) = conclusions(&view, &heard, &self.timing, self.since_ms, flowyard_clock::boot_ms());
+        // Many at once: when a rack is lost, its nodes must not wait for each other, nor the next look for all of them.
+        let proposed =
+            futures::stream::iter(wanted).for_each_concurrent(AT_ONCE, async |(node, incarnation, health)| {
+                let last_ms = heard.get(&node).copied();
+                if health == Health::Down && !self.heard.lock().give_up(node, incarnation, last_ms) {
+                    return;
+                }
+                tracing::info!(%node, ?health, "concluded about a node");
+                let command = Command::SetNodeHealth { node, incarnation, health };
+                if let Err(error) = self.proposer.propose(&command).await {
+                    tracing::warn!(%node, %error, "a conclusion about a node was not taken");
+                }
+            });
+        proposed.await;
         again_in
     }
 }
@@ -173,6 +236,38 @@ mod tests {
         assert_eq!(health(1_000 + TIMING.suspect_ms - 1), None);
         assert_eq!(health(1_000 + TIMING.suspect_ms), Some(Health::Suspect));
         assert_eq!(health(1_000 + TIMING.down_ms), Some(Health::Down));
+    }
+
+    #[test]
+    fn a_suspect_node_is_trusted_again_when_it_is_heard_from_and_not_because_another_leads() {
+        let mut state = State::new();
+        let register = Command::RegisterNode(fixture::registration("n1"));
+        apply(&mut state, Entry { index: Revision(1), time: TimeMs(1), command: register });
+        let suspect = Command::SetNodeHealth { node: NodeId(1), incarnation: Incarnation(1), health: Health::Suspect };
+        apply(&mut state, Entry { index: Revision(2), time: TimeMs(1), command: suspect });
+        let view = state.view();
+        let leads_since = 100_000;
+        assert_eq!(conclusions(&view, &BTreeMap::new(), &TIMING, leads_since, leads_since + 1).0, []);
+        let heard = BTreeMap::from([(NodeId(1), leads_since)]);
+        let (wanted, _) = conclusions(&view, &heard, &TIMING, leads_since, leads_since + 1);
+        assert_eq!(wanted, [(NodeId(1), Incarnation(1), Health::Up)]);
+        let gone = leads_since + TIMING.down_ms;
+        let (wanted, _) = conclusions(&view, &BTreeMap::new(), &TIMING, leads_since, gone);
+        assert_eq!(wanted, [(NodeId(1), Incarnation(1), Health::Down)], "and it is given up in time");
+    }
+
+    #[test]
+    fn what_a_node_says_after_it_was_given_up_does_not_count_until_it_registers_anew() {
+        let (node, mut last) = (NodeId(1), LastHeard::default());
+        assert!(last.mark(node, Incarnation(3), 10));
+        assert!(!last.give_up(node, Incarnation(3), Some(9)), "it was heard meanwhile");
+        assert!(last.mark(node, Incarnation(3), 11));
+        assert!(last.give_up(node, Incarnation(3), Some(11)));
+        assert!(!last.mark(node, Incarnation(3), 12));
+        assert_eq!(last.at().get(&node), Some(&11));
+        assert!(last.mark(node, Incarnation(4), 13));
+        last.begin();
+        assert!(last.mark(node, Incarnation(3), 14), "another leader has concluded nothing yet");
     }
 
     #[test]

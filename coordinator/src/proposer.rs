@@ -1,16 +1,20 @@
 //! Puts commands into the log, stamped with the leader's time.
 
-use flowyard_model::{Command, Rejection, Reply, TimeMs};
+use flowyard_model::{Command, Rejection, Reply, Term};
 
 use crate::applier::Applier;
 use crate::feed::Feed;
 use crate::raft::{ProposeError as LogError, Replica};
+use crate::stamps::Stamps;
 
 /// A handle for proposing; cheap to clone.
 #[derive(Clone)]
 pub struct Proposer {
     replica: Replica<Applier>,
     feed: Feed,
+    stamps: Stamps,
+    /// The only term in which what it proposes is taken.
+    term: Option<Term>,
 }
 
 /// Why a command has no effect.
@@ -28,9 +32,14 @@ pub enum ProposeError {
 }
 
 impl Proposer {
-    /// A proposer of this replica, whose state is told by this feed.
-    pub fn new(replica: Replica<Applier>, feed: Feed) -> Self {
-        Self { replica, feed }
+    /// A proposer of this replica, whose state is told by this feed, and time by these stamps.
+    pub fn new(replica: Replica<Applier>, feed: Feed, stamps: Stamps) -> Self {
+        Self { replica, feed, stamps, term: None }
+    }
+
+    /// A proposer of what is decided by the leader of this term: the log takes it in that term and in no other.
+    pub fn in_term(&self, term: Term) -> Self {
+        Self { term: Some(term), ..self.clone() }
     }
 
     /// Proposes a command and waits until it was applied.
@@ -39,9 +48,13 @@ impl Proposer {
     /// [`ProposeError::Rejected`] when the state refused it, or replicas of an older release would stop at it.
     pub async fn propose(&self, command: &Command) -> Result<Reply, ProposeError> {
         self.feed.view().supports(command)?;
-        let time = TimeMs(flowyard_clock::wall_ms());
-        let payload = flowyard_proto::encode_entry(time, command)?;
-        match self.replica.propose(payload).await? {
+        // Where this replica follows, the leader puts its own time in.
+        let payload = flowyard_proto::encode_entry(self.stamps.now(), command)?;
+        let reply = match self.term {
+            Some(term) => self.replica.propose_in(term.0, payload).await?,
+            None => self.replica.propose(payload).await?,
+        };
+        match reply {
             Reply::Rejected(rejection) => Err(rejection.into()),
             reply => Ok(reply),
         }
@@ -50,7 +63,7 @@ impl Proposer {
 
 #[cfg(test)]
 mod tests {
-    use flowyard_model::{ClusterVersion, CreateToken, Fingerprint, Grant, Joiner, Revision};
+    use flowyard_model::{ClusterVersion, CreateToken, Fingerprint, Grant, Joiner, Revision, TimeMs};
 
     use super::*;
     use crate::fixture;

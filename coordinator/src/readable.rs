@@ -6,9 +6,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flowyard_cas::{LiveBlobs, Manifest, StoreError};
-use flowyard_model::{Digest, JobId, Name, QueuePath};
+use flowyard_cas::{LiveBlobs, Manifest, ManifestError, StoreError};
+use flowyard_model::{Digest, JobId, Name, QueuePath, limits};
 use flowyard_state::View;
+use tokio::sync::Semaphore;
 
 use crate::access::{Action, Caller, Named, allow};
 use crate::collector::named_by;
@@ -19,6 +20,8 @@ use crate::session::allocated;
 const KEPT: usize = 2_000_000;
 /// How long an upload that no job names yet may be used by who made it.
 const UPLOAD_MS: u64 = 3 * 3_600 * 1_000;
+/// Manifests that are read at a time when they are named for the first time.
+const READ_AT_ONCE: usize = 4;
 /// Uploads remembered.
 const UPLOADS: usize = 1_000_000;
 
@@ -26,20 +29,21 @@ const UPLOADS: usize = 1_000_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Readable {
     known: Arc<Mutex<Known>>,
+    reading: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     artifacts: HashMap<Digest, Arc<HashSet<Digest>>>,
     blobs: usize,
-    /// Who stored a blob here, and when in boot time.
+    /// Who stored a blob, here or at another coordinator, and when in boot time.
     uploads: HashMap<(Digest, String), u64>,
 }
 
 impl Readable {
     /// Nothing was read yet.
     pub(crate) fn nothing() -> Self {
-        Self { known: Arc::default() }
+        Self { known: Arc::default(), reading: Arc::new(Semaphore::new(READ_AT_ONCE)) }
     }
 
     /// Remembers who stored a blob.
@@ -106,10 +110,8 @@ impl Readable {
         }
         left.retain(|digest| !self.has_uploaded(*digest, &principal));
         if let Caller::Agent { name } = caller {
-            for digest in left.clone() {
-                if self.by_node(view, durable, name, digest).await? {
-                    left.remove(&digest);
-                }
+            if let Some((node, _)) = view.node_named(name) {
+                self.strike(durable, &allocated(view, node), &mut left).await?;
             }
             return Ok(left);
         }
@@ -117,19 +119,55 @@ impl Readable {
             if left.is_empty() {
                 break;
             }
-            if !may_use(caller, &job.spec.queue) {
-                continue;
-            }
-            let named = named_by(view, id, job);
-            for digest in named.blobs.iter().chain(&named.manifests) {
-                left.remove(digest);
-            }
-            for manifest in &named.manifests {
-                let blobs = self.blobs_of(durable, *manifest).await?;
-                left.retain(|digest| !blobs.contains(digest));
+            if may_use(caller, &job.spec.queue) {
+                self.strike(durable, &named_by(view, id, job), &mut left).await?;
             }
         }
         Ok(left)
+    }
+
+    /// Takes out of `left` what is named, itself or through an artifact.
+    async fn strike(
+        &self,
+        durable: &Durable,
+        named: &LiveBlobs,
+        left: &mut BTreeSet<Digest>,
+    ) -> Result<(), StoreError> {
+        for digest in named.blobs.iter().chain(&named.manifests) {
+            left.remove(digest);
+        }
+        for manifest in &named.manifests {
+            if left.is_empty() {
+                break;
+            }
+            let blobs = self.blobs_of(durable, *manifest).await?;
+            left.retain(|digest| !blobs.contains(digest));
+        }
+        Ok(())
+    }
+
+    /// What a manifest lists that somebody names for the first time. From here on what it lists is as readable as itself, so it is
+    /// read before it is believed.
+    ///
+    /// # Errors
+    /// When it is not stored, too large, or no manifest.
+    pub(crate) async fn listed_by(
+        &self,
+        durable: &Durable,
+        manifest: Digest,
+    ) -> Result<Arc<HashSet<Digest>>, StoreError> {
+        if let Some(known) = self.lock().artifacts.get(&manifest) {
+            return Ok(known.clone());
+        }
+        let refused = |source| StoreError::Manifest { digest: manifest, source };
+        if manifest.length > limits::MANIFEST_BYTES {
+            return Err(refused(ManifestError::NotAManifest));
+        }
+        // A large one takes much memory while it is read, so few are at a time.
+        let _turn = self.reading.acquire().await;
+        let bytes = durable.get_bytes(&manifest).await?;
+        let decoded = Manifest::decode(&bytes).map_err(refused)?;
+        Ok(self.keep(manifest, Arc::new(decoded.blobs().collect())))
     }
 
     async fn names(&self, durable: &Durable, named: &LiveBlobs, digest: Digest) -> Result<bool, StoreError> {
@@ -149,20 +187,19 @@ impl Readable {
         if let Some(known) = self.lock().artifacts.get(&manifest) {
             return Ok(known.clone());
         }
-        let bytes = match durable.get_bytes(&manifest).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_missing() => return Ok(Arc::default()),
-            Err(error) => return Err(error),
-        };
-        let decoded = Manifest::decode(&bytes).map_err(|source| StoreError::Manifest { digest: manifest, source })?;
-        let blobs: Arc<HashSet<Digest>> = Arc::new(decoded.blobs().collect());
+        let Some(named) = durable.named_by_artifact(manifest).await? else { return Ok(Arc::default()) };
+        let blobs: Arc<HashSet<Digest>> = Arc::new(named.into_iter().collect());
+        Ok(self.keep(manifest, blobs))
+    }
+
+    fn keep(&self, manifest: Digest, blobs: Arc<HashSet<Digest>>) -> Arc<HashSet<Digest>> {
         let mut known = self.lock();
         if known.blobs + blobs.len() > KEPT {
             (known.artifacts, known.blobs) = (HashMap::new(), 0);
         }
         known.blobs += blobs.len() + 1;
         known.artifacts.insert(manifest, blobs.clone());
-        Ok(blobs)
+        blobs
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

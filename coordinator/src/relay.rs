@@ -2,6 +2,7 @@
 //! the coordinator asks for a relay over the session, and the agent calls back with its number.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +13,11 @@ use flowyard_proto::agent::{
     CoordinatorMessage, OpenRelay, RelayFromAgent, RelayToAgent, coordinator_message, open_relay, relay_from_agent,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 use crate::session::Directory;
+use crate::standing::{Answers, Standing, while_standing};
 
 /// How long an agent has to call back.
 const CALL_BACK: Duration = Duration::from_secs(10);
@@ -40,12 +41,19 @@ pub struct Relay {
     pub said: Streaming<RelayFromAgent>,
     /// Where it is told.
     pub tell: mpsc::Sender<Result<RelayToAgent, Status>>,
+    /// Done when the agent may not speak any more.
+    lost: Pin<Box<dyn Future<Output = Status> + Send>>,
 }
 
 impl Relay {
     /// The next message of the agent; its own failure comes as a status.
     pub async fn next(&mut self) -> Result<Option<relay_from_agent::Message>, Status> {
-        match self.said.message().await?.and_then(|said| said.message) {
+        let said = tokio::select! {
+            biased;
+            status = &mut self.lost => return Err(status),
+            said = self.said.message() => said?,
+        };
+        match said.and_then(|said| said.message) {
             Some(relay_from_agent::Message::Failed(why)) => Err(Status::failed_precondition(why)),
             other => Ok(other),
         }
@@ -82,20 +90,27 @@ impl Relays {
     /// An agent calls back, and may speak for the node that was asked.
     pub(crate) async fn accept(
         &self,
+        standing: Standing,
         mut said: Streaming<RelayFromAgent>,
         may: impl Fn(NodeId) -> Result<(), Status>,
-    ) -> Result<Response<Pin<Box<dyn Stream<Item = Result<RelayToAgent, Status>> + Send>>>, Status> {
-        let first = said.message().await?.and_then(|said| said.message);
+    ) -> Result<Response<Answers<RelayToAgent>>, Status> {
+        let first = tokio::time::timeout(CALL_BACK, said.message()).await;
+        let slow = |_| Status::deadline_exceeded("a relay begins with its number, at once");
+        let first = first.map_err(slow)??.and_then(|said| said.message);
         let Some(relay_from_agent::Message::Relay(number)) = first else {
             return Err(Status::invalid_argument("a relay begins with its number"));
         };
+        standing.check()?;
         let unknown = || Status::not_found("nobody waits for this relay any more");
         let node = self.lock().get(&number).map(|(node, _)| *node).ok_or_else(unknown)?;
         may(node)?;
         let (_, waiting) = self.lock().remove(&number).ok_or_else(unknown)?;
         let (tell, told) = mpsc::channel(TO_AGENT);
-        waiting.send(Relay { said, tell }).map_err(|_| Status::cancelled("nobody waits for this relay any more"))?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+        let lost = Box::pin(standing.clone().lost());
+        waiting
+            .send(Relay { said, tell, lost })
+            .map_err(|_| Status::cancelled("nobody waits for this relay any more"))?;
+        Ok(Response::new(while_standing(standing, Box::pin(ReceiverStream::new(told)))))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {

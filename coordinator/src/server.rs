@@ -23,14 +23,24 @@ use tonic::transport::Server;
 use crate::api::{ApiEndpoint, BlobEndpoint};
 use crate::caller::{Accepted, Door, Doorkeeper, accept_certified, accept_users};
 use crate::coordinator::{Shared, StartError};
+use crate::crowd::Crowd;
 use crate::fleet::{self, AdministrationEndpoint, EntranceEndpoint, Fleet, MembersEndpoint, PassOn};
+use crate::guesses::Guesses;
 use crate::raft::Speakers;
 use crate::session::AgentEndpoint;
 
 /// Largest message taken from agents: the beginning of a session names everything.
 const AGENT_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
-/// Largest message taken from clients.
+/// Largest message taken from clients: a job, or a part of a blob.
 const CLIENT_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Largest message taken from those who may have shown nothing, and from administrators.
+const SMALL_MESSAGE_BYTES: usize = 64 * 1024;
+/// Calls under way on one connection.
+const STREAMS: u32 = 512;
+/// Calls that were cancelled before they were looked at, of one connection.
+const RESET_STREAMS: usize = 64;
+/// Bytes of the headers of a call.
+const HEADER_BYTES: u32 = 32 * 1024;
 
 /// Serves until `stop` is done. Socket and ports exist once this returns its future.
 ///
@@ -56,15 +66,16 @@ pub fn serve(
         stopping.send_replace(true);
     });
     Ok(async move {
-        let socket = serve_door(&shared, Door::Api, accept_users(listener), stopped.clone());
+        let crowd = Crowd::default();
+        let socket = serve_door(&shared, Door::Api, crowd.clone(), accept_users(listener), stopped.clone());
         let served = match ports {
             None => socket.await,
             Some((fleet, api_port, peer_port)) => {
                 let api =
                     accept_certified(accept(api_port, gate(&fleet, Certificates::Welcome { lapsed_ms: LAPSED_MS })));
                 let peers = accept_certified(accept(peer_port, gate(&fleet, Certificates::Required)));
-                let api = serve_door(&shared, Door::Api, api, stopped.clone());
-                let peers = serve_door(&shared, Door::Peers, peers, stopped);
+                let api = serve_door(&shared, Door::Api, crowd.clone(), api, stopped.clone());
+                let peers = serve_door(&shared, Door::Peers, crowd, peers, stopped);
                 tokio::try_join!(socket, api, peers).map(drop)
             }
         };
@@ -83,15 +94,20 @@ fn gate(fleet: &Fleet, certificates: Certificates) -> Gate {
 async fn serve_door(
     shared: &Shared,
     door: Door,
+    crowd: Crowd,
     incoming: impl Stream<Item = io::Result<Accepted>>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let trust = shared.fleet.as_ref().map(|fleet| fleet.trust().clone());
-    let doorkeeper = Doorkeeper { door, trust, feed: shared.feed.clone() };
+    let doorkeeper = Doorkeeper { door, feed: shared.feed.clone() };
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(3)))
+        .max_concurrent_streams(Some(STREAMS))
+        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
+        .http2_max_header_list_size(Some(HEADER_BYTES))
+        .layer(Guesses::default())
         .layer(InterceptorLayer::new(doorkeeper))
+        .layer(crowd)
         .layer(PassOn { shared: shared.clone(), door });
     let stop = async move {
         // It ends when it is told to, or with who would tell.
@@ -105,10 +121,11 @@ async fn routes(shared: &Shared, door: Door) -> Routes {
     let api = FlowyardServer::new(ApiEndpoint::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
     let blobs = BlobsServer::new(BlobEndpoint::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
     let administration = AdministrationServer::new(AdministrationEndpoint::new(shared.clone()));
+    let entrance = EntranceServer::new(EntranceEndpoint::new(shared.clone()));
     let routes = Routes::new(api)
         .add_service(blobs)
-        .add_service(administration)
-        .add_service(EntranceServer::new(EntranceEndpoint::new(shared.clone())));
+        .add_service(administration.max_decoding_message_size(SMALL_MESSAGE_BYTES))
+        .add_service(entrance.max_decoding_message_size(SMALL_MESSAGE_BYTES));
     if door == Door::Peers {
         return routes
             .add_service(MembersServer::new(MembersEndpoint::new(shared.clone())))

@@ -10,30 +10,32 @@ use tokio::sync::watch;
 
 use crate::feed::Feed;
 use crate::proposer::Proposer;
+use crate::stamps::Stamps;
 
 /// Wait before a refused tick is proposed again.
 const RETRY: Duration = Duration::from_millis(200);
-/// Longest sleep: the wall clock may be set while we sleep.
+/// Longest sleep: the cluster's time may run slower or faster than ours while we sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// The actor. It has no messages: it follows the deadline that the applier publishes.
 pub(crate) struct Timekeeper {
     proposer: Proposer,
+    stamps: Stamps,
     deadline: watch::Receiver<Option<TimeMs>>,
 }
 
 impl Timekeeper {
     /// What it is made from, anew at each term.
-    pub(crate) fn new(proposer: Proposer, feed: &Feed) -> Self {
+    pub(crate) fn new(proposer: Proposer, stamps: Stamps, feed: &Feed) -> Self {
         let mut deadline = feed.deadline();
         deadline.mark_changed();
-        Self { proposer, deadline }
+        Self { proposer, stamps, deadline }
     }
 
     async fn due(&mut self) {
         loop {
             let deadline = *self.deadline.borrow_and_update();
-            let sleep = deadline.map(|at| Duration::from_millis(at.0.saturating_sub(flowyard_clock::wall_ms())));
+            let sleep = deadline.map(|at| Duration::from_millis(at.0.saturating_sub(self.stamps.now().0)));
             match sleep {
                 Some(Duration::ZERO) => return,
                 Some(sleep) => {

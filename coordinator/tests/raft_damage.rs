@@ -137,7 +137,7 @@ fn a_damaged_index_snapshot_of_sled_costs_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_whose_log_was_set_aside_does_not_start_from_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let config = || ReplicaConfig::new(folder.path());
+    let config = || ReplicaConfig { engine: EngineKind::Sled, ..ReplicaConfig::new(folder.path()) };
     let replica = Replica::open(config(), Journal::new().0).await.unwrap();
     replica.wait_ready().await.unwrap();
     for number in 0..100 {

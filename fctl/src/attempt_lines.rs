@@ -39,6 +39,9 @@ fn facts(attempt: &api::Attempt, member: &api::Member) -> Table {
     facts.row([cell("placed"), cell(text::ago(attempt.placed_ms))]);
     let phases = phases(attempt.placed_ms, &member.times.unwrap_or_default(), flowyard_clock::wall_ms());
     facts.row([cell("phases"), cell(phases)]);
+    if member.stuck() != api::StuckPhase::Unspecified {
+        facts.row([cell("stuck"), cell(word(member.stuck().as_str_name(), "STUCK_PHASE_"))]);
+    }
     let Some(end) = &member.end else { return facts };
     facts.row([cell("exit"), cell(exit(end))]);
     let failed = end.outcome() != api::AttemptOutcome::Succeeded;

@@ -244,7 +244,7 @@ pub(crate) struct StepFlags {
     #[arg(long, value_name = "CONDITION", value_parser = flags::constraint)]
     pub constraint: Vec<Constraint>,
     /// Network of its container
-    #[arg(long, value_parser = flags::network, value_name = "host|none")]
+    #[arg(long, value_parser = flags::network, value_name = "private|host|none")]
     pub network: Option<NetworkMode>,
     /// Time between the stop signal and the kill, such as 30s
     #[arg(long, value_name = "TIME", value_parser = units::duration_ms)]

@@ -59,8 +59,11 @@ impl Embedded {
             socket: home.socket(),
             engine: settings.engine.unwrap_or_default(),
             embedded: true,
+            // A task is the user who submitted it: there is nobody to keep it apart from.
+            usual_network: flowyard_model::NetworkMode::Host,
             home: home.path().to_owned(),
             timing: Timing { lease_ms: settings.lease_ms, ..Timing::STANDARD },
+            stuck: settings.stuck,
             storage_budget_bytes: settings.storage_budget_bytes,
             shared_origin: true,
             fleet: None,

@@ -80,7 +80,7 @@ impl Failure {
             Self::Client(error) => match error {
                 ClientError::Unreachable { .. } | ClientError::Unavailable(_) => codes::NO_CLUSTER,
                 ClientError::NotFound(_) => codes::NOT_FOUND,
-                ClientError::Refused(_) | ClientError::Changed { .. } => codes::REFUSED,
+                ClientError::Refused(_) | ClientError::NotStored(_) | ClientError::Changed { .. } => codes::REFUSED,
                 ClientError::Local { .. } => codes::LOCAL,
                 ClientError::Damaged { .. } | ClientError::Fault(_) => codes::INTERNAL,
             },

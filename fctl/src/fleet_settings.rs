@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use flowyard_coordinator::Timing;
 use flowyard_coordinator::fleet::{FleetConfig, MemberAddress};
 use flowyard_coordinator::raft::Identity;
-use flowyard_sdk::units;
+use flowyard_model::{NetworkMode, StuckLimits};
+use flowyard_sdk::{flags, units};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::stuck_settings::StuckTable;
 
 const FILE: &str = "coordinator.toml";
-const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], storage_budget and shared_origin may be\n# changed; then restart it. The rest says who it is.\n\n";
+const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], [stuck], [jobs], storage_budget and shared_origin\n# may be changed; then restart it. The rest says who it is.\n\n";
 
 /// The file as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,18 @@ pub(crate) struct FleetSettings {
     peers: Port,
     #[serde(default)]
     nodes: Nodes,
+    #[serde(default)]
+    stuck: StuckTable,
+    #[serde(default)]
+    jobs: Jobs,
+}
+
+/// What holds for jobs that do not say otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Jobs {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +84,8 @@ impl FleetSettings {
             api: Port { listen: api, address: address.api.clone() },
             peers: Port { listen: peers, address: address.peers.clone() },
             nodes: Nodes::default(),
+            stuck: StuckTable::default(),
+            jobs: Jobs::default(),
         }
     }
 
@@ -77,6 +93,12 @@ impl FleetSettings {
     #[must_use]
     pub(crate) fn learning(self, learning: bool) -> Self {
         Self { vote: !learning, ..self }
+    }
+
+    /// The same, of the epoch that begins.
+    #[must_use]
+    pub(crate) fn in_epoch(self, epoch: u32) -> Self {
+        Self { epoch, vote: true, ..self }
     }
 
     /// Writes them into the coordinator's folder.
@@ -145,6 +167,23 @@ impl FleetSettings {
         Ok(timing)
     }
 
+    /// How long attempts may make no progress.
+    ///
+    /// # Errors
+    /// When a value is no time.
+    pub(crate) fn stuck(&self) -> Result<StuckLimits, Failure> {
+        self.stuck.limits().map_err(|(field, error)| Failure::Usage(format!("{FILE}: {field}: {error}")))
+    }
+
+    /// The network of steps that ask for none in particular: one of their own, as tasks of a fleet are not trusted.
+    ///
+    /// # Errors
+    /// When it is no network.
+    pub(crate) fn usual_network(&self) -> Result<NetworkMode, Failure> {
+        let Some(text) = &self.jobs.network else { return Ok(NetworkMode::Private) };
+        flags::network(text).map_err(|error| Failure::Usage(format!("{FILE}: jobs.network: {error}")))
+    }
+
     /// Bytes of stored blobs above which ended jobs are forgotten; 0 for no bound.
     ///
     /// # Errors
@@ -177,6 +216,14 @@ mod tests {
         std::fs::write(&path, text.replace("vote", "veto")).unwrap();
         let error = FleetSettings::read(folder.path()).unwrap_err().to_string();
         assert!(error.contains("veto"), "{error}");
+    }
+
+    #[test]
+    fn tasks_of_a_fleet_get_a_network_of_their_own_unless_told_otherwise() {
+        assert_eq!(settings().usual_network().unwrap(), NetworkMode::Private);
+        let with = |network: &str| FleetSettings { jobs: Jobs { network: Some(network.to_owned()) }, ..settings() };
+        assert_eq!(with("host").usual_network().unwrap(), NetworkMode::Host);
+        assert!(with("hots").usual_network().unwrap_err().to_string().contains("jobs.network"));
     }
 
     #[test]

@@ -75,7 +75,7 @@ struct Seen {
 
 impl Follower {
     async fn follow(&mut self, tries: &mut u32) -> Result<(), ClientError> {
-        let mut changes = self.client.watch_job(self.job).await?;
+        let mut changes = self.client.watch_job(self.job, None).await?;
         while let Some(mut change) = changes.message().await.map_err(|status| self.client.sorted(status))? {
             *tries = 0;
             // Only the newest of what has piled up meanwhile matters.

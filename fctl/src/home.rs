@@ -110,7 +110,7 @@ impl Home {
     /// # Errors
     /// When a newer version wrote it, or it cannot be made.
     pub(crate) fn prepare(&self) -> Result<(), Failure> {
-        std::fs::create_dir_all(&self.path).map_err(Failure::local(self.path.display()))?;
+        flowyard_cas::make_folder(&self.path).map_err(Failure::local(self.path.display()))?;
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(&self.path, permissions).map_err(Failure::local(self.path.display()))?;
         let file = self.path.join(FORMAT_FILE);

@@ -22,6 +22,7 @@ mod progress;
 mod record;
 mod settings;
 mod signals;
+mod stuck_settings;
 mod submission;
 mod supervised;
 mod table;

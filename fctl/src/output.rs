@@ -55,6 +55,11 @@ pub(crate) fn note(text: impl AsRef<str>) {
     closed_is_fine(writeln!(anstream::stderr().lock(), "{}", text.as_ref()));
 }
 
+/// Says what somebody should know before it does harm.
+pub(crate) fn warning(text: impl AsRef<str>) {
+    closed_is_fine(writeln!(anstream::stderr().lock(), "{} {}", "warning:".yellow().bold(), text.as_ref()));
+}
+
 /// Says what went wrong.
 pub(crate) fn error(text: &str) {
     if is_json() {

@@ -96,6 +96,7 @@ pub(crate) struct Attempt<'a> {
     exit_code: Option<i32>,
     signal: Option<i32>,
     message: Option<&'a str>,
+    stuck: Option<String>,
     peak_memory_bytes: Option<u64>,
     cpu_us: Option<u64>,
     outputs: BTreeMap<&'a str, String>,
@@ -246,6 +247,9 @@ fn member(attempt: u32, placed_ms: u64, rank: u32, member: &api::Member) -> Atte
         exit_code: end.and_then(|end| end.exit_code),
         signal: end.and_then(|end| end.signal),
         message: bad.map(|end| end.message.as_str()),
+        stuck: Some(member.stuck())
+            .filter(|stuck| *stuck != api::StuckPhase::Unspecified)
+            .map(|stuck| word(stuck.as_str_name(), "STUCK_PHASE_")),
         peak_memory_bytes: end.map(|end| end.peak_memory_bytes),
         cpu_us: end.map(|end| end.cpu_us),
         outputs: end.map_or_else(BTreeMap::new, outputs),

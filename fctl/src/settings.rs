@@ -2,17 +2,19 @@
 //! `config.toml`, which may name an endpoint.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use flowyard_agent::EmbeddedChoices;
+use flowyard_agent::{EmbeddedChoices, Net, NetworkChoices, NoNet, NoPool, NoSpan};
 use flowyard_coordinator::Timing;
 use flowyard_coordinator::raft::engine::EngineKind;
-use flowyard_model::Name;
+use flowyard_model::{Name, StuckLimits};
 use flowyard_sdk::units;
 use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::stuck_settings::StuckTable;
 
 /// Bytes of stored blobs above which the oldest ended jobs are forgotten.
 const STORAGE_BUDGET_BYTES: u64 = 20 << 30;
@@ -30,6 +32,8 @@ pub(crate) struct Settings {
     pub cache_budget_bytes: u64,
     /// How long an attempt with `on_disconnect = "stop"` runs without word from its coordinator.
     pub lease_ms: u64,
+    /// How long attempts may make no progress.
+    pub stuck: StuckLimits,
     /// Settings of its agent.
     pub agent: EmbeddedChoices,
 }
@@ -42,6 +46,8 @@ struct File {
     storage_budget: Option<String>,
     cache_budget: Option<String>,
     lease: Option<String>,
+    #[serde(default)]
+    stuck: StuckTable,
     #[serde(default)]
     agent: AgentFile,
 }
@@ -59,6 +65,34 @@ struct AgentFile {
     cpu: Option<String>,
     memory: Option<String>,
     user: Option<String>,
+    users: Option<String>,
+    filter: Option<bool>,
+    addresses: Option<String>,
+    #[serde(default)]
+    allow_addresses: Vec<String>,
+    #[serde(default)]
+    deny_addresses: Vec<String>,
+    #[serde(default)]
+    nameservers: Vec<Ipv4Addr>,
+}
+
+impl AgentFile {
+    /// What it says of networks, or which field says it badly.
+    fn networks(&self) -> Result<NetworkChoices, (&'static str, String)> {
+        let usual = NetworkChoices::default();
+        let nets = |field: &'static str, texts: &[String]| {
+            let read = texts.iter().map(|text| text.parse().map_err(|error: NoNet| (field, error.to_string())));
+            read.collect::<Result<Vec<Net>, _>>()
+        };
+        let addresses = self.addresses.as_ref().map_or(Ok(usual.addresses), |text| text.parse());
+        Ok(NetworkChoices {
+            filter: self.filter.unwrap_or(usual.filter),
+            addresses: addresses.map_err(|error: NoPool| ("agent.addresses", error.to_string()))?,
+            allow: nets("agent.allow_addresses", &self.allow_addresses)?,
+            deny: nets("agent.deny_addresses", &self.deny_addresses)?,
+            nameservers: self.nameservers.clone(),
+        })
+    }
 }
 
 /// The user's file as written.
@@ -92,6 +126,8 @@ impl Settings {
         let engine = file.engine.as_ref().map(|name| {
             EngineKind::from_name(name).ok_or_else(|| wrong("engine", &format!("`{name}` is none of: sled, redb")))
         });
+        let users =
+            file.agent.users.as_ref().map(|text| text.parse().map_err(|error: NoSpan| wrong("agent.users", &error)));
         let cpu =
             file.agent.cpu.as_ref().map(|text| units::cpu_milli(text).map_err(|error| wrong("agent.cpu", &error)));
         Ok(Self {
@@ -102,6 +138,7 @@ impl Settings {
                 .lease
                 .as_ref()
                 .map_or(Ok(Timing::STANDARD.lease_ms), |text| lease(text).map_err(|error| wrong("lease", &error)))?,
+            stuck: file.stuck.limits().map_err(|(field, error)| wrong(&field, &error))?,
             agent: EmbeddedChoices {
                 fake_gpus: file.agent.fake_gpus,
                 oci_runtime: file.agent.oci_runtime.clone(),
@@ -110,6 +147,8 @@ impl Settings {
                 cpu_milli: cpu.transpose()?,
                 memory_bytes: bytes("agent.memory", &file.agent.memory)?,
                 user: file.agent.user.clone(),
+                users: users.transpose()?,
+                networks: file.agent.networks().map_err(|(field, error)| wrong(field, &error))?,
             },
         })
     }
@@ -153,4 +192,41 @@ pub(crate) fn start_tracing(verbose: u8) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("FLOWYARD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{level},openraft=off,sled=off,h2=off")));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(verbose > 1).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        Settings::of_file(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn users_and_networks_of_tasks_are_read_and_what_is_wrong_is_named() {
+        let usual = read("").unwrap().agent;
+        assert_eq!((usual.users, usual.networks), (None, NetworkChoices::default()));
+        let text = "[agent]\nusers = \"200000-400000\"\nfilter = false\naddresses = \"10.9.0.0/24\"\n\
+                    allow_addresses = [\"169.254.169.254\"]\ndeny_addresses = [\"10.0.0.0/8\"]\nnameservers = [\"9.9.9.9\"]\n";
+        let agent = read(text).unwrap().agent;
+        assert_eq!(agent.users.unwrap().to_string(), "200000-400000");
+        assert!(!agent.networks.filter && agent.networks.addresses.to_string() == "10.9.0.0/24");
+        assert_eq!(
+            (agent.networks.allow.len(), agent.networks.deny.len(), agent.networks.nameservers.len()),
+            (1, 1, 1)
+        );
+        for (text, named) in [
+            ("users = \"0-99999\"", "agent.users"),
+            ("addresses = \"10.9.0.1/24\"", "agent.addresses"),
+            ("allow_addresses = [\"host\"]", "agent.allow_addresses"),
+            ("deny_addresses = [\"10.0.0.0/99\"]", "agent.deny_addresses"),
+            ("nameservers = [\"dns\"]", "nameservers"),
+        ] {
+            let error = read(&format!("[agent]\n{text}\n")).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
 }

@@ -113,7 +113,7 @@ const WRONG_FLAGS: &[(&[&str], &[&str])] = &[
     (&["--input", "x=./missing"], &["--input x: there is no file or folder `./missing`"]),
     (&["--input", "x=../secret"], &["climbs out"]),
     (&["--input", "x=./socket"], &["is a socket"]),
-    (&["--network", "private"], &["--network", "reserved", "none for loopback only"]),
+    (&["--network", "privat"], &["--network", "did you mean `private`?", "none for loopback only"]),
     (&["--constraint", "zone ~ z1"], &["--constraint", "is not a constraint", "the forms are"]),
     (&["--kill-grace", "30"], &["--kill-grace", "30s"]),
     (&["--on-disconnect", "die"], &["--on-disconnect", "keep", "stop"]),

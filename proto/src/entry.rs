@@ -49,6 +49,15 @@ pub fn encode_entry(time: TimeMs, command: &Command) -> Result<Vec<u8>, EncodeEr
     Ok(entry.encode_to_vec())
 }
 
+/// An entry that another replica made, with the leader's time instead of its own.
+///
+/// # Errors
+/// When it is not an entry that every replica of this release can read: it must not get into the log.
+pub fn restamp(bytes: &[u8], time: TimeMs) -> Decoded<Vec<u8>> {
+    let (_, command) = decode_entry(bytes)?;
+    encode_entry(time, &command).map_err(|EncodeError(reason)| reason)
+}
+
 /// Batches are asked only what the model's types leave open; everything else is small enough to be tried.
 fn check(command: &Command, wire: &WireCommand) -> Decoded<()> {
     match command {
@@ -90,4 +99,18 @@ pub fn encode_spec(spec: &JobSpec) -> Result<Vec<u8>, EncodeError> {
 pub fn decode_spec(bytes: &[u8]) -> Decoded<JobSpec> {
     decode::within("", limits::SPEC_BYTES, bytes.len())?;
     api::JobSpec::decode(bytes).map_err(Problem::Malformed)?.try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_replica_made_carries_the_leaders_time_and_what_none_could_read_is_refused() {
+        let made = encode_entry(TimeMs(7), &Command::Tick).unwrap();
+        assert_eq!(decode_entry(&restamp(&made, TimeMs(9)).unwrap()), Ok((TimeMs(9), Command::Tick)));
+        assert!(restamp(b"nonsense", TimeMs(9)).is_err());
+        let newer = peer::LogEntry { format: ENTRY_FORMAT, time_ms: 7, command: None }.encode_to_vec();
+        assert!(restamp(&newer, TimeMs(9)).is_err(), "a command that this build does not know");
+    }
 }

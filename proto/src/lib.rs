@@ -46,7 +46,7 @@ mod generated {
 }
 
 pub use decode::{DecodeError, Problem};
-pub use entry::{ENTRY_FORMAT, EncodeError, decode_entry, decode_spec, encode_entry, encode_spec};
+pub use entry::{ENTRY_FORMAT, EncodeError, decode_entry, decode_spec, encode_entry, encode_spec, restamp};
 pub use generated::agent::v1 as agent;
 pub use generated::api::v1 as api;
 pub use generated::blob::v1 as blob;

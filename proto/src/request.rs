@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flowyard_model::{AttemptReport, JobSpec, Name, NodeChange, RegisterNode, TimeMs, limits};
+use flowyard_model::{AttemptReport, JobSpec, Name, NodeChange, RegisterNode, StuckLimits, TimeMs, limits};
 
 use crate::convert::{only_of_a_drain, previous};
 use crate::decode::{self, Decoded, Problem, Under};
@@ -72,4 +72,16 @@ pub fn to_hello(register: &RegisterNode, observed: &[AttemptReport]) -> agent::H
         observed: observed.iter().map(Into::into).collect(),
         ..agent::Hello::default()
     }
+}
+
+/// How long an agent's attempts may make no progress.
+pub fn stuck_limits(limits: agent::StuckLimits) -> StuckLimits {
+    let agent::StuckLimits { fetching_ms, starting_ms, storing_ms, stopping_ms } = limits;
+    StuckLimits { fetching_ms, starting_ms, storing_ms, stopping_ms, ..StuckLimits::STANDARD }
+}
+
+/// The reverse of [`stuck_limits`]; accepting is not the agent's to watch.
+pub fn to_stuck_limits(limits: &StuckLimits) -> agent::StuckLimits {
+    let StuckLimits { fetching_ms, starting_ms, storing_ms, stopping_ms, accepting_ms: _ } = *limits;
+    agent::StuckLimits { fetching_ms, starting_ms, storing_ms, stopping_ms }
 }

@@ -45,6 +45,14 @@ fn refusal(code: Code, kind: &'static str, sentence: String) -> Status {
     Status::with_metadata(code, sentence, metadata)
 }
 
+/// The kind of the refusal of a job that names blobs which its submitter has to upload first.
+pub const NOT_STORED: &str = "not_stored";
+
+/// Blobs have to be uploaded, or uploaded again: who has their bytes can mend it.
+pub fn not_stored(sentence: String) -> Status {
+    refusal(Code::FailedPrecondition, NOT_STORED, sentence)
+}
+
 impl From<DecodeError> for Status {
     fn from(error: DecodeError) -> Self {
         refusal(Code::InvalidArgument, "invalid", error.to_string())

@@ -4,7 +4,7 @@ use flowyard_model as model;
 use flowyard_model::{JobId, JobOutcome, NodeId, StepIndex, TaskIndex, TimeMs};
 
 use crate::api;
-use crate::convert::{shown_closure, task_state, waiting_until_ms};
+use crate::convert::{shown_closure, stuck_number, task_state, waiting_until_ms};
 use crate::decode::{Decoded, Problem, Under};
 
 /// How a job stands: `None` while it is active.
@@ -108,6 +108,7 @@ pub fn member(member: &model::Member, node: Option<&model::Node>) -> api::Member
         phase: api::Phase::from(member.phase).into(),
         times: Some(member.times.into()),
         end: member.end.as_deref().map(Into::into),
+        stuck: stuck_number(member.stuck),
     }
 }
 
@@ -124,6 +125,7 @@ pub fn node(id: NodeId, node: &model::Node, connected: bool) -> api::Node {
         used: Some((&node.used).into()),
         connected,
         closure: node.closure.as_deref().map(shown_closure),
+        undying: Vec::new(),
     }
 }
 

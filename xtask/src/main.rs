@@ -7,11 +7,15 @@
 mod bench;
 mod chaos;
 mod check;
+mod crash;
 mod fix;
+mod fuzz;
 mod gates;
 mod kill_loop;
+mod mutate;
 mod program;
 mod sim;
+mod storm;
 mod tally;
 mod test;
 mod tidy;
@@ -29,11 +33,18 @@ usage: cargo xtask COMMAND
   tidy                     only the sizes, words and names of `check`
   test [--no-install] [--no-check]
                            everything that can run on this machine; the rest is counted as skipped, with its reason
-  sim [--seed N] [--runs K]
-                           the whole cluster in one thread, one history per seed
+  sim [--raft] [--seed N] [--runs K]
+                           the whole cluster in one thread, one history per seed; with --raft, the replicas under their own
+                           simulated network and clock
+  mutate [WORDS]           the product made wrong on purpose, which the simulator must notice
   kill-loop [ROUNDS]       kill -9 under the log, 200 rounds unless told otherwise
   chaos [--minutes N] [--seed N]
                            coordinators and agents on hosts of their own: killed, cut off, filled up, damaged
+  crash [--seed N] [--runs K] [--engine NAME]
+                           power cuts under the log, the snapshots and the blobs
+  fuzz [TARGET] [--seconds N] [--seed N]
+                           hostile bytes for everything that reads the network or a disk
+  storm [CONNECTIONS]      ten thousand connections of strangers against one coordinator
   bench NAME               measure; without a name, list what there is";
 
 fn main() -> ExitCode {
@@ -57,11 +68,15 @@ fn main() -> ExitCode {
 fn dispatch(workspace: &Workspace, command: &str, rest: &[String]) -> Result<bool, String> {
     match command {
         "check" => check::run(workspace),
+        "fuzz" => fuzz::run(workspace, rest),
         "fix" => fix::run(workspace),
         "tidy" => tidy::run(workspace),
         "test" => test::run(workspace, rest),
         "sim" => sim::run(workspace, rest),
+        "mutate" => mutate::run(workspace, rest),
         "kill-loop" => kill_loop::run(workspace, rest),
+        "storm" => storm::run(workspace, rest),
+        "crash" => crash::run(workspace, rest),
         "chaos" => chaos::run(workspace, rest),
         "bench" => bench::run(workspace, rest),
         _ => Err(format!("no such command\n\n{USAGE}")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flowyard_model::{AttemptOutcome, Blame, End, Logs, Reason, limits};
+use flowyard_model::{AttemptOutcome, Blame, End, Logs, Reason, StuckPhase, limits};
 
 use crate::runtime::spec::{ExitCause, ExitRecord};
 
@@ -33,6 +33,21 @@ pub fn users(reason: Reason, message: impl Into<String>) -> End {
 /// A failure of ours, or of the operator's.
 pub fn platforms(reason: Reason, message: impl Into<String>) -> End {
     bare(AttemptOutcome::Failed, reason, Blame::Platform, message)
+}
+
+/// The end of an attempt that made no progress for `limit_ms`.
+pub fn stuck_end(phase: StuckPhase, limit_ms: u64) -> End {
+    let limit = shown_time(limit_ms);
+    let message = match phase {
+        StuckPhase::Accepting => format!("the agent did not take it for {limit}"),
+        StuckPhase::Fetching => {
+            format!("what it needs did not come: no byte of code, inputs or image moved for {limit}")
+        }
+        StuckPhase::Starting => format!("its process did not start within {limit} and was killed"),
+        StuckPhase::Storing => format!("its outputs and logs could not be stored: no byte moved for {limit}"),
+        StuckPhase::Stopping => format!("it was killed and was still there {limit} later"),
+    };
+    platforms(Reason::Stuck, message)
 }
 
 /// The end of an attempt whose process was watched to its end. Outputs and logs are added afterwards.

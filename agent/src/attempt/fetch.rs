@@ -11,7 +11,7 @@ use flowyard_model::{
 
 use super::ending::{chain, platforms, users};
 use super::images::{ImageUse, UnpackError};
-use super::{Desk, FOLDER, disk_failure};
+use super::{Desk, FOLDER, disk_failure, write_shown};
 use crate::image::ImageConfig;
 use crate::runtime::spec::User;
 
@@ -23,6 +23,8 @@ pub(super) struct Fetched {
     pub item: Option<String>,
     /// The unpacked image, unless it is the host's.
     pub image: Option<(PathBuf, ImageConfig)>,
+    /// Who the task is.
+    pub user: User,
     _trees: Vec<PinnedTree>,
     _image: Option<ImageUse>,
 }
@@ -46,7 +48,9 @@ pub(super) async fn fetch(
         let checkout = desk.store.checkout(code, &folder.join(WORK)).await;
         checkout.map_err(|error| input_failure("the code", &error))?;
     }
-    let mut fetched = Fetched { inputs: BTreeMap::new(), item: None, image: None, _trees: Vec::new(), _image: None };
+    let user = user(desk, context, folder)?;
+    let (inputs, _trees) = (BTreeMap::new(), Vec::new());
+    let mut fetched = Fetched { inputs, item: None, image: None, user, _trees, _image: None };
     for (name, input) in &member.inputs {
         let subject = format!("input `{name}`");
         let manifest = manifest_of(desk, input).await.map_err(|error| input_failure(&subject, &error))?;
@@ -68,7 +72,7 @@ pub(super) async fn fetch(
         };
         fetched.inputs.insert(name.clone(), path);
     }
-    if let Some(owner) = other_owner(&desk.config.user) {
+    if let Some(owner) = other_owner(&user) {
         give(folder.join(WORK), owner).await.map_err(|error| disk_failure(FOLDER, &error))?;
     }
     fetched.item = item(desk, member, folder).await?;
@@ -86,7 +90,20 @@ async fn prepare_folder(folder: &Path) -> Result<(), End> {
         }
         made => made,
     };
-    made.and_then(|()| std::fs::create_dir(folder.join(WORK))).map_err(|error| disk_failure(FOLDER, &error))
+    // Nobody but us has any business in it; what is the task's, it sees through mounts.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    made.and_then(|()| std::fs::set_permissions(folder, private))
+        .and_then(|()| std::fs::create_dir(folder.join(WORK)))
+        .map_err(|error| disk_failure(FOLDER, &error))
+}
+
+/// Who the task is: users that it has to itself, where the agent has such.
+fn user(desk: &Desk, context: &StepContext, folder: &Path) -> Result<User, End> {
+    let Some(ranges) = &desk.users else { return Ok(desk.config.user) };
+    // A runtime binary makes a container as the root in it, so there the task cannot be root.
+    let root_inside = matches!(context.spec.image, Image::Stored { .. }) && desk.config.oci_runtime.is_none();
+    let none = || "this node has no user ids left for another task; its operator can give it more with `agent.users`";
+    ranges.give(folder, root_inside).ok_or_else(|| platforms(Reason::Sandbox, none()))
 }
 
 /// Whom the working directory is for, if that is not who runs the agent.
@@ -162,7 +179,7 @@ async fn item(desk: &Desk, member: &DesiredMember, folder: &Path) -> Result<Opti
     };
     if item.len() > super::environment::ITEM_BYTES {
         let path = folder.join(ITEM_FILE);
-        std::fs::write(&path, &item).map_err(|error| disk_failure("the item", &error))?;
+        write_shown(&path, &item).map_err(|error| disk_failure("the item", &error))?;
     }
     Ok(Some(item))
 }
@@ -189,6 +206,10 @@ async fn unpack_image(desk: &Desk, manifest: &Digest, source: &str, fetched: &mu
 }
 
 fn input_failure(subject: &str, error: &StoreError) -> End {
-    let reason = if error.is_disk_full() { Reason::Disk } else { Reason::Input };
+    let reason = match () {
+        () if error.is_disk_full() => Reason::Disk,
+        () if error.is_stalled() => Reason::Stuck,
+        () => Reason::Input,
+    };
     platforms(reason, format!("{subject}: {}", chain(error)))
 }

@@ -183,7 +183,7 @@ impl Shelf {
 fn image_of(launch: LaunchSpec) -> Option<PathBuf> {
     match launch.sandbox {
         Sandbox::Container(container) => match container.root {
-            Root::Tree { lower } => Some(lower),
+            Root::Tree { lower, .. } => Some(lower),
             Root::Host { .. } => None,
         },
         Sandbox::Process => None,

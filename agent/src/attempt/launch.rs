@@ -7,10 +7,10 @@ use flowyard_model::{
     DesiredMember, End, Gpu, Image, Isolation, Name, NetworkMode, OnDisconnect, Reason, Resources, StepContext,
 };
 
-use super::Desk;
-use super::ending::{bare, users};
+use super::ending::{bare, platforms, users};
 use super::environment::{ITEM_BYTES, Places, environment};
 use super::fetch::{Fetched, ITEM_FILE, WORK};
+use super::{Desk, FOLDER, disk_failure, write_shown};
 use crate::inventory::gpu;
 use crate::runtime::spec::{ContainerSpec, LaunchSpec, Limits, Mount, Network, Root, Sandbox};
 use crate::runtime::{self, default_hidden};
@@ -19,6 +19,8 @@ use crate::runtime::{self, default_hidden};
 const CONTAINER_WORK: &str = "/flowyard/work";
 /// Where a container finds its inputs.
 const CONTAINER_INPUTS: &str = "/flowyard/in";
+/// Where programs find who resolves names.
+const RESOLVER: &str = "/etc/resolv.conf";
 /// Where a container finds a long item.
 const CONTAINER_ITEM: &str = "/flowyard/item.json";
 
@@ -96,20 +98,21 @@ fn container_spec(
     gpus: &[Gpu],
 ) -> Result<ContainerSpec, End> {
     let step = &context.spec;
-    let bind = |source: PathBuf, target: PathBuf, read_only| Mount { source, target, read_only };
+    let bind = |source: PathBuf, target: PathBuf, read_only| Mount { source, target, read_only, mapped: false };
     let mut mounts = vec![bind(folder.join(WORK), CONTAINER_WORK.into(), false)];
     for (name, path) in &fetched.inputs {
-        mounts.push(bind(path.clone(), Path::new(CONTAINER_INPUTS).join(name.as_str()), true));
+        let target = Path::new(CONTAINER_INPUTS).join(name.as_str());
+        mounts.push(Mount { mapped: true, ..bind(path.clone(), target, true) });
     }
     if fetched.item.as_ref().is_some_and(|item| item.len() > ITEM_BYTES) {
-        mounts.push(bind(folder.join(ITEM_FILE), CONTAINER_ITEM.into(), true));
+        mounts.push(Mount { mapped: true, ..bind(folder.join(ITEM_FILE), CONTAINER_ITEM.into(), true) });
     }
     for mount in &step.mounts {
         let path = allowed_mount(desk, &mount.path)?;
         mounts.push(bind(path.clone(), path, mount.read_only));
     }
     let root = match (&step.image, &fetched.image) {
-        (Image::Stored { .. }, Some((lower, _))) => Root::Tree { lower: lower.clone() },
+        (Image::Stored { .. }, Some((lower, _))) => Root::Tree { lower: lower.clone(), mapped: true },
         (Image::Host, _) if desk.config.allow_host_image => {
             let mut hidden = default_hidden(desk.config.user_home.as_deref(), &desk.config.folder);
             hidden.extend(desk.config.hidden.iter().cloned());
@@ -124,16 +127,34 @@ fn container_spec(
     let network = match step.network {
         NetworkMode::Host => Network::Host,
         NetworkMode::None => Network::None,
-        NetworkMode::Private => return Err(refused("`network = \"private\"` is not supported by this agent")),
+        NetworkMode::Private => private_network(desk, folder, &root, &mut mounts)?,
+        NetworkMode::Usual => {
+            return Err(platforms(Reason::Sandbox, "nobody decided which network the task is to have"));
+        }
     };
     Ok(ContainerSpec {
         root,
         mounts,
         network,
         devices: access.devices,
-        user: desk.config.user,
+        user: fetched.user,
         oci_runtime: desk.config.oci_runtime.clone(),
     })
+}
+
+/// A network of the attempt's own, with the file that says who resolves names in it.
+fn private_network(desk: &Desk, folder: &Path, root: &Root, mounts: &mut Vec<Mount>) -> Result<Network, End> {
+    let (wire, resolver) = desk
+        .networks
+        .give(folder)
+        .map_err(|why| platforms(Reason::Sandbox, format!("this node has no private network for the task: {why}")))?;
+    // The host's own root has a place for the file only where the host has the file.
+    if matches!(root, Root::Tree { .. }) || Path::new(RESOLVER).exists() {
+        let source = folder.join("resolv.conf");
+        write_shown(&source, &resolver).map_err(|error| disk_failure(FOLDER, &error))?;
+        mounts.push(Mount { source, target: RESOLVER.into(), read_only: true, mapped: false });
+    }
+    Ok(Network::Private(wire))
 }
 
 /// The real path of a mount, if the agent's configuration allows it; links are followed before it is compared.

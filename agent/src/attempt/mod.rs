@@ -9,29 +9,34 @@ mod fetch;
 mod images;
 mod launch;
 mod store;
+mod watchdog;
 
 use std::convert::Infallible;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use flowyard_cas::Store;
 use flowyard_model::{
-    AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Inventory, MemberKey, Phase, PhaseTimes, Reason,
-    StepContext, TimeMs,
+    AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Epoch, Inventory, MemberKey, Phase, PhaseTimes, Reason,
+    StepContext, StuckLimits, StuckPhase, TimeMs,
 };
+use futures::FutureExt;
 use kameo::actor::ActorRef;
 use tokio::sync::{mpsc, watch};
 
-use self::ending::{bare, platforms};
+use self::ending::{bare, platforms, stuck_end};
 pub(crate) use self::fetch::WORK;
 pub use self::images::Images;
 use crate::config::AgentConfig;
 use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
+use crate::network::Networks;
 use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec};
 use crate::tasks::Tasks;
+use crate::users::UserRanges;
 
 /// What all attempts of an agent share.
 #[derive(Debug)]
@@ -46,15 +51,25 @@ pub struct Desk {
     pub images: Images,
     /// Where tasks of attempts are started.
     pub tasks: Tasks,
+    /// Users that attempts have to themselves, if they do.
+    pub(crate) users: Option<UserRanges>,
+    /// Networks that attempts have to themselves.
+    pub(crate) networks: Arc<Networks>,
     /// What the node offers; grants are positions in it.
     pub inventory: Arc<Inventory>,
+    /// How long an attempt may make no progress, as the cluster says.
+    pub stuck: watch::Sender<StuckLimits>,
 }
 
 impl Desk {
-    /// The folder of an attempt's member.
+    /// The folder of an attempt's member. Those of different epochs are different work, whatever their numbers.
     pub fn folder(&self, key: MemberKey) -> PathBuf {
         let task = key.task;
-        self.config.attempts().join(format!("{}-{}-{}-{}.{}", task.job, task.step, task.task, key.attempt, key.rank))
+        let mut name = format!("{}-{}-{}-{}.{}", task.job, task.step, task.task, key.attempt, key.rank);
+        if key.epoch != Epoch(0) {
+            name.push_str(&format!("-e{}", key.epoch));
+        }
+        self.config.attempts().join(name)
     }
 }
 
@@ -77,6 +92,8 @@ pub struct Attempt {
     member: DesiredMember,
     folder: PathBuf,
     times: PhaseTimes,
+    /// Where it makes, or made, no progress.
+    stuck: Option<StuckPhase>,
     news: News,
     stop: watch::Receiver<bool>,
 }
@@ -94,32 +111,50 @@ impl Attempt {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let folder = desk.folder(member.key);
-        Self { desk, context, member, folder, times: PhaseTimes::NONE, news, stop }
+        Self { desk, context, member, folder, times: PhaseTimes::NONE, stuck: None, news, stop }
     }
 
     /// Walks all phases and reports the end.
     pub async fn walk(mut self, begun: Begun) {
         self.times.accepted = Some(now());
         self.report(Phase::Accepted, None).await;
-        let mut end = match self.run(begun).await {
+        let end = match self.run(begun).await {
             Ok(end) => end,
             Err(end) => end,
         };
+        if end.reason == Reason::Stuck {
+            self.stuck.get_or_insert(StuckPhase::Fetching);
+        }
         self.times.storing = Some(now());
         self.report(Phase::Storing, None).await;
-        if end.outcome == AttemptOutcome::Succeeded {
-            match store::outputs(&self.desk.store, &self.context, &self.folder).await {
-                Ok(outputs) => end.outputs = outputs,
-                Err(failed) => end = End { peak_memory_bytes: end.peak_memory_bytes, cpu_us: end.cpu_us, ..failed },
-            }
-        }
-        match store::logs(&self.desk.store, &self.folder).await {
-            Ok(logs) => end.logs = logs,
-            Err(failed) if end.outcome == AttemptOutcome::Succeeded => end = failed,
-            Err(failed) => tracing::error!(message = failed.message, "logs could not be stored"),
-        }
+        let end = self.store(end).await;
         self.times.ended = Some(now());
         self.report(Phase::Ended, Some(Arc::new(end))).await;
+    }
+
+    /// Stores what is kept of it. What cannot be stored in time is given up.
+    async fn store(&mut self, end: End) -> End {
+        let (desk, context, folder) = (Arc::clone(&self.desk), Arc::clone(&self.context), self.folder.clone());
+        let (peak_memory_bytes, cpu_us) = (end.peak_memory_bytes, end.cpu_us);
+        let storing = store::all(&desk.store, &context, &folder, end);
+        tokio::select! {
+            end = storing => end,
+            phase = self.watchdog(StuckPhase::Storing) => End { peak_memory_bytes, cpu_us, ..self.stuck_in(phase) },
+        }
+    }
+
+    /// Returns when nothing has moved for too long. What moves is counted for the whole node; a single blob that stops coming is
+    /// noticed by the store.
+    fn watchdog(&self, phase: StuckPhase) -> impl Future<Output = StuckPhase> + Send + use<> {
+        let counts = matches!(phase, StuckPhase::Fetching | StuckPhase::Storing);
+        let moved = move || if counts { flowyard_cas::hashed_bytes() } else { 0 };
+        watchdog::stuck(self.desk.stuck.subscribe(), phase, moved)
+    }
+
+    /// The end of an attempt that made no progress.
+    fn stuck_in(&mut self, phase: StuckPhase) -> End {
+        self.stuck = Some(phase);
+        stuck_end(phase, self.desk.stuck.borrow().of(phase))
     }
 
     /// Everything up to the end of the process. Both sides are ends; an error is one before the process ran.
@@ -149,6 +184,7 @@ impl Attempt {
             let fetched = tokio::select! {
                 fetched = fetch::fetch(&self.desk, &self.context, &self.member, &self.folder) => fetched?,
                 () = stopped(&mut stop) => return Err(stopped_early()),
+                phase = self.watchdog(StuckPhase::Fetching) => return Err(self.stuck_in(phase)),
             };
             let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched)?;
             _pinned = fetched;
@@ -158,9 +194,11 @@ impl Attempt {
         self.watch(&mut events).await
     }
 
-    /// Follows the process to its end, and asks it to stop once that is wanted.
+    /// Follows the process to its end, and asks it to stop once that is wanted. One that is killed and does not go away is told
+    /// of, and waited for: it still uses what it was given.
     async fn watch(&mut self, events: &mut mpsc::Receiver<LaunchEvent>) -> Result<End, End> {
-        let mut asked = false;
+        let (mut asked, mut watched) = (false, true);
+        let mut stuck = self.watchdog(StuckPhase::Starting).boxed();
         loop {
             let mut stop = self.stop.clone();
             tokio::select! {
@@ -168,20 +206,70 @@ impl Attempt {
                     Some(LaunchEvent::Started { at_ms }) => {
                         self.times.running = Some(TimeMs(at_ms));
                         self.report(Phase::Running, None).await;
+                        if !asked {
+                            // Its timeout kills it without asking anybody here.
+                            watched = self.context.spec.timeout_ms.is_some();
+                            stuck = self.gone_after(self.timeout_left(at_ms)).boxed();
+                        }
                     }
                     Some(LaunchEvent::Ended(record)) => return Ok(self.exited(&record)),
-                    Some(LaunchEvent::Gone) | None => return Ok(lost()),
+                    Some(LaunchEvent::Gone) | None => return Ok(self.vanished()),
                 },
+                phase = &mut stuck, if watched => {
+                    if phase == StuckPhase::Starting {
+                        asked = true;
+                        self.stuck = Some(phase);
+                        self.ask_to_stop(Some(0)).await?;
+                        stuck = self.gone_after(0).boxed();
+                    } else {
+                        watched = false;
+                        self.stuck.get_or_insert(phase);
+                        let known = if self.times.running.is_some() { Phase::Running } else { Phase::Fetching };
+                        self.report(known, None).await;
+                    }
+                }
                 () = stopped(&mut stop), if !asked => {
-                    asked = true;
-                    self.ask(LaunchRequest::Stop { folder: self.folder.clone() }).await?;
+                    (asked, watched) = (true, true);
+                    self.ask_to_stop(None).await?;
+                    stuck = self.gone_after(self.context.spec.kill_grace_ms).boxed();
                 }
             }
         }
     }
 
+    async fn ask_to_stop(&self, grace_ms: Option<u64>) -> Result<(), End> {
+        self.ask(LaunchRequest::Stop { folder: self.folder.clone(), grace_ms }).await
+    }
+
+    /// Returns when a process that is killed after `kill_ms` is still there too long afterwards.
+    fn gone_after(&self, kill_ms: u64) -> impl Future<Output = StuckPhase> + Send + use<> {
+        let stuck = self.watchdog(StuckPhase::Stopping);
+        async move {
+            tokio::time::sleep(Duration::from_millis(kill_ms)).await;
+            stuck.await
+        }
+    }
+
+    /// When its timeout will have killed a process that runs since `at_ms`.
+    fn timeout_left(&self, at_ms: u64) -> u64 {
+        let spec = &self.context.spec;
+        let until = at_ms.saturating_add(spec.timeout_ms.unwrap_or(0)).saturating_add(spec.kill_grace_ms);
+        until.saturating_sub(flowyard_clock::wall_ms())
+    }
+
+    /// Nobody knows of its process.
+    fn vanished(&mut self) -> End {
+        match self.stuck {
+            Some(StuckPhase::Starting) => self.stuck_in(StuckPhase::Starting),
+            _ => lost(),
+        }
+    }
+
     fn exited(&mut self, record: &ExitRecord) -> End {
         self.times.running = self.times.running.or(record.started_at_ms.map(TimeMs));
+        if self.stuck == Some(StuckPhase::Starting) {
+            return self.stuck_in(StuckPhase::Starting);
+        }
         let unasked = record.cause == ExitCause::Stopped && !*self.stop.borrow();
         let mut end = if unasked { interrupted() } else { ending::of_exit(record) };
         if matches!(end.reason, Reason::Exit | Reason::Signal) && end.outcome == AttemptOutcome::Failed {
@@ -196,7 +284,14 @@ impl Attempt {
     }
 
     async fn report(&self, phase: Phase, end: Option<Arc<End>>) {
-        let report = AttemptReport { member: self.member.key, phase, times: self.times, end, checkpoint: None };
+        let report = AttemptReport {
+            member: self.member.key,
+            phase,
+            times: self.times,
+            end,
+            checkpoint: None,
+            stuck: self.stuck,
+        };
         // Nobody listens once the agent shuts down; the next one adopts.
         let _ = self.news.send(report).await;
     }
@@ -217,6 +312,12 @@ fn mark_launched(folder: &Path, spec: &LaunchSpec) -> std::io::Result<()> {
     let mut file =
         std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(folder.join(LAUNCHED))?;
     file.write_all(&serde_json::to_vec(spec)?)
+}
+
+/// Writes a file that the task is to read, whatever this process makes of its own files.
+fn write_shown(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::write(path, text)?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
 }
 
 /// What was handed to the launcher for the attempt in `folder`, if anything was.

@@ -1,28 +1,41 @@
 //! The last phase: outputs and logs become blobs of the origin.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flowyard_cas::items::items_from_json;
 use flowyard_cas::{PackError, Packed, RootLink, Store, StoreError, pack_path};
-use flowyard_model::{Digest, End, ItemList, Logs, Name, Output, Reason, StepContext};
+use flowyard_model::{AttemptOutcome, Digest, End, ItemList, Logs, Name, Output, Reason, StepContext};
 
 use super::ending::{chain, platforms, users};
 use super::fetch::WORK;
 use crate::logs::{STDERR_LOG, STDOUT_LOG};
 
+/// Stores what is kept of an attempt that ended like this: outputs if it succeeded, logs in any case. Gives the end as it is then.
+pub(super) async fn all(store: &Store, context: &StepContext, folder: &Path, mut end: End) -> End {
+    if end.outcome == AttemptOutcome::Succeeded {
+        match outputs(store, context, folder).await {
+            Ok(outputs) => end.outputs = outputs,
+            Err(failed) => end = End { peak_memory_bytes: end.peak_memory_bytes, cpu_us: end.cpu_us, ..failed },
+        }
+    }
+    match logs(store, folder).await {
+        Ok(logs) => end.logs = logs,
+        Err(failed) if end.outcome == AttemptOutcome::Succeeded => end = failed,
+        Err(failed) => tracing::error!(message = failed.message, "logs could not be stored"),
+    }
+    end
+}
+
 /// Stores every output of the spec.
 ///
 /// # Errors
 /// The end of the attempt: an output that is missing, is no list though a `foreach` names it, or cannot be stored.
-pub(super) async fn outputs(
-    store: &Store,
-    context: &StepContext,
-    folder: &Path,
-) -> Result<BTreeMap<Name, Output>, End> {
+async fn outputs(store: &Store, context: &StepContext, folder: &Path) -> Result<BTreeMap<Name, Output>, End> {
     let mut outputs = BTreeMap::new();
     for (name, written) in &context.spec.outputs {
-        let path = folder.join(WORK).join(written);
+        let path = plain_way(&folder.join(WORK), written)
+            .map_err(|said| users(Reason::Output, format!("output `{name}`: {said}")))?;
         let packed = pack(name, written, &path).await?;
         let list = match context.lists.contains(name) {
             true => Some(list(store, name, written, &path, &packed).await?),
@@ -35,11 +48,57 @@ pub(super) async fn outputs(
     Ok(outputs)
 }
 
+/// The path of what a task wrote, unless a link lies on the way to it: what a link names inside a container is something else here,
+/// and not the task's to give away. Nothing of the task runs any more, so what is found now stays so.
+fn plain_way(work: &Path, written: &str) -> Result<PathBuf, String> {
+    let path = work.join(written);
+    let above: Vec<&Path> = path.ancestors().skip(1).take_while(|above| above.starts_with(work)).collect();
+    for above in above.into_iter().rev() {
+        match std::fs::symlink_metadata(above) {
+            Ok(looks) if looks.is_symlink() => {
+                let shown = above.strip_prefix(work).unwrap_or(above).display();
+                return Err(format!("`{shown}` is a symbolic link; write to a folder of the working directory itself"));
+            }
+            // What is not there is found to be missing when it is packed.
+            _ => {}
+        }
+    }
+    Ok(path)
+}
+
+/// Refuses what claims to be larger than the disk it lies on: a file of holes would keep us reading zeros for ever.
+fn check_size(path: &Path) -> Result<(), String> {
+    let disk = rustix::fs::statvfs(path).map_err(|error| error.to_string())?;
+    let most = disk.f_blocks.saturating_mul(disk.f_frsize);
+    let (mut left, mut bytes) = (vec![path.to_owned()], 0_u64);
+    while let Some(path) = left.pop() {
+        let Ok(looks) = std::fs::symlink_metadata(&path) else { continue };
+        if looks.is_dir() {
+            left.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        } else if looks.is_file() {
+            bytes = bytes.saturating_add(looks.len());
+            if bytes > most {
+                return Err(format!(
+                    "its files claim to be {bytes} bytes or more, and the disk has {most}; write no files with holes"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 async fn pack(name: &Name, written: &str, path: &Path) -> Result<Packed, End> {
     let owned = path.to_owned();
     let inside = path.to_string_lossy().strip_suffix(written).unwrap_or_default().to_owned();
-    let packed = tokio::task::spawn_blocking(move || pack_path(&owned, RootLink::Refuse)).await;
-    let packed = packed.map_err(|panic| platforms(Reason::Output, format!("output `{name}`: {panic}")))?;
+    let packed = tokio::task::spawn_blocking(move || {
+        // What is not there at all, packing says best.
+        if owned.symlink_metadata().is_ok_and(|looks| !looks.is_symlink()) {
+            check_size(&owned)?;
+        }
+        Ok(pack_path(&owned, RootLink::Refuse))
+    });
+    let packed = packed.await.map_err(|panic| platforms(Reason::Output, format!("output `{name}`: {panic}")))?;
+    let packed = packed.map_err(|said: String| users(Reason::Output, format!("output `{name}`: {said}")))?;
     packed.map_err(|error| match error {
         PackError::Absent { .. } => users(
             Reason::Output,
@@ -94,4 +153,37 @@ async fn log(store: &Store, path: &Path) -> Result<Option<Digest>, End> {
 fn store_failure(subject: &str, error: &StoreError) -> End {
     let reason = if error.is_disk_full() { Reason::Disk } else { Reason::Output };
     platforms(reason, format!("{subject}: {}", chain(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_link_on_the_way_to_an_output_is_followed() {
+        let work = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(work.path().join("plain")).expect("a folder");
+        std::os::unix::fs::symlink("/etc", work.path().join("plain/out")).expect("a link");
+        assert_eq!(plain_way(work.path(), "plain/x"), Ok(work.path().join("plain/x")));
+        let refused = plain_way(work.path(), "plain/out/passwd").expect_err("a refusal");
+        assert!(refused.starts_with("`plain/out` is a symbolic link"), "{refused}");
+        // The output itself being one is for the packer to refuse, which says where it leads.
+        assert!(plain_way(work.path(), "plain/out").is_ok());
+    }
+
+    #[test]
+    fn files_that_claim_to_be_larger_than_their_disk_are_refused() {
+        let work = tempfile::tempdir().expect("a folder");
+        let disk = rustix::fs::statvfs(work.path()).expect("a disk");
+        let out = work.path().join("out");
+        std::fs::create_dir(&out).expect("a folder");
+        for name in ["a", "b"] {
+            let file = std::fs::File::create(out.join(name)).expect("a file");
+            // Half of the disk each, and a little: no single file of them is too large.
+            file.set_len(disk.f_blocks * disk.f_frsize / 2 + 1).expect("a hole");
+        }
+        assert_eq!(check_size(&out.join("a")), Ok(()));
+        let refused = check_size(&out).expect_err("a refusal");
+        assert!(refused.contains("write no files with holes"), "{refused}");
+    }
 }

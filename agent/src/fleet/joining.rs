@@ -70,7 +70,7 @@ pub async fn join(token: &JoinToken, name: &Name, folder: &Path) -> Result<Membe
         return Err(JoinError::Taken { folder, name: member.name, cluster: member.cluster });
     }
     let io = |source| JoinError::Folder { path: folder.display().to_string(), source };
-    std::fs::create_dir_all(folder).map_err(io)?;
+    flowyard_cas::make_folder(folder).map_err(io)?;
     std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(io)?;
     let request = KeyRequest::generate()?;
     let (authority, answer) = ask(token, name, &request).await?;

@@ -50,7 +50,7 @@ impl ClusterBlobs {
     }
 
     async fn exists(&self, location: &Path, digest: Digest) -> Result<()> {
-        let asked = MissingRequest { digests: vec![digest.into()] };
+        let asked = MissingRequest { digests: vec![digest.into()], stored_by: None };
         let answer = self.blobs.clone().missing(asked).await.map_err(|status| failed(location, status))?;
         match answer.into_inner().digests.is_empty() {
             true => Ok(()),

@@ -9,9 +9,11 @@ use sysinfo::{Disks, System};
 
 use crate::cgroup::{Enforced, Enforcement};
 use crate::config::AgentConfig;
+use crate::network::Networks;
+use crate::runtime::can_map;
 
 /// Probes the machine.
-pub fn probe(config: &AgentConfig, enforcement: &Enforcement) -> Inventory {
+pub(crate) fn probe(config: &AgentConfig, enforcement: &Enforcement, networks: &Networks) -> Inventory {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     Inventory {
         cpu_milli: config.cpu_milli.unwrap_or(cores * 1_000),
@@ -24,6 +26,8 @@ pub fn probe(config: &AgentConfig, enforcement: &Enforcement) -> Inventory {
             containers: config.oci_runtime.is_some() || user_namespaces(),
             process_isolation: config.allow_process,
             host_image: config.allow_host_image,
+            private_networks: networks.has_private(),
+            separation: separation(config, networks),
             enforcement: in_words(enforcement),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             system: format!(
@@ -44,6 +48,21 @@ fn user_namespaces() -> bool {
         && (switch("/proc/sys/kernel/unprivileged_userns_clone") == Some(0)
             || switch("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1));
     !forbidden && switch("/proc/sys/user/max_user_namespaces") != Some(0)
+}
+
+/// How tasks are kept apart from each other and from the node, for people.
+fn separation(config: &AgentConfig, networks: &Networks) -> String {
+    let users = match (config.users, &config.users_missing) {
+        (Some(span), _) if can_map(&config.folder) => {
+            format!("each has users of its own ({span}), shared files mapped")
+        }
+        (Some(span), _) => {
+            format!("each has users of its own ({span}), shared files not mapped (kernel or file system cannot)")
+        }
+        (None, Some(why)) => format!("all are user {} ({why})", config.user.host_uid),
+        (None, None) => format!("all are user {}", config.user.host_uid),
+    };
+    format!("{users}, {}", networks.in_words())
 }
 
 /// How limits are held, for people.

@@ -1,8 +1,8 @@
 //! What comes back after an agent's death.
 
 use flowyard_model::{
-    AttemptNumber, FanOut, Image, Isolation, NetworkMode, OnDisconnect, OnFailure, Phase, Rank, Resources, Retry,
-    StepSpec, TaskIndex, TaskKey,
+    AttemptNumber, Epoch, FanOut, Image, Isolation, NetworkMode, OnDisconnect, OnFailure, Phase, Rank, Resources,
+    Retry, StepSpec, TaskIndex, TaskKey,
 };
 
 use super::*;
@@ -53,7 +53,7 @@ fn context() -> Arc<StepContext> {
 
 fn member(task: u32) -> DesiredMember {
     let task = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(task) };
-    let key = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0) };
+    let key = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
     DesiredMember { key, gpus: Vec::new(), inputs: BTreeMap::new(), item: None, known: Phase::Placed }
 }
 

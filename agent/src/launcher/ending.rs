@@ -10,25 +10,52 @@ use flowyard_model::StopSignal;
 
 use crate::runtime::spec::{ExitCause, LaunchSpec};
 
+/// The end of the lease under which a spec may begin at `now`; 0 for one that needs none.
+///
+/// # Errors
+/// When the lease is over: what must never run twice is not begun for a moment either.
+pub fn lease_to_begin(
+    spec: &LaunchSpec,
+    now: u64,
+    read_lease: impl Fn(&Path) -> Option<u64>,
+) -> Result<u64, ExitCause> {
+    let Some(file) = &spec.lease_file else { return Ok(0) };
+    match read_lease(file) {
+        Some(until) if until > now => Ok(until),
+        Some(_) => Err(ExitCause::LeaseExpired),
+        None => {
+            let message = format!("cannot read the lease {}: no coordinator was heard from yet", file.display());
+            Err(ExitCause::StartFailed { message })
+        }
+    }
+}
+
 /// After SIGKILL the kill is repeated at this distance until the process is gone: something may have been forked meanwhile.
 const KILL_AGAIN_MS: u64 = 1_000;
 
 /// Why an attempt is being ended by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub enum Reason {
     /// Somebody asked.
     Stopped,
     /// It ran too long.
-    TimedOut { limit_ms: u64 },
+    TimedOut {
+        /// Its limit.
+        limit_ms: u64,
+    },
     /// Nobody renewed the lease.
     LeaseExpired,
     /// It was seen to use too much memory where no cgroup bounds it.
-    OutOfMemory { limit_bytes: u64 },
+    OutOfMemory {
+        /// Its limit.
+        limit_bytes: u64,
+    },
 }
 
 /// What has to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Act {
+pub enum Act {
+    /// Wait on.
     Nothing,
     /// Send the stop signal, by its number.
     Terminate(i32),
@@ -38,8 +65,10 @@ pub(crate) enum Act {
 
 /// How a process ended, as the kernel says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WaitStatus {
+pub enum WaitStatus {
+    /// By itself, with this code.
     Exited(i32),
+    /// By this signal.
     Signalled(i32),
 }
 
@@ -56,7 +85,7 @@ impl WaitStatus {
 
 /// The limits in time of one running attempt. All times are boot-clock milliseconds.
 #[derive(Debug)]
-pub(crate) struct Ending {
+pub struct Ending {
     grace_ms: u64,
     stop_signal: i32,
     timeout: Option<(u64, u64)>,
@@ -67,7 +96,7 @@ pub(crate) struct Ending {
 
 impl Ending {
     /// Begins to count at `now`. `lease_until` is what the spec's lease file says.
-    pub(crate) fn new(spec: &LaunchSpec, now: u64, lease_until: u64) -> Self {
+    pub fn new(spec: &LaunchSpec, now: u64, lease_until: u64) -> Self {
         Self {
             grace_ms: spec.kill_grace_ms,
             stop_signal: number(spec.stop_signal),
@@ -80,7 +109,7 @@ impl Ending {
     }
 
     /// When [`Ending::due`] must be called.
-    pub(crate) fn next_deadline(&self) -> Option<u64> {
+    pub fn next_deadline(&self) -> Option<u64> {
         match self.reason {
             Some(_) => self.kill_at,
             None => {
@@ -92,7 +121,7 @@ impl Ending {
     }
 
     /// What the clock demands. `read_lease` gives the deadline that the lease file holds now.
-    pub(crate) fn due(&mut self, now: u64, read_lease: impl Fn(&Path) -> Option<u64>) -> Act {
+    pub fn due(&mut self, now: u64, read_lease: impl Fn(&Path) -> Option<u64>) -> Act {
         if self.reason.is_some() {
             return match self.kill_at {
                 Some(at) if at <= now => {
@@ -120,7 +149,7 @@ impl Ending {
     }
 
     /// Ends the attempt for `reason`. A second call can only shorten the grace.
-    pub(crate) fn end(&mut self, reason: Reason, grace_ms: Option<u64>, now: u64) -> Act {
+    pub fn end(&mut self, reason: Reason, grace_ms: Option<u64>, now: u64) -> Act {
         let already = self.reason.is_some();
         self.reason.get_or_insert(reason);
         let grace_ms = match reason {
@@ -140,7 +169,7 @@ impl Ending {
     }
 
     /// What the end is called. `oom_killed`: the kernel killed something of this attempt for its memory limit.
-    pub(crate) fn cause(&self, status: WaitStatus, oom_killed: bool, limit_bytes: u64) -> ExitCause {
+    pub fn cause(&self, status: WaitStatus, oom_killed: bool, limit_bytes: u64) -> ExitCause {
         match (self.reason, status) {
             (Some(Reason::OutOfMemory { limit_bytes }), _) => ExitCause::OutOfMemory { limit_bytes },
             (_, WaitStatus::Exited(1..) | WaitStatus::Signalled(libc::SIGKILL))
@@ -212,6 +241,15 @@ mod tests {
         let spec = LaunchSpec { stop_signal: StopSignal::Int, ..spec(None, false) };
         assert_eq!(Ending::new(&spec, 0, 0).end(Reason::Stopped, None, 10), Act::Terminate(libc::SIGINT));
         assert_eq!(Ending::new(&spec, 0, 0).end(Reason::Stopped, Some(0), 10), Act::Kill);
+    }
+
+    #[test]
+    fn nothing_is_begun_under_a_lease_that_is_over() {
+        let begin = |lease: bool, until| lease_to_begin(&spec(None, lease), 1_000, move |_| until);
+        assert_eq!(begin(true, Some(1_001)), Ok(1_001));
+        assert_eq!(begin(true, Some(1_000)), Err(ExitCause::LeaseExpired));
+        assert!(matches!(begin(true, None), Err(ExitCause::StartFailed { .. })));
+        assert_eq!(begin(false, None), Ok(0));
     }
 
     #[test]

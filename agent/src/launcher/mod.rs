@@ -17,7 +17,7 @@ mod client;
 mod command;
 mod deadlines;
 mod detach;
-mod ending;
+pub mod ending;
 mod event_loop;
 mod identity;
 mod memory_look;
@@ -109,6 +109,10 @@ fn serve(folder: &Path, ready: detach::Ready) -> Result<i32, LauncherError> {
         }
     };
     let left = launcher.run().map_err(doing("go on"));
+    if let (Ok(Leave::Done), Some(home)) = (&left, folder.parent()) {
+        // Nothing runs, and who comes next waits for the lock.
+        crate::network::take_down(home);
+    }
     drop(lock);
     match left? {
         Leave::Done => Ok(0),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use super::command::Command;
-use super::ending::{Act, Ending, Reason, WaitStatus, read_lease};
+use super::ending::{Act, Ending, Reason, WaitStatus, lease_to_begin, read_lease};
 use super::memory_look::MemoryLook;
 use super::reactor::Reactor;
 use super::spawn::{Spawner, Step, Stuck, Surroundings};
@@ -47,12 +47,7 @@ pub(super) struct Reaped {
 impl ProcessAttempt {
     /// Starts `spec`, or says why nothing runs.
     pub(super) fn start(spec: Box<LaunchSpec>, means: Means<'_>) -> Result<Self, ExitCause> {
-        let lease_until = match &spec.lease_file {
-            Some(file) => {
-                read_lease(file).ok_or_else(|| failed(format!("cannot read the lease {}", file.display())))?
-            }
-            None => 0,
-        };
+        let lease_until = lease_to_begin(&spec, flowyard_clock::boot_ms(), read_lease)?;
         let command = Command::new(&spec).map_err(|_| failed("a NUL byte in the command or its environment".into()))?;
         let open = |name: &str| Stream::open(&spec.folder.join(name), spec.log_limit_bytes);
         let (stdout, out) = open(STDOUT_LOG).map_err(|error| failed(format!("cannot make a log pipe: {error}")))?;

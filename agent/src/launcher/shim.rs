@@ -14,7 +14,7 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::setsid;
 use serde::{Deserialize, Serialize};
 
-use super::ending::{Act, Ending, Reason, WaitStatus, read_lease};
+use super::ending::{Act, Ending, Reason, WaitStatus, lease_to_begin, read_lease};
 use super::identity::Identity;
 use super::memory_look::MemoryLook;
 use super::reactor::{Reactor, Source};
@@ -24,8 +24,8 @@ use super::shim_record::ShimRecord;
 use super::stream::{READ_BYTES, Stream};
 use crate::cgroup::{Slot, Usage};
 use crate::logs::{STDERR_LOG, STDOUT_LOG};
-use crate::runtime::spec::{ContainerSpec, ExitCause, ExitRecord, LaunchSpec};
-use crate::runtime::{End, Runtime, RuntimeError, Stage, Stdio, open};
+use crate::runtime::spec::{ContainerSpec, ExitCause, ExitRecord, LaunchSpec, Network};
+use crate::runtime::{End, Runtime, RuntimeError, Stage, Stdio, open, wire};
 
 /// Between tries to leave the exit record, when neither the disk nor a launcher takes it.
 const RECORD_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -162,10 +162,7 @@ impl Begun {
 impl Shim {
     fn start(task: &mut ShimTask) -> Result<Begun, ExitCause> {
         let spec = &task.spec;
-        let lease_until = match &spec.lease_file {
-            Some(file) => read_lease(file).ok_or_else(|| failed("read the lease", &file.display()))?,
-            None => 0,
-        };
+        let lease_until = lease_to_begin(spec, flowyard_clock::boot_ms(), read_lease)?;
         let reactor = Reactor::new().map_err(|error| failed("watch the container", &error))?;
         let open_stream = |name: &str| Stream::open(&spec.folder.join(name), spec.log_limit_bytes);
         let (stdout, out) = open_stream(STDOUT_LOG).map_err(|error| failed("make a log pipe", &error))?;
@@ -177,7 +174,7 @@ impl Shim {
         let null = File::open("/dev/null").map_err(|error| failed("open the null device", &error))?;
         let stdio = Stdio { stdin: null.into(), stdout: out, stderr: err };
         let mut runtime = open(spec, &task.container, &task.stage, stdio).map_err(RuntimeError::into_exit_cause)?;
-        match make(runtime.as_mut(), task.slot.as_ref()) {
+        match make(runtime.as_mut(), task.slot.as_ref(), &task.container.network) {
             Ok(()) => Ok(Begun { reactor, runtime, stdout, stderr, lease_until }),
             Err(cause) => {
                 // Why it could not be made says more than why it could not be removed.
@@ -288,11 +285,14 @@ impl Shim {
 
 /// Makes the container and starts the program. Its first process enters the cgroups while nothing of the user runs, so all
 /// that comes after it is inside and the shim is not.
-fn make(runtime: &mut dyn Runtime, slot: Option<&Slot>) -> Result<(), ExitCause> {
+fn make(runtime: &mut dyn Runtime, slot: Option<&Slot>, network: &Network) -> Result<(), ExitCause> {
     runtime.create().map_err(RuntimeError::into_exit_cause)?;
     if let (Some(slot), Some(init)) = (slot, runtime.init_pid()) {
         let entered = slot.enter(init.as_raw() as u32);
         entered.map_err(|error| ExitCause::StartFailed { message: error.chain() })?;
+    }
+    if let (Network::Private(wire), Some(init)) = (network, runtime.init_pid()) {
+        wire::connect(init, wire).map_err(RuntimeError::into_exit_cause)?;
     }
     runtime.start().map_err(RuntimeError::into_exit_cause)
 }

@@ -1,10 +1,12 @@
 //! Containers made by an OCI runtime binary, e.g. crun or runc: the way out where the linked-in library has a fault.
 //!
-//! The binary runs inside the stage, so it gets the same prepared root and sees no cgroups. The container's first process becomes
-//! an orphan when the binary ends and is adopted by the shim, which is a subreaper.
+//! The binary runs inside the stage, so it gets the same prepared root and sees no cgroups. The container's first process
+//! becomes an orphan when the binary ends and is adopted by the shim, which is a subreaper.
 //!
 //! What differs from the linked-in library: the user's program is process 1 (so it must catch SIGTERM to be stopped by it), and
-//! for an ordinary user it sees itself as root. A binary must be able to do without cgroups, as crun can; runc 1.1 cannot.
+//! for an ordinary user it sees itself as root. Where the task has users of its own, root inside is who makes the container, so
+//! the task is somebody else, and nothing needs to be mapped for it. A binary must be able to do without cgroups, as crun can;
+//! runc 1.1 cannot.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -143,6 +145,7 @@ impl Binary {
         let failed = |what, path: &Path, source| RuntimeError::Path { what, path: path.to_owned(), source };
         fs::create_dir(&self.folder).map_err(|source| failed("make folder", &self.folder, source))?;
         if let Some((lower, layer)) = self.scratch.layer(&self.container) {
+            sys::own_mounts()?;
             layer.put_up(&lower, &stage::root_folder())?;
         }
         let config = self.folder.join("config.json");

@@ -62,7 +62,7 @@ fn probe(root: &Path, minors: &[u32]) -> GpuAccess {
         found.sort();
         sources.extend(found);
     }
-    let mount = |path: PathBuf| Mount { source: path.clone(), target: path, read_only: true };
+    let mount = |path: PathBuf| Mount { source: path.clone(), target: path, read_only: true, mapped: false };
     GpuAccess { devices, mounts: sources.into_iter().map(mount).collect() }
 }
 

@@ -13,6 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::maker::{self, Order};
+use super::mapped::mapped;
 use super::oci::{self, Parts};
 use super::report::Report;
 use super::scratch::Scratch;
@@ -56,19 +57,22 @@ impl Linked {
 
     fn order(&self, uid: u32, gid: u32) -> Result<Order, RuntimeError> {
         let root = super::stage::root_folder();
+        let id = format!("c{}", std::process::id());
+        let (container, placed) = mapped(&self.container, &super::stage::state_folder().join(&id))?;
         let description = oci::describe(&Parts {
             launch: &self.launch,
-            container: &self.container,
+            container: &container,
             root: &root,
             scratch: &self.scratch,
             ids: (uid, gid),
         })?;
         Ok(Order {
-            id: format!("c{}", std::process::id()),
+            id,
             description,
             user: self.container.user,
-            own_network: self.container.network == Network::None,
-            image: self.scratch.layer(&self.container),
+            own_network: self.container.network != Network::Host,
+            placed,
+            image: self.scratch.layer(&container),
             program: Rc::new(program(&self.launch)?),
         })
     }

@@ -19,6 +19,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Pid;
 
+use super::mapped::Placed;
 use super::spec::User;
 use super::stage::{self, Stage};
 use super::tree_root::Layer;
@@ -34,6 +35,8 @@ pub(crate) struct Order {
     pub(crate) user: User,
     /// Whether it has a network namespace of its own.
     pub(crate) own_network: bool,
+    /// What is to be there before anything is mounted from it.
+    pub(crate) placed: Vec<Placed>,
     /// The image and the writable layer over it; `None` for the stage's own root.
     pub(crate) image: Option<(PathBuf, Layer)>,
     /// What to run.
@@ -74,6 +77,8 @@ pub(crate) fn run(order: &Order, stage: &Stage, stdio: Stdio, shim: &OwnedFd, re
     {
         tell(shim, &start(order, stage, &folder, pid).map(|()| String::new()));
     }
+    // Nothing may be mounted in what is removed.
+    order.placed.iter().for_each(Placed::take_away);
     let _ = fs::remove_dir_all(&folder);
     // SAFETY: ends this process without running the shim's exit code.
     unsafe { libc::_exit(0) }
@@ -87,6 +92,10 @@ fn make(order: &Order, stage: &Stage, stdio: Stdio, folder: &Path, reports: Owne
     sys::set_dumpable(false);
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     fs::create_dir(folder).map_err(|source| path_error("make folder", folder, source))?;
+    if order.image.is_some() || !order.placed.is_empty() {
+        sys::own_mounts()?;
+    }
+    order.placed.iter().try_for_each(Placed::put)?;
     if let Some((lower, layer)) = &order.image {
         layer.put_up(lower, &stage::root_folder())?;
     }

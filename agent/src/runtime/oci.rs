@@ -67,7 +67,7 @@ pub(crate) fn describe(parts: &Parts<'_>) -> Result<Value, RuntimeError> {
         },
         "mounts": mounts(launch, container, scratch),
         "linux": {
-            "namespaces": namespaces(container.network),
+            "namespaces": namespaces(&container.network),
             "cgroupsPath": "",
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
@@ -87,10 +87,21 @@ pub(crate) fn describe_for_binary(parts: &Parts<'_>, seccomp: Value) -> Result<V
     }
     // A runtime binary prepares the container as the root of its user namespace, so there has to be one. Ids above the task's
     // own are not needed by a task that can become nobody else.
-    linux["uidMappings"] = json!([{ "containerID": 0, "hostID": 0, "size": uid + 1 }]);
-    linux["gidMappings"] = json!([{ "containerID": 0, "hostID": 0, "size": gid + 1 }]);
+    let user = parts.container.user;
+    let (uids, gids) = match user.range {
+        0 => (json!([entry(0, 0, uid + 1)]), json!([entry(0, 0, gid + 1)])),
+        _ => (json!([entry(0, 0, 1), entry(user.uid, uid, 1)]), json!([entry(0, 0, 1), entry(user.gid, gid, 1)])),
+    };
+    (linux["uidMappings"], linux["gidMappings"]) = (uids, gids);
     linux["seccomp"] = seccomp;
+    if user.range > 0 {
+        description["process"]["user"] = json!({ "uid": user.uid, "gid": user.gid, "umask": 0o022 });
+    }
     Ok(description)
+}
+
+fn entry(inside: u32, outside: u32, size: u32) -> Value {
+    json!({ "containerID": inside, "hostID": outside, "size": size })
 }
 
 /// The task's variables, with a home if none was given.
@@ -102,10 +113,10 @@ pub(crate) fn environment(launch: &LaunchSpec) -> Vec<String> {
     all
 }
 
-fn namespaces(network: Network) -> Value {
+fn namespaces(network: &Network) -> Value {
     let kinds: &[&str] = match network {
         Network::Host => &["pid", "mount", "ipc", "uts"],
-        Network::None => &["pid", "mount", "ipc", "uts", "network"],
+        Network::None | Network::Private(_) => &["pid", "mount", "ipc", "uts", "network"],
     };
     kinds.iter().map(|kind| json!({ "type": kind })).collect()
 }
@@ -191,14 +202,18 @@ mod tests {
     }
 
     fn container() -> ContainerSpec {
-        let mount =
-            |source: &str, target: &str, read_only| Mount { source: source.into(), target: target.into(), read_only };
+        let mount = |source: &str, target: &str, read_only| Mount {
+            source: source.into(),
+            target: target.into(),
+            read_only,
+            mapped: false,
+        };
         ContainerSpec {
             root: Root::Host { hidden: vec!["/etc/shadow".into()] },
             mounts: vec![mount("/a/work", "/flowyard/work", false), mount("/a/in", "/flowyard/in/x", true)],
             network: Network::None,
             devices: vec!["/dev/null".into()],
-            user: User { uid: 1000, gid: 1000, host_uid: 1000, host_gid: 1000 },
+            user: User::itself(1000, 1000),
             oci_runtime: None,
         }
     }

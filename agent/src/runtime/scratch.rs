@@ -31,7 +31,11 @@ impl Scratch {
     pub(crate) fn layer(&self, container: &ContainerSpec) -> Option<(PathBuf, Layer)> {
         match &container.root {
             Root::Host { .. } => None,
-            Root::Tree { lower } => Some((lower.clone(), Layer::below(&self.folder))),
+            Root::Tree { lower, .. } => {
+                // A runtime binary makes the container as the host's root, to whom its layer then belongs.
+                let owner = container.user.root().filter(|_| container.oci_runtime.is_none());
+                Some((lower.clone(), Layer::below(&self.folder, owner)))
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! These records cross a process boundary (agent to launcher) and are kept in the attempt's folder as JSON, so that an agent
 //! started later, also a newer one, can read what an older one asked for. Fields are only added, with a default.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use flowyard_model::StopSignal;
@@ -93,6 +94,9 @@ pub enum Root {
     Tree {
         /// Folder of the unpacked image.
         lower: PathBuf,
+        /// Whether its files are to belong to the task's root, for a task that has a range.
+        #[serde(default)]
+        mapped: bool,
     },
 }
 
@@ -105,16 +109,32 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether the container may write.
     pub read_only: bool,
+    /// Whether what belongs to root is to belong to the task's root, for a task that has a range. Only what is read-only can be.
+    #[serde(default)]
+    pub mapped: bool,
 }
 
 /// Network of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
     /// The host's.
     Host,
     /// An own, empty network namespace with loopback.
     None,
+    /// An own network namespace, connected with the node.
+    Private(Wire),
+}
+
+/// The two ends of a private network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wire {
+    /// What the node's end is called.
+    pub interface: String,
+    /// The node's address on it.
+    pub node: Ipv4Addr,
+    /// The task's address.
+    pub task: Ipv4Addr,
 }
 
 /// The identity of a task, inside and outside.
@@ -128,6 +148,26 @@ pub struct User {
     pub host_uid: u32,
     /// The host's group id behind `gid`.
     pub host_gid: u32,
+    /// How many ids there are inside, from 0 on, each with one of the host's behind it; 0 if there is only `uid` and `gid`.
+    #[serde(default)]
+    pub range: u32,
+}
+
+impl User {
+    /// The one user of the host, under the same number inside.
+    pub fn itself(uid: u32, gid: u32) -> Self {
+        Self { uid, gid, host_uid: uid, host_gid: gid, range: 0 }
+    }
+
+    /// The host's user and group behind the task's root, where it has a range.
+    pub(crate) fn root(self) -> Option<(u32, u32)> {
+        (self.range > 0).then(|| (self.host_uid - self.uid, self.host_gid - self.gid))
+    }
+
+    /// The range as the kernel reads it, where `id` is what stands behind `uid` or `gid`.
+    pub(crate) fn range_map(self, id: u32) -> String {
+        format!("0 {} {}", id - self.uid, self.range)
+    }
 }
 
 /// How an attempt ended, as the process that watched it wrote it down (`exit.json` in the attempt's folder, by rename).

@@ -142,7 +142,7 @@ impl IdMap {
 }
 
 /// Writes the id maps of a process that has just made a user namespace.
-fn write_maps(pid: Pid, uids: &str, gids: &str, may_set_groups: bool) -> Result<(), RuntimeError> {
+pub(crate) fn write_maps(pid: Pid, uids: &str, gids: &str, may_set_groups: bool) -> Result<(), RuntimeError> {
     if !may_set_groups {
         sys::write_proc(&format!("/proc/{pid}/setgroups"), "deny")?;
     }
@@ -228,6 +228,9 @@ impl Stage {
     pub(crate) fn map_task(&self, pid: Pid, user: super::spec::User) -> Result<(), RuntimeError> {
         let (uid, gid) = self.ids_inside(user.host_uid, user.host_gid)?;
         match &self.ids {
+            IdMap::Identity { .. } if user.range > 0 => {
+                write_maps(pid, &user.range_map(uid), &user.range_map(gid), false)
+            }
             IdMap::Identity { uids, gids } if (user.uid, user.gid) == (user.host_uid, user.host_gid) => {
                 write_maps(pid, uids, gids, true)
             }

@@ -50,7 +50,11 @@ pub(crate) fn clone_tree(path: &Path) -> Result<OwnedFd, RuntimeError> {
 
 /// Sets attributes on a detached mount and everything below it.
 pub(crate) fn seal_tree(tree: BorrowedFd<'_>, set: u64) -> io::Result<()> {
-    let attr = MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    set_attributes(tree, set, 0)
+}
+
+fn set_attributes(tree: BorrowedFd<'_>, set: u64, userns_fd: u64) -> io::Result<()> {
+    let attr = MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns_fd };
     let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
     // SAFETY: the empty path and `attr` live until the call returns; the size is that of `attr`.
     checked(unsafe {
@@ -64,6 +68,11 @@ pub(crate) fn seal_tree(tree: BorrowedFd<'_>, set: u64) -> io::Result<()> {
         )
     })?;
     Ok(())
+}
+
+/// Makes a detached mount and everything below it read-only, and lets the ids of a user namespace stand for those on its disk.
+pub(crate) fn map_tree(tree: BorrowedFd<'_>, user_namespace: i32) -> io::Result<()> {
+    set_attributes(tree, SEALED | libc::MOUNT_ATTR_IDMAP, user_namespace as u64)
 }
 
 /// Puts a detached mount at `target`.
@@ -107,6 +116,12 @@ pub(crate) fn mount(kind: &CStr, target: &Path, flags: u64, options: &CStr) -> R
         source,
     })?;
     Ok(())
+}
+
+/// Moves this process into a mount namespace of its own.
+pub(crate) fn own_mounts() -> Result<(), RuntimeError> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+        .map_err(|source| RuntimeError::Step { what: "make a mount namespace", source: source.into() })
 }
 
 /// Cuts every mount of this namespace off from the mounts of other namespaces.

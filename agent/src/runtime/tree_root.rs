@@ -7,11 +7,10 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
 
 use super::{RuntimeError, sys};
 
@@ -22,15 +21,17 @@ pub(crate) struct Layer {
     pub(crate) upper: PathBuf,
     /// The kernel's own.
     pub(crate) work: PathBuf,
+    /// Whom it belongs to, if the task has a root of its own.
+    pub(crate) owner: Option<(u32, u32)>,
 }
 
 /// Files of the host without which names cannot be looked up on the host's network.
 const FROM_HOST: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
 impl Layer {
-    /// The writable layer below a container's scratch folder.
-    pub(crate) fn below(scratch: &Path) -> Self {
-        Self { upper: scratch.join("upper"), work: scratch.join("work") }
+    /// The writable layer below a container's scratch folder, for this owner.
+    pub(crate) fn below(scratch: &Path, owner: Option<(u32, u32)>) -> Self {
+        Self { upper: scratch.join("upper"), work: scratch.join("work"), owner }
     }
 
     /// Makes the layer, with the host's name service configuration in it.
@@ -41,16 +42,15 @@ impl Layer {
         for path in FROM_HOST {
             // A host without the file, or with one that may not be read, has nothing to tell.
             if let Ok(text) = fs::read(path) {
-                fs::write(self.upper.join(path.trim_start_matches('/')), text).map_err(failed)?;
+                let copy = self.upper.join(path.trim_start_matches('/'));
+                fs::write(&copy, text).and_then(|()| give(&copy, self.owner)).map_err(failed)?;
             }
         }
-        Ok(())
+        [&self.upper, &self.upper.join("etc")].into_iter().try_for_each(|path| give(path, self.owner)).map_err(failed)
     }
 
-    /// Puts the image at `root`, writable, in a mount namespace of this process' own.
+    /// Puts the image at `root`, writable. Call it in a mount namespace of one's own.
     pub(crate) fn put_up(&self, lower: &Path, root: &Path) -> Result<(), RuntimeError> {
-        unshare(CloneFlags::CLONE_NEWNS)
-            .map_err(|source| RuntimeError::Step { what: "make a mount namespace", source: source.into() })?;
         let options = self.options(lower)?;
         match sys::mount(c"overlay", root, libc::MS_NOSUID | libc::MS_NODEV, &options) {
             Err(RuntimeError::Path { source, .. }) if overlay_is_refused(&source) => self.copy(lower, root),
@@ -69,7 +69,7 @@ impl Layer {
     }
 
     fn copy(&self, lower: &Path, root: &Path) -> Result<(), RuntimeError> {
-        copy_tree(lower, &self.upper).map_err(|source| RuntimeError::Path {
+        copy_tree(lower, &self.upper, self.owner).map_err(|source| RuntimeError::Path {
             what: "copy the image",
             path: lower.to_owned(),
             source,
@@ -97,8 +97,13 @@ fn escaped(path: &Path) -> Vec<u8> {
     text
 }
 
-/// Copies folders, files and links; what `to` has already stays.
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+/// Gives a file, or a link itself, to its owner, if it is to have one.
+fn give(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    owner.map_or(Ok(()), |(uid, gid)| lchown(path, Some(uid), Some(gid)))
+}
+
+/// Copies folders, files and links for an owner; what `to` has already stays.
+fn copy_tree(from: &Path, to: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut open = vec![(from.to_owned(), to.to_owned())];
     while let Some((from, to)) = open.pop() {
         for entry in fs::read_dir(&from)? {
@@ -111,13 +116,16 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
                     fs::create_dir(&target)?;
                 }
                 fs::set_permissions(&target, fs::metadata(&source)?.permissions())?;
-                open.push((source, target));
+                open.push((source, target.clone()));
             } else if there {
                 continue;
             } else if kind.is_symlink() {
                 symlink(fs::read_link(&source)?, &target)?;
             } else if kind.is_file() {
                 fs::copy(&source, &target)?;
+            }
+            if !there {
+                give(&target, owner)?;
             }
         }
     }
@@ -138,7 +146,7 @@ mod tests {
         fs::write(to.join("etc/hosts"), "host").expect("a file");
         fs::write(from.join("etc/passwd"), "root").expect("a file");
         symlink("etc/passwd", from.join("link")).expect("a link");
-        copy_tree(&from, &to).expect("a copy");
+        copy_tree(&from, &to, None).expect("a copy");
         assert_eq!(fs::read_to_string(to.join("etc/hosts")).expect("a file"), "host");
         assert_eq!(fs::read_to_string(to.join("link")).expect("a file"), "root");
     }

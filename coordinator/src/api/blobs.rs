@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use flowyard_cas::{BlobUpload, StoreError};
-use flowyard_model::{Digest, JobId};
+use flowyard_model::{Digest, JobId, plausible_blob};
 use flowyard_proto::blob::blobs_server::Blobs;
 use flowyard_proto::blob::{GetRequest, GetResponse, MissingRequest, MissingResponse, PutRequest, PutResponse};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Answers;
 use crate::access::{Action, Caller, Named, allow};
 use crate::caller;
 use crate::coordinator::Shared;
 use crate::fleet::MirrorError;
+use crate::standing::{Answers, Standing, while_standing};
 
 /// Most digests asked for in one call.
 const DIGESTS: usize = 10_000;
@@ -31,11 +31,12 @@ impl BlobEndpoint {
         Self { shared }
     }
 
-    /// Stores what comes; what of it is here afterwards.
-    async fn store(&self, mut said: Streaming<PutRequest>) -> Result<Vec<Digest>, Status> {
+    /// Stores what comes for as long as its sender may send it; what of it is here afterwards.
+    async fn store(&self, standing: &Standing, mut said: Streaming<PutRequest>) -> Result<Vec<Digest>, Status> {
         let (mut stored, mut upload) = (Vec::new(), None);
         while let Some(part) = said.message().await? {
             if part.digest.is_some() {
+                standing.check()?;
                 finish(upload.take(), &mut stored).await?;
                 let digest = decode(part.digest)?;
                 upload = Some((self.shared.durable.upload(digest, "the client"), digest));
@@ -45,6 +46,7 @@ impl BlobEndpoint {
             };
             upload.write(part.bytes).await.map_err(failed)?;
         }
+        standing.check()?;
         finish(upload, &mut stored).await?;
         Ok(stored)
     }
@@ -60,15 +62,19 @@ async fn finish(upload: Option<(BlobUpload, Digest)>, stored: &mut Vec<Digest>) 
 
 fn decode(digest: Option<flowyard_proto::api::Digest>) -> Result<Digest, Status> {
     let digest = digest.ok_or_else(|| Status::invalid_argument("digest: missing"))?;
-    Ok(Digest::try_from(digest)?)
+    let digest = Digest::try_from(digest)?;
+    plausible_blob("digest", digest).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
+    Ok(digest)
 }
 
-fn failed(error: StoreError) -> Status {
+pub(super) fn failed(error: StoreError) -> Status {
     let message = message(&error);
     match () {
         () if error.is_missing() => Status::not_found(message),
         () if error.is_disk_full() => Status::resource_exhausted(message),
-        () if matches!(error.cause(), StoreError::Mismatch { .. }) => Status::invalid_argument(message),
+        () if matches!(error.cause(), StoreError::Mismatch { .. } | StoreError::Manifest { .. }) => {
+            Status::invalid_argument(message)
+        }
         () => Status::unavailable(message),
     }
 }
@@ -138,12 +144,15 @@ impl Blobs for BlobEndpoint {
         if !copies {
             allow(&caller, Action::MissingBlobs)?;
         }
-        let digests = request.into_inner().digests;
+        let MissingRequest { digests, stored_by } = request.into_inner();
         if digests.len() > DIGESTS {
             return Err(Status::invalid_argument(format!("at most {DIGESTS} digests in one call")));
         }
         let digests = digests.into_iter().map(|digest| decode(Some(digest))).collect::<Result<Vec<_>, _>>()?;
         let missing = if copies {
+            if let Some(by) = stored_by {
+                digests.iter().for_each(|digest| self.shared.readable.uploaded(*digest, by.clone()));
+            }
             self.shared.durable.here().missing(&digests).await.map_err(failed)?
         } else {
             missing(&self.shared, &caller, &digests).await?
@@ -152,15 +161,16 @@ impl Blobs for BlobEndpoint {
     }
 
     async fn put(&self, request: Request<Streaming<PutRequest>>) -> Result<Response<PutResponse>, Status> {
-        let caller = caller::of(&request)?;
-        let copies = copies(&caller)?;
+        let standing = caller::standing(&request)?;
+        let caller = &standing.caller;
+        let copies = copies(caller)?;
         if !copies {
-            allow(&caller, Action::PutBlob)?;
+            allow(caller, Action::PutBlob)?;
         }
-        let stored = self.store(request.into_inner()).await?;
+        let stored = self.store(&standing, request.into_inner()).await?;
         if !copies {
-            self.shared.durable.confirm(&stored).await.map_err(unconfirmed)?;
             let by = caller.principal();
+            self.shared.durable.confirm(&stored, Some(&by)).await.map_err(unconfirmed)?;
             stored.iter().for_each(|digest| self.shared.readable.uploaded(*digest, by.clone()));
         }
         let bytes = stored.iter().map(|digest| digest.length).sum();
@@ -168,12 +178,13 @@ impl Blobs for BlobEndpoint {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Self::GetStream>, Status> {
-        let caller = caller::of(&request)?;
+        let standing = caller::standing(&request)?;
+        let caller = standing.caller.clone();
         let request = request.into_inner();
         let (digest, durable) = (decode(request.digest)?, &self.shared.durable);
         if copies(&caller)? {
             let pieces = durable.here().get_stream(&digest).await.map_err(failed)?;
-            return Ok(Response::new(answers(pieces)));
+            return Ok(Response::new(while_standing(standing, answers(pieces))));
         }
         check_read(&self.shared, &caller, digest, request.job).await?;
         let pieces = if request.offset == 0 && request.length.is_none() {
@@ -183,6 +194,6 @@ impl Blobs for BlobEndpoint {
                 request.length.map_or(digest.length, |length| request.offset.saturating_add(length).min(digest.length));
             durable.get_range(&digest, request.offset.min(end)..end).await
         };
-        Ok(Response::new(answers(pieces.map_err(failed)?)))
+        Ok(Response::new(while_standing(standing, answers(pieces.map_err(failed)?))))
     }
 }

@@ -1,6 +1,8 @@
 //! A command beside a running task: the client's stream and the agent's, joined.
 
-use flowyard_model::{MemberKey, Phase, Rank};
+use std::time::Duration;
+
+use flowyard_model::{Phase, Rank};
 use flowyard_proto::agent::{RelayToAgent, open_relay, relay_from_agent};
 use flowyard_proto::api::{ExecRequest, ExecResponse, exec_request};
 use tokio::sync::mpsc;
@@ -8,30 +10,37 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{Answers, check_job, find_attempt, find_task, reference};
-use crate::access::{Action, Caller};
+use crate::access::Action;
 use crate::coordinator::Shared;
 use crate::relay::Relay;
+use crate::standing::Standing;
 
 /// Answers on their way to a client.
 const OUTBOX: usize = 16;
+/// How long what begins an exec may be in coming.
+const START: Duration = Duration::from_secs(20);
 
 pub(super) async fn exec(
     shared: &Shared,
-    caller: &Caller,
+    standing: &Standing,
     mut said: Streaming<ExecRequest>,
 ) -> Result<Answers<ExecResponse>, Status> {
-    let first = said.message().await?.and_then(|said| said.message);
+    let first = tokio::time::timeout(START, said.message()).await;
+    let slow = |_| Status::deadline_exceeded("an exec begins with `start`, at once");
+    let first = first.map_err(slow)??.and_then(|said| said.message);
     let Some(exec_request::Message::Start(start)) = first else {
         return Err(Status::invalid_argument("an exec begins with `start`"));
     };
     if start.command.is_empty() {
         return Err(Status::invalid_argument("name a command to run"));
     }
+    // What says whom to join may have been long in coming.
+    standing.check()?;
     let view = shared.feed.view();
-    check_job(caller, &view, start.job, |queue| Action::Exec { queue })?;
+    check_job(&standing.caller, &view, start.job, |queue| Action::Exec { queue })?;
     let task = find_task(&view, start.job, start.step, start.task)?;
     let attempt = find_attempt(&view, task, start.attempt)?;
-    let key = MemberKey { task, attempt: attempt.number, rank: Rank(start.rank) };
+    let key = attempt.member_key(task, Rank(start.rank));
     let member = attempt.members.get(start.rank as usize);
     let member = member.ok_or_else(|| Status::not_found(format!("attempt {key:?} has no member {}", start.rank)))?;
     if !matches!(member.phase, Phase::Accepted | Phase::Fetching | Phase::Running) {

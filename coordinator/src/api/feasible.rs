@@ -1,6 +1,6 @@
 //! Whether a step could ever be placed, told at submit: a job that no node could run is refused, not left to wait.
 
-use flowyard_model::{GpuRequest, JobSpec, Rejection, Resources, StepSpec};
+use flowyard_model::{GpuRequest, JobSpec, NetworkMode, Rejection, Resources, StepSpec};
 use flowyard_state::State;
 
 use crate::placer::bridge;
@@ -25,6 +25,7 @@ fn asked(step: &StepSpec) -> String {
         parts.push(format!("{} of disk", bytes(*disk_bytes)));
     }
     parts.extend(gpus.first().map(gpu));
+    parts.extend((step.network == NetworkMode::Private).then(|| "a private network".to_owned()));
     parts.extend(step.constraints.iter().map(|constraint| format!("labels with `{constraint}`")));
     parts.join(", ")
 }
@@ -47,8 +48,12 @@ fn exists(state: &State, step: &StepSpec) -> String {
             Some(value) => format!(", label {} = {value}", constraint.label),
             None => format!(", no label {}", constraint.label),
         });
+        let network = match step.connects(offer) {
+            true => String::new(),
+            false => format!(", no private networks ({})", offer.abilities.unconnected()),
+        };
         let (cpus, memory) = (cpu(offer.cpu_milli), bytes(offer.memory_bytes));
-        format!("node {} has {cpus} CPU, {memory} of memory, {gpus}{}", node.name, labels.collect::<String>())
+        format!("node {} has {cpus} CPU, {memory} of memory, {gpus}{network}{}", node.name, labels.collect::<String>())
     });
     let mut text = nodes.collect::<Vec<_>>().join("; ");
     let all = state.nodes().count();

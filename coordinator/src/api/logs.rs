@@ -105,9 +105,7 @@ fn place(view: &View, key: TaskKey, request: &LogsRequest) -> Result<Place, Stat
         (None, Phase::Placed) => {
             Err(Status::failed_precondition("the attempt is placed, and its agent has not begun it yet"))
         }
-        (None, _) => {
-            Ok(Place::Live(MemberKey { task: key, attempt: attempt.number, rank: Rank(request.rank) }, member.node))
-        }
+        (None, _) => Ok(Place::Live(attempt.member_key(key, Rank(request.rank)), member.node)),
     }
 }
 

@@ -13,8 +13,6 @@ mod tasks;
 mod watch;
 mod why;
 
-use std::pin::Pin;
-
 use flowyard_model::{AttemptNumber, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey};
 use flowyard_proto::api::flowyard_server::Flowyard;
 use flowyard_proto::api::{
@@ -25,7 +23,6 @@ use flowyard_proto::api::{
     WatchJobResponse, WhyRequest, WhyResponse,
 };
 use flowyard_state::View;
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use blobs::BlobEndpoint;
@@ -33,9 +30,7 @@ pub(crate) use blobs::BlobEndpoint;
 use crate::access::{Action, Caller, allow};
 use crate::caller::{self, allowed};
 use crate::coordinator::Shared;
-
-/// A stream of answers.
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+use crate::standing::{Answers, while_standing};
 
 /// The service behind `fctl` and the SDKs.
 #[derive(Clone)]
@@ -64,9 +59,10 @@ impl ApiEndpoint {
         job: u64,
         action: impl for<'a> Fn(&'a QueuePath) -> Action<'a>,
     ) -> Result<View, Status> {
-        let caller = caller::of(request)?;
+        let standing = caller::standing(request)?;
         let view = self.view(request).await?;
-        check_job(&caller, &view, job, action)?;
+        standing.check_in(&view)?;
+        check_job(&standing.caller, &view, job, action)?;
         Ok(view)
     }
 }
@@ -166,8 +162,8 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
-        let caller = caller::of(&request)?;
-        submit::submit(&self.shared, &caller, request.into_inner()).await.map(Response::new)
+        let standing = caller::standing(&request)?;
+        submit::submit(&self.shared, &standing, request.into_inner()).await.map(Response::new)
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
@@ -200,12 +196,16 @@ impl Flowyard for ApiEndpoint {
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         self.view_for(&request, request.get_ref().job, |queue| Action::WatchJob { queue }).await?;
-        watch::watch(&self.shared, &request.into_inner()).map(Response::new)
+        let standing = caller::standing(&request)?;
+        let answers = watch::watch(&self.shared, &request.into_inner()).await?;
+        Ok(Response::new(while_standing(standing, answers)))
     }
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         self.view_for(&request, request.get_ref().job, |queue| Action::Logs { queue }).await?;
-        logs::logs(&self.shared, request.into_inner()).await.map(Response::new)
+        let standing = caller::standing(&request)?;
+        let answers = logs::logs(&self.shared, request.into_inner()).await?;
+        Ok(Response::new(while_standing(standing, answers)))
     }
 
     async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {
@@ -214,8 +214,9 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
-        let caller = caller::of(&request)?;
-        exec::exec(&self.shared, &caller, request.into_inner()).await.map(Response::new)
+        let standing = caller::standing(&request)?;
+        let answers = exec::exec(&self.shared, &standing, request.into_inner()).await?;
+        Ok(Response::new(while_standing(standing, answers)))
     }
 
     async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {

@@ -3,17 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowyard_model::{Command, Digest, JobId, JobSpec, OnDisconnect, Rejection, Reply, SpecBlobs, SubmitJob, validate};
+use flowyard_model::{
+    Command, Digest, Isolation, JobId, JobSpec, NetworkMode, OnDisconnect, Rejection, Reply, SpecBlobs, SubmitJob,
+    validate,
+};
 use flowyard_proto::api::{CancelRequest, CancelResponse, SubmitRequest, SubmitResponse};
 use tonic::Status;
 
 use super::{feasible, find_job};
 use crate::access::{Action, Caller, allow};
 use crate::coordinator::Shared;
+use crate::standing::Standing;
 
 /// Checks a job as far as it can be checked before it is in the log, and puts it there.
-pub(super) async fn submit(shared: &Shared, caller: &Caller, request: SubmitRequest) -> Result<SubmitResponse, Status> {
-    let (spec, key) = flowyard_proto::request::submission(request)?;
+pub(super) async fn submit(
+    shared: &Shared,
+    standing: &Standing,
+    request: SubmitRequest,
+) -> Result<SubmitResponse, Status> {
+    let caller = &standing.caller;
+    // A coordinator that follows may not know yet who was shut out.
+    if shared.leading_term().is_err() {
+        let view = shared.fresh_view().await?;
+        standing.check_in(&view)?;
+    }
+    let (mut spec, key) = flowyard_proto::request::submission(request)?;
+    decide_networks(&mut spec, shared.config.usual_network);
     allow(caller, Action::Submit { queue: &spec.queue })?;
     validate(&spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
     let encoded = flowyard_proto::encode_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -30,6 +45,14 @@ pub(super) async fn submit(shared: &Shared, caller: &Caller, request: SubmitRequ
     match shared.propose(&command).await? {
         Reply::Submitted { job, existing } => Ok(SubmitResponse { job: job.0, existing }),
         other => Err(Status::internal(format!("a submission was answered with {other:?}"))),
+    }
+}
+
+/// What a step did not ask for is decided here, so that the log says which network every task had.
+fn decide_networks(spec: &mut JobSpec, usual: NetworkMode) {
+    for step in spec.steps.iter_mut().filter(|step| step.network == NetworkMode::Usual) {
+        // A process without a container is on its node's network, whatever is usual.
+        step.network = if step.isolation == Isolation::Process { NetworkMode::Host } else { usual };
     }
 }
 
@@ -60,19 +83,32 @@ fn check_timing(shared: &Shared, spec: &JobSpec) -> Result<(), Status> {
 }
 
 /// Every blob a spec names must be stored: a job never waits for bytes that may not come. And whoever submits must have had them:
-/// knowing a digest is no right to what it stands for.
+/// knowing a digest is no right to what it stands for, nor is a manifest that lists it.
 async fn check_blobs(shared: &Shared, caller: &Caller, spec: &JobSpec) -> Result<(), Status> {
-    let SpecBlobs { mut manifests, lists } = spec.blobs();
-    manifests.extend(lists);
-    let named: Vec<Digest> = manifests.into_iter().collect();
+    let SpecBlobs { manifests, lists } = spec.blobs();
+    let named: Vec<Digest> = manifests.iter().chain(&lists).copied().collect();
     let missing = super::blobs::missing(shared, caller, &named).await?;
-    match missing.first() {
-        None => Ok(()),
-        Some(digest) => Err(Status::failed_precondition(format!(
+    if let Some(digest) = missing.first() {
+        return Err(flowyard_proto::status::not_stored(format!(
             "{} of the blobs that the job names are not stored, the first is {digest}; upload them before submitting",
             missing.len()
-        ))),
+        )));
     }
+    for manifest in manifests {
+        let listed = shared.readable.listed_by(&shared.durable, manifest).await.map_err(super::blobs::failed)?;
+        let listed: Vec<Digest> = listed.iter().copied().collect();
+        let view = shared.feed.view();
+        let foreign = shared.readable.not_usable(&view, &shared.durable, caller, &listed).await;
+        let foreign = foreign.map_err(super::blobs::failed)?;
+        if let Some(digest) = foreign.first() {
+            return Err(flowyard_proto::status::not_stored(format!(
+                "artifact {manifest} lists {} blobs that you have neither uploaded nor may read, the first is {digest}; upload them \
+                 before submitting",
+                foreign.len()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Asks a job to stop.

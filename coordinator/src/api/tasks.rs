@@ -29,7 +29,7 @@ pub(super) fn list(view: &View, request: &ListTasksRequest) -> Result<ListTasksR
         if skipped {
             continue;
         }
-        let first = after.filter(|(last, _)| *last == step.0).map_or(0, |(_, task)| task + 1);
+        let first = after.filter(|(last, _)| *last == step.0).map_or(0, |(_, task)| task.saturating_add(1));
         for task in first..record.count.unwrap_or(0) {
             let key = TaskKey { job, step, task: TaskIndex(task) };
             if !wanted(view, key, &request.states) {

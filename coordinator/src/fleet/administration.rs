@@ -4,10 +4,12 @@ use flowyard_identity::{ApiToken, JoinToken, LAPSED_MS, LONGEST_NODE_LIFE_MS, Se
 use flowyard_model::{Command, CreateToken, Grant, Identity, Reply, TimeMs, TokenId};
 use flowyard_proto::cluster::administration_server::Administration;
 use flowyard_proto::cluster::{
-    ClusterStatus, CreateTokenRequest, CreateTokenResponse, GetStatusRequest, ListTokensRequest, ListTokensResponse,
-    PromoteRequest, PromoteResponse, RemoveMemberRequest, RemoveMemberResponse, RevokeRequest, RevokeResponse,
-    RevokeTokenRequest, RevokeTokenResponse, TokenLine, TransferLeaderRequest, TransferLeaderResponse,
+    BackupRequest, BackupResponse, ClusterStatus, CreateTokenRequest, CreateTokenResponse, GetStatusRequest,
+    ListTokensRequest, ListTokensResponse, PromoteRequest, PromoteResponse, RemoveMemberRequest, RemoveMemberResponse,
+    RevokeRequest, RevokeResponse, RevokeTokenRequest, RevokeTokenResponse, TokenLine, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::entrance::fleet;
@@ -140,6 +142,15 @@ impl Administration for AdministrationEndpoint {
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<ClusterStatus>, Status> {
         allowed(&request, Action::GetCluster)?;
         Ok(Response::new(super::members::status(&self.shared)))
+    }
+
+    type BackupStream = ReceiverStream<Result<BackupResponse, Status>>;
+
+    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let caller = allowed(&request, Action::ReadAll)?;
+        let asked = request.into_inner();
+        tracing::info!(%caller, keys = asked.with_keys, "a backup is asked for");
+        Ok(Response::new(ReceiverStream::new(crate::backup::make(&self.shared, asked).await?)))
     }
 
     async fn promote(&self, request: Request<PromoteRequest>) -> Result<Response<PromoteResponse>, Status> {

@@ -3,7 +3,9 @@
 //! Invariant: what a certificate says comes from the token's grant and from the log, never from the request for it.
 
 use flowyard_identity::{IssueError, Secret, Subject, request_fingerprint};
-use flowyard_model::{Command, Fingerprint, Grant, Identity, Joiner, Name, ReplicaId, Reply, TimeMs, Token, TokenId};
+use flowyard_model::{
+    Admitted, Command, Fingerprint, Grant, Identity, Joiner, Name, ReplicaId, Reply, TimeMs, Token, TokenId,
+};
 use flowyard_proto::cluster::entrance_server::Entrance;
 use flowyard_proto::cluster::{
     AgentJoins, CoordinatorJoins, JoinRequest, JoinResponse, RenewRequest, RenewResponse, join_request,
@@ -46,9 +48,9 @@ impl EntranceEndpoint {
         }
     }
 
-    /// Counts the token as used by this key.
-    async fn count(&self, token: TokenId, by: Fingerprint) -> Result<(), Status> {
-        match self.shared.propose(&Command::UseToken { token, by }).await? {
+    /// Counts the token as used by this key, which is this from now on.
+    async fn count(&self, token: TokenId, by: Fingerprint, who: Admitted) -> Result<(), Status> {
+        match self.shared.propose(&Command::UseToken { token, by, who }).await? {
             Reply::TokenUsed { .. } => Ok(()),
             other => Err(Status::internal(format!("a token's use was answered with {other:?}"))),
         }
@@ -80,7 +82,7 @@ impl EntranceEndpoint {
         let (token, by) = (TokenId(request.token), fingerprint(request)?);
         self.look(token, &request.secret, Joiner::Agent)?;
         self.check_name(&name)?;
-        self.count(token, by).await?;
+        self.count(token, by, Admitted::Agent(name.clone())).await?;
         self.answer(fleet, Subject::Agent { name }, request)
     }
 
@@ -103,8 +105,8 @@ impl EntranceEndpoint {
                 joins.newest_version
             )));
         }
-        let again = view.token(token).is_some_and(|known| known.used_by.contains(&by));
-        self.count(token, by).await?;
+        let again = view.token(token).is_some_and(|known| known.used_by.contains_key(&by));
+        self.count(token, by, Admitted::Coordinator(address.to_string())).await?;
         let replica = self.member(&address, again).await?;
         let mut answer = self.answer(fleet, Subject::Coordinator { replica: ReplicaId(replica) }, request)?;
         answer.replica = replica;
@@ -176,7 +178,8 @@ impl Entrance for EntranceEndpoint {
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         let (fleet, caller) = (fleet(&self.shared)?, caller::of(&request)?);
-        let who = caller.identity().unwrap_or(Identity::Coordinator(ReplicaId(0)));
+        let nameless = || Status::failed_precondition("whoever comes by the socket has no certificate to renew");
+        let who = caller.identity().ok_or_else(nameless)?;
         allow(&caller, Action::Renew { who: &who })?;
         let subject = match &who {
             Identity::Agent(name) => Subject::Agent { name: name.clone() },

@@ -10,6 +10,7 @@ use crate::applier::Applier;
 use crate::proposer::{ProposeError, Proposer};
 use crate::raft::engine::EngineKind;
 use crate::raft::{Identity, OpenError, Replica, ReplicaConfig, Start, Unavailable};
+use crate::stamps::Stamps;
 
 /// Why no cluster was formed.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +53,7 @@ pub async fn form(folder: &Path, address: &MemberAddress, engine: EngineKind) ->
     let replica = Replica::open(settings, applier).await?;
     replica.wait_ready().await?;
     let identity = replica.identity();
-    let proposer = Proposer::new(replica.clone(), feed.clone());
+    let proposer = Proposer::new(replica.clone(), feed.clone(), Stamps::new(feed.clone()));
     // Nobody older is here, so everything this build knows may be used.
     if feed.view().version() < ClusterVersion::NEWEST {
         proposer.propose(&Command::RaiseVersion { version: ClusterVersion::NEWEST }).await?;

@@ -81,7 +81,7 @@ pub async fn join(folder: &Path, joining: &Joining) -> Result<Joined, JoinError>
         return Err(JoinError::Taken(folder.display().to_string()));
     }
     let io = |source| JoinError::Folder { path: folder.display().to_string(), source };
-    std::fs::create_dir_all(folder).map_err(io)?;
+    flowyard_cas::make_folder(folder).map_err(io)?;
     std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(io)?;
     let request = KeyRequest::generate()?;
     let answer = ask(joining, &request).await?;

@@ -6,7 +6,9 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flowyard_model::{ClusterVersion, Command};
+use flowyard_model::{ClusterVersion, Command, Digest, TimeMs};
+use flowyard_proto::blob::MissingRequest;
+use flowyard_proto::blob::blobs_client::BlobsClient;
 use flowyard_proto::cluster::{ClusterStatus, MemberStatus};
 use flowyard_proto::peer::members_client::MembersClient;
 use flowyard_proto::peer::members_server::Members;
@@ -16,15 +18,20 @@ use kameo::mailbox::{MailboxReceiver, Signal};
 use tonic::{Request, Response, Status};
 
 use super::MemberAddress;
+use super::pass_on::named;
 use crate::access::{Action, Caller};
-use crate::caller::{self, allowed};
+use crate::caller::{self, PASSED_ON_FOR, allowed};
 use crate::coordinator::Shared;
+use crate::proposer::Proposer;
 use crate::raft::{Member, Role};
+use crate::standing::Standing;
 
 /// How often the leader asks.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Digests in one message about uploads.
+const ASKED_AT_ONCE: usize = 10_000;
 
 /// What the members said of themselves last; cheap to clone. One that did not answer is not in it.
 #[derive(Debug, Clone)]
@@ -121,19 +128,45 @@ impl Members for MembersEndpoint {
             return Err(Status::permission_denied("only coordinators ask this"));
         };
         allowed(&request, Action::Forward { replica })?;
+        let follows = matches!(&*self.shared.replica.role().borrow(), Role::Follower { leader, .. } if leader.replica == replica.0);
+        let time_ms = request.into_inner().time_ms;
+        if follows && time_ms > 0 {
+            self.shared.stamps.told(TimeMs(time_ms));
+        }
         Ok(Response::new(about(&self.shared)))
     }
+}
+
+/// Those of the blobs that no other coordinator knows this caller to have uploaded or to be allowed to use.
+pub(crate) async fn not_usable_anywhere(shared: &Shared, standing: &Standing, mut left: Vec<Digest>) -> Vec<Digest> {
+    let own = shared.replica.identity().replica;
+    for member in shared.replica.members().iter().filter(|member| member.peer.replica != own) {
+        let Some(channel) = shared.peer_channel(&member.peer.address).filter(|_| !left.is_empty()) else { continue };
+        let mut usable = std::collections::BTreeSet::new();
+        for part in left.chunks(ASKED_AT_ONCE) {
+            let mut request =
+                Request::new(MissingRequest { digests: part.iter().map(|it| (*it).into()).collect(), stored_by: None });
+            request.metadata_mut().insert_bin(PASSED_ON_FOR, named(standing));
+            let asked = tokio::time::timeout(PATIENCE, BlobsClient::new(channel.clone()).missing(request)).await;
+            let Ok(Ok(answer)) = asked else { break };
+            let missing: Vec<_> = answer.into_inner().digests;
+            usable.extend(part.iter().copied().filter(|digest| !missing.contains(&(*digest).into())));
+        }
+        left.retain(|digest| !usable.contains(digest));
+    }
+    left
 }
 
 /// The actor that looks after the members while this coordinator leads. It has no messages.
 pub(crate) struct MembersWatch {
     shared: Shared,
+    proposer: Proposer,
 }
 
 impl MembersWatch {
     /// What it is made from, anew at each term.
-    pub(crate) fn new(shared: Shared) -> Self {
-        Self { shared }
+    pub(crate) fn new(shared: Shared, proposer: Proposer) -> Self {
+        Self { shared, proposer }
     }
 
     async fn look(&self) {
@@ -154,7 +187,8 @@ impl MembersWatch {
 
     async fn ask(&self, member: &Member) -> Option<AboutResponse> {
         let channel = self.shared.peer_channel(&member.peer.address)?;
-        let answer = tokio::time::timeout(PATIENCE, MembersClient::new(channel).about(AboutRequest {})).await;
+        let told = AboutRequest { time_ms: self.shared.stamps.now().0 };
+        let answer = tokio::time::timeout(PATIENCE, MembersClient::new(channel).about(told)).await;
         answer.ok()?.ok().map(Response::into_inner)
     }
 
@@ -179,7 +213,7 @@ impl MembersWatch {
         if next.0 > common || next > ClusterVersion::NEWEST {
             return;
         }
-        match self.shared.proposer.propose(&Command::RaiseVersion { version: next }).await {
+        match self.proposer.propose(&Command::RaiseVersion { version: next }).await {
             Ok(_) => tracing::info!(version = %next, "all coordinators can: the cluster's version was raised"),
             Err(error) => tracing::debug!(%error, "the cluster's version could not be raised"),
         }

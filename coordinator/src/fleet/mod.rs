@@ -1,6 +1,7 @@
 //! A coordinator among others: its keys, its ports, who may come in, and passing calls on to the leader.
 //!
-//! Reading order: [`FleetConfig`] (what an operator decides), [`form`] and [`join`] (how a folder becomes a member), [`Fleet`] (its
+//! Reading order: [`FleetConfig`] (what an operator decides), [`form`] and [`join`] (how a folder becomes a member), [`restore`] and
+//! [`recover`] (how a cluster goes on as another one), [`Fleet`] (its
 //! keys while it runs), `entrance` and `administration` (the services), `members` (what the leader learns of the others),
 //! `pass_on` (calls that only a leader can answer).
 
@@ -12,6 +13,8 @@ mod joining;
 pub(crate) mod members;
 mod mirror;
 mod pass_on;
+mod recovering;
+mod restoring;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,9 +34,11 @@ pub(crate) use administration::AdministrationEndpoint;
 pub(crate) use entrance::EntranceEndpoint;
 pub use forming::{FormError, form};
 pub use joining::{JoinError, Joined, Joining, join};
-pub(crate) use members::{MembersEndpoint, Membership};
+pub(crate) use members::{MembersEndpoint, Membership, not_usable_anywhere};
 pub(crate) use mirror::{Mirror, MirrorError};
 pub(crate) use pass_on::{PassOn, PeerChannels};
+pub use recovering::{RecoverError, Survivor, recover, survey};
+pub use restoring::{RestoreError, Restored, restore};
 
 use crate::feed::Feed;
 use crate::raft::{Connect, Identity, Wire};

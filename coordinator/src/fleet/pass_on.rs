@@ -24,6 +24,7 @@ use crate::access::{Action, Caller, allow};
 use crate::caller::{Door, PASSED_ON_FOR};
 use crate::coordinator::Shared;
 use crate::raft::Role;
+use crate::standing::Standing;
 
 /// Services whose calls a leader answers.
 const LEADERS: [&str; 3] =
@@ -147,18 +148,22 @@ fn is_leaders(path: &str) -> bool {
 
 /// Whoever has shown nothing may join, and nothing else: not even ask what could be called.
 fn known(request: &http::Request<Body>) -> Result<(), Status> {
-    let nobody = request.extensions().get::<Caller>().is_none_or(|caller| *caller == Caller::Nobody);
+    let nobody = request.extensions().get::<Standing>().is_none_or(|standing| standing.caller == Caller::Nobody);
     if nobody && !request.uri().path().starts_with(ENTRANCE) {
         allow(&Caller::Nobody, Action::Ping)?;
     }
     Ok(())
 }
 
+/// Who made a call and what they have shown, as it is said to another coordinator.
+pub(crate) fn named(standing: &Standing) -> BinaryMetadataValue {
+    BinaryMetadataValue::from_bytes(&peer::Caller::from(standing).encode_to_vec())
+}
+
 /// Says in the call who made it. Whatever its maker said there is removed: only coordinators are asked.
 fn name_caller(request: &mut http::Request<Body>) -> Result<(), Status> {
-    let caller = request.extensions().get::<Caller>().cloned();
-    let caller = caller.ok_or_else(|| Status::internal("a request without a caller"))?;
-    let named = BinaryMetadataValue::from_bytes(&peer::Caller::from(&caller).encode_to_vec());
+    let standing = request.extensions().get::<Standing>();
+    let named = named(standing.ok_or_else(|| Status::internal("a request without a caller"))?);
     let named = http::HeaderValue::from_bytes(named.as_encoded_bytes());
     let named = named.map_err(|_| Status::internal("a caller that cannot be named"))?;
     let headers = request.headers_mut();

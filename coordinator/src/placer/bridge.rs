@@ -54,6 +54,7 @@ pub fn plans(index: &Index, solution: &placement::Plan, budget: Budget, seed: u6
                 budget: budget.steps,
                 placer_version: placement::PLACER_VERSION,
                 placements: Vec::new(),
+                accept_ms: None,
             });
         }
         seats += members.len();
@@ -127,7 +128,7 @@ fn queue_left(state: &State, queue: &QueuePath) -> Option<u32> {
 fn allowed(state: &State, nodes: &[NodeId], spec: &StepSpec) -> Bits {
     let mut bits = Bits::none(nodes.len());
     for (at, id) in nodes.iter().enumerate() {
-        if state.node(*id).is_some_and(|node| spec.allows(&node.inventory)) {
+        if state.node(*id).is_some_and(|node| spec.allows(&node.inventory) && spec.connects(&node.inventory)) {
             bits.insert(at);
         }
     }
@@ -321,7 +322,6 @@ impl Question {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use flowyard_model::*;
@@ -329,6 +329,8 @@ mod tests {
     use flowyard_state::apply;
 
     use super::*;
+    use crate::fixture;
+    use crate::fixture::step;
 
     const BUDGET: Budget = Budget { steps: 1_000_000 };
 
@@ -343,6 +345,8 @@ mod tests {
             containers: true,
             process_isolation: true,
             host_image: true,
+            private_networks: false,
+            separation: String::new(),
             enforcement: String::new(),
             agent_version: String::new(),
             system: String::new(),
@@ -362,54 +366,8 @@ mod tests {
         state
     }
 
-    fn step(tasks: u32) -> StepSpec {
-        StepSpec {
-            name: "a".parse().unwrap(),
-            command: vec!["true".to_owned()],
-            image: Image::Host,
-            isolation: Isolation::Process,
-            code: None,
-            inputs: BTreeMap::new(),
-            outputs: BTreeMap::new(),
-            fan_out: FanOut::Range { start: 0, count: tasks },
-            needs: BTreeMap::new(),
-            env: BTreeMap::new(),
-            resources: Resources {
-                cpu_milli: 1_000,
-                memory_bytes: 1,
-                disk_bytes: 0,
-                shm_bytes: 0,
-                tokens: BTreeMap::new(),
-                gpus: vec![],
-            },
-            size: 1,
-            retry: Retry::plain(0, 0, []),
-            timeout_ms: None,
-            on_failure: OnFailure::Stop,
-            max_parallel: None,
-            constraints: vec![],
-            network: NetworkMode::Host,
-            mounts: vec![],
-            kill_grace_ms: 0,
-            stop_signal: Default::default(),
-            on_disconnect: OnDisconnect::Keep,
-            priority: 0,
-        }
-    }
-
     fn submit(state: &mut State, queue: &str, step: StepSpec) {
-        let spec = JobSpec {
-            name: "j".parse().unwrap(),
-            queue: queue.parse().unwrap(),
-            priority: 0,
-            tags: BTreeSet::new(),
-            params: BTreeMap::new(),
-            steps: vec![step],
-            after: vec![],
-            retention_ms: None,
-            deadline_ms: None,
-            queue_ttl_ms: None,
-        };
+        let spec = fixture::spec(queue, step);
         let spec_digest = Digest { hash: [0; 32], length: 0 };
         let wish = SubmitJob { spec: Arc::new(spec), spec_digest, owner: "me".to_owned(), key: None };
         assert!(matches!(perform(state, Command::SubmitJob(wish)), Reply::Submitted { .. }));

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use flowyard_model::{Command, Entry, Plan, Reply, Revision};
+use flowyard_model::{ClusterVersion, Command, Entry, Plan, Reply, Revision};
 use flowyard_placement::Budget;
 use flowyard_state::{State, View, apply};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
@@ -37,14 +37,16 @@ pub struct Placer {
     in_flight: VecDeque<(Plan, JoinHandle<bool>)>,
     seed: u64,
     stale_wait: Duration,
+    /// How long an agent may take to accept what is placed.
+    accept_ms: u64,
 }
 
 impl Placer {
     /// What it is made from, anew at each term.
-    pub fn new(proposer: Proposer, feed: Feed) -> Self {
+    pub fn new(proposer: Proposer, feed: Feed, accept_ms: u64) -> Self {
         let mut work = feed.placement();
         work.mark_changed();
-        Self { proposer, feed, work, in_flight: VecDeque::new(), seed: 0, stale_wait: STALE_WAIT }
+        Self { proposer, feed, work, in_flight: VecDeque::new(), seed: 0, stale_wait: STALE_WAIT, accept_ms }
     }
 
     /// Makes plans until nothing more can be placed, or enough are under way.
@@ -53,13 +55,15 @@ impl Placer {
             self.seed += 1;
             let under_way: Vec<Plan> = self.in_flight.iter().map(|(plan, _)| plan.clone()).collect();
             let (view, seed) = (self.feed.view(), self.seed);
+            let accept_ms = (view.version() >= ClusterVersion::ACCESS).then_some(self.accept_ms);
             let solved = tokio::task::spawn_blocking(move || solve(&view, under_way, seed)).await;
             // Its panic is ours, and the supervisor's to answer.
             let plans = solved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             if plans.is_empty() {
                 return;
             }
-            for plan in plans {
+            for mut plan in plans {
+                plan.accept_ms = accept_ms;
                 let proposed = tokio::spawn(propose(self.proposer.clone(), Command::CommitPlan(plan.clone())));
                 self.in_flight.push_back((plan, proposed));
             }

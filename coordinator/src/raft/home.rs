@@ -133,8 +133,10 @@ struct Record {
 impl Home {
     /// Opens `folder`; when it is empty, makes it what `start` says.
     pub(super) fn open(folder: &Path, engine: EngineKind, start: Start) -> Result<Self, HomeError> {
-        std::fs::create_dir_all(folder).map_err(io_at(folder))?;
+        flowyard_cas::make_folder(folder).map_err(io_at(folder))?;
         let lock = lock(folder)?;
+        // A process that was killed may have replaced the record without syncing it.
+        flowyard_cas::sync_folder(folder).map_err(io_at(folder))?;
         let path = folder.join(RECORD);
         let record = match std::fs::read_to_string(&path) {
             Ok(text) => Record::parse(&text, folder)?,
@@ -204,7 +206,7 @@ impl Home {
         let written = file.write_all(self.record.text().as_bytes()).and_then(|()| file.sync_all());
         written.map_err(io_at(&beside))?;
         std::fs::rename(&beside, &path).map_err(io_at(&path))?;
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io_at(&self.folder))
+        flowyard_cas::sync_folder(&self.folder).map_err(io_at(&self.folder))
     }
 }
 

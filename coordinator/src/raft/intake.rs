@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::impls::OneshotResponder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::engine::ENTRY_BYTES_MAX;
@@ -13,7 +14,7 @@ use super::entry_record::ENTRY_OVERHEAD_BYTES;
 use super::machine::Machine;
 use super::replica::Library;
 use super::role::{Peer, ProposeError, Unavailable};
-use super::types::{Proposal, Types};
+use super::types::{CommittedLeader, Proposal, Types};
 
 /// The largest command.
 pub const COMMAND_BYTES_MAX: usize = ENTRY_BYTES_MAX - ENTRY_OVERHEAD_BYTES;
@@ -49,13 +50,19 @@ impl<M: Machine> Intake<M> {
         }
     }
 
-    /// Proposes one command; the index of its entry, and what applying it answered.
-    pub(super) async fn propose(&self, command: Bytes) -> Result<(u64, M::Reply), ProposeError> {
+    /// Proposes one command; the index of its entry, and what applying it answered. With a `term` it is taken only while this
+    /// replica leads in that one, which is looked at where the entry is made.
+    pub(super) async fn propose(&self, command: Bytes, term: Option<u64>) -> Result<(u64, M::Reply), ProposeError> {
         let _room = self.room(1, check_size(command.len())?)?;
-        match self.library.client_write(Proposal(command)).await {
+        let (responder, answer) = OneshotResponder::new_pair();
+        let mut write = self.library.write(Proposal(command)).responder(responder);
+        if let Some(term) = term {
+            write = write.with_leader(CommittedLeader::new(term));
+        }
+        write.await.map_err(|_| Unavailable::Stopped)?;
+        match answer.await.map_err(|_| Unavailable::Stopped)? {
             Ok(written) => Ok((written.log_id.index(), written.data.0.ok_or(Unavailable::OutcomeUnknown)?)),
-            Err(RaftError::APIError(refused)) => Err(unavailable(refused).into()),
-            Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped.into()),
+            Err(refused) => Err(unavailable(refused).into()),
         }
     }
 

@@ -49,6 +49,36 @@ impl Member {
     }
 }
 
+/// Who votes now. While voters are exchanged there are two sets of them, and a majority of each must agree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voting {
+    sets: Vec<BTreeSet<u64>>,
+}
+
+impl Voting {
+    /// These sets, of which there is at least one.
+    pub(crate) fn of(sets: Vec<BTreeSet<u64>>) -> Self {
+        Self { sets }
+    }
+
+    /// Whether it votes, in any set.
+    pub fn has(&self, replica: u64) -> bool {
+        self.sets.iter().any(|set| set.contains(&replica))
+    }
+
+    /// Whether these are a majority; of both sets where there are two.
+    pub fn agree(&self, replicas: &BTreeSet<u64>) -> bool {
+        let majority = |set: &BTreeSet<u64>| set.intersection(replicas).count() > set.len() / 2;
+        !self.sets.is_empty() && self.sets.iter().all(majority)
+    }
+
+    /// Of the set that is furthest from a majority: how many of these are in it, how many vote, and how many it takes.
+    pub fn lacking(&self, replicas: &BTreeSet<u64>) -> (usize, usize, usize) {
+        let counts = self.sets.iter().map(|set| (set.intersection(replicas).count(), set.len(), set.len() / 2 + 1));
+        counts.min_by_key(|(have, _, needed)| *have as i64 - *needed as i64).unwrap_or((0, 0, 1))
+    }
+}
+
 /// A change of membership that was not made.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum MembershipError {
@@ -134,6 +164,11 @@ pub enum MembershipError {
 }
 
 impl<M: Machine> Replica<M> {
+    /// Who votes now.
+    pub fn voting(&self) -> Voting {
+        Voting::of(self.metrics().membership_config.membership().get_joint_config().clone())
+    }
+
     /// All replicas of the cluster, by id.
     pub fn members(&self) -> Vec<Member> {
         members_of(&self.metrics())
@@ -324,6 +359,19 @@ mod tests {
             lag: Some(0),
             silent_for: silent_ms.map(Duration::from_millis),
         }
+    }
+
+    #[test]
+    fn while_voters_are_exchanged_a_majority_of_the_old_and_of_the_new_must_agree() {
+        let set = |replicas: &[u64]| replicas.iter().copied().collect::<BTreeSet<_>>();
+        let one = Voting::of(vec![set(&[1, 2, 3])]);
+        assert!(one.agree(&set(&[1, 3])) && !one.agree(&set(&[1])));
+        assert!(!one.agree(&set(&[1, 7, 8])), "who does not vote does not count");
+        let joint = Voting::of(vec![set(&[1, 2, 3]), set(&[3, 4, 5])]);
+        assert!(!joint.agree(&set(&[1, 2, 3])) && !joint.agree(&set(&[1, 4, 5])));
+        assert!(joint.agree(&set(&[1, 3, 4])) && joint.has(5) && !joint.has(6));
+        assert_eq!(joint.lacking(&set(&[1, 2, 3])), (1, 3, 2));
+        assert!(!Voting::of(vec![]).agree(&set(&[1])));
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! - A replica id is never used twice, and a folder that lost its log never votes again.
 //! - A failed disk, a damaged record or a panicking machine stops the replica; nothing is repaired in flight.
 
+pub mod decoders;
 pub mod engine;
 
 mod applier;
@@ -34,6 +35,7 @@ mod peer_endpoint;
 mod replica;
 mod role;
 mod role_watch;
+mod seed;
 mod settings;
 mod snapshot;
 mod snapshot_parts;
@@ -48,9 +50,10 @@ pub use entry_record::RecordError;
 pub use home::{HOME_FORMAT, HomeError, Identity, Start};
 pub use intake::COMMAND_BYTES_MAX;
 pub use machine::Machine;
-pub use membership::{Member, MembershipError, PROMOTE_LAG_MAX};
+pub use membership::{Member, MembershipError, PROMOTE_LAG_MAX, Voting};
 pub use peer_endpoint::{PeerEndpoint, Speaker, Speakers};
 pub use replica::{OpenError, Replica, ReplicaStats};
 pub use role::{Fault, Peer, ProposeError, Role, Unavailable};
-pub use settings::ReplicaConfig;
+pub use seed::{Recalled, Seed, plant, recall};
+pub use settings::{PassedOn, ReplicaConfig};
 pub use snapshot::SnapshotError;

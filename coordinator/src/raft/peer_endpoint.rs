@@ -22,6 +22,7 @@ use super::links::MESSAGE_BYTES_MAX;
 use super::machine::Machine;
 use super::replica::Library;
 use super::role::ProposeError;
+use super::settings::PassedOn;
 use super::snapshot::SnapshotFolder;
 use super::types::Types;
 use super::wire::{self, WireError};
@@ -34,6 +35,7 @@ pub struct PeerEndpoint<M: Machine> {
     snapshots: Arc<SnapshotFolder>,
     identity: Identity,
     speakers: Speakers,
+    passed_on: PassedOn,
 }
 
 /// Who may speak to a replica.
@@ -56,8 +58,9 @@ impl<M: Machine> PeerEndpoint<M> {
         snapshots: Arc<SnapshotFolder>,
         identity: Identity,
         speakers: Speakers,
+        passed_on: PassedOn,
     ) -> RaftServer<Self> {
-        RaftServer::new(Self { library, intake, snapshots, identity, speakers })
+        RaftServer::new(Self { library, intake, snapshots, identity, speakers, passed_on })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
@@ -229,7 +232,8 @@ impl<M: Machine> RaftCalls for PeerEndpoint<M> {
         let ear = self.ear(&request)?;
         let request = request.into_inner();
         self.check(ear, request.envelope)?;
-        let outcome = match self.intake.propose(request.command).await {
+        let command = self.passed_on.prepare(request.command).map_err(Status::invalid_argument)?;
+        let outcome = match self.intake.propose(command, None).await {
             Ok((index, reply)) => Outcome::Proposed(peer::Proposed { index, reply: M::encode_reply(&reply).into() }),
             Err(error) => Outcome::NotServed(not_served(&error)),
         };

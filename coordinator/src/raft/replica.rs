@@ -22,7 +22,7 @@ use super::network::Network;
 use super::peer_endpoint::{PeerEndpoint, Speakers};
 use super::role::{Fault, ProposeError, Role, Unavailable};
 use super::role_watch;
-use super::settings::ReplicaConfig;
+use super::settings::{PassedOn, ReplicaConfig};
 use super::snapshot::{SnapshotError, SnapshotFolder};
 use super::types::Types;
 
@@ -83,6 +83,7 @@ struct Running<M: Machine> {
     role: watch::Receiver<Role>,
     intake: Intake<M>,
     links: Arc<Links>,
+    passed_on: PassedOn,
     shut: AtomicBool,
     /// Keeps the folder locked until the last handle is gone.
     home: Home,
@@ -134,21 +135,22 @@ impl<M: Machine> Replica<M> {
         let library = library.map_err(fault::<M>)?;
         let role = role_watch::spawn(library.clone(), applied);
         let intake = Intake::new(library.clone(), config.proposals_max, config.proposal_bytes_max);
-        let running =
-            Running { library, engine, snapshots, identity, role, intake, links, shut: AtomicBool::new(false), home };
+        let (passed_on, shut) = (config.passed_on, AtomicBool::new(false));
+        let running = Running { library, engine, snapshots, identity, role, intake, links, passed_on, shut, home };
         running.take_part(config.address, first_start).await
     }
 
     /// What other replicas call on this one, to be served on a listener that only they can reach.
     pub fn peer_service(&self, speakers: Speakers) -> RaftServer<PeerEndpoint<M>> {
-        let Running { library, intake, snapshots, identity, .. } = &*self.inner;
-        PeerEndpoint::server(library.clone(), intake.clone(), snapshots.clone(), *identity, speakers)
+        let Running { library, intake, snapshots, identity, passed_on, .. } = &*self.inner;
+        let (intake, passed_on) = (intake.clone(), passed_on.clone());
+        PeerEndpoint::server(library.clone(), intake, snapshots.clone(), *identity, speakers, passed_on)
     }
 
     /// Proposes one command and waits until it is durable on a quorum and applied here. A replica that follows passes it on.
     pub async fn propose(&self, command: Vec<u8>) -> Result<M::Reply, ProposeError> {
         let command = Bytes::from(command);
-        match self.inner.intake.propose(command.clone()).await {
+        match self.inner.intake.propose(command.clone(), None).await {
             Ok((_, reply)) => Ok(reply),
             Err(ProposeError::Unavailable(Unavailable::NotLeader { leader })) => {
                 let _room = self.inner.intake.room(1, check_size(command.len())?)?;
@@ -156,6 +158,18 @@ impl<M: Machine> Replica<M> {
             }
             Err(refused) => Err(refused),
         }
+    }
+
+    /// Proposes what was decided as the leader of one term. It is taken only while this replica leads in that term, and never
+    /// passed on: whoever leads in another one decides anew.
+    pub async fn propose_in(&self, term: u64, command: Vec<u8>) -> Result<M::Reply, ProposeError> {
+        let (_, reply) = self.inner.intake.propose(Bytes::from(command), Some(term)).await?;
+        Ok(reply)
+    }
+
+    /// Returns once a majority has confirmed, after this was called, that this replica leads.
+    pub async fn confirm_leading(&self) -> Result<(), Unavailable> {
+        self.inner.intake.read_index().await.map(drop)
     }
 
     /// Proposes commands that enter the log together, in order; each is answered alone. Several calls may be under way. It is

@@ -1,13 +1,43 @@
 //! How a replica is set up.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
 use super::connect::{Connect, TcpConnect};
 use super::engine::EngineKind;
 use super::home::Start;
+
+type Prepare = dyn Fn(Bytes) -> Result<Bytes, String> + Send + Sync;
+
+/// What a leader makes of a command that another replica passes on, before it enters the log; cheap to clone.
+#[derive(Clone)]
+pub struct PassedOn(Arc<Prepare>);
+
+impl PassedOn {
+    /// It becomes this, or is refused.
+    pub fn new(prepare: impl Fn(Bytes) -> Result<Bytes, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(prepare))
+    }
+
+    /// It enters the log as it is.
+    pub fn unchanged() -> Self {
+        Self::new(Ok)
+    }
+
+    pub(super) fn prepare(&self, command: Bytes) -> Result<Bytes, String> {
+        (self.0)(command)
+    }
+}
+
+impl fmt::Debug for PassedOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PassedOn")
+    }
+}
 
 /// What [`Replica::open`](super::Replica::open) needs to know.
 #[derive(Debug, Clone)]
@@ -30,6 +60,8 @@ pub struct ReplicaConfig {
     pub start: Start,
     /// How other replicas are reached.
     pub connect: Arc<dyn Connect>,
+    /// What becomes of commands that others pass on.
+    pub passed_on: PassedOn,
 }
 
 impl ReplicaConfig {
@@ -45,6 +77,7 @@ impl ReplicaConfig {
             address: String::new(),
             start: Start::Form,
             connect: Arc::new(TcpConnect),
+            passed_on: PassedOn::unchanged(),
         }
     }
 

@@ -90,7 +90,9 @@ pub(super) struct SnapshotFolder {
 
 impl SnapshotFolder {
     pub(super) fn open(folder: &Path) -> Result<Self, SnapshotError> {
-        std::fs::create_dir_all(folder).map_err(io_at(folder))?;
+        flowyard_cas::make_folder(folder).map_err(io_at(folder))?;
+        // A process that was killed may have moved the pointer without syncing it, and the log is purged behind it.
+        flowyard_cas::sync_folder(folder).map_err(io_at(folder))?;
         let pointer = folder.join(POINTER);
         let current = match std::fs::read_to_string(&pointer) {
             Ok(name) if name.contains('/') => {
@@ -158,7 +160,7 @@ impl SnapshotFolder {
     }
 
     fn sync(&self) -> Result<(), SnapshotError> {
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io_at(&self.folder))
+        flowyard_cas::sync_folder(&self.folder).map_err(io_at(&self.folder))
     }
 
     fn remove_others(&self, kinds: &[&str]) -> Result<(), SnapshotError> {

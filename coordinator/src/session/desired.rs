@@ -46,7 +46,7 @@ impl Told {
                     self.add_step(view, key.task, &mut desired);
                     desired.run.extend(desired_member(view, key, member));
                 }
-                AttemptDesired::Stop | AttemptDesired::Preempt => desired.stop.push(key),
+                AttemptDesired::Stop | AttemptDesired::Preempt | AttemptDesired::GiveUp => desired.stop.push(key),
             }
         }
         desired.gone = self.members.keys().filter(|key| !now.contains_key(key)).copied().collect();

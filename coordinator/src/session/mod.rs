@@ -4,12 +4,14 @@
 
 pub mod desired;
 mod directory;
+mod provenance;
 mod service;
 
 use std::convert::Infallible;
 
-use flowyard_model::{Command, Health, Incarnation, Node, NodeId, ReportAttempts, Term};
+use flowyard_model::{Command, Health, Incarnation, NodeId, ReportAttempts, Term};
 use flowyard_proto::agent::{Acknowledged, CoordinatorMessage, coordinator_message::Message as Wire};
+use flowyard_state::View;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
@@ -21,7 +23,7 @@ use crate::proposer::Proposer;
 
 pub use desired::allocated;
 pub use directory::{Connected, Directory};
-pub use service::AgentEndpoint;
+pub use service::{AgentEndpoint, known};
 
 /// Messages on their way to one agent.
 pub const OUTBOX: usize = 64;
@@ -35,10 +37,26 @@ pub struct Session {
     incarnation: Incarnation,
     term: Term,
     told: desired::Told,
+    received: u64,
     changed: watch::Receiver<u64>,
     feed: Feed,
     proposer: Proposer,
     outbox: Outbox,
+}
+
+/// Whether a session may go on. A node that was given up while its session lives has to register anew, or it would never be used
+/// again.
+pub fn is_current(view: &View, node: NodeId, incarnation: Incarnation) -> bool {
+    view.node(node).is_some_and(|node| node.incarnation == incarnation && node.health != Health::Down)
+}
+
+/// Whether reports with this number come next; those before it must not be missing, since only differences are said.
+pub fn comes_next(received: &mut u64, sequence: u64) -> bool {
+    let next = sequence == *received + 1;
+    if next {
+        *received = sequence;
+    }
+    next
 }
 
 /// What a session is told by its agent.
@@ -64,16 +82,23 @@ impl Session {
     ) -> Self {
         let mut changed = feed.node(node);
         changed.mark_changed();
-        Self { node, incarnation, term, told: desired::Told::nothing(node), changed, feed, proposer, outbox }
+        Self {
+            node,
+            incarnation,
+            term,
+            told: desired::Told::nothing(node),
+            received: 0,
+            changed,
+            feed,
+            proposer,
+            outbox,
+        }
     }
 
     /// Tells the agent what is new. `false` when it is gone, or registered anew elsewhere.
     async fn tell(&mut self) -> bool {
         let view = self.feed.view();
-        // A node that was given up while its session lives has to register anew, or it would never be used again.
-        let alive = |node: &Node| node.incarnation == self.incarnation && node.health != Health::Down;
-        let current = view.node(self.node).is_some_and(|node| alive(node));
-        if !current {
+        if !is_current(&view, self.node, self.incarnation) {
             let status = Status::aborted("the node was given up or registered anew; this session is over");
             let _ = self.outbox.send(Err(status)).await;
             return false;
@@ -130,7 +155,13 @@ impl Message<SessionMessage> for Session {
 
     async fn handle(&mut self, message: SessionMessage, _: &mut Context<Self, ()>) {
         match message {
-            SessionMessage::Observed { sequence, reports } => self.pass_on(sequence, reports),
+            SessionMessage::Observed { sequence, reports } if comes_next(&mut self.received, sequence) => {
+                self.pass_on(sequence, reports);
+            }
+            SessionMessage::Observed { sequence, .. } => {
+                let gap = format!("report {sequence} cannot follow report {}; say everything anew", self.received);
+                let _ = self.outbox.send(Err(Status::aborted(gap))).await;
+            }
         }
     }
 }

@@ -1,34 +1,40 @@
 //! The gRPC service agents call.
 
-use std::pin::Pin;
+use std::str::FromStr;
 use std::time::Duration;
 
-use flowyard_model::{AttemptReport, Command, Incarnation, Name, NodeId, RegisterNode, Reply, ReportAttempts};
+use flowyard_model::{
+    AttemptReport, Command, Incarnation, Name, NodeId, RegisterNode, Reply, ReportAttempts, Term,
+    plausible_registration, plausible_report,
+};
 use flowyard_proto::agent::agents_server::Agents;
 use flowyard_proto::agent::{
     AgentMessage, CoordinatorMessage, Heartbeat, Hello, RelayFromAgent, RelayToAgent, Welcome, agent_message,
     coordinator_message,
 };
-use flowyard_proto::api;
+use flowyard_proto::{api, status};
 use flowyard_state::View;
 use kameo::actor::{ActorRef, Spawn};
-use tokio::sync::mpsc;
-use tokio_stream::Stream;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::provenance::believed;
 use super::{Connected, OUTBOX, Outbox, Session, SessionMessage};
-use crate::access::{Action, allow};
-use crate::caller::{self, Standing};
-use crate::coordinator::Shared;
+use crate::access::{Action, Caller, allow};
+use crate::caller;
+use crate::coordinator::{self, Shared};
+use crate::raft::Role;
+use crate::standing::{Answers, Standing};
+
+/// How long a session that is over waits for the next leader to be known.
+const ELECTION: Duration = Duration::from_secs(2);
 
 /// The service.
 #[derive(Clone)]
 pub struct AgentEndpoint {
     shared: Shared,
 }
-
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl AgentEndpoint {
     /// A service of this coordinator.
@@ -37,7 +43,7 @@ impl AgentEndpoint {
     }
 
     /// Puts the node, and what its agent had seen, into the log.
-    async fn register(&self, hello: Hello) -> Result<(NodeId, Incarnation), Status> {
+    async fn register(&self, standing: &Standing, term: Term, hello: Hello) -> Result<(NodeId, Incarnation), Status> {
         let ours = (self.shared.cluster_id.as_str(), self.shared.epoch);
         if !hello.cluster.is_empty() && (hello.cluster != ours.0 || hello.epoch > ours.1) {
             return Err(Status::failed_precondition(format!(
@@ -46,18 +52,30 @@ impl AgentEndpoint {
             )));
         }
         let invalid = |error: flowyard_proto::DecodeError| Status::invalid_argument(format!("hello: {error}"));
-        let (register, reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
-        if let Some(node) = known(&self.shared.feed.view(), &register) {
-            self.shared.heard.mark(node);
+        let older = hello.epoch < ours.1;
+        let (register, mut reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
+        plausible_registration(&register).map_err(|rejection| status::rejected(&rejection))?;
+        check_reports(&reports)?;
+        if older {
+            // What ended was stored with the coordinators of an earlier epoch. The agent hears of this one by the welcome, stores it
+            // again here, and reports it then.
+            reports.retain(|report| report.end.is_none());
         }
-        let (node, incarnation) = match self.shared.propose(&Command::RegisterNode(register)).await? {
+        if let Some((node, incarnation)) = known(&self.shared.feed.view(), &register) {
+            // One that was given up registers anew all the same; it is only not kept from being down.
+            let _ = self.shared.heard.mark(node, incarnation);
+        }
+        let proposer = self.shared.proposer.in_term(term);
+        let propose = async |command| proposer.propose(&command).await.map_err(|error| coordinator::status(&error));
+        let (node, incarnation) = match propose(Command::RegisterNode(register)).await? {
             Reply::Registered { node, incarnation } => (node, incarnation),
             other => return Err(Status::internal(format!("a registration was answered with {other:?}"))),
         };
-        self.shared.heard.mark(node);
+        let _ = self.shared.heard.mark(node, incarnation);
+        let reports = believed(&self.shared, standing, reports).await?;
         for part in reports.chunks(flowyard_model::limits::REPORTS_PER_ENTRY) {
             let reports = ReportAttempts { node, incarnation, reports: part.to_vec() };
-            self.shared.propose(&Command::ReportAttempts(reports)).await?;
+            propose(Command::ReportAttempts(reports)).await?;
         }
         Ok((node, incarnation))
     }
@@ -68,26 +86,68 @@ impl AgentEndpoint {
         mut said: Streaming<AgentMessage>,
         outbox: Outbox,
     ) -> Result<(), Status> {
-        let Some(agent_message::Message::Hello(hello)) = next(&mut said).await? else {
+        let silence = Duration::from_millis(self.shared.config.timing.suspect_ms);
+        let first = tokio::time::timeout(silence, next(&mut said)).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("nothing was heard from the agent"))?;
+        let Some(agent_message::Message::Hello(hello)) = first? else {
             return Err(Status::invalid_argument("a session begins with hello"));
         };
         let name: Name =
             hello.name.parse().map_err(|error| Status::invalid_argument(format!("hello: name: {error}")))?;
+        standing.check()?;
         allow(&standing.caller, Action::Session { node: &name })?;
         let term = self.shared.leading_term()?;
-        let (node, incarnation) = self.register(hello).await?;
+        let (node, incarnation) = self.register(&standing, term, hello).await?;
         send(&outbox, coordinator_message::Message::Welcome(self.welcome(node, incarnation))).await?;
         let shared = &self.shared;
         shared.directory.enter(node, Connected { incarnation, outbox: outbox.clone() });
         tracing::info!(%node, %incarnation, "an agent connected");
-        let session =
-            Session::begin((node, incarnation), term, shared.feed.clone(), shared.proposer.clone(), outbox.clone());
-        let session = Session::spawn(session);
-        let ended = self.listen(&mut said, &session, (node, incarnation), &outbox, &standing).await;
+        let (feed, proposer) = (shared.feed.clone(), shared.proposer.in_term(term));
+        let session = Session::spawn(Session::begin((node, incarnation), term, feed, proposer, outbox.clone()));
+        let (beats, beaten) = watch::channel(None);
+        let ended = tokio::select! {
+            ended = self.listen(&mut said, &session, (node, incarnation), &beats, &standing) => ended,
+            unproven = self.answer_beats(beaten, &outbox) => Err(unproven),
+            moved = self.led_by_another(term) => Err(moved),
+        };
         shared.directory.leave(node, incarnation);
         session.kill();
         tracing::info!(%node, %incarnation, "an agent's session ended");
         ended
+    }
+
+    /// Answers signs of life, which renews the agent's lease, as long as a majority follows this coordinator. Returns when it
+    /// has had no such word for so long that the agent had better look for another coordinator.
+    async fn answer_beats(&self, mut beats: watch::Receiver<Option<u64>>, outbox: &Outbox) -> Status {
+        let mut proven_ms = flowyard_clock::boot_ms();
+        while beats.changed().await.is_ok() {
+            let Some(sent_at_ms) = *beats.borrow_and_update() else { continue };
+            if let Err(error) = self.shared.evidence.confirm().await {
+                if flowyard_clock::boot_ms().saturating_sub(proven_ms) >= self.shared.config.timing.suspect_ms {
+                    return Status::unavailable(format!("no majority follows this coordinator: {error}"));
+                }
+                continue;
+            }
+            proven_ms = flowyard_clock::boot_ms();
+            let answer = coordinator_message::Message::Heartbeat(Heartbeat { sent_at_ms });
+            if let Err(status) = send(outbox, answer).await {
+                return status;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Returns once this coordinator does not lead in this term any more, with who does.
+    async fn led_by_another(&self, term: Term) -> Status {
+        let mut role = self.shared.replica.role();
+        let leads = |role: &Role| matches!(role, Role::Leader { term: now, .. } if *now == term.0);
+        // A replica that is gone leads nobody either.
+        let _ = role.wait_for(|role| !leads(role)).await;
+        // The agent finds the next leader sooner than by trying all, once it is known here.
+        let settled = role.wait_for(|role| !matches!(role, Role::Seeking | Role::Leader { ready: false, .. }));
+        let _ = tokio::time::timeout(ELECTION, settled).await;
+        let moved = || Status::unavailable("the leadership has moved; begin a new session");
+        self.shared.leading_term().err().unwrap_or_else(moved)
     }
 
     fn welcome(&self, node: NodeId, incarnation: Incarnation) -> Welcome {
@@ -100,6 +160,7 @@ impl AgentEndpoint {
             cluster: self.shared.cluster_id.clone(),
             epoch: self.shared.epoch,
             addresses: self.shared.api_addresses(),
+            stuck: Some(flowyard_proto::request::to_stuck_limits(&self.shared.config.stuck)),
         }
     }
 
@@ -108,25 +169,31 @@ impl AgentEndpoint {
         said: &mut Streaming<AgentMessage>,
         session: &ActorRef<Session>,
         (node, incarnation): (NodeId, Incarnation),
-        outbox: &Outbox,
+        beats: &watch::Sender<Option<u64>>,
         standing: &Standing,
     ) -> Result<(), Status> {
         let silence = Duration::from_millis(self.shared.config.timing.suspect_ms);
+        let mut lost = Box::pin(standing.clone().lost());
         loop {
-            let heard = tokio::time::timeout(silence, next(said)).await;
+            // A session lasts for days: its certificate may expire, or its node be shut out meanwhile.
+            let heard = tokio::select! {
+                biased;
+                status = &mut lost => return Err(status),
+                heard = tokio::time::timeout(silence, next(said)) => heard,
+            };
             // Whoever is silent for so long cannot be told anything either, and is not to stay connected on the strength of that.
             let heard = heard.map_err(|_| Status::deadline_exceeded("nothing was heard from the agent"))?;
             let Some(message) = heard? else { break };
-            // A session lasts for days: its certificate may expire, or its node be shut out meanwhile.
-            standing.check()?;
-            self.shared.heard.mark(node);
+            if !self.shared.heard.mark(node, incarnation) {
+                return Err(Status::aborted("the node was given up; this session is over"));
+            }
             match message {
                 agent_message::Message::Hello(_) => return Err(Status::invalid_argument("hello comes once")),
-                agent_message::Message::Heartbeat(_) => {
-                    send(outbox, coordinator_message::Message::Heartbeat(Heartbeat {})).await?;
-                }
+                agent_message::Message::Heartbeat(beat) => drop(beats.send_replace(Some(beat.sent_at_ms))),
                 agent_message::Message::Observed(observed) => {
-                    let reports = ReportAttempts { node, incarnation, reports: decode_reports(observed.reports)? };
+                    let reports = decode_reports(observed.reports)?;
+                    let reports = believed(&self.shared, standing, reports).await?;
+                    let reports = ReportAttempts { node, incarnation, reports };
                     let message = SessionMessage::Observed { sequence: observed.sequence, reports };
                     session.tell(message).await.map_err(|_| Status::aborted("the session ended"))?;
                 }
@@ -137,14 +204,20 @@ impl AgentEndpoint {
 }
 
 /// The node that registers again: it was heard from, however long its registration takes.
-fn known(view: &View, register: &RegisterNode) -> Option<NodeId> {
-    let (node, _) = view.node_named(&register.name)?;
-    register.previous.is_some_and(|(previous, _)| previous == node).then_some(node)
+pub fn known(view: &View, register: &RegisterNode) -> Option<(NodeId, Incarnation)> {
+    let (node, record) = view.node_named(&register.name)?;
+    register.previous.is_some_and(|(previous, _)| previous == node).then_some((node, record.incarnation))
 }
 
 fn decode_reports(reports: Vec<api::AttemptReport>) -> Result<Vec<AttemptReport>, Status> {
     let decoded: Result<Vec<_>, _> = reports.into_iter().map(AttemptReport::try_from).collect();
-    decoded.map_err(|error| Status::invalid_argument(error.to_string()))
+    let decoded = decoded.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    check_reports(&decoded)?;
+    Ok(decoded)
+}
+
+fn check_reports(reports: &[AttemptReport]) -> Result<(), Status> {
+    reports.iter().try_for_each(plausible_report).map_err(|rejection| status::rejected(&rejection))
 }
 
 async fn next(said: &mut Streaming<AgentMessage>) -> Result<Option<agent_message::Message>, Status> {
@@ -169,8 +242,14 @@ impl Agents for AgentEndpoint {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        // Nothing is read of whom it cannot be for; which node it is for is said in what is read.
+        let own = match caller::of(&request)? {
+            Caller::Agent { name } => name,
+            _ => Name::from_str("unnamed").map_err(|error| Status::internal(error.to_string()))?,
+        };
+        caller::allowed(&request, Action::Session { node: &own })?;
         let (outbox, answers) = mpsc::channel(OUTBOX);
-        let (service, standing) = (self.clone(), caller::standing(&request, self.shared.fleet.as_ref())?);
+        let (service, standing) = (self.clone(), caller::standing(&request)?);
         tokio::spawn(async move {
             if let Err(status) = service.run_session(standing, request.into_inner(), outbox.clone()).await {
                 let _ = outbox.send(Err(status)).await;
@@ -180,12 +259,13 @@ impl Agents for AgentEndpoint {
     }
 
     async fn relay(&self, request: Request<Streaming<RelayFromAgent>>) -> Result<Response<Self::RelayStream>, Status> {
-        let (caller, view) = (caller::of(&request)?, self.shared.feed.view());
+        let (standing, view) = (caller::standing(&request)?, self.shared.feed.view());
+        let caller = standing.caller.clone();
         let may = move |node: NodeId| match view.node(node) {
             Some(node) => Ok(allow(&caller, Action::Relay { node: &node.name })?),
             None => Err(Status::not_found("the node of this relay is gone")),
         };
-        self.shared.relays.accept(request.into_inner(), may).await
+        self.shared.relays.accept(standing, request.into_inner(), may).await
     }
 }
 
@@ -200,7 +280,7 @@ mod tests {
         let (node, incarnation) = fixture::node(&coordinator, "n1").await;
         let view = coordinator.shared().feed.view();
         let again = |name, node| RegisterNode { previous: Some((node, incarnation)), ..fixture::registration(name) };
-        assert_eq!(known(&view, &again("n1", node)), Some(node));
+        assert_eq!(known(&view, &again("n1", node)), Some((node, incarnation)));
         assert_eq!(known(&view, &fixture::registration("n1")), None, "another agent that took the name");
         assert_eq!(known(&view, &again("n2", node)), None);
         assert_eq!(known(&view, &again("n1", NodeId(node.0 + 1))), None);

@@ -36,6 +36,7 @@ pub(crate) struct Host {
     pub(crate) address: MemberAddress,
     pub(crate) identity: Identity,
     pub(crate) origin: Origin,
+    timing: Timing,
     up: Option<(Coordinator, oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -67,11 +68,15 @@ fn address() -> MemberAddress {
 impl Host {
     /// The first coordinator of a cluster.
     pub(crate) async fn first(origin: Origin) -> Self {
-        let (folder, address) = (tempfile::tempdir().unwrap(), address());
-        let identity = form(folder.path(), &address, EngineKind::default()).await.unwrap();
-        let mut host = Self { folder, address, identity, origin, up: None };
+        let mut host = Self::formed(origin).await;
         host.start().await;
         host
+    }
+
+    async fn formed(origin: Origin) -> Self {
+        let (folder, address) = (tempfile::tempdir().unwrap(), address());
+        let identity = form(folder.path(), &address, EngineKind::default()).await.unwrap();
+        Self { folder, address, identity, origin, timing: Timing::STANDARD, up: None }
     }
 
     /// One that a token lets in; not running yet.
@@ -80,7 +85,7 @@ impl Host {
         let token: JoinToken = token.parse().unwrap();
         let joined = join(folder.path(), &Joining { token, address: address.clone() }).await.unwrap();
         assert_eq!(joined.name, "lab");
-        Self { folder, address, identity: joined.identity, origin, up: None }
+        Self { folder, address, identity: joined.identity, origin, timing: Timing::STANDARD, up: None }
     }
 
     pub(crate) async fn start(&mut self) {
@@ -90,8 +95,10 @@ impl Host {
             socket: self.socket(),
             engine: EngineKind::default(),
             embedded: false,
+            usual_network: flowyard_model::NetworkMode::Host,
             home: self.folder.path().to_owned(),
-            timing: Timing::STANDARD,
+            timing: self.timing,
+            stuck: flowyard_model::StuckLimits::STANDARD,
             storage_budget_bytes: 0,
             shared_origin: false,
             fleet: Some(FleetConfig {
@@ -167,7 +174,11 @@ impl Host {
 
     /// A token, made by the owner.
     pub(crate) async fn token(&self, grant: peer::Grant) -> String {
-        let request = CreateTokenRequest { grant: Some(grant), life_ms: 60_000, uses: None };
+        self.token_for(grant, 60_000).await
+    }
+
+    pub(crate) async fn token_for(&self, grant: peer::Grant, life_ms: u64) -> String {
+        let request = CreateTokenRequest { grant: Some(grant), life_ms, uses: None };
         self.owner().create_token(request).await.unwrap().into_inner().text
     }
 
@@ -198,11 +209,17 @@ pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
 
 /// Three coordinators that vote.
 pub(crate) async fn three() -> Vec<Host> {
-    let mut hosts = vec![Host::first(Origin::in_memory()).await];
+    three_with(Timing::STANDARD).await
+}
+
+/// Three coordinators that vote, and watch nodes with these times.
+pub(crate) async fn three_with(timing: Timing) -> Vec<Host> {
+    let mut hosts = vec![Host { timing, ..Host::formed(Origin::in_memory()).await }];
+    hosts[0].start().await;
     until("the first to lead", async || hosts[0].leads()).await;
     for _ in 0..2 {
         let token = hosts[0].token(to_join(peer::Joiner::Coordinator)).await;
-        let mut host = Host::joining(&token, Origin::in_memory()).await;
+        let mut host = Host { timing, ..Host::joining(&token, Origin::in_memory()).await };
         host.start().await;
         hosts.push(host);
         let voters = hosts.len();

@@ -1,6 +1,13 @@
 //! Coordinators with their keys and ports, on loopback: forming, joining, who may do what, and losing one.
 
+mod closed;
+mod crowd;
 mod house;
+mod leading;
+mod node;
+mod parts;
+mod storing;
+mod watching;
 
 use flowyard_cas::Origin;
 use flowyard_proto::api::{GetClusterRequest, ListJobsRequest, PruneRequest};

@@ -94,6 +94,16 @@ pub enum StoreError {
         /// Why it is none.
         source: ManifestError,
     },
+    /// The origin sent nothing for too long.
+    #[error("blob {digest} stopped coming from {place}: no byte for {waited_ms}ms")]
+    Stalled {
+        /// The blob asked for.
+        digest: Digest,
+        /// Where it comes from.
+        place: String,
+        /// How long nothing came.
+        waited_ms: u64,
+    },
     /// The task that did the work on another thread was stopped (the process is ending).
     #[error("the work on {what} was cut off")]
     Stopped {
@@ -126,6 +136,11 @@ impl StoreError {
     /// Whether nobody has the blob, as opposed to it being out of reach just now.
     pub fn is_missing(&self) -> bool {
         matches!(self.cause(), Self::Missing { .. })
+    }
+
+    /// Whether the origin sent nothing for too long.
+    pub fn is_stalled(&self) -> bool {
+        matches!(self.cause(), Self::Stalled { .. })
     }
 
     /// Whether the disk is full.

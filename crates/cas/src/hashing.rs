@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flowyard_model::Digest;
 
@@ -10,6 +11,14 @@ use crate::StoreError;
 
 /// How much of a file is read at once: large enough for BLAKE3's widest lanes, small enough for the cache.
 pub(crate) const READ_BYTES: usize = 256 * 1024;
+
+/// Every byte that this process hashed: all that comes, goes or is stored is hashed on its way.
+static HASHED: AtomicU64 = AtomicU64::new(0);
+
+/// How many bytes this process has hashed so far. Whoever waits for bytes can tell by it that some still move.
+pub fn hashed_bytes() -> u64 {
+    HASHED.load(Ordering::Relaxed)
+}
 
 /// Hashes bytes as they pass by.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +36,7 @@ impl BlobHasher {
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
+        HASHED.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.length += bytes.len() as u64;
     }
 
@@ -43,6 +53,7 @@ impl BlobHasher {
 
 /// The digest of `bytes`.
 pub fn digest_bytes(bytes: &[u8]) -> Digest {
+    HASHED.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     Digest { hash: *blake3::hash(bytes).as_bytes(), length: bytes.len() as u64 }
 }
 
@@ -96,6 +107,14 @@ mod tests {
             bytes.chunks(999).for_each(|chunk| hasher.update(chunk));
             assert_eq!(hasher.digest(), expected);
         }
+    }
+
+    #[test]
+    fn whatever_is_hashed_is_counted() {
+        let before = hashed_bytes();
+        digest_bytes(&[7; 100]);
+        BlobHasher::new().update(&[7; 50]);
+        assert!(hashed_bytes() >= before + 150);
     }
 
     #[test]

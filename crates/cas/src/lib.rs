@@ -2,6 +2,7 @@
 //!
 //! | Module | Owns |
 //! |---|---|
+//! | [`folder`] | making folders that survive a power cut |
 //! | [`hashing`] | turning bytes into a [`Digest`] |
 //! | [`manifest`] | the list of paths that is an artifact, and its one encoding |
 //! | [`pack`] | reading a file or folder of a user into a manifest and the files behind it |
@@ -19,6 +20,7 @@
 pub mod checkout;
 mod copying;
 mod error;
+pub mod folder;
 pub mod hashing;
 mod inflight;
 pub mod items;
@@ -31,7 +33,8 @@ pub mod store;
 pub use checkout::{Placing, checkout};
 pub use error::StoreError;
 pub use flowyard_model::Digest;
-pub use hashing::{BlobHasher, digest_bytes, digest_file};
+pub use folder::{make_folder, sync_folder};
+pub use hashing::{BlobHasher, digest_bytes, digest_file, hashed_bytes};
 pub use local::{BlobWriter, LocalOptions, LocalStore, Pin, PinnedBlob, PinnedTree};
 pub use manifest::{Entry, EntryKind, Manifest, ManifestError, Summary};
 pub use origin::{BlobUpload, LiveBlobs, Origin, Swept};

@@ -10,6 +10,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flowyard_model::Digest;
@@ -46,18 +48,26 @@ pub struct Store {
     fetches: Arc<InFlight<Digest, PinnedBlob>>,
     trees: Arc<InFlight<Digest, PinnedTree>>,
     slots: Arc<Semaphore>,
+    /// How long the origin may send nothing, in milliseconds; 0 for ever.
+    patience_ms: Arc<AtomicU64>,
 }
 
 impl Store {
     /// Puts `local` in front of `origin`.
     pub fn new(local: LocalStore, origin: Origin) -> Self {
         let slots = Arc::new(Semaphore::new(FETCHES_AT_ONCE));
-        Self { local, origin, fetches: Arc::default(), trees: Arc::default(), slots }
+        let patience_ms = Arc::default();
+        Self { local, origin, fetches: Arc::default(), trees: Arc::default(), slots, patience_ms }
     }
 
     /// The blobs on this machine.
     pub fn local(&self) -> &LocalStore {
         &self.local
+    }
+
+    /// Gives up a blob of which the origin sends nothing for this long; 0 for never. Holds for every handle.
+    pub fn give_up_after(&self, silence_ms: u64) {
+        self.patience_ms.store(silence_ms, Ordering::Relaxed);
     }
 
     /// The durable blobs.
@@ -260,7 +270,7 @@ impl Store {
             }
             Ok::<_, StoreError>(writer)
         });
-        while let Some(piece) = pieces.try_next().await? {
+        while let Some(piece) = self.unless_stalled(digest, pieces.try_next()).await? {
             // A closed queue means that writing failed; its error is told below.
             if sender.send(piece).await.is_err() {
                 break;
@@ -269,6 +279,22 @@ impl Store {
         drop(sender);
         let writer = writing.await.map_err(|_| StoreError::Stopped { what: format!("fetching blob {digest}") })??;
         blocking("a fetch", move || writer.finish()).await
+    }
+
+    /// The next of what the origin sends, unless it sends nothing for too long.
+    async fn unless_stalled<T>(
+        &self,
+        digest: Digest,
+        next: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let waited_ms = self.patience_ms.load(Ordering::Relaxed);
+        if waited_ms == 0 {
+            return next.await;
+        }
+        let sent = tokio::time::timeout(Duration::from_millis(waited_ms), next).await;
+        sent.unwrap_or_else(|_| {
+            Err(StoreError::Stalled { digest, place: format!("the origin {}", self.origin), waited_ms })
+        })
     }
 
     async fn find_or_make_tree(&self, digest: Digest) -> Result<PinnedTree, StoreError> {

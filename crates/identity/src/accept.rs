@@ -22,7 +22,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::certificate::Identified;
 use crate::credential::Current;
+use crate::judged::Judged;
 use crate::refused::Refused;
+use crate::rooms::{Patience, Place, Rooms, Shown};
 use crate::trust::Trust;
 use crate::verifier::{self, Certificates};
 
@@ -58,23 +60,50 @@ pub struct Bounds {
     pub handshake_ms: u64,
     /// Connections open at a time.
     pub connections: usize,
+    /// Of them, of one that showed a certificate.
+    pub per_identity: usize,
+    /// Of one address, without a certificate.
+    pub per_address: usize,
+    /// Of one address, that have shown nothing yet; the oldest makes way.
+    pub strangers_per_address: usize,
+    /// In all, that have shown nothing yet; the oldest makes way.
+    pub strangers: usize,
+    /// How long such a one may stay.
+    pub stranger_ms: u64,
 }
 
 impl Bounds {
     /// What a port of a fleet is given.
-    pub const STANDARD: Self = Self { handshakes: 256, handshake_ms: 5_000, connections: 16_384 };
+    pub const STANDARD: Self = Self {
+        handshakes: 256,
+        handshake_ms: 5_000,
+        connections: 16_384,
+        per_identity: 64,
+        per_address: 1_024,
+        strangers_per_address: 256,
+        strangers: 2_048,
+        stranger_ms: 20_000,
+    };
 }
 
 /// A connection whose other side is known.
 #[derive(Debug)]
 pub struct Accepted {
-    stream: TlsStream<TcpStream>,
+    stream: Judged<TlsStream<TcpStream>>,
     identified: Option<Arc<Identified>>,
     address: SocketAddr,
-    _place: OwnedSemaphorePermit,
+    shown: Shown,
+    /// While it has shown nothing.
+    patience: Option<Patience>,
+    _places: (OwnedSemaphorePermit, Place),
 }
 
 impl Accepted {
+    /// To be set once they have shown who they are in another way than by a certificate.
+    pub fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
     /// Who it is; `None` if it showed no certificate where it need not.
     pub fn identified(&self) -> Option<&Arc<Identified>> {
         self.identified.as_ref()
@@ -89,7 +118,9 @@ impl Accepted {
 /// The connections that passed the gate. It ends only with an error of the listener that will not pass.
 pub fn accept(listener: TcpListener, gate: Gate) -> impl Stream<Item = io::Result<Accepted>> {
     let places = Arc::new(Semaphore::new(gate.bounds.connections.min(Semaphore::MAX_PERMITS)));
-    let port = Port { listener, gate, places, handshakes: JoinSet::new(), order: VecDeque::new(), said: Said::new() };
+    let rooms = Rooms::default();
+    let port =
+        Port { listener, gate, places, rooms, handshakes: JoinSet::new(), order: VecDeque::new(), said: Said::new() };
     futures::stream::unfold(port, async |mut port| {
         let next = port.next().await;
         Some((next, port))
@@ -103,6 +134,7 @@ struct Port {
     listener: TcpListener,
     gate: Gate,
     places: Arc<Semaphore>,
+    rooms: Rooms,
     handshakes: JoinSet<Handshake>,
     /// Those under way, the oldest first; also some that are over.
     order: VecDeque<(AbortHandle, SocketAddr)>,
@@ -148,13 +180,17 @@ impl Port {
         }
         let Gate { trust, own, certificates, bounds, .. } = &self.gate;
         let (config, verdict) = verifier::server(trust, own, *certificates);
-        let deadline = bounds.handshake_ms;
+        let (deadline, rooms, bounds, judging) = (bounds.handshake_ms, self.rooms.clone(), *bounds, trust.clone());
         let handshake = async move {
             // Small messages go out at once; where that cannot be set, they are only slower.
             let _ = stream.set_nodelay(true);
             let shaken = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(Duration::from_millis(deadline), shaken).await {
-                Ok(Ok(stream)) => Ok(Accepted { stream, identified: verdict.identified(), address, _place: place }),
+                Ok(Ok(stream)) => {
+                    let identified = verdict.identified();
+                    let stream = Judged::new(stream, identified.clone(), &judging);
+                    let_in(stream, identified, address, place, &rooms, &bounds)
+                }
                 Ok(Err(error)) => Err((address, verdict.reason(&error))),
                 Err(_) => Err((address, Refused::TooSlow(deadline))),
             }
@@ -168,6 +204,30 @@ impl Port {
             told(address, refused);
         }
         self.said.refused(address, refused);
+    }
+}
+
+/// Gives whoever passed the gate a place among their like.
+fn let_in(
+    stream: Judged<TlsStream<TcpStream>>,
+    identified: Option<Arc<Identified>>,
+    address: SocketAddr,
+    place: OwnedSemaphorePermit,
+    rooms: &Rooms,
+    bounds: &Bounds,
+) -> Handshake {
+    let room = match &identified {
+        Some(found) => {
+            let who = found.claim.subject.identity();
+            rooms.certified(who, bounds).map(|place| (place, Shown::default(), None))
+        }
+        None => rooms.stranger(address.ip(), bounds).map(|(place, shown, patience)| (place, shown, Some(patience))),
+    };
+    match room {
+        Ok((room, shown, patience)) => {
+            Ok(Accepted { stream, identified, address, shown, patience, _places: (place, room) })
+        }
+        Err(refused) => Err((address, refused)),
     }
 }
 
@@ -209,6 +269,11 @@ impl Said {
 
 impl AsyncRead for Accepted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.patience.as_mut().map(|patience| patience.poll_over(cx)) {
+            Some(Poll::Ready(true)) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Some(Poll::Ready(false)) => self.patience = None,
+            Some(Poll::Pending) | None => {}
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

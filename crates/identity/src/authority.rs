@@ -30,8 +30,9 @@ pub const NODE_LIFE_MS: u64 = 24 * 3_600 * 1_000;
 pub const LONGEST_NODE_LIFE_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// How long a person's certificate may live at most.
 pub const LONGEST_PERSON_LIFE_MS: u64 = 366 * 24 * 3_600 * 1_000;
-/// How far clocks may be apart: certificates are valid this long before they are made.
-pub const CLOCK_ALLOWANCE_MS: u64 = 5 * 60 * 1_000;
+/// How far clocks may be apart: certificates are valid this long before they are made. A day costs nothing, since who is shut out is
+/// known by revision and not by time, and a clock that is set wrongly is most often wrong by hours.
+pub const CLOCK_ALLOWANCE_MS: u64 = 24 * 3_600 * 1_000;
 /// How long an expired certificate still lets its node renew it, and do nothing else.
 pub const LAPSED_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Most bytes of a request for a certificate.

@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 use crate::certificate::Identified;
 use crate::clock::Clock;
 use crate::credential::Current;
+use crate::judged::{Judged, Open};
 use crate::refused::Refused;
 use crate::secret::fingerprint;
 use crate::subject::Subject;
@@ -78,7 +79,7 @@ impl Connector {
     ///
     /// # Errors
     /// When nobody answers, or one that is no coordinator of this cluster.
-    pub async fn connect(&self, address: &str) -> Result<(TlsStream<TcpStream>, Arc<Identified>), ConnectError> {
+    pub async fn connect(&self, address: &str) -> Result<(Open, Arc<Identified>), ConnectError> {
         let (judging, expected) = (self.trust.clone(), self.expected);
         let judge = move |leaf: &CertificateDer<'_>, _: &[CertificateDer<'_>]| {
             let found = judging.judge(leaf, Side::Server, 0)?;
@@ -91,12 +92,13 @@ impl Connector {
         };
         let name = self.trust.cluster().server_name();
         let clock = self.trust.clock().clone();
-        shake(address, name, Box::new(judge), clock, self.own.as_ref()).await
+        let (stream, who) = shake(address, name, Box::new(judge), clock, self.own.as_ref()).await?;
+        Ok((Judged::new(stream, Some(who.clone()), &self.trust), who))
     }
 }
 
 impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Open>;
     type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 

@@ -111,11 +111,16 @@ impl Credential {
         &self.identified
     }
 
-    /// When it should be replaced: at two thirds of its life.
+    /// When it should be replaced, by the clock of who issued it: at two thirds of its life.
     pub fn renew_at(&self) -> TimeMs {
+        let not_after = self.identified.not_after.0;
+        TimeMs(not_after.saturating_sub(self.life_ms() / 3))
+    }
+
+    /// How long it lives, from when it was issued.
+    pub(crate) fn life_ms(&self) -> u64 {
         let Identified { not_before, not_after, .. } = self.identified;
-        let issued = not_before.after(crate::authority::CLOCK_ALLOWANCE_MS).min(not_after);
-        issued.after(not_after.0.saturating_sub(issued.0) / 3 * 2)
+        not_after.0.saturating_sub(not_before.after(crate::authority::CLOCK_ALLOWANCE_MS).min(not_after).0)
     }
 
     /// Writes key and certificate to one file that only its owner may read, so that they change together.

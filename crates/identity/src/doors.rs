@@ -8,11 +8,10 @@ use std::task::{Context, Poll};
 use flowyard_model::Fingerprint;
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use crate::clock::Clock;
 use crate::connect::{ConnectError, Connector, introduce};
+use crate::judged::{Judged, Open};
 
 /// Where coordinators are, and how they are believed; cheap to clone, and all clones know the same.
 #[derive(Clone)]
@@ -92,7 +91,7 @@ impl Doors {
     ///
     /// # Errors
     /// When none does, with what each said.
-    pub async fn connect(&self) -> Result<TlsStream<TcpStream>, NoDoor> {
+    pub async fn connect(&self) -> Result<Open, NoDoor> {
         let mut errors = Vec::new();
         for address in self.addresses() {
             match self.open(&address).await {
@@ -106,10 +105,12 @@ impl Doors {
         Err(NoDoor(errors))
     }
 
-    async fn open(&self, address: &str) -> Result<TlsStream<TcpStream>, ConnectError> {
+    async fn open(&self, address: &str) -> Result<Open, ConnectError> {
         match &self.way {
             Way::Trusted(connector) => Ok(connector.connect(address).await?.0),
-            Way::Pinned(authority, clock) => Ok(introduce(address, *authority, clock.clone()).await?.stream),
+            Way::Pinned(authority, clock) => {
+                Ok(Judged::once(introduce(address, *authority, clock.clone()).await?.stream))
+            }
         }
     }
 
@@ -119,7 +120,7 @@ impl Doors {
 }
 
 impl tower::Service<Uri> for Doors {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Open>;
     type Error = NoDoor;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoDoor>> + Send>>;
 

@@ -109,6 +109,14 @@ pub enum Refused {
     /// As many as allowed are connected.
     #[error("{0} connections are open, as many as may be")]
     Full(usize),
+    /// It has as many connections as it may.
+    #[error("{who} has {most} connections open, as many as it may")]
+    Many {
+        /// Who.
+        who: String,
+        /// How many that are.
+        most: usize,
+    },
     /// It does not speak what we speak.
     #[error("it does not speak TLS 1.3")]
     OtherProtocol,

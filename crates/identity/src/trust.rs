@@ -15,6 +15,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, Error};
 
+use crate::authority::LAPSED_MS;
 use crate::certificate::{Identified, read, read_authority};
 use crate::clock::{Clock, unix};
 use crate::refused::Refused;
@@ -100,8 +101,11 @@ impl Trust {
     /// # Errors
     /// Why it is not believed.
     pub fn judge(&self, leaf: &CertificateDer<'_>, side: Side, lapsed_ms: u64) -> Result<Identified, Refused> {
-        let now = self.clock.now();
         let read = read(leaf);
+        let now = match &read {
+            Ok(found) => self.clock.within(found.not_before, found.not_after),
+            Err(_) => self.clock.now(),
+        };
         let lapsed = read.as_ref().is_ok_and(|it| it.not_after < now && now <= it.not_after.after(lapsed_ms));
         let judged_at = match &read {
             Ok(found) if lapsed => found.not_after,
@@ -119,8 +123,9 @@ impl Trust {
     /// # Errors
     /// Why it is not believed any more.
     pub fn admit(&self, found: &Identified) -> Result<(), Refused> {
-        let now = self.clock.now();
-        if !found.lapsed && now > found.not_after {
+        let now = self.clock.within(found.not_before, found.not_after);
+        let longest = if found.lapsed { found.not_after.after(LAPSED_MS) } else { found.not_after };
+        if now > longest {
             let who = found.claim.subject.identity();
             return Err(Refused::Expired { who, not_after: found.not_after, now });
         }

@@ -2,7 +2,7 @@
 //!
 //! Secrets never come here. What is kept of a token is the hash of its secret, which lets nobody in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,26 @@ pub enum Grant {
     },
 }
 
+/// As what a token let a key in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Admitted {
+    /// As the agent of this node.
+    Agent(Name),
+    /// As the coordinator that is reached there. Which replica it becomes is decided afterwards.
+    Coordinator(String),
+}
+
+impl Admitted {
+    /// What kind of joiner it is.
+    pub fn joiner(&self) -> Joiner {
+        match self {
+            Self::Agent(_) => Joiner::Agent,
+            Self::Coordinator(_) => Joiner::Coordinator,
+        }
+    }
+}
+
 /// A token. Known to the state by the index of the entry that made it, so that no id is ever used twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
@@ -84,8 +104,9 @@ pub struct Token {
     pub expires_at: TimeMs,
     /// How often it lets someone in; exactly one that joins is counted.
     pub uses: Option<u32>,
-    /// The public keys it let in. One that comes again, because the answer was lost, is not counted again.
-    pub used_by: BTreeSet<Fingerprint>,
+    /// The public keys it let in, each as one thing for good. One that comes again, because the answer was lost, is not counted
+    /// again.
+    pub used_by: BTreeMap<Fingerprint, Admitted>,
     /// Who made it.
     pub created_by: String,
     /// When.
@@ -106,6 +127,10 @@ pub enum TokenFault {
     Spent,
     /// It was made for something else.
     WrongUse,
+    /// It let this key in as somebody else.
+    OtherName,
+    /// Whom it lets in, or let in, was shut out after it was made.
+    ShutOut,
 }
 
 impl fmt::Display for TokenFault {
@@ -115,6 +140,8 @@ impl fmt::Display for TokenFault {
             Self::Expired => "has expired",
             Self::Spent => "was used as often as it may be",
             Self::WrongUse => "was made for something else",
+            Self::OtherName => "let this key in under another name",
+            Self::ShutOut => "is older than the revocation of somebody it lets in",
         })
     }
 }

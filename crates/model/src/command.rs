@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Fingerprint, GpuIndex, Grant, Health, Identity,
-    Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath, Revision,
-    Scheduling, TaskKey, TimeMs, TokenFault, TokenId,
+    Admitted, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant, Health,
+    Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath,
+    Revision, Scheduling, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
 };
 
 /// A command with its place in the log and the leader's time.
@@ -85,6 +85,8 @@ pub enum Command {
         token: TokenId,
         /// Fingerprint of the public key that is let in.
         by: Fingerprint,
+        /// As what.
+        who: Admitted,
     },
     /// Shut an identity out.
     RevokeIdentity {
@@ -97,6 +99,11 @@ pub enum Command {
     },
     /// Close a node to new work, empty it, open it again, or forget it.
     ChangeNode(ChangeNode),
+    /// A restore or a forced recovery: what follows is another history.
+    BeginEpoch {
+        /// Its number, higher than any before.
+        epoch: Epoch,
+    },
 }
 
 impl Command {
@@ -107,7 +114,9 @@ impl Command {
             | Self::RevokeToken { .. }
             | Self::UseToken { .. }
             | Self::RevokeIdentity { .. }
-            | Self::ChangeNode(_) => ClusterVersion::ACCESS,
+            | Self::ChangeNode(_)
+            | Self::BeginEpoch { .. } => ClusterVersion::ACCESS,
+            Self::CommitPlan(plan) if plan.accept_ms.is_some() => ClusterVersion::ACCESS,
             Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
             _ => ClusterVersion(1),
         }
@@ -195,6 +204,8 @@ pub struct Plan {
     pub placer_version: u32,
     /// The proposals, most urgent first.
     pub placements: Vec<Placement>,
+    /// How long an agent may take to accept each, in milliseconds; for ever if `None`.
+    pub accept_ms: Option<u64>,
 }
 
 /// One line of a plan.
@@ -245,6 +256,8 @@ pub struct AttemptReport {
     pub end: Option<Arc<End>>,
     /// A checkpoint it wrote.
     pub checkpoint: Option<Checkpoint>,
+    /// Where it makes, or made, no progress. Passed over below cluster version 2.
+    pub stuck: Option<StuckPhase>,
 }
 
 /// What a command is answered with.
@@ -377,7 +390,7 @@ pub enum Rejection {
         current: ClusterVersion,
     },
     /// A registration that another node holds.
-    #[error("node `{name}` is registered and heard from under another agent; stop that one, or choose another name")]
+    #[error("node `{name}` is registered under another agent that is heard from, or whose work may still run; stop that one and wait until the node is down, or choose another name")]
     NodeNameTaken {
         /// The name.
         name: Name,

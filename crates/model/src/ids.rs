@@ -69,6 +69,7 @@ number! {
 }
 number! {
     /// Raised by restore and by forced recovery, so that an id of an older history is never mistaken for a new one.
+    #[derive(Default)]
     Epoch(u32)
 }
 number! {
@@ -110,4 +111,7 @@ pub struct MemberKey {
     pub attempt: AttemptNumber,
     /// Which member of the gang.
     pub rank: Rank,
+    /// The epoch in which it was placed: after a restore the same numbers may be given again, to other work.
+    #[serde(default)]
+    pub epoch: Epoch,
 }

@@ -66,5 +66,23 @@ pub const TOKENS: usize = 10_000;
 pub const TOKEN_USES: u32 = 1_000;
 /// Queues that one submitter may be bound to.
 pub const QUEUES_PER_ROLE: usize = 64;
+/// Bytes of the addresses of a coordinator that is let in.
+pub const ADDRESS_BYTES: usize = 600;
+/// Bytes of one manifest, which is read as a whole.
+pub const MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 /// Identities that are shut out.
 pub const REVOCATIONS: usize = 100_000;
+/// Members of one gang.
+pub const GANG: u32 = 1_000;
+/// Bytes of one blob: four tebibytes.
+pub const BLOB_BYTES: u64 = 1 << 42;
+/// Thousandths of a CPU that one node may offer.
+pub const NODE_CPU_MILLI: u64 = 1_000_000_000;
+/// Bytes of memory, of disk or of a GPU that one node may offer: one exbibyte.
+pub const NODE_BYTES: u64 = 1 << 60;
+/// GPUs that one node may offer.
+pub const NODE_GPUS: usize = 1_024;
+/// The largest number that an agent may remember of a former registration. They count up by one from 1, so none ever comes near.
+pub const REMEMBERED: u64 = 1 << 48;
+/// The latest moment that an agent may report: the end of the year 9999.
+pub const TIME_MS: u64 = 253_402_300_799_999;

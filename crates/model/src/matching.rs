@@ -5,8 +5,8 @@
 use std::hash::{Hash, Hasher};
 
 use crate::{
-    Abilities, Constraint, ConstraintOperator, Gpu, GpuIndex, GpuRequest, Image, Inventory, Isolation, Resources,
-    StepSpec,
+    Abilities, Constraint, ConstraintOperator, Gpu, GpuIndex, GpuRequest, Image, Inventory, Isolation, NetworkMode,
+    Resources, StepSpec,
 };
 
 /// What placement looks at in a step. Tasks of equal shapes are interchangeable to it, so pending work is grouped by shape.
@@ -22,6 +22,8 @@ pub struct Shape<'a> {
     pub process: bool,
     /// Whether it needs the node's own operating system as image.
     pub host_image: bool,
+    /// Whether it needs a network of its own.
+    pub private_network: bool,
 }
 
 impl Shape<'_> {
@@ -73,6 +75,18 @@ impl Abilities {
     }
 }
 
+impl Abilities {
+    /// Whether an agent with these can give a task this network.
+    pub fn connect(&self, isolation: Isolation, network: NetworkMode) -> bool {
+        self.private_networks || isolation == Isolation::Process || network != NetworkMode::Private
+    }
+
+    /// Why there are no private networks, for people: what the agent says of its tasks.
+    pub fn unconnected(&self) -> &str {
+        if self.separation.is_empty() { "its agent is of a release without them" } else { &self.separation }
+    }
+}
+
 impl GpuRequest {
     /// Whether this device is of the kind asked for. Health and what is free of it are other questions.
     pub fn accepts(&self, gpu: &Gpu) -> bool {
@@ -102,6 +116,7 @@ impl StepSpec {
             constraints: &self.constraints,
             process: self.isolation == Isolation::Process,
             host_image: self.image == Image::Host,
+            private_network: self.network == NetworkMode::Private,
         }
     }
 
@@ -109,6 +124,11 @@ impl StepSpec {
     pub fn allows(&self, inventory: &Inventory) -> bool {
         let able = inventory.abilities.suffice(self.isolation, &self.image);
         able && self.constraints.iter().all(|constraint| constraint.holds(inventory))
+    }
+
+    /// Whether it could have the network there that the step asks for. A question of its own, because cluster version 1 did not ask it.
+    pub fn connects(&self, inventory: &Inventory) -> bool {
+        inventory.abilities.connect(self.isolation, self.network)
     }
 }
 
@@ -133,6 +153,8 @@ mod tests {
             containers: true,
             process_isolation: false,
             host_image: false,
+            private_networks: false,
+            separation: String::new(),
             enforcement: String::new(),
             agent_version: String::new(),
             system: String::new(),
@@ -156,6 +178,20 @@ mod tests {
         assert!(!check("zone", ConstraintOperator::NotIn, &["a"]));
         assert!(check("zone", ConstraintOperator::Exists, &[]) && !check("rack", ConstraintOperator::Exists, &[]));
         assert!(check("rack", ConstraintOperator::Absent, &[]) && !check("zone", ConstraintOperator::Absent, &[]));
+    }
+
+    #[test]
+    fn only_a_container_needs_a_node_that_makes_private_networks() {
+        let Abilities { private_networks, .. } = inventory(vec![]).abilities;
+        assert!(!private_networks);
+        let (without, with) =
+            (inventory(vec![]).abilities, Abilities { private_networks: true, ..inventory(vec![]).abilities });
+        for network in [NetworkMode::Host, NetworkMode::None] {
+            assert!(without.connect(Isolation::Container, network));
+        }
+        assert!(!without.connect(Isolation::Container, NetworkMode::Private));
+        assert!(with.connect(Isolation::Container, NetworkMode::Private));
+        assert!(without.connect(Isolation::Process, NetworkMode::Private));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterVersion, Digest, Identity, Job, JobId, Node, NodeId, Queue, Revision, Revocation, Step, StepIndex,
+    ClusterVersion, Digest, Epoch, Identity, Job, JobId, Node, NodeId, Queue, Revision, Revocation, Step, StepIndex,
     SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
 };
 
@@ -48,6 +48,8 @@ pub struct Meta {
     pub next_job: JobId,
     /// The id that the next node gets.
     pub next_node: NodeId,
+    /// Which history of the cluster this is.
+    pub epoch: Epoch,
 }
 
 /// What was submitted under a submission key.

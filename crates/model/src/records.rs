@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptNumber, Digest, End, GpuIndex, Incarnation, Inventory, ItemList, JobOutcome, JobSpec, Name, NodeId,
-    QueuePath, Ranges, TaskIndex, TaskOutcome, Term, TimeMs,
+    AttemptNumber, Digest, End, Epoch, GpuIndex, Incarnation, Inventory, ItemList, JobOutcome, JobSpec, MemberKey,
+    Name, NodeId, QueuePath, Ranges, Rank, StuckPhase, TaskIndex, TaskKey, TaskOutcome, Term, TimeMs,
 };
 
 /// A job.
@@ -190,6 +190,17 @@ pub struct Attempt {
     pub members: Vec<Member>,
     /// The last checkpoint it reported.
     pub checkpoint: Option<Checkpoint>,
+    /// When it is given up if an agent has not taken it; only from cluster version 2 on.
+    pub accept_by: Option<TimeMs>,
+    /// The epoch in which it was placed.
+    pub epoch: Epoch,
+}
+
+impl Attempt {
+    /// The key of one of its members.
+    pub fn member_key(&self, task: TaskKey, rank: Rank) -> MemberKey {
+        MemberKey { task, attempt: self.number, rank, epoch: self.epoch }
+    }
 }
 
 /// Whether an attempt should run.
@@ -202,6 +213,8 @@ pub enum AttemptDesired {
     Stop,
     /// No: it makes room for another.
     Preempt,
+    /// No: it made no progress, and is tried again elsewhere.
+    GiveUp,
 }
 
 /// A saved state of a running attempt.
@@ -230,6 +243,8 @@ pub struct Member {
     pub times: PhaseTimes,
     /// Its end, once the phase is `ended`.
     pub end: Option<Arc<End>>,
+    /// Where it made no progress; only from cluster version 2 on.
+    pub stuck: Option<StuckPhase>,
 }
 
 /// How far a member is; only moves forward.

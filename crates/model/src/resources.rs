@@ -66,6 +66,10 @@ pub struct Abilities {
     pub process_isolation: bool,
     /// Whether its configuration allows `image = "host"`.
     pub host_image: bool,
+    /// Whether it can give a task a network of its own.
+    pub private_networks: bool,
+    /// How tasks are kept apart, in words (`each has users of its own, cloud metadata closed, ...`).
+    pub separation: String,
     /// How limits are enforced, in words (`cpu: cgroup, memory: watched, ...`).
     pub enforcement: String,
     /// Version of the agent's build.

@@ -291,6 +291,8 @@ pub enum NetworkMode {
     Private,
     /// Loopback only.
     None,
+    /// What the cluster's nodes usually give. Only in wishes: a coordinator decides what that is before a job is in the log.
+    Usual,
 }
 
 /// A host folder seen inside a container.

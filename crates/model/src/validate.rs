@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::plausible::{plausible_blob, plausible_manifest};
 use crate::{
-    FanOut, Growth, Input, JobSpec, Name, NeedKind, Rejection, Resources, Retry, RetryRule, StepIndex, StepSpec, limits,
+    FanOut, Growth, Input, JobSpec, Name, NeedKind, Rejection, Resources, Retry, RetryRule, SpecBlobs, StepIndex,
+    StepSpec, limits,
 };
 
 type Checked = Result<(), Rejection>;
@@ -21,6 +23,9 @@ pub fn validate(spec: &JobSpec) -> Checked {
         require(!tag.is_empty(), "tags", "a tag must not be empty")?;
     }
     at_most("after", spec.after.len(), limits::AFTER_JOBS)?;
+    let SpecBlobs { manifests, lists } = spec.blobs();
+    manifests.into_iter().try_for_each(|digest| plausible_manifest("blobs", digest))?;
+    lists.into_iter().try_for_each(|digest| plausible_blob("blobs", digest))?;
     duration("retention", spec.retention_ms)?;
     for (path, value) in [("deadline", spec.deadline_ms), ("queue_ttl", spec.queue_ttl_ms)] {
         duration(path, value)?;
@@ -42,6 +47,7 @@ fn validate_step(spec: &JobSpec, at: usize, step: &StepSpec) -> Checked {
     validate_env(step)?;
     validate_resources(&step.resources).map_err(|rejection| below("resources", rejection))?;
     require(step.size >= 1, "gang.size", "a gang has at least one member")?;
+    require(step.size <= limits::GANG, "gang.size", &format!("at most {}", limits::GANG))?;
     validate_retry(&step.retry).map_err(|rejection| below("retry", rejection))?;
     duration("timeout", step.timeout_ms)?;
     require(step.timeout_ms != Some(0), "timeout", "must be longer than nothing")?;

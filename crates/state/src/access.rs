@@ -1,14 +1,15 @@
 //! Tokens and revocations.
 //!
-//! Invariant: a token lets in at most as many keys as it may; ids of tokens and the revisions of revocations are indexes of
+//! Invariant: a token lets in at most as many keys as it may, each as one thing for good, and nobody who was shut out after it was
+//! made; ids of tokens and the revisions of revocations are indexes of
 //! entries, so none comes twice.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    Changed, CreateToken, Fingerprint, Grant, Identity, Rejection, Reply, Revision, Revocation, Role, TimeMs, Token,
-    TokenFault, TokenId, limits,
+    Admitted, Changed, CreateToken, Fingerprint, Grant, Identity, Rejection, ReplicaId, Reply, Revision, Revocation,
+    Role, TimeMs, Token, TokenFault, TokenId, limits,
 };
 
 use crate::indexes::Lapse;
@@ -21,7 +22,7 @@ pub(crate) fn create_token(state: &mut State, changed: &mut Changed, wish: Creat
     }
     let id = TokenId(state.meta.revision.0);
     let CreateToken { hash, grant, expires_at, uses, created_by } = wish;
-    let (created_at, used_by) = (state.meta.time, BTreeSet::new());
+    let (created_at, used_by) = (state.meta.time, BTreeMap::new());
     let token = Token { hash, grant, expires_at, uses, used_by, created_by, created_at, revoked: false };
     let before = state.tokens.insert(id, Arc::new(token));
     assert!(before.is_none(), "an entry makes one token");
@@ -68,24 +69,44 @@ pub(crate) fn revoke_token(state: &mut State, changed: &mut Changed, id: TokenId
     Reply::Done
 }
 
-/// Applies `UseToken`. A key that was let in before is let in again without being counted.
-pub(crate) fn use_token(state: &mut State, changed: &mut Changed, id: TokenId, by: Fingerprint) -> Reply {
-    let now = state.meta.time;
-    let Some(token) = state.tokens.get_mut(&id) else { return unknown(id) };
-    let void = |fault| Reply::Rejected(Rejection::TokenVoid { token: id, fault });
-    if let Some(fault) = token.fault(now) {
-        return void(fault);
+/// Applies `UseToken`. A key that was let in before is let in again without being counted, as what it was.
+pub(crate) fn use_token(
+    state: &mut State,
+    changed: &mut Changed,
+    id: TokenId,
+    by: Fingerprint,
+    who: Admitted,
+) -> Reply {
+    let Some(token) = state.tokens.get(&id) else { return unknown(id) };
+    if let Some(fault) = fault(state, id, token, by, &who) {
+        return Reply::Rejected(Rejection::TokenVoid { token: id, fault });
     }
-    match token.uses_left() {
-        None => void(TokenFault::WrongUse),
-        Some(_) if token.used_by.contains(&by) => Reply::TokenUsed { grant: token.grant.clone() },
-        Some(0) => void(TokenFault::Spent),
-        Some(_) => {
-            let token = Arc::make_mut(token);
-            token.used_by.insert(by);
-            changed.access = true;
-            Reply::TokenUsed { grant: token.grant.clone() }
-        }
+    let grant = token.grant.clone();
+    if !token.used_by.contains_key(&by) {
+        let token = state.tokens.get_mut(&id).expect("it was found just now");
+        Arc::make_mut(token).used_by.insert(by, who);
+        changed.access = true;
+    }
+    Reply::TokenUsed { grant }
+}
+
+/// What stands against letting this key in as this.
+fn fault(state: &State, id: TokenId, token: &Token, by: Fingerprint, who: &Admitted) -> Option<TokenFault> {
+    if let Some(fault) = token.fault(state.meta.time) {
+        return Some(fault);
+    }
+    let Some(left) = token.uses_left().filter(|_| token.grant == Grant::Join(who.joiner())) else {
+        return Some(TokenFault::WrongUse);
+    };
+    // Whoever was shut out comes back with a token made afterwards, and not with what is left of the one they know.
+    let known = token.used_by.values();
+    if known.chain([who]).any(|who| state.shut_out_since(Revision(id.0), who)) {
+        return Some(TokenFault::ShutOut);
+    }
+    match token.used_by.get(&by) {
+        Some(before) if before != who => Some(TokenFault::OtherName),
+        None if left == 0 => Some(TokenFault::Spent),
+        _ => None,
     }
 }
 
@@ -142,6 +163,18 @@ pub(crate) fn forget_lapsed(state: &mut State, changed: &mut Changed) -> bool {
 }
 
 impl State {
+    /// Whether this was shut out at the revision or later. A coordinator's replica is decided after it was let in, so for one of them
+    /// it is enough that any was.
+    fn shut_out_since(&self, since: Revision, who: &Admitted) -> bool {
+        let span = match who {
+            Admitted::Agent(name) => Identity::Agent(name.clone())..=Identity::Agent(name.clone()),
+            Admitted::Coordinator(_) => {
+                Identity::Coordinator(ReplicaId(0))..=Identity::Coordinator(ReplicaId(u64::MAX))
+            }
+        };
+        self.revocations.range(span).any(|(_, revocation)| revocation.revision >= since)
+    }
+
     /// A token.
     pub fn token(&self, token: TokenId) -> Option<&Arc<Token>> {
         self.tokens.get(&token)

@@ -1,6 +1,6 @@
 //! The one way in: an entry of the log changes the state and gives effects.
 
-use flowyard_model::{Changed, ClusterVersion, Command, Effects, Entry, Rejection, Reply};
+use flowyard_model::{Changed, ClusterVersion, Command, Effects, Entry, Epoch, Rejection, Reply};
 
 use crate::state::State;
 use crate::{access, after, closing, forget, job, node, plan, queue, report, submit, tick};
@@ -44,9 +44,10 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::ForgetJobs { jobs } => forget::forget_all(state, changed, jobs),
         Command::CreateToken(wish) => access::create_token(state, changed, wish),
         Command::RevokeToken { token } => access::revoke_token(state, changed, token),
-        Command::UseToken { token, by } => access::use_token(state, changed, token, by),
+        Command::UseToken { token, by, who } => access::use_token(state, changed, token, by, who),
         Command::RevokeIdentity { identity, until, by } => access::revoke_identity(state, changed, identity, until, by),
         Command::ChangeNode(wish) => closing::change(state, changed, wish),
+        Command::BeginEpoch { epoch } => begin_epoch(state, epoch),
     }
 }
 
@@ -73,5 +74,12 @@ fn raise_version(state: &mut State, wished: ClusterVersion) -> Reply {
     }
     assert!(wished <= ClusterVersion::NEWEST, "this build does not know cluster version {wished}: it must be upgraded");
     state.meta.version = wished;
+    Reply::Done
+}
+
+/// Attempts placed from now on belong to another history, and cannot be taken for one of the same number that was placed before. An
+/// epoch that is not higher says nothing new.
+fn begin_epoch(state: &mut State, epoch: Epoch) -> Reply {
+    state.meta.epoch = state.meta.epoch.max(epoch);
     Reply::Done
 }

@@ -11,6 +11,7 @@ use flowyard_model::{
 
 use crate::graph::task_done;
 use crate::job::{stop_job, stop_live_attempt};
+use crate::node::DEVICE_GONE;
 use crate::retry::{Trial, Try, after_attempt, salt};
 use crate::room;
 use crate::state::State;
@@ -54,6 +55,9 @@ fn free(state: &mut State, changed: &mut Changed, node: NodeId, key: MemberKey) 
     changed.placement = true;
 }
 
+/// What is said of an attempt that no agent took.
+const NOT_TAKEN: &str = "its agent did not take it in time, although the node is heard from; it is tried again";
+
 /// The end as it counts. What was asked to stop has stopped, however it says it ended, and publishes nothing; a success
 /// without the list that another step fans out from is none.
 fn settled_end(state: &State, attempt: &Attempt, key: MemberKey, mut end: End) -> End {
@@ -63,10 +67,19 @@ fn settled_end(state: &State, attempt: &Attempt, key: MemberKey, mut end: End) -
     let asked = match attempt.desired {
         AttemptDesired::Stop if by_itself => Some((AttemptOutcome::Stopped, Reason::Cancelled)),
         AttemptDesired::Preempt if by_itself || stopped => Some((AttemptOutcome::Preempted, Reason::Preempted)),
-        AttemptDesired::Run | AttemptDesired::Stop | AttemptDesired::Preempt => None,
+        // Whatever it did meanwhile, it is not waited for any more.
+        AttemptDesired::GiveUp if by_itself || stopped => Some((AttemptOutcome::Failed, Reason::Stuck)),
+        _ => None,
     };
+    if attempt.desired == AttemptDesired::GiveUp && stopped {
+        end.message = NOT_TAKEN.to_owned();
+    }
     if let Some((outcome, reason)) = asked {
         (end.outcome, end.reason, end.blame) = (outcome, reason, Blame::Platform);
+    }
+    if end.outcome == AttemptOutcome::Stopped && lost_device(state, attempt, key) {
+        (end.outcome, end.reason, end.blame) = (AttemptOutcome::Lost, Reason::Device, Blame::Hardware);
+        end.message = DEVICE_GONE.to_owned();
     }
     if end.outcome == AttemptOutcome::Succeeded
         && key.rank.0 == 0
@@ -79,6 +92,15 @@ fn settled_end(state: &State, attempt: &Attempt, key: MemberKey, mut end: End) -
         end.outputs.clear();
     }
     end
+}
+
+/// Whether a member was asked to stop because a device it held is gone, and for nothing else.
+fn lost_device(state: &State, attempt: &Attempt, key: MemberKey) -> bool {
+    let job = state.job(key.task.job).expect("a live member has a job");
+    let member = &attempt.members[key.rank.0 as usize];
+    let wanted = &job.spec.steps[key.task.step.0 as usize].resources;
+    let granted = wanted.gpus.get(member.gpu_alternative as usize).map_or(0, |request| request.count as usize);
+    job.desired == JobDesired::Run && attempt.desired == AttemptDesired::Stop && member.gpus.len() < granted
 }
 
 /// What is wrong with the lists of this end that decide about tasks of other steps.

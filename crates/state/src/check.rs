@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
-    AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, JobOutcome, NeedKind,
-    NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
+    Attempt, AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, JobOutcome,
+    NeedKind, NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
 };
 
 use crate::indexes::Indexes;
@@ -181,6 +181,9 @@ fn check_task(state: &State, key: TaskKey, task: &Task, stops: bool) -> Held {
     hold(!task.attempts.is_empty(), "a task is touched by its first attempt", place)?;
     let numbered = task.attempts.iter().enumerate().all(|(at, attempt)| attempt.number.0 as usize == at + 1);
     hold(numbered, "attempts are counted from 1", place)?;
+    let begun = task.attempts.iter().map(|attempt| attempt.epoch).is_sorted_by(|one, next| one <= next);
+    let begun = begun && task.attempts.iter().all(|attempt| attempt.epoch <= state.epoch());
+    hold(begun, "an attempt belongs to an epoch that has begun", place)?;
     let live = |at: usize| task.attempts[at].members.iter().any(|member| member.phase != Phase::Ended);
     let last = task.attempts.len() - 1;
     hold((0..last).all(|at| !live(at)), "only the last attempt may be live", place)?;
@@ -196,7 +199,13 @@ fn check_task(state: &State, key: TaskKey, task: &Task, stops: bool) -> Held {
     }
     let consistent = task.attempts.iter().flat_map(|attempt| &attempt.members);
     let ended = consistent.into_iter().all(|member| (member.phase == Phase::Ended) == member.end.is_some());
-    hold(ended, "an end is recorded exactly with the last phase", place)
+    hold(ended, "an end is recorded exactly with the last phase", place)?;
+    let newer = |attempt: &Attempt| {
+        let stuck = attempt.members.iter().any(|member| member.stuck.is_some());
+        stuck || attempt.accept_by.is_some() || attempt.desired == AttemptDesired::GiveUp
+    };
+    let versioned = state.version() >= ClusterVersion::ACCESS || !task.attempts.iter().any(newer);
+    hold(versioned, "nothing is recorded that older replicas do not know", place)
 }
 
 /// What nodes hold, and under which registration.

@@ -11,8 +11,8 @@ use flowyard_model::{
 use imbl::{OrdMap, OrdSet};
 
 use crate::closing::deadline;
-use crate::overdue;
 use crate::state::{State, StepKey};
+use crate::{accept, overdue};
 
 /// A step that has a ready task and may have one more active; ordered by queue, then urgency, then shape, then age.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +74,8 @@ pub(crate) struct Indexes {
     pub(crate) settling: OrdSet<JobId>,
     /// Tokens and revocations by the time of their end.
     pub(crate) lapsing: OrdSet<(TimeMs, Lapse)>,
+    /// Tasks whose attempt no agent has taken, by the time at which it is given up.
+    pub(crate) unaccepted: OrdSet<(TimeMs, TaskKey)>,
     /// Active jobs by each of their times that can still pass.
     pub(crate) due: OrdSet<(TimeMs, JobId, Overdue)>,
     /// Nodes by the time at which what still runs there is asked to stop.
@@ -96,6 +98,7 @@ impl Indexes {
             lapsing: OrdSet::new(),
             draining: OrdSet::new(),
             due: OrdSet::new(),
+            unaccepted: OrdSet::new(),
         }
     }
 
@@ -141,9 +144,10 @@ impl Indexes {
     fn add_task(&mut self, key: TaskKey, task: &Task) {
         self.task_changed(key, TaskState::Blocked, task.state);
         for attempt in &task.attempts {
+            self.unaccepted.extend(accept::due(attempt).map(|until| (until, key)));
             for (rank, member) in attempt.members.iter().enumerate() {
                 if member.phase != Phase::Ended {
-                    let member_key = MemberKey { task: key, attempt: attempt.number, rank: Rank(rank as u32) };
+                    let member_key = attempt.member_key(key, Rank(rank as u32));
                     self.live.insert((member.node, member_key));
                 }
             }
@@ -157,7 +161,8 @@ impl Indexes {
         let lapsing = self.lapsing.get_min().map(|(time, _)| *time);
         let draining = self.draining.get_min().map(|(time, _)| *time);
         let due = self.due.get_min().map(|(time, ..)| *time);
-        waiting.into_iter().chain(expiry).chain(lapsing).chain(draining).chain(due).min()
+        let unaccepted = self.unaccepted.get_min().map(|(time, _)| *time);
+        waiting.into_iter().chain(expiry).chain(lapsing).chain(draining).chain(due).chain(unaccepted).min()
     }
 
     /// A touched task went from one state to another. A task that is touched for the first time comes from `Blocked`, which

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptDesired, Changed, JobDesired, JobEnd, JobId, JobOutcome, MemberKey, Phase, Rank, Rejection, Reply,
-    StepIndex, TaskIndex, TaskKey, TaskOutcome, TaskState,
+    AttemptDesired, Changed, JobDesired, JobEnd, JobId, JobOutcome, Phase, Rank, Rejection, Reply, StepIndex,
+    TaskIndex, TaskKey, TaskOutcome, TaskState,
 };
 
 use crate::graph::{outcome, settle};
@@ -80,8 +80,8 @@ pub(crate) fn stop_live_attempt(state: &mut State, changed: &mut Changed, key: T
 
 /// The live attempt of an active task is to stop, or to make room; the nodes of its live members are told.
 pub(crate) fn ask_to_end(state: &mut State, changed: &mut Changed, key: TaskKey, desired: AttemptDesired) {
-    let number = state.task(key).and_then(|task| task.attempts.last()).expect("an active task has an attempt").number;
-    let member = MemberKey { task: key, attempt: number, rank: Rank(0) };
+    let attempt = state.task(key).and_then(|task| task.attempts.last()).expect("an active task has an attempt");
+    let member = attempt.member_key(key, Rank(0));
     edit_attempt(state, member, |attempt| {
         attempt.desired = desired;
         let live = attempt.members.iter().filter(|member| member.phase != Phase::Ended);

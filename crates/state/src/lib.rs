@@ -29,6 +29,7 @@
 //! [`limits::WORK_PER_TICK`](flowyard_model::limits::WORK_PER_TICK), and the rest by the next `Tick`, which is due at once.
 #![deny(clippy::float_arithmetic)]
 
+mod accept;
 mod access;
 mod after;
 mod apply;

@@ -6,27 +6,31 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    Blame, Changed, GpuIndex, Health, Incarnation, Inventory, MemberKey, Node, NodeId, Reason, RegisterNode, Rejection,
-    Reply, Scheduling,
+    AttemptDesired, Blame, Changed, ClusterVersion, GpuIndex, Health, Incarnation, Inventory, MemberKey, Node, NodeId,
+    OnDisconnect, Reason, RegisterNode, Rejection, Reply, Scheduling,
 };
 
 use crate::attempt::{end_member, lost};
+use crate::job::stop_live_attempt;
 use crate::room;
 use crate::state::State;
 use crate::task::edit_attempt;
+
+/// What the end of a member says that lost a device.
+pub(crate) const DEVICE_GONE: &str = "a device it held is gone";
 
 /// Applies `RegisterNode`.
 ///
 /// An agent that remembers being this node keeps its attempts, whichever registration it remembers: the reply to a later
 /// one may have been lost on its way. One that remembers nothing takes the name over, unless the agent that holds it is
-/// heard from; what ran under the old registration is lost.
+/// heard from, or may still run what must never run twice; what ran under the old registration is lost.
 pub(crate) fn register(state: &mut State, changed: &mut Changed, wish: RegisterNode) -> Reply {
     let Some(id) = state.indexes.node_names.get(&wish.name).copied() else {
         return register_first(state, changed, wish);
     };
     let node = state.node(id).expect("a named node exists");
     let remembered = wish.previous.filter(|(previous, _)| *previous == id);
-    if wish.previous.is_none() && node.health == Health::Up {
+    if remembered.is_none() && is_held(state, id, node, &wish) {
         return Reply::Rejected(Rejection::NodeNameTaken { name: wish.name });
     }
     let newest = remembered.map_or(node.incarnation, |(_, incarnation)| node.incarnation.max(incarnation));
@@ -36,10 +40,28 @@ pub(crate) fn register(state: &mut State, changed: &mut Changed, wish: RegisterN
     } else {
         lose_missing_devices(state, changed, id, &old, &wish.inventory);
     }
-    let incarnation = Incarnation(newest.0 + 1);
+    // What an agent says it remembers is bounded where it enters; here it may at least not end the process.
+    let incarnation = Incarnation(newest.0.saturating_add(1));
     renew(state, changed, id, incarnation, wish.inventory);
     adopt(state, id, incarnation, &old);
     Reply::Registered { node: id, incarnation }
+}
+
+/// Whether a node is not to be had by an agent that was never it. Until a node is down, the lease may still run under which
+/// what must never run twice runs there; before cluster version 2 that was not looked at.
+fn is_held(state: &State, id: NodeId, node: &Node, wish: &RegisterNode) -> bool {
+    if state.version() < ClusterVersion::ACCESS {
+        return wish.previous.is_none() && node.health == Health::Up;
+    }
+    let leased = |key: MemberKey| {
+        let spec = state.step_spec(key.task.job, key.task.step);
+        spec.is_some_and(|spec| spec.on_disconnect == OnDisconnect::Stop)
+    };
+    match node.health {
+        Health::Up => true,
+        Health::Suspect => state.live_keys(id).any(leased),
+        Health::Down => false,
+    }
 }
 
 fn register_first(state: &mut State, changed: &mut Changed, wish: RegisterNode) -> Reply {
@@ -86,9 +108,7 @@ fn adopt(state: &mut State, id: NodeId, incarnation: Incarnation, old: &Inventor
         edit_attempt(state, key, |attempt| {
             let member = &mut attempt.members[key.rank.0 as usize];
             member.incarnation = incarnation;
-            for gpu in &mut member.gpus {
-                *gpu = moved[gpu];
-            }
+            member.gpus = member.gpus.iter().filter_map(|gpu| moved.get(gpu).copied()).collect();
             room::add(&mut used, wanted, &member.gpus, room::share(wanted, member.gpu_alternative));
         });
     }
@@ -102,7 +122,8 @@ fn moved_devices(old: &Inventory, new: &Inventory) -> BTreeMap<GpuIndex, GpuInde
     indexed.filter_map(|(at, gpu)| Some((GpuIndex(at as u32), GpuIndex(*place.get(gpu.id.as_str())? as u32)))).collect()
 }
 
-/// Members that hold a device which is gone have lost it, and all with it.
+/// Members that hold a device which is gone have lost it, and all with it: they are asked to stop, and end when their agent
+/// says so, since their processes still run. Before cluster version 2 they ended at once.
 fn lose_missing_devices(state: &mut State, changed: &mut Changed, id: NodeId, old: &Inventory, new: &Inventory) {
     let moved = moved_devices(old, new);
     let holds_missing = |key: &MemberKey| {
@@ -111,8 +132,12 @@ fn lose_missing_devices(state: &mut State, changed: &mut Changed, id: NodeId, ol
     };
     let members: Vec<_> = state.live_keys(id).filter(holds_missing).collect();
     for key in members {
-        let end = lost(Reason::Device, Blame::Hardware, "a device it held is gone");
-        end_member(state, changed, id, key, end);
+        if state.version() < ClusterVersion::ACCESS {
+            end_member(state, changed, id, key, lost(Reason::Device, Blame::Hardware, DEVICE_GONE));
+        } else if state.attempt(key.task, key.attempt).is_some_and(|attempt| attempt.desired == AttemptDesired::Run) {
+            stop_live_attempt(state, changed, key.task);
+            changed.jobs.insert(key.task.job);
+        }
     }
 }
 
@@ -147,4 +172,49 @@ pub(crate) fn set_health(
 
 pub(crate) fn unknown(id: NodeId) -> Reply {
     Reply::Rejected(Rejection::UnknownNode { node: id.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use flowyard_model::{Command, Entry, Revision, TimeMs};
+
+    use super::*;
+    use crate::apply;
+
+    #[test]
+    fn an_absurd_number_of_a_former_registration_ends_no_replica() {
+        let mut state = State::new();
+        let inventory = Arc::new(Inventory {
+            cpu_milli: 1,
+            memory_bytes: 1,
+            disk_bytes: 0,
+            gpus: vec![],
+            tokens: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            abilities: flowyard_model::Abilities {
+                containers: true,
+                process_isolation: true,
+                host_image: true,
+                private_networks: false,
+                separation: String::new(),
+                enforcement: String::new(),
+                agent_version: String::new(),
+                system: String::new(),
+            },
+        });
+        for (index, previous) in [(1, None), (2, Some((NodeId(1), Incarnation(u64::MAX)))), (3, None)] {
+            let health = Command::SetNodeHealth {
+                node: NodeId(1),
+                incarnation: state.node(NodeId(1)).map_or(Incarnation(0), |node| node.incarnation),
+                health: Health::Suspect,
+            };
+            let name = "n1".parse().unwrap();
+            let register = Command::RegisterNode(RegisterNode { name, inventory: inventory.clone(), previous });
+            for (at, command) in [(10 * index, health), (10 * index + 1, register)] {
+                apply(&mut state, Entry { index: Revision(at), time: TimeMs(1), command });
+            }
+        }
+        assert_eq!(state.node(NodeId(1)).unwrap().incarnation, Incarnation(u64::MAX));
+        crate::check_all(&state).unwrap();
+    }
 }

@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    Attempt, AttemptDesired, Changed, Health, JobDesired, Member, MemberKey, NodeId, Phase, PhaseTimes, Placement,
-    Plan, Rank, Refusal, Reply, Scheduling, Seat, StepSpec, TaskState, Used,
+    Attempt, AttemptDesired, Changed, ClusterVersion, Health, JobDesired, Member, MemberKey, NodeId, Phase, PhaseTimes,
+    Placement, Plan, Rank, Refusal, Reply, Scheduling, Seat, StepSpec, TaskState, Used,
 };
 
 use crate::state::State;
 use crate::step::edit_step;
 use crate::task::move_task;
-use crate::{overdue, room};
+use crate::{accept, overdue, room};
 
 /// Applies `CommitPlan`.
 pub(crate) fn commit(state: &mut State, changed: &mut Changed, plan: Plan) -> Reply {
     let mut refused = Vec::new();
     for (at, placement) in plan.placements.into_iter().enumerate() {
         match check(state, &placement) {
-            Ok(held) => place(state, changed, placement, held),
+            Ok(held) => place(state, changed, placement, held, plan.accept_ms),
             Err(refusal) => refused.push((at as u32, refusal)),
         }
     }
@@ -76,14 +76,21 @@ fn check_seat(state: &State, spec: &StepSpec, seat: &Seat, held: &mut BTreeMap<N
     if !open || node.incarnation != seat.incarnation {
         return Err(Refusal::NodeChanged);
     }
-    if !spec.allows(&node.inventory) {
+    let connects = state.version() < ClusterVersion::ACCESS || spec.connects(&node.inventory);
+    if !connects || !spec.allows(&node.inventory) {
         return Err(Refusal::Malformed);
     }
     let used = held.entry(seat.node).or_insert_with(|| node.used.clone());
     room::take(used, &node.inventory, &spec.resources, seat)
 }
 
-fn place(state: &mut State, changed: &mut Changed, placement: Placement, held: BTreeMap<NodeId, Used>) {
+fn place(
+    state: &mut State,
+    changed: &mut Changed,
+    placement: Placement,
+    held: BTreeMap<NodeId, Used>,
+    accept_ms: Option<u64>,
+) {
     let key = placement.task;
     for (id, used) in held {
         let node = Arc::make_mut(state.nodes.get_mut(&id).expect("it was just checked"));
@@ -91,7 +98,8 @@ fn place(state: &mut State, changed: &mut Changed, placement: Placement, held: B
         changed.nodes.insert(id);
     }
     for (rank, seat) in placement.members.iter().enumerate() {
-        let member = MemberKey { task: key, attempt: placement.attempt, rank: Rank(rank as u32) };
+        let (attempt, rank, epoch) = (placement.attempt, Rank(rank as u32), state.meta.epoch);
+        let member = MemberKey { task: key, attempt, rank, epoch };
         state.indexes.live.insert((seat.node, member));
     }
     overdue::placed(state, key.job);
@@ -105,7 +113,10 @@ fn place(state: &mut State, changed: &mut Changed, placement: Placement, held: B
         desired: AttemptDesired::Run,
         members: placement.members.into_iter().map(placed_member).collect(),
         checkpoint: None,
+        accept_by: accept_ms.map(|ms| now.after(ms)),
+        epoch: state.meta.epoch,
     };
+    state.indexes.unaccepted.extend(accept::due(&attempt).map(|until| (until, key)));
     move_task(state, key, TaskState::Active, |task| task.attempts.push(attempt));
     changed.jobs.insert(key.job);
 }
@@ -119,5 +130,6 @@ fn placed_member(seat: Seat) -> Member {
         phase: Phase::Placed,
         times: PhaseTimes::NONE,
         end: None,
+        stuck: None,
     }
 }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptReport, Changed, Incarnation, Member, NodeId, Phase, PhaseTimes, Rejection, Reply, ReportAttempts,
+    AttemptReport, Changed, ClusterVersion, Incarnation, Member, NodeId, Phase, PhaseTimes, Rejection, Reply,
+    ReportAttempts,
 };
 
 use crate::attempt::end_member;
@@ -43,10 +44,12 @@ fn take_one(state: &mut State, changed: &mut Changed, node: NodeId, report: Atte
     let known = member(state, &report);
     let times = merged(known.times, report.times);
     let checkpoint = report.checkpoint;
-    if times != known.times || report.phase > known.phase || checkpoint.is_some() {
+    let stuck = report.stuck.filter(|_| state.version() >= ClusterVersion::ACCESS).or(known.stuck);
+    if times != known.times || report.phase > known.phase || checkpoint.is_some() || stuck != known.stuck {
         edit_attempt(state, report.member, |attempt| {
             let member = &mut attempt.members[report.member.rank.0 as usize];
             member.times = times;
+            member.stuck = stuck;
             if report.phase != Phase::Ended {
                 member.phase = member.phase.max(report.phase);
             }

@@ -32,7 +32,7 @@ pub(crate) fn take(used: &mut Used, inventory: &Inventory, wanted: &Resources, s
     let share = request.map_or(0, |request| request.share_milli);
     let device_free = |index: &GpuIndex| {
         let at = index.0 as usize;
-        inventory.gpus[at].healthy && used.gpu_milli.get(at).is_some_and(|used| used + share <= 1_000)
+        inventory.gpus[at].healthy && used.gpu_milli.get(at).is_some_and(|used| used.saturating_add(share) <= 1_000)
     };
     if !seat.gpus.iter().all(device_free) {
         return Err(Refusal::DeviceTaken);
@@ -60,30 +60,33 @@ fn matching_request<'a>(
 
 /// Adds what a member holds, whether or not there is room.
 pub(crate) fn add(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], share_milli: u32) {
-    used.cpu_milli += wanted.cpu_milli;
-    used.memory_bytes += wanted.memory_bytes;
-    used.disk_bytes += wanted.disk_bytes;
-    used.members += 1;
+    used.cpu_milli = used.cpu_milli.saturating_add(wanted.cpu_milli);
+    used.memory_bytes = used.memory_bytes.saturating_add(wanted.memory_bytes);
+    used.disk_bytes = used.disk_bytes.saturating_add(wanted.disk_bytes);
+    used.members = used.members.saturating_add(1);
     for index in gpus {
-        used.gpu_milli[index.0 as usize] += share_milli;
+        let held = &mut used.gpu_milli[index.0 as usize];
+        *held = held.saturating_add(share_milli);
     }
     for (name, count) in wanted.tokens.iter().filter(|(_, count)| **count > 0) {
-        *used.tokens.entry(name.clone()).or_insert(0) += count;
+        let held = used.tokens.entry(name.clone()).or_insert(0);
+        *held = held.saturating_add(*count);
     }
 }
 
 /// Gives back what a member held.
 pub(crate) fn give_back(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], share_milli: u32) {
-    used.cpu_milli -= wanted.cpu_milli;
-    used.memory_bytes -= wanted.memory_bytes;
-    used.disk_bytes -= wanted.disk_bytes;
-    used.members -= 1;
+    used.cpu_milli = used.cpu_milli.saturating_sub(wanted.cpu_milli);
+    used.memory_bytes = used.memory_bytes.saturating_sub(wanted.memory_bytes);
+    used.disk_bytes = used.disk_bytes.saturating_sub(wanted.disk_bytes);
+    used.members = used.members.saturating_sub(1);
     for index in gpus {
-        used.gpu_milli[index.0 as usize] -= share_milli;
+        let held = &mut used.gpu_milli[index.0 as usize];
+        *held = held.saturating_sub(share_milli);
     }
     for (name, count) in wanted.tokens.iter().filter(|(_, count)| **count > 0) {
         let held = used.tokens.get_mut(name).expect("what is given back was taken");
-        *held -= count;
+        *held = held.saturating_sub(*count);
         if *held == 0 {
             used.tokens.remove(name);
         }

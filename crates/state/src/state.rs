@@ -6,9 +6,9 @@ use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use flowyard_model::{
-    Attempt, AttemptNumber, ClusterVersion, Identity, Job, JobId, Member, MemberKey, Meta, Name, Node, NodeId, Queue,
-    QueuePath, Revision, Revocation, Step, StepIndex, StepSpec, Submission, SubmissionKey, Task, TaskIndex, TaskKey,
-    TaskState, TimeMs, Token, TokenId,
+    Attempt, AttemptNumber, ClusterVersion, Epoch, Identity, Job, JobId, Member, MemberKey, Meta, Name, Node, NodeId,
+    Queue, QueuePath, Revision, Revocation, Step, StepIndex, StepSpec, Submission, SubmissionKey, Task, TaskIndex,
+    TaskKey, TaskState, TimeMs, Token, TokenId,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -59,6 +59,7 @@ impl State {
             version: ClusterVersion(1),
             next_job: JobId(1),
             next_node: NodeId(1),
+            epoch: Epoch(0),
         };
         Self {
             meta,
@@ -88,6 +89,11 @@ impl State {
     /// State time: the greatest time an applied entry was stamped with.
     pub fn time(&self) -> TimeMs {
         self.meta.time
+    }
+
+    /// Which history of the cluster this is.
+    pub fn epoch(&self) -> Epoch {
+        self.meta.epoch
     }
 
     /// What apply may do.
@@ -284,7 +290,7 @@ pub(crate) fn step_span(job: JobId) -> std::ops::RangeInclusive<StepKey> {
 const fn member(task: u64, rest: u32) -> MemberKey {
     let (step, index) = (StepIndex(rest), TaskIndex(rest));
     let task = TaskKey { job: JobId(task), step, task: index };
-    MemberKey { task, attempt: AttemptNumber(rest), rank: flowyard_model::Rank(rest) }
+    MemberKey { task, attempt: AttemptNumber(rest), rank: flowyard_model::Rank(rest), epoch: Epoch(rest) }
 }
 
 const MEMBER_MIN: MemberKey = member(0, 0);

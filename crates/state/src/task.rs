@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flowyard_model::{Attempt, MemberKey, Task, TaskKey, TaskState};
 
+use crate::accept;
 use crate::state::State;
 use crate::step::{counter, edit_step};
 
@@ -32,5 +33,14 @@ pub(crate) fn move_task(state: &mut State, key: TaskKey, to: TaskState, change: 
 pub(crate) fn edit_attempt<R>(state: &mut State, member: MemberKey, change: impl FnOnce(&mut Attempt) -> R) -> R {
     let tasks = state.tasks.get_mut(&(member.task.job, member.task.step)).expect("an attempt has a task");
     let task = Arc::make_mut(tasks.get_mut(&member.task.task).expect("an attempt has a task"));
-    change(&mut task.attempts[member.attempt.0 as usize - 1])
+    let attempt = &mut task.attempts[member.attempt.0 as usize - 1];
+    let before = accept::due(attempt);
+    let done = change(attempt);
+    let after = accept::due(attempt);
+    if before != after {
+        let unaccepted = &mut state.indexes.unaccepted;
+        before.map(|until| unaccepted.remove(&(until, member.task)));
+        after.map(|until| unaccepted.insert((until, member.task)));
+    }
+    done
 }

@@ -2,6 +2,7 @@
 
 use flowyard_model::{Changed, Reply, TaskState, limits};
 
+use crate::accept::give_up;
 use crate::access::forget_lapsed;
 use crate::closing::stop_drained;
 use crate::forget::forget;
@@ -19,6 +20,7 @@ pub(crate) fn tick(state: &mut State, changed: &mut Changed) -> Reply {
             changed.placement = true;
         } else if !(stop_drained(state, changed)
             || stop_overdue(state, changed)
+            || give_up(state, changed)
             || forget_expired(state, changed)
             || forget_lapsed(state, changed))
         {

@@ -25,6 +25,7 @@ enum Act {
     Drop,
     Forget(u8),
     Version(u8),
+    Epoch,
     Token { join: bool, uses: u8, life: u16 },
     Use { pick: u8, key: u8 },
     Untoken(u8),
@@ -49,6 +50,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Drop),
         1 => any::<u8>().prop_map(Act::Forget),
         1 => (1u8..3).prop_map(Act::Version),
+        1 => Just(Act::Epoch),
         2 => (any::<bool>(), 0u8..4, 0u16..3_000).prop_map(|(join, uses, life)| Act::Token { join, uses, life }),
         3 => (any::<u8>(), 0u8..6).prop_map(|(pick, key)| Act::Use { pick, key }),
         1 => any::<u8>().prop_map(Act::Untoken),
@@ -117,8 +119,11 @@ impl History {
             Act::Drop => Command::DropQueue { path: "other".parse().unwrap() },
             Act::Forget(job) => Command::ForgetJobs { jobs: vec![self.some_job(job)] },
             Act::Version(version) => Command::RaiseVersion { version: ClusterVersion(u32::from(version)) },
+            Act::Epoch => Command::BeginEpoch { epoch: Epoch(self.state.epoch().0 + 1) },
             Act::Token { join, uses, life } => self.token(join, uses, life),
-            Act::Use { pick, key } => Command::UseToken { token: self.some_token(pick), by: Fingerprint([key; 32]) },
+            Act::Use { pick, key } => {
+                Command::UseToken { token: self.some_token(pick), by: Fingerprint([key; 32]), who: admitted(pick, key) }
+            }
             Act::Untoken(pick) => Command::RevokeToken { token: self.some_token(pick) },
             Act::ShutOut { who, life } => Command::RevokeIdentity {
                 identity: identity(who),
@@ -188,7 +193,19 @@ impl History {
             }
         }
         let based_on = self.state.revision();
-        Command::CommitPlan(Plan { based_on, seed: 0, budget: 0, placer_version: 1, placements })
+        Command::CommitPlan(Plan {
+            based_on,
+            seed: 0,
+            budget: 0,
+            placer_version: 1,
+            placements,
+            accept_ms: self.accept_ms(),
+        })
+    }
+
+    /// Accepting is watched once the version knows it.
+    fn accept_ms(&self) -> Option<u64> {
+        (self.state.version() >= ClusterVersion::ACCESS).then_some(700)
     }
 
     fn report(&self, node: NodeId, pick: u8, phase: u8) -> Option<AttemptReport> {
@@ -200,7 +217,14 @@ impl History {
             Ok(phase) => (phase, None),
             Err(how) => (Phase::Ended, Some(Arc::new(end(how)))),
         };
-        Some(AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None })
+        Some(AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None, stuck: None })
+    }
+}
+
+fn admitted(pick: u8, key: u8) -> Admitted {
+    match pick % 3 {
+        0 => Admitted::Coordinator("c1:7400".to_owned()),
+        _ => Admitted::Agent(format!("n{}", key % 4).parse().unwrap()),
     }
 }
 
@@ -262,6 +286,8 @@ fn inventory(gpus: u8) -> Inventory {
             containers: true,
             process_isolation: true,
             host_image: true,
+            private_networks: false,
+            separation: String::new(),
             enforcement: String::new(),
             agent_version: String::new(),
             system: String::new(),

@@ -23,6 +23,10 @@ pub(crate) enum Coordinator {
     Join(CoordinatorJoin),
     /// Run the coordinator of this host, until it is told to stop
     Run(CoordinatorRun),
+    /// Make this host the first coordinator of a cluster that goes on from a backup
+    Restore(CoordinatorRestore),
+    /// Make this host the only coordinator, after the majority was lost for good
+    Recover(CoordinatorRecover),
 }
 
 /// Where a coordinator keeps everything, and where it is reached.
@@ -80,6 +84,41 @@ pub(crate) struct CoordinatorJoin {
     /// Where it is
     #[command(flatten)]
     pub place: CoordinatorPlace,
+}
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  fctl cluster backup /backup/lab.fybackup --with-keys                       before, while the cluster ran
+  fctl coordinator restore /backup/lab.fybackup --address c1.lab:7400        on a host with an empty folder
+  fctl coordinator run                                                       there; then add others as ever";
+
+/// `fctl coordinator restore`.
+#[derive(Debug, Args)]
+#[command(after_help = RESTORE_EXAMPLES)]
+pub(crate) struct CoordinatorRestore {
+    /// The backup that `fctl cluster backup` made
+    #[arg(value_name = "FILE")]
+    pub backup: PathBuf,
+    /// What people call the cluster; as in the backup if not given
+    #[arg(long, alias = "cluster-name", value_name = "NAME")]
+    pub cluster: Option<Name>,
+    /// Where it is
+    #[command(flatten)]
+    pub place: CoordinatorPlace,
+}
+
+/// `fctl coordinator recover`.
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorRecover {
+    /// Give up the other coordinators; nothing else can be recovered from
+    #[arg(long, required = true)]
+    pub force_new_cluster: bool,
+    /// Do it; without it, only what would be lost is said
+    #[arg(long)]
+    pub yes: bool,
+    /// Folder of everything it keeps
+    #[arg(long, value_name = "DIR", default_value = COORDINATOR_FOLDER, value_parser = folder)]
+    pub folder: PathBuf,
 }
 
 /// `fctl coordinator run`.
@@ -190,6 +229,42 @@ pub(crate) enum Cluster {
     StepDown,
     /// Shut somebody out: their certificates are void at once
     Revoke(Revoke),
+    /// Write everything that the cluster keeps into one file, while it runs
+    Backup(ClusterBackup),
+    /// Read a backup and see that it is whole
+    VerifyBackup(VerifyBackup),
+}
+
+const BACKUP_EXAMPLES: &str = "\
+Examples:
+  fctl cluster backup /backup/lab.fybackup                            the state and all blobs that jobs name
+  fctl cluster backup /backup/lab.fybackup --with-keys                and the cluster's keys: nodes and people come back by themselves
+  fctl cluster backup - | aws s3 cp - s3://bucket/lab.fybackup        somewhere else";
+
+/// `fctl cluster backup`.
+#[derive(Debug, Args)]
+#[command(after_help = BACKUP_EXAMPLES)]
+pub(crate) struct ClusterBackup {
+    /// The file to write; `-` is standard output
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// With the keys of the cluster: whoever has them can be anybody in it
+    #[arg(long)]
+    pub with_keys: bool,
+    /// Without code, inputs, artifacts and logs
+    #[arg(long)]
+    pub without_blobs: bool,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// `fctl cluster verify-backup`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyBackup {
+    /// The file; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub file: String,
 }
 
 /// One coordinator.

@@ -35,17 +35,19 @@ pub(super) async fn run(command: fleet::Coordinator) -> Outcome {
         fleet::Coordinator::Init(init) => self::init(&init).await,
         fleet::Coordinator::Join(join) => self::enter(&join).await,
         fleet::Coordinator::Run(run) => serve_folder(&run.folder).await,
+        fleet::Coordinator::Restore(restore) => super::restore::restore(&restore).await,
+        fleet::Coordinator::Recover(recover) => super::restore::recover(&recover).await,
     }
 }
 
 /// Where a coordinator is reached, and where it listens for that.
-struct Reached {
-    address: MemberAddress,
-    listen: [SocketAddr; 2],
+pub(super) struct Reached {
+    pub address: MemberAddress,
+    pub listen: [SocketAddr; 2],
 }
 
 impl CoordinatorPlace {
-    fn reached(&self) -> Result<Reached, Failure> {
+    pub(super) fn reached(&self) -> Result<Reached, Failure> {
         let api = match &self.address {
             Some(address) => address.clone(),
             None => format!("{}:{API_PORT}", host_name()?),
@@ -124,8 +126,8 @@ async fn enter(entering: &CoordinatorJoin) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prepare(folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(Failure::local(folder.display()))?;
+pub(super) fn prepare(folder: &Path) -> Result<(), Failure> {
+    flowyard_cas::make_folder(folder).map_err(Failure::local(folder.display()))?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(folder, private).map_err(Failure::local(folder.display()))
 }
@@ -142,7 +144,7 @@ fn made(place: &CoordinatorPlace, mut settings: FleetSettings, identity: &Identi
     Ok(())
 }
 
-fn folder_flag(folder: &Path) -> String {
+pub(super) fn folder_flag(folder: &Path) -> String {
     match folder == Path::new(fleet::COORDINATOR_FOLDER) {
         true => String::new(),
         false => format!(" --folder {}", folder.display()),
@@ -157,7 +159,16 @@ fn endpoint_flag(folder: &Path) -> String {
     }
 }
 
+/// As many descriptors as this process may have: what the ports allow is more than what a process begins with.
+fn raise_descriptors() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Where it cannot be raised, fewer connections are accepted at a time.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+}
+
 async fn serve_folder(folder: &Path) -> Outcome {
+    raise_descriptors();
     let settings = FleetSettings::read(folder)?;
     let path = settings.shared_origin.clone().unwrap_or_else(|| folder.join("origin"));
     let origin = Origin::in_directory(&path, true).map_err(|error| Failure::Home(chain(&error)))?;
@@ -166,8 +177,10 @@ async fn serve_folder(folder: &Path) -> Outcome {
         socket: folder.join("api.sock"),
         engine: EngineKind::default(),
         embedded: false,
+        usual_network: settings.usual_network()?,
         home: folder.to_owned(),
         timing: settings.timing()?,
+        stuck: settings.stuck()?,
         storage_budget_bytes: settings.storage_budget_bytes()?,
         shared_origin: settings.shared_origin.is_some(),
         fleet: Some(settings.fleet()?),

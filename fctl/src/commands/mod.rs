@@ -2,6 +2,7 @@
 
 mod agent;
 mod artifact;
+mod backup;
 mod cancel;
 mod cluster;
 mod completions;
@@ -14,6 +15,7 @@ mod login;
 mod logs;
 mod node;
 mod nodes;
+mod restore;
 mod schema;
 mod show;
 mod storage;

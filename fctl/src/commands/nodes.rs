@@ -89,13 +89,16 @@ fn details(node: &api::Node) -> Vec<String> {
         }
     };
     fact(&scheduling_word(node), &closed(node));
+    fact("undying", &undying(node));
     fact("system", &abilities.system);
     fact("agent", &abilities.agent_version);
     fact("limits", &abilities.enforcement);
+    fact("tasks", &abilities.separation);
     let runs = [
         ("containers", abilities.containers),
         ("image host", abilities.host_image),
         ("processes", abilities.process_isolation),
+        ("network private", abilities.private_networks),
     ];
     let (can, cannot): (Vec<_>, Vec<_>) = runs.into_iter().partition(|(_, able)| *able);
     let names = |list: Vec<(&'static str, bool)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
@@ -122,6 +125,14 @@ fn scheduling(node: &api::Node) -> Cell {
 
 fn scheduling_word(node: &api::Node) -> String {
     word(node.scheduling().as_str_name(), "SCHEDULING_")
+}
+
+/// What was killed there and is still there.
+fn undying(node: &api::Node) -> String {
+    if node.undying.is_empty() {
+        return String::new();
+    }
+    format!("{}: killed, and still there; the room is held until they are gone", node.undying.join(", "))
 }
 
 /// Who closed it to new work, when and why.
@@ -152,6 +163,7 @@ pub(super) fn as_json(node: &api::Node) -> Value {
             "at_ms": closure.at_ms,
             "deadline_ms": closure.deadline_ms,
         })),
+        "undying": node.undying,
         "connected": node.connected,
         "registered_ms": node.registered_ms,
         "offered": {
@@ -171,6 +183,8 @@ pub(super) fn as_json(node: &api::Node) -> Value {
             "containers": abilities.containers,
             "process_isolation": abilities.process_isolation,
             "host_image": abilities.host_image,
+            "private_networks": abilities.private_networks,
+            "separation": abilities.separation,
             "enforcement": abilities.enforcement,
             "agent_version": abilities.agent_version,
             "system": abilities.system,

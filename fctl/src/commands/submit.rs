@@ -64,12 +64,7 @@ async fn send(
     let blobs = submission::blobs(packing);
     // Without a key of its own a job that is sent twice would run twice.
     let sent_as = key.clone().unwrap_or_else(fresh_key);
-    let send = async |client: &mut Client| {
-        if !blobs.is_empty() {
-            client.upload(blobs.clone()).await?;
-        }
-        client.submit(&spec, Some(sent_as.clone())).await
-    };
+    let send = async |client: &mut Client| client.submit_with(&spec, Some(sent_as.clone()), &blobs).await;
     let (job, existing) = connection.persist(send).await?;
     Ok((job, existing && key.is_some()))
 }

@@ -100,7 +100,7 @@ async fn follow(
     progress: &mut Progress,
     stops: &mut Stops,
 ) -> Result<Event, Failure> {
-    let mut changes = connection.client.watch_job(job).await?;
+    let mut changes = connection.client.watch_job(job, None).await?;
     loop {
         tokio::select! {
             change = changes.message() => {

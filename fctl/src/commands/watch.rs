@@ -29,9 +29,9 @@ pub(super) async fn run(global: &Global, job: JobId) -> Outcome {
 }
 
 async fn until_end(connection: &mut Connection, job: JobId) -> Result<api::Job, Failure> {
-    let mut headed = false;
+    let (mut headed, mut last) = (false, None);
     loop {
-        match follow(connection, job, &mut headed).await {
+        match follow(connection, job, &mut headed, &mut last).await {
             Err(Failure::Client(error)) if error.is_unavailable() => {
                 if !connection.reopen().await? {
                     return Err(error.into());
@@ -42,8 +42,14 @@ async fn until_end(connection: &mut Connection, job: JobId) -> Result<api::Job, 
     }
 }
 
-async fn follow(connection: &mut Connection, job: JobId, headed: &mut bool) -> Result<api::Job, Failure> {
-    let mut changes = connection.client.watch_job(job).await?;
+/// Goes on from what was told last, so that programs read no change twice.
+async fn follow(
+    connection: &mut Connection,
+    job: JobId,
+    headed: &mut bool,
+    last: &mut Option<api::WatchJobResponse>,
+) -> Result<api::Job, Failure> {
+    let mut changes = connection.client.watch_job(job, last.as_ref()).await?;
     let mut progress = Progress::new(&connection.client, job.0);
     loop {
         let change = tokio::select! {
@@ -59,6 +65,10 @@ async fn follow(connection: &mut Connection, job: JobId, headed: &mut bool) -> R
         if now.row.as_ref().is_some_and(|row| row.ended_ms.is_some()) {
             progress.finish();
             return Ok(now.clone());
+        }
+        // A cluster of the first release does not say where the watch is.
+        if change.revision > 0 {
+            *last = Some(change);
         }
     }
 }

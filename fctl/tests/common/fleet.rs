@@ -76,7 +76,10 @@ impl Fleet {
     fn configure(&self, host: &str) {
         let path = PathBuf::from(self.at(host)).join("coordinator.toml");
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace("\n[nodes]", &format!("\n[nodes]\n{}", self.nodes))).unwrap();
+        // Without hosts there is no network that an agent may filter, so none of its own for a task either.
+        let jobs = if self.network.is_some() { "" } else { "network = \"host\"" };
+        let text = text.replace("\n[nodes]", &format!("\n[nodes]\n{}", self.nodes));
+        std::fs::write(&path, text.replace("\n[jobs]", &format!("\n[jobs]\n{jobs}"))).unwrap();
     }
 
     /// Where a coordinator is reached: its API, and its peers' port.
@@ -120,13 +123,20 @@ impl Fleet {
         self.yard.json(&["cluster", "status", &self.owner(0)])["members"].as_array().unwrap().clone()
     }
 
+    /// Adds an agent and runs it. Nodes are alike on whatever machine this runs.
     pub fn add_agent(&mut self, name: &str) {
+        // The network of the machine itself is not ours to filter.
+        let filter = if self.network.is_some() { "" } else { "filter = false\n" };
+        self.add_agent_with(name, &format!("[agent]\ncpu = \"2\"\n{filter}"));
+    }
+
+    /// Adds an agent with these settings, and runs it.
+    pub fn add_agent_with(&mut self, name: &str, settings: &str) {
         let mut line = self.line("agent");
         line.extend(["--name".to_owned(), name.to_owned(), "--folder".to_owned(), self.at(name)]);
         let ran = self.on(name, &line.iter().map(String::as_str).collect::<Vec<_>>()).wait();
         assert_eq!(ran.code(), 0, "{ran:#?}");
-        // Nodes are alike on whatever machine this runs.
-        std::fs::write(PathBuf::from(self.at(name)).join("config.toml"), "[agent]\ncpu = \"2\"\n").unwrap();
+        std::fs::write(PathBuf::from(self.at(name)).join("config.toml"), settings).unwrap();
         self.agents.push((name.to_owned(), None));
         self.run_agent(self.agents.len() - 1);
     }

@@ -1,21 +1,21 @@
 //! Roles, tokens and revocations.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model as model;
 use flowyard_model::{
-    Fingerprint, Grant, Identity, Record, ReplicaId, Revision, Role, Serial, TimeMs, TokenId, limits,
+    Admitted, Fingerprint, Grant, Identity, Record, ReplicaId, Revision, Role, Serial, TimeMs, TokenId, limits,
 };
 use prost::bytes::Bytes;
 
 use super::closed;
 use crate::decode::{self, DecodeError, Decoded, Problem, Under};
 use crate::peer;
-use crate::peer::{RoleKind, grant, identity};
+use crate::peer::{RoleKind, admitted, grant, identity};
 
 closed! {
     Joiner in peer { Coordinator, Agent }
-    TokenFault in peer { Revoked, Expired, Spent, WrongUse }
+    TokenFault in peer { Revoked, Expired, Spent, WrongUse, OtherName, ShutOut }
 }
 
 /// A hash of 32 bytes.
@@ -122,6 +122,46 @@ impl TryFrom<peer::Identity> for Identity {
     }
 }
 
+impl From<&Admitted> for peer::Admitted {
+    fn from(who: &Admitted) -> Self {
+        let kind = match who {
+            Admitted::Agent(name) => admitted::Kind::Agent(name.to_string()),
+            Admitted::Coordinator(addresses) => admitted::Kind::Coordinator(addresses.clone()),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<peer::Admitted> for Admitted {
+    type Error = DecodeError;
+
+    fn try_from(who: peer::Admitted) -> Decoded<Self> {
+        match who.kind.ok_or(Problem::Missing).under("kind")? {
+            admitted::Kind::Agent(name) => Ok(Self::Agent(decode::name("agent", &name)?)),
+            admitted::Kind::Coordinator(addresses) => {
+                decode::within("coordinator", limits::ADDRESS_BYTES, addresses.len())?;
+                Ok(Self::Coordinator(addresses))
+            }
+        }
+    }
+}
+
+fn admission((key, who): (&Fingerprint, &Admitted)) -> peer::Admission {
+    peer::Admission { key: bytes_of(*key), who: Some(who.into()) }
+}
+
+fn decode_admissions(wire: Vec<peer::Admission>) -> Decoded<BTreeMap<Fingerprint, Admitted>> {
+    let mut used_by = BTreeMap::new();
+    for (at, admission) in wire.into_iter().enumerate() {
+        let key = fingerprint("key", &admission.key).under_index("used_by", at)?;
+        let who = decode::required("who", admission.who).under_index("used_by", at)?;
+        if used_by.insert(key, who).is_some() {
+            return Err(Problem::Duplicate).under_index("used_by", at);
+        }
+    }
+    Ok(used_by)
+}
+
 impl From<&model::CreateToken> for peer::CreateToken {
     fn from(create: &model::CreateToken) -> Self {
         Self {
@@ -155,7 +195,7 @@ pub(super) fn from_token(id: TokenId, token: &model::Token) -> peer::Token {
         grant: Some((&token.grant).into()),
         expires_at_ms: token.expires_at.0,
         uses: token.uses,
-        used_by: token.used_by.iter().copied().map(bytes_of).collect(),
+        used_by: token.used_by.iter().map(admission).collect(),
         created_by: token.created_by.clone(),
         created_at_ms: token.created_at.0,
         revoked: token.revoked,
@@ -168,7 +208,7 @@ pub(super) fn to_token(token: peer::Token) -> Decoded<model::Token> {
         grant: decode::required("grant", token.grant)?,
         expires_at: TimeMs(token.expires_at_ms),
         uses: token.uses,
-        used_by: decode::set("used_by", token.used_by.iter().map(|key| fingerprint("", key)))?,
+        used_by: decode_admissions(token.used_by)?,
         created_by: token.created_by,
         created_at: TimeMs(token.created_at_ms),
         revoked: token.revoked,

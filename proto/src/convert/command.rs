@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use flowyard_model as model;
 use flowyard_model::{
-    AttemptNumber, ClusterVersion, Command, GpuIndex, Incarnation, JobId, NodeId, Phase, Revision, StepIndex,
+    AttemptNumber, ClusterVersion, Command, Epoch, GpuIndex, Incarnation, JobId, NodeId, Phase, Revision, StepIndex,
     TaskIndex, TaskKey, TimeMs, TokenId, limits,
 };
 
 use super::access::{bytes_of, fingerprint};
 use super::number;
+use super::outcome::{stuck_number, stuck_phase};
 use crate::decode::{self, DecodeError, Decoded, Problem, Under};
 use crate::peer::log_entry::Command as WireCommand;
 use crate::{api as wire, peer};
@@ -40,13 +41,16 @@ impl From<&Command> for WireCommand {
             }
             Command::CreateToken(create) => Self::CreateToken(create.into()),
             Command::RevokeToken { token } => Self::RevokeToken(peer::RevokeToken { token: token.0 }),
-            Command::UseToken { token, by } => Self::UseToken(peer::UseToken { token: token.0, by: bytes_of(*by) }),
+            Command::UseToken { token, by, who } => {
+                Self::UseToken(peer::UseToken { token: token.0, by: bytes_of(*by), who: Some(who.into()) })
+            }
             Command::RevokeIdentity { identity, until, by } => Self::RevokeIdentity(peer::RevokeIdentity {
                 identity: Some(identity.into()),
                 until_ms: until.map(|until| until.0),
                 by: by.clone(),
             }),
             Command::ChangeNode(change) => Self::ChangeNode(change.into()),
+            Command::BeginEpoch { epoch } => Self::BeginEpoch(peer::BeginEpoch { epoch: epoch.0 }),
         }
     }
 }
@@ -79,15 +83,18 @@ impl TryFrom<WireCommand> for Command {
             WireCommand::ForgetJobs(forget) => Self::ForgetJobs { jobs: forget.jobs.into_iter().map(JobId).collect() },
             WireCommand::CreateToken(create) => Self::CreateToken(create.try_into().under("create_token")?),
             WireCommand::RevokeToken(revoke) => Self::RevokeToken { token: TokenId(revoke.token) },
-            WireCommand::UseToken(used) => {
-                Self::UseToken { token: TokenId(used.token), by: fingerprint("use_token.by", &used.by)? }
-            }
+            WireCommand::UseToken(used) => Self::UseToken {
+                token: TokenId(used.token),
+                by: fingerprint("use_token.by", &used.by)?,
+                who: decode::required("who", used.who).under("use_token")?,
+            },
             WireCommand::RevokeIdentity(revoke) => Self::RevokeIdentity {
                 identity: decode::required("identity", revoke.identity).under("revoke_identity")?,
                 until: revoke.until_ms.map(TimeMs),
                 by: revoke.by,
             },
             WireCommand::ChangeNode(change) => Self::ChangeNode(change.try_into().under("change_node")?),
+            WireCommand::BeginEpoch(begin) => Self::BeginEpoch { epoch: Epoch(begin.epoch) },
         })
     }
 }
@@ -157,6 +164,7 @@ impl From<&model::Plan> for peer::Plan {
             seed: plan.seed,
             budget: plan.budget,
             placer_version: plan.placer_version,
+            accept_ms: plan.accept_ms,
             placements: plan.placements.iter().map(Into::into).collect(),
         }
     }
@@ -172,6 +180,7 @@ impl TryFrom<peer::Plan> for model::Plan {
             seed: plan.seed,
             budget: plan.budget,
             placer_version: plan.placer_version,
+            accept_ms: plan.accept_ms,
             placements: decode::list("placements", plan.placements)?,
         })
     }
@@ -256,6 +265,7 @@ impl From<&model::AttemptReport> for wire::AttemptReport {
             times: Some(report.times.into()),
             end: report.end.as_deref().map(Into::into),
             checkpoint: report.checkpoint.map(Into::into),
+            stuck: stuck_number(report.stuck),
         }
     }
 }
@@ -273,6 +283,7 @@ impl TryFrom<wire::AttemptReport> for model::AttemptReport {
             times: decode::required("times", report.times)?,
             end: end.map(Arc::new),
             checkpoint: decode::optional("checkpoint", report.checkpoint)?,
+            stuck: stuck_phase(report.stuck)?,
         })
     }
 }

@@ -21,6 +21,7 @@ use flowyard_model::Name;
 
 pub(crate) use closing::{only_of_a_drain, shown_closure};
 pub(crate) use command::{check_reports, previous};
+pub(crate) use outcome::stuck_number;
 pub(crate) use records::{task_state, waiting_until_ms};
 
 /// Closed enums whose variants have the same names on both sides.

@@ -15,6 +15,20 @@ closed! {
     }
     Blame in wire { User, Platform, Hardware }
     JobOutcome in wire { Succeeded, Failed, Cancelled }
+    StuckPhase in wire { Accepting, Fetching, Starting, Storing, Stopping }
+}
+
+/// Where something makes no progress, as a number; 0 if it makes some.
+pub(crate) fn stuck_number(stuck: Option<model::StuckPhase>) -> i32 {
+    stuck.map_or(0, number::<_, wire::StuckPhase>)
+}
+
+/// The reverse of [`stuck_number`].
+pub(super) fn stuck_phase(number: i32) -> Decoded<Option<model::StuckPhase>> {
+    match number {
+        0 => Ok(None),
+        number => decode::closed("stuck", number).map(Some),
+    }
 }
 
 impl From<&model::End> for wire::End {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use flowyard_model as model;
 use flowyard_model::{
-    AttemptNumber, ClusterVersion, GpuIndex, Incarnation, JobDesired, JobId, JobOutcome, NodeId, Ranges, Record,
+    AttemptNumber, ClusterVersion, Epoch, GpuIndex, Incarnation, JobDesired, JobId, JobOutcome, NodeId, Ranges, Record,
     Revision, StepIndex, SubmissionKey, TaskIndex, TaskKey, TimeMs, TokenId,
 };
 
 use super::access::{from_revocation, from_token, to_revocation, to_token};
 use super::closing::{from_closure, to_closure};
 use super::command::check_end;
+use super::outcome::{stuck_number, stuck_phase};
 use super::records::{task_state, waiting_until_ms};
 use super::{closed, number};
 use crate::decode::{self, Closed, DecodeError, Decoded, Problem, Under};
@@ -18,7 +19,7 @@ use crate::peer::record::Kind;
 use crate::{api as wire, peer};
 
 closed! {
-    AttemptDesired in peer { Run, Stop, Preempt }
+    AttemptDesired in peer { Run, Stop, Preempt, GiveUp }
 }
 
 impl From<&Record> for peer::Record {
@@ -71,6 +72,7 @@ impl From<model::Meta> for peer::Meta {
             version: meta.version.0,
             next_job: meta.next_job.0,
             next_node: meta.next_node.0,
+            epoch: meta.epoch.0,
         }
     }
 }
@@ -83,6 +85,7 @@ impl From<peer::Meta> for model::Meta {
             version: ClusterVersion(meta.version),
             next_job: JobId(meta.next_job),
             next_node: NodeId(meta.next_node),
+            epoch: Epoch(meta.epoch),
         }
     }
 }
@@ -291,6 +294,8 @@ impl From<&model::Attempt> for peer::Attempt {
             desired: number::<_, peer::AttemptDesired>(attempt.desired),
             members: attempt.members.iter().map(Into::into).collect(),
             checkpoint: attempt.checkpoint.map(Into::into),
+            accept_by_ms: attempt.accept_by.map(|time| time.0),
+            epoch: attempt.epoch.0,
         }
     }
 }
@@ -305,6 +310,8 @@ impl TryFrom<peer::Attempt> for model::Attempt {
             desired: decode::closed("desired", attempt.desired)?,
             members: decode::list("members", attempt.members)?,
             checkpoint: decode::optional("checkpoint", attempt.checkpoint)?,
+            accept_by: attempt.accept_by_ms.map(TimeMs),
+            epoch: Epoch(attempt.epoch),
         })
     }
 }
@@ -319,6 +326,7 @@ impl From<&model::Member> for peer::Member {
             phase: number::<_, wire::Phase>(member.phase),
             times: Some(member.times.into()),
             end: member.end.as_deref().map(Into::into),
+            stuck: stuck_number(member.stuck),
         }
     }
 }
@@ -338,6 +346,7 @@ impl TryFrom<peer::Member> for model::Member {
             phase,
             times: decode::required("times", member.times)?,
             end: end.map(Arc::new),
+            stuck: stuck_phase(member.stuck)?,
         })
     }
 }

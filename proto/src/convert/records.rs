@@ -1,7 +1,7 @@
 //! Parts of records that commands, snapshots and the API have in common.
 
 use flowyard_model as model;
-use flowyard_model::{AttemptNumber, JobId, Rank, StepIndex, TaskIndex, TaskKey, TaskOutcome, TimeMs};
+use flowyard_model::{AttemptNumber, Epoch, JobId, Rank, StepIndex, TaskIndex, TaskKey, TaskOutcome, TimeMs};
 
 use super::{by_text, closed};
 use crate::decode::{self, DecodeError, Decoded, Problem, Under};
@@ -41,6 +41,7 @@ impl From<model::MemberKey> for wire::MemberKey {
             task: key.task.task.0,
             attempt: key.attempt.0,
             rank: key.rank.0,
+            epoch: key.epoch.0,
         }
     }
 }
@@ -51,6 +52,7 @@ impl From<wire::MemberKey> for model::MemberKey {
             task: TaskKey { job: JobId(key.job), step: StepIndex(key.step), task: TaskIndex(key.task) },
             attempt: AttemptNumber(key.attempt),
             rank: Rank(key.rank),
+            epoch: Epoch(key.epoch),
         }
     }
 }

@@ -14,7 +14,7 @@ closed! {
     NeedKind in wire { All, Each }
     OnFailure in wire { Stop, Continue }
     ConstraintOperator in wire { In, NotIn, Exists, Absent }
-    NetworkMode in wire { Host, Private, None }
+    NetworkMode in wire { Host, Private, None, Usual }
     OnDisconnect in wire { Keep, Stop }
 }
 

@@ -1,7 +1,7 @@
 //! Tokens and revocations.
 
 use flowyard_model::*;
-use proptest::collection::btree_set;
+use proptest::collection::{btree_map, btree_set};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -40,6 +40,11 @@ pub fn identity() -> impl Strategy<Value = Identity> {
     ]
 }
 
+/// As what a token let a key in.
+pub fn admitted() -> impl Strategy<Value = Admitted> {
+    prop_oneof![name().prop_map(Admitted::Agent), text().prop_map(Admitted::Coordinator)]
+}
+
 prop_compose! {
     /// A token to make.
     pub fn create_token()(
@@ -57,7 +62,7 @@ prop_compose! {
     /// A token.
     pub fn token()(
         create in create_token(),
-        used_by in btree_set(fingerprint(), 0..4),
+        used_by in btree_map(fingerprint(), admitted(), 0..4),
         created_at in time(),
         revoked in any::<bool>(),
     ) -> Token {

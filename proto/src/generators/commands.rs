@@ -83,6 +83,11 @@ prop_compose! {
     }
 }
 
+/// Where something makes no progress, if it makes none.
+pub fn stuck() -> impl Strategy<Value = Option<StuckPhase>> {
+    option::of(one_of!(StuckPhase { Accepting, Fetching, Starting, Storing, Stopping }))
+}
+
 prop_compose! {
     /// A checkpoint.
     pub fn checkpoint()(manifest in digest(), at in time()) -> Checkpoint {
@@ -97,8 +102,9 @@ prop_compose! {
         (phase, end) in phase_and_end().boxed(),
         times in phase_times(),
         checkpoint in option::of(checkpoint()),
+        stuck in stuck(),
     ) -> AttemptReport {
-        AttemptReport { member, phase, times, end, checkpoint }
+        AttemptReport { member, phase, times, end, checkpoint, stuck }
     }
 }
 
@@ -155,9 +161,10 @@ prop_compose! {
         seed in any::<u64>(),
         budget in any::<u64>(),
         placer_version in any::<u32>(),
+        accept_ms in any::<Option<u64>>(),
         placements in vec(placement(), 0..4),
     ) -> Plan {
-        Plan { based_on: Revision(based_on), seed, budget, placer_version, placements }
+        Plan { based_on: Revision(based_on), seed, budget, placer_version, placements, accept_ms }
     }
 }
 
@@ -200,10 +207,15 @@ pub fn command() -> impl Strategy<Value = Command> {
         report_attempts().prop_map(Command::ReportAttempts),
         Just(Command::Tick),
         any::<u32>().prop_map(|version| Command::RaiseVersion { version: ClusterVersion(version) }),
+        any::<u32>().prop_map(|epoch| Command::BeginEpoch { epoch: Epoch(epoch) }),
         vec(job_id(), 0..4).prop_map(|jobs| Command::ForgetJobs { jobs }),
         create_token().prop_map(Command::CreateToken),
         any::<u64>().prop_map(|token| Command::RevokeToken { token: TokenId(token) }),
-        (any::<u64>(), fingerprint()).prop_map(|(token, by)| Command::UseToken { token: TokenId(token), by }),
+        (any::<u64>(), fingerprint(), admitted()).prop_map(|(token, by, who)| Command::UseToken {
+            token: TokenId(token),
+            by,
+            who
+        }),
         (identity(), option::of(time()), text()).prop_map(|(identity, until, by)| Command::RevokeIdentity {
             identity,
             until,

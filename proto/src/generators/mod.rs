@@ -8,8 +8,8 @@ mod records;
 mod spec;
 
 use flowyard_model::{
-    AttemptNumber, Digest, Incarnation, JobId, MemberKey, Name, NodeId, QueuePath, Rank, StepIndex, TaskIndex, TaskKey,
-    TimeMs,
+    AttemptNumber, Digest, Epoch, Incarnation, JobId, MemberKey, Name, NodeId, QueuePath, Rank, StepIndex, TaskIndex,
+    TaskKey, TimeMs,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -83,6 +83,9 @@ pub fn task_key() -> impl Strategy<Value = TaskKey> {
 
 /// A member's key.
 pub fn member_key() -> impl Strategy<Value = MemberKey> {
-    let parts = (task_key(), any::<u32>(), any::<u32>());
-    parts.prop_map(|(task, attempt, rank)| MemberKey { task, attempt: AttemptNumber(attempt), rank: Rank(rank) })
+    let parts = (task_key(), any::<u32>(), any::<u32>(), any::<u32>());
+    parts.prop_map(|(task, attempt, rank, epoch)| {
+        let (attempt, rank, epoch) = (AttemptNumber(attempt), Rank(rank), Epoch(epoch));
+        MemberKey { task, attempt, rank, epoch }
+    })
 }

@@ -37,8 +37,10 @@ prop_compose! {
         time in time(),
         next_job in job_id(),
         next_node in node_id(),
+        epoch in any::<u32>(),
     ) -> Meta {
-        Meta { revision: Revision(revision), time, version: ClusterVersion::NEWEST, next_job, next_node }
+        let (revision, epoch) = (Revision(revision), Epoch(epoch));
+        Meta { revision, time, version: ClusterVersion::NEWEST, next_job, next_node, epoch }
     }
 }
 
@@ -169,9 +171,10 @@ prop_compose! {
         seat in seat(),
         (phase, end) in phase_and_end().boxed(),
         times in phase_times(),
+        stuck in stuck(),
     ) -> Member {
         let Seat { node, incarnation, gpus, gpu_alternative } = seat;
-        Member { node, incarnation, gpus, gpu_alternative, phase, times, end }
+        Member { node, incarnation, gpus, gpu_alternative, phase, times, end, stuck }
     }
 }
 
@@ -180,11 +183,14 @@ prop_compose! {
     pub fn attempt()(
         number in any::<u32>(),
         placed_at in time(),
-        desired in one_of!(AttemptDesired { Run, Stop, Preempt }),
+        desired in one_of!(AttemptDesired { Run, Stop, Preempt, GiveUp }),
         members in vec(member(), 0..3),
         checkpoint in option::of(checkpoint()),
+        accept_by in option::of(time()),
+        epoch in any::<u32>(),
     ) -> Attempt {
-        Attempt { number: AttemptNumber(number), placed_at, desired, members, checkpoint }
+        let (number, epoch) = (AttemptNumber(number), Epoch(epoch));
+        Attempt { number, placed_at, desired, members, checkpoint, accept_by, epoch }
     }
 }
 

@@ -139,7 +139,7 @@ prop_compose! {
         on_failure in one_of!(OnFailure { Stop, Continue }),
         max_parallel in any::<Option<u32>>(),
         constraints in vec(constraint(), 0..3),
-        network in one_of!(NetworkMode { Host, Private, None }),
+        network in one_of!(NetworkMode { Host, Private, None, Usual }),
         mounts in vec(host_mount(), 0..3),
         (kill_grace_ms, stop_signal) in (any::<u64>(), one_of!(StopSignal { Term, Int, Hup, Quit, Usr1, Usr2 })),
         on_disconnect in one_of!(OnDisconnect { Keep, Stop }),
@@ -191,11 +191,13 @@ prop_compose! {
         containers in any::<bool>(),
         process_isolation in any::<bool>(),
         host_image in any::<bool>(),
+        private_networks in any::<bool>(),
+        separation in text(),
         enforcement in text(),
         agent_version in text(),
         system in text(),
     ) -> Abilities {
-        Abilities { containers, process_isolation, host_image, enforcement, agent_version, system }
+        Abilities { containers, process_isolation, host_image, private_networks, separation, enforcement, agent_version, system }
     }
 }
 

@@ -25,6 +25,7 @@ static SMALL: LazyLock<Vec<Record>> = LazyLock::new(|| {
         version: ClusterVersion(1),
         next_job: JobId(3),
         next_node: NodeId(2),
+        epoch: flowyard_model::Epoch(0),
     };
     vec![Record::Meta(meta), Record::Wait(JobId(2), JobId(1)), Record::Wait(JobId(2), JobId(0))]
 });

@@ -117,6 +117,7 @@ fn report() -> AttemptReport {
             task: TaskKey { job: JobId(1), step: flowyard_model::StepIndex(0), task: flowyard_model::TaskIndex(0) },
             attempt: flowyard_model::AttemptNumber(1),
             rank: flowyard_model::Rank(0),
+            epoch: flowyard_model::Epoch(0),
         },
         phase: Phase::Ended,
         times: PhaseTimes::NONE,
@@ -133,6 +134,7 @@ fn report() -> AttemptReport {
             logs: Logs::NONE,
         })),
         checkpoint: None,
+        stuck: None,
     }
 }
 

@@ -275,17 +275,17 @@ pub fn mount(text: &str) -> Result<HostMount, FlagError> {
     Ok(HostMount { path: path.to_owned(), read_only })
 }
 
-/// `--network host` or `--network none`.
+/// `--network private`, `--network host` or `--network none`.
 ///
 /// # Errors
 /// [`FlagError`].
 pub fn network(text: &str) -> Result<NetworkMode, FlagError> {
-    const FORM: &str = "write host for the node's network, or none for loopback only; private is reserved and not \
-                        supported yet";
+    const FORM: &str = "write private for a network of its own, host for the node's network, or none for loopback only";
     match text {
+        "private" => Ok(NetworkMode::Private),
         "host" => Ok(NetworkMode::Host),
         "none" => Ok(NetworkMode::None),
-        other => Err(word(other, ["host", "none"], FORM)),
+        other => Err(word(other, ["private", "host", "none"], FORM)),
     }
 }
 
@@ -371,7 +371,7 @@ mod tests {
             (mount("data:ro").unwrap_err(), "an absolute path"),
             (mount("/a:rx").unwrap_err(), "`:ro` or `:rw`"),
             (stop_signal("SIGKILL").unwrap_err(), "write SIGTERM, SIGINT"),
-            (network("hots").unwrap_err(), "did you mean `host`?; write host for the node's network"),
+            (network("hots").unwrap_err(), "did you mean `host`?; write private for a network of its own"),
             (image("docker://python:3.12").unwrap_err(), "skopeo copy docker://python:3.12 oci-archive:image.tar"),
         ] {
             assert!(error.to_string().contains(expected), "{error}\nlacks\n{expected}");

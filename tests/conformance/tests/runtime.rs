@@ -73,7 +73,7 @@ fn suite(oci_runtime: Option<PathBuf>) {
         mounts: Vec::new(),
         network: Network::Host,
         devices: Vec::new(),
-        user: User { uid, gid, host_uid: uid, host_gid: gid },
+        user: User::itself(uid, gid),
         oci_runtime,
     };
     let mut stages = Stages::new();

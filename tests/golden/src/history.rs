@@ -25,6 +25,7 @@ pub fn script() -> Vec<(TimeMs, Command)> {
     script.others(sweep);
     script.let_in();
     script.close_nodes();
+    script.restored();
     script.entries
 }
 
@@ -69,7 +70,7 @@ impl Script {
         };
         let placements = tasks.iter().map(place).collect();
         let based_on = self.state.revision();
-        let plan = Plan { based_on, seed: 42, budget: 10_000, placer_version: 1, placements };
+        let plan = Plan { based_on, seed: 42, budget: 10_000, placer_version: 1, placements, accept_ms: None };
         match self.say(Command::CommitPlan(plan)) {
             Reply::PlanCommitted { refused } => refused.len(),
             other => panic!("a plan is answered line by line, not with {other:?}"),
@@ -109,7 +110,7 @@ impl Script {
         self.token(Grant::Api { principal: name("ada"), role }, None);
         self.token(Grant::Api { principal: name("grace"), role: Role::Admin }, None);
         let by = Fingerprint([7; 32]);
-        let used = self.say(Command::UseToken { token: agents, by });
+        let used = self.say(Command::UseToken { token: agents, by, who: Admitted::Agent(name("n8")) });
         assert!(matches!(used, Reply::TokenUsed { .. }), "the script's token was not taken: {used:?}");
         self.say(Command::RevokeToken { token: revoked });
         let until = Some(self.now.after(86_400_000));
@@ -139,6 +140,17 @@ impl Script {
         }
         self.now = self.now.after(1_000);
         self.say(Command::Tick);
+    }
+
+    /// From the second cluster version on: after a restore, attempts are of another epoch.
+    fn restored(&mut self) {
+        self.say(Command::BeginEpoch { epoch: Epoch(1) });
+        self.register("n5", None);
+        let job = self.submit(job("restored", vec![step("only")]), None);
+        assert_eq!(self.place(5, &[(key(job, 0, 0), 1)], &[]), 0);
+        let mut running = report(key(job, 0, 0), 1, Phase::Running, None);
+        running.member.epoch = Epoch(1);
+        self.report(5, vec![running]);
     }
 
     fn token(&mut self, grant: Grant, uses: Option<u32>) -> TokenId {

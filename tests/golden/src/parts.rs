@@ -142,6 +142,8 @@ pub(crate) fn inventory() -> Inventory {
             containers: true,
             process_isolation: true,
             host_image: true,
+            private_networks: false,
+            separation: String::new(),
             enforcement: "cpu: cgroup, memory: cgroup".to_owned(),
             agent_version: "0.1.0".to_owned(),
             system: "Linux 6.1".to_owned(),
@@ -169,10 +171,11 @@ pub(crate) fn end(exit_code: i32) -> End {
 /// A report of the only member of an attempt.
 pub(crate) fn report(task: TaskKey, attempt: u32, phase: Phase, end: Option<End>) -> AttemptReport {
     AttemptReport {
-        member: MemberKey { task, attempt: AttemptNumber(attempt), rank: Rank(0) },
+        member: MemberKey { task, attempt: AttemptNumber(attempt), rank: Rank(0), epoch: Epoch(0) },
         phase,
         times: PhaseTimes::NONE,
         end: end.map(Arc::new),
         checkpoint: None,
+        stuck: None,
     }
 }

@@ -28,4 +28,9 @@ impl Dice {
     pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
         self.next() % 1_000 < per_mille
     }
+
+    /// A number from `-most` to `most`.
+    pub(crate) fn around(&mut self, most: i64) -> i64 {
+        self.within(0, 2 * most as u64) as i64 - most
+    }
 }

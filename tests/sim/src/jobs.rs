@@ -8,6 +8,7 @@ use flowyard_model::*;
 use flowyard_state::{State, apply};
 
 use crate::dice::Dice;
+use crate::outside::TIMING;
 
 /// What every task writes, and what lists are read from.
 pub(crate) fn output_name() -> Name {
@@ -42,6 +43,8 @@ pub(crate) fn inventory(dice: &mut Dice) -> Inventory {
             containers: true,
             process_isolation: true,
             host_image: true,
+            private_networks: false,
+            separation: String::new(),
             enforcement: String::new(),
             agent_version: String::new(),
             system: String::new(),
@@ -87,8 +90,8 @@ pub(crate) fn job(dice: &mut Dice, number: usize, known: &[JobId], cluster: &Sta
         steps,
         after,
         retention_ms: None,
-        deadline_ms: None,
-        queue_ttl_ms: None,
+        deadline_ms: dice.chance(60).then_some(150_000),
+        queue_ttl_ms: dice.chance(60).then_some(100_000),
     };
     validate(&spec).expect("the jobs of a run are valid");
     let spec_digest = Digest { hash: [number as u8; 32], length: number as u64 };
@@ -101,22 +104,22 @@ fn graph(dice: &mut Dice) -> Vec<StepSpec> {
     let range = |count| FanOut::Range { start: 0, count };
     let listed = |step| FanOut::Output { step: StepIndex(step), output: output_name() };
     let followed = |step| FanOut::Each { step: StepIndex(step) };
-    let wide = dice.within(1, 6) as u32;
-    match dice.within(0, 5) {
-        0 => vec![step("a", FanOut::Single, all(&[]))],
-        1 => vec![step("a", range(wide), all(&[]))],
-        2 => vec![
+    let wide = dice.within(1, 4) as u32;
+    match dice.within(0, 9) {
+        0..=3 => vec![step("a", FanOut::Single, all(&[]))],
+        4..=5 => vec![step("a", range(wide), all(&[]))],
+        6 => vec![
             step("split", FanOut::Single, all(&[])),
             step("train", listed(0), all(&[0])),
             step("pick", FanOut::Single, all(&[1])),
         ],
-        3 => vec![
+        7 => vec![
             step("a", range(wide), all(&[])),
             step("b", followed(0), each(0)),
             step("c", followed(1), each(1)),
             step("d", FanOut::Single, all(&[0, 2])),
         ],
-        4 => vec![
+        8 => vec![
             step("a", range(2), all(&[])),
             step("b", listed(0), all(&[0])),
             step("c", followed(1), each(1)),
@@ -134,7 +137,10 @@ fn graph(dice: &mut Dice) -> Vec<StepSpec> {
 fn decorate(dice: &mut Dice, step: &mut StepSpec) {
     step.on_failure = if dice.chance(500) { OnFailure::Stop } else { OnFailure::Continue };
     step.retry.times = dice.within(0, 3) as u32;
-    step.retry.backoff_ms = dice.within(0, 2) * 300;
+    step.retry.backoff_ms = dice.within(0, 2) * 3_000;
+    step.on_disconnect = if dice.chance(500) { OnDisconnect::Stop } else { OnDisconnect::Keep };
+    step.kill_grace_ms = if dice.chance(200) { dice.within(0, TIMING.longest_grace_ms()) } else { 5_000 };
+    step.timeout_ms = dice.chance(100).then_some(40_000);
     step.max_parallel = dice.chance(150).then_some(2);
     step.size = if dice.chance(200) { dice.within(2, 3) as u32 } else { 1 };
     step.resources.cpu_milli = dice.within(1, 2) * 500;

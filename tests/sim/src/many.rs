@@ -1,15 +1,15 @@
-//! Many seeds at once, each in one thread of its own.
+//! Many seeds, in two threads.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::world::{Failure, Summary, run};
+use crate::summary::{Failure, Summary};
+use crate::world::run;
 
-/// Runs these many seeds from the first on, on all cores; the results in the order of the seeds. A panic is a failure of its
-/// seed.
-pub fn run_all(first: u64, runs: u64) -> Vec<(u64, Result<Summary, Failure>)> {
-    let (next, results) = (AtomicU64::new(first), Mutex::new(Vec::new()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+/// Runs these many seeds from the first on, in so many threads; `each` is told of every one as it ends, and says whether to
+/// go on. A panic is a failure of its seed.
+pub fn run_all(first: u64, runs: u64, threads: u64, each: impl FnMut(u64, Result<Summary, Failure>) -> bool + Send) {
+    let (next, each) = (AtomicU64::new(first), Mutex::new(each));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -19,13 +19,12 @@ pub fn run_all(first: u64, runs: u64) -> Vec<(u64, Result<Summary, Failure>)> {
                         return;
                     }
                     let panicked = || Failure { seed, at_ms: 0, broken: "panicked; see above".to_owned() };
-                    let result = std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|_| Err(panicked()));
-                    results.lock().expect("nobody panics with the lock").push((seed, result));
+                    let result = std::panic::catch_unwind(|| run(seed, false)).unwrap_or_else(|_| Err(panicked()));
+                    if !(each.lock().expect("nobody panics with the lock"))(seed, result) {
+                        next.store(first + runs, Ordering::Relaxed);
+                    }
                 }
             });
         }
     });
-    let mut results = results.into_inner().expect("nobody panics with the lock");
-    results.sort_by_key(|(seed, _)| *seed);
-    results
 }

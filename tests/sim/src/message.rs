@@ -1,40 +1,40 @@
-//! What travels over the simulated network.
+//! What travels between agents and coordinators. Each message belongs to a stream, which keeps their order unless the network is
+//! worse than TCP allows.
 
-use flowyard_model::{AttemptReport, Desired, Incarnation, JobId, NodeId, Reply, SubmitJob};
+use std::sync::Arc;
 
-/// From an agent to the coordinator.
+use flowyard_model::{AttemptReport, Desired, Incarnation, Inventory, Name, NodeId};
+
+/// From an agent to a coordinator.
 #[derive(Debug, Clone)]
 pub(crate) enum Up {
-    /// Register, anew or for the first time.
-    Register { request: u64, previous: Option<(NodeId, Incarnation)> },
-    /// Begin a session and say everything.
-    Connect { session: u64, node: NodeId, incarnation: Incarnation, observed: Vec<AttemptReport> },
-    /// Numbered reports of a session.
-    Reports { session: u64, sequence: u64, reports: Vec<AttemptReport> },
-    /// Still here; so many report messages were sent.
-    Beat { session: u64, sent: u64 },
+    /// The first of a stream: register, and say everything.
+    Hello(Box<Hello>),
+    /// Numbered reports.
+    Observed { sequence: u64, reports: Vec<AttemptReport> },
+    /// Still here.
+    Beat { sent_at_ms: u64 },
 }
 
-/// From the coordinator to an agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Hello {
+    pub(crate) name: Name,
+    pub(crate) inventory: Arc<Inventory>,
+    pub(crate) previous: Option<(NodeId, Incarnation)>,
+    pub(crate) reports: Vec<AttemptReport>,
+}
+
+/// From a coordinator to an agent.
 #[derive(Debug, Clone)]
 pub(crate) enum Down {
-    /// The answer to `Register`.
-    Registered { request: u64, reply: Reply },
+    /// It does not lead; who does, if it knows. The stream is over.
+    Refused { leader: Option<usize> },
+    /// The node is registered.
+    Welcome { node: NodeId, incarnation: Incarnation },
     /// What to run.
-    Desired { session: u64, desired: Desired },
+    Desired(Box<Desired>),
     /// Reports up to this number are in the log.
-    Ack { session: u64, sequence: u64 },
-    /// Still here; so many desired messages were sent, and reports up to this number are in the log.
-    Beat { session: u64, sent: u64, acknowledged: u64 },
-    /// The session is over; whether the agent must register anew.
-    Closed { session: u64, register: bool },
-}
-
-/// Between clients and the coordinator.
-#[derive(Debug, Clone)]
-pub(crate) enum Ask {
-    /// Take this job; `client` numbers it.
-    Submit { client: usize, wish: SubmitJob },
-    /// Cancel a job.
-    Cancel { job: JobId },
+    Acknowledged { sequence: u64 },
+    /// The answer to a sign of life.
+    Beat { sent_at_ms: u64 },
 }

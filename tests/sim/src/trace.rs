@@ -2,29 +2,41 @@
 
 use std::fmt::{self, Write};
 
-/// Hash of everything that was written into it (FNV-1a).
+/// Hash of everything that was added (FNV-1a).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Trace(u64);
+pub(crate) struct Trace {
+    hash: u64,
+    /// Whether everything is written out before it is hashed, which costs more than all the rest.
+    full: bool,
+}
 
 impl Trace {
-    pub(crate) fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
+    pub(crate) fn new(full: bool) -> Self {
+        Self { hash: 0xcbf2_9ce4_8422_2325, full }
     }
 
-    pub(crate) fn add(&mut self, what: impl fmt::Debug) {
-        write!(self, "{what:?}").expect("hashing does not fail");
+    /// Adds something; `short` is what is told of it in any case.
+    pub(crate) fn add(&mut self, short: u64, what: impl fmt::Debug) {
+        for byte in short.to_le_bytes() {
+            self.byte(byte);
+        }
+        if self.full {
+            write!(self, "{what:?}").expect("hashing does not fail");
+        }
     }
 
     pub(crate) fn hash(&self) -> u64 {
-        self.0
+        self.hash
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     }
 }
 
 impl Write for Trace {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
+        text.bytes().for_each(|byte| self.byte(byte));
         Ok(())
     }
 }

@@ -3,355 +3,571 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flowyard_model::{ChangeNode, ClusterVersion, Command, JobId, NodeChange, Reply, Scheduling, SubmitJob, TimeMs};
+use flowyard_model::{AttemptDesired, Command, Health, JobId, MemberKey, OnDisconnect, Phase, Scheduling, SubmitJob};
 use flowyard_state::State;
 
-use crate::agent::Agent;
-use crate::coordinator::{Coordinator, Origin};
+use crate::coverage::Coverage;
 use crate::dice::Dice;
+use crate::group::{Group, REPLICAS};
+use crate::host::Host;
 use crate::jobs;
-use crate::message::Ask;
+use crate::leader::Origin;
+use crate::mutation::Mutation;
 use crate::network::Network;
-use crate::outside::Outside;
-use crate::schedule::{Event, Schedule};
+use crate::outside::{Outside, TIMING};
+use crate::schedule::{AtReplica, Event, InAgent, Schedule};
+use crate::summary::{Failure, Summary};
 use crate::trace::Trace;
 
-/// How long things break, at most, in simulated milliseconds.
-const FAULTS_MS: u64 = 12_000;
+/// How long things break, in simulated milliseconds.
+const FAULTS_MS: (u64, u64) = (240_000, 480_000);
+/// Faults that every run has at least.
+const LEAST_FAULTS: u64 = 10;
 /// How long everything may take to end after that.
-const HEALING_MS: u64 = 900_000;
-
-/// What came of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// Jobs that ended.
-    pub jobs: u64,
-    /// Faults that happened.
-    pub faults: u64,
-    /// Entries applied.
-    pub entries: u64,
-    /// Attempts made.
-    pub attempts: u64,
-    /// Tasks that succeeded.
-    pub succeeded: u64,
-    /// Simulated milliseconds.
-    pub simulated_ms: u64,
-    /// Equal for equal histories.
-    pub trace: u64,
-}
-
-/// A rule that did not hold in a run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("seed {seed} at {at_ms} ms: {broken}")]
-pub struct Failure {
-    /// The seed that shows it again.
-    pub seed: u64,
-    /// When, in simulated milliseconds.
-    pub at_ms: u64,
-    /// The rule.
-    pub broken: String,
-}
+const HEALING_MS: u64 = 3 * 3_600_000;
+/// Between two looks at all machines.
+const INSPECT_MS: u64 = 10_000;
+/// How long, on machines where nothing breaks, something may run that is not wanted.
+const UNWANTED_MS: u64 = 30_000;
+/// After so long without anything broken, a node must have been heard.
+const CALM_MS: u64 = 60_000;
+/// How long everything stays as it is before a run is over.
+const QUIET_MS: u64 = 2 * INSPECT_MS;
+/// Between two tries of a client.
+const RETRY_MS: u64 = 3_000;
+/// What every run has at least.
+pub(crate) const JOBS: (u64, u64) = (50, 60);
 
 struct Client {
     wish: Option<SubmitJob>,
     job: Option<JobId>,
 }
 
-struct World {
-    outside: Outside,
-    coordinator: Coordinator,
-    agents: Vec<Agent>,
+pub(crate) struct World {
+    pub(crate) outside: Outside,
+    pub(crate) group: Group,
+    pub(crate) hosts: Vec<Host>,
+    /// Agents that may be lost for good; each is replaced when everything is repaired.
+    pub(crate) spares: u32,
+    pub(crate) coverage: Coverage,
     clients: Vec<Client>,
     idle: State,
-    faults: u64,
+    /// Since when nothing is left to do.
+    over_since: Option<u64>,
+    /// Since when no coordinator and nothing of the network is broken.
+    calm_since: u64,
 }
 
-/// Runs one seed to its end.
+/// Runs one seed to its end. A `full` trace takes long, and tells histories apart that differ in anything.
 ///
 /// # Errors
 /// The first rule that does not hold.
-pub fn run(seed: u64) -> Result<Summary, Failure> {
-    let mut world = World::new(seed);
-    while let Some(event) = world.outside.schedule.next() {
-        let at_ms = world.outside.schedule.now();
-        let failed = |broken| Failure { seed, at_ms, broken };
-        let looks = matches!(event, Event::ClientTimer { .. } | Event::AgentTimer { .. });
-        world.handle(event).map_err(failed)?;
-        if looks && world.outside.healed {
-            if world.is_over() {
-                return Ok(world.summary());
-            }
-            if at_ms > FAULTS_MS + HEALING_MS {
-                return Err(failed(world.unfinished()));
-            }
-        }
-    }
-    unreachable!("agents look at their clocks for ever")
+pub fn run(seed: u64, full: bool) -> Result<Summary, Failure> {
+    run_wrong(seed, full, None).0
+}
+
+/// Runs one seed with a product that is wrong; and how often it could do wrong.
+pub fn run_wrong(seed: u64, full: bool, mutation: Option<Mutation>) -> (Result<Summary, Failure>, u64) {
+    let mut world = World::new(seed, full, mutation);
+    let result = world.run(seed);
+    (result, world.outside.mutated)
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, full: bool, mutation: Option<Mutation>) -> Self {
         let mut dice = Dice::new(seed);
-        let count = dice.within(1, 5) as usize;
-        let network = Network::new(&mut dice, count);
+        let count = dice.within(3, 5) as usize;
         let inventories: Vec<_> = (0..count).map(|_| Arc::new(jobs::inventory(&mut dice))).collect();
-        let agents = inventories.iter().enumerate().map(|(at, inventory)| Agent::new(at, inventory.clone()));
-        let clients = (0..dice.within(1, 10)).map(|_| Client { wish: None, job: None }).collect();
+        let jobs = dice.within(JOBS.0, JOBS.1);
+        let mut outside = Outside {
+            dice,
+            schedule: Schedule::new(),
+            network: Network::new(),
+            trace: Trace::new(full),
+            healed: false,
+            mutation,
+            acknowledged: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            submitted: jobs,
+            written: BTreeMap::new(),
+            live: BTreeMap::new(),
+            stopped: Vec::new(),
+            broken: None,
+            mutated: 0,
+        };
+        let hosts = inventories.iter().enumerate();
+        let hosts = hosts.map(|(at, inventory)| Host::new(at, inventory.clone(), &mut outside)).collect();
         let mut world = Self {
-            agents: agents.collect(),
-            clients,
+            group: Group::new(&mut outside),
+            hosts,
+            spares: 1,
+            coverage: Coverage::default(),
+            clients: (0..jobs).map(|_| Client { wish: None, job: None }).collect(),
             idle: jobs::idle_cluster(&inventories),
-            outside: Outside {
-                dice,
-                schedule: Schedule::new(),
-                network,
-                trace: Trace::new(),
-                healed: false,
-                acknowledged: BTreeSet::new(),
-                written: BTreeMap::new(),
-            },
-            coordinator: Coordinator::new(),
-            faults: 0,
+            outside,
+            over_since: None,
+            calm_since: 0,
         };
         world.prepare();
         world
     }
 
     fn prepare(&mut self) {
+        let faults_ms = self.outside.dice.within(FAULTS_MS.0, FAULTS_MS.1);
         let Outside { schedule, dice, .. } = &mut self.outside;
-        schedule.after(0, Event::StartCoordinator);
-        for agent in 0..self.agents.len() {
-            schedule.after(dice.within(0, 500), Event::StartAgent { agent });
+        schedule.after(dice.within(100, 1_000), Event::Elect);
+        for agent in 0..self.hosts.len() {
+            let repair = crate::faults::Repair::StartAgent { agent };
+            schedule.after(dice.within(0, 3_000), Event::Repair(repair));
         }
         for client in 0..self.clients.len() {
-            schedule.after(dice.within(10, FAULTS_MS / 2), Event::ClientTimer { client });
+            schedule.after(dice.within(100, faults_ms * 3 / 4), Event::ClientTimer { client });
         }
-        schedule.after(dice.within(100, 1_000), Event::Fault);
-        schedule.after(dice.within(FAULTS_MS / 4, FAULTS_MS), Event::Heal);
+        schedule.after(dice.within(3_000, 10_000), Event::Fault);
+        schedule.after(INSPECT_MS, Event::Inspect);
+        schedule.after(faults_ms, Event::Heal);
+    }
+
+    fn run(&mut self, seed: u64) -> Result<Summary, Failure> {
+        let mut healed_at = None;
+        while let Some(event) = self.outside.schedule.next() {
+            let at_ms = self.outside.now();
+            let failed = |broken| Failure { seed, at_ms, broken };
+            let inspects = matches!(event, Event::Inspect);
+            self.handle(event).map_err(failed)?;
+            if let Some(broken) = self.outside.broken.take() {
+                return Err(failed(broken));
+            }
+            self.look_at_stops().map_err(failed)?;
+            if inspects && self.outside.healed {
+                let since = *healed_at.get_or_insert(at_ms);
+                if self.is_over_for_long() {
+                    self.group.check_end(&mut self.outside).map_err(failed)?;
+                    return Ok(self.summary());
+                }
+                if at_ms > since + HEALING_MS {
+                    return Err(failed(self.unfinished()));
+                }
+            }
+        }
+        unreachable!("machines are looked at for ever")
     }
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
-        let Self { outside, coordinator, agents, .. } = self;
-        let leader = |term: u64| move |leader: &&mut crate::coordinator::Leader| leader.term == term;
+        let Some(event) = self.unless_paused(event) else { return Ok(()) };
         match event {
-            Event::Up { agent, message } => {
-                if let Some(leader) = &mut coordinator.leader {
-                    let shown = || (agents[agent].name(), agents[agent].shown_inventory());
-                    leader.hear(outside, agent, message, shown);
+            Event::Up { stream, message } => {
+                let Some(replica) = self.outside.network.stream(stream).map(|stream| stream.replica) else {
+                    return Ok(());
+                };
+                if !self.group.replicas[replica].up {
+                    self.outside.close(stream, crate::network::Way::Down);
+                    return Ok(());
                 }
+                let takes_part = self.group.replicas[replica].takes_part();
+                let leader = self.group.leader().filter(|_| takes_part);
+                let follows = self.group.follows(replica);
+                self.group.replicas[replica].hear(&mut self.outside, stream, message, leader, follows);
             }
-            Event::Down { agent, message } => agents[agent].hear(outside, message),
-            Event::Ask(ask) => {
-                if let Some(leader) = &mut coordinator.leader {
-                    leader.ask(outside, ask);
-                }
+            Event::Down { stream, message } => {
+                let agent = self.outside.network.stream(stream).map(|stream| stream.agent);
+                agent.into_iter().for_each(|agent| self.hosts[agent].told(&mut self.outside, stream, message.clone()));
             }
-            Event::Answer { client, reply } => self.answered(client, &reply)?,
+            Event::EndsAbove { replica, stream } => self.group.replicas[replica].hung_up(stream),
+            Event::EndsBelow { agent, stream } => self.hosts[agent].stream_ended(&mut self.outside, stream),
+            Event::At { replica, process, what } => self.at_replica(replica, process, what)?,
+            Event::Elect => self.group.elect(&mut self.outside)?,
+            Event::Learn { replica } => self.group.learn(&mut self.outside, replica),
+            Event::In { agent, process, what } => self.in_agent(agent, process, what),
+            Event::Exit { agent, run } => self.exits(agent, run, false),
+            Event::Obeys { agent, run } => self.exits(agent, run, true),
+            Event::Due { agent, run } => self.hosts[agent].due(&mut self.outside, run),
             Event::ClientTimer { client } => self.client_timer(client),
-            Event::Committed { term } => coordinator.committed(outside, term)?,
-            Event::Place { term } => {
-                coordinator.leader.as_mut().filter(leader(term)).into_iter().for_each(|leader| leader.place(outside));
-            }
-            Event::Planned { term, plans } => {
-                if let Some(leader) = coordinator.leader.as_mut().filter(leader(term)) {
-                    leader.planned(outside, plans);
+            Event::Submission { client, replica } => self.submission(client, replica),
+            Event::Answer { client, job } => self.answered(client, job)?,
+            Event::Watched { job, replica } => self.group.watched(&mut self.outside, job, replica)?,
+            Event::Cancel { job } => {
+                if let Some(leader) = self.group.leading() {
+                    leader.propose(&mut self.outside, Command::CancelJob { job }, Origin::Nobody);
                 }
             }
-            Event::TickDue { term } => {
-                coordinator
-                    .leader
-                    .as_mut()
-                    .filter(leader(term))
-                    .into_iter()
-                    .for_each(|leader| leader.tick_due(outside));
-            }
-            Event::Liveness { term } => {
-                coordinator
-                    .leader
-                    .as_mut()
-                    .filter(leader(term))
-                    .into_iter()
-                    .for_each(|leader| leader.liveness(outside));
-            }
-            Event::StartCoordinator => coordinator.start(outside)?,
-            Event::StartAgent { agent } => agents[agent].start(outside),
-            Event::AgentTimer { agent, process } => agents[agent].timer(outside, process),
-            Event::Progress { agent, member, run } => agents[agent].progress(outside, member, run),
-            Event::Mend { agent } => outside.network.cut(agent, false),
-            Event::Fault => self.fault(),
-            Event::Heal => self.heal(),
+            Event::Fault => self.fault()?,
+            Event::Repair(repair) => self.repair(repair)?,
+            Event::Inspect => self.inspect()?,
+            Event::Heal => self.heal()?,
         }
         Ok(())
+    }
+
+    /// What happens to a process that stands still waits.
+    fn unless_paused(&mut self, event: Event) -> Option<Event> {
+        let network = &self.outside.network;
+        let (replica, agent) = match &event {
+            Event::Up { stream, .. } => (network.stream(*stream).map(|stream| stream.replica), None),
+            Event::Down { stream, .. } => (None, network.stream(*stream).map(|stream| stream.agent)),
+            Event::EndsAbove { replica, .. } | Event::At { replica, .. } => (Some(*replica), None),
+            Event::EndsBelow { agent, .. } | Event::In { agent, .. } => (None, Some(*agent)),
+            _ => (None, None),
+        };
+        let mut event = Some(event);
+        if let Some(replica) = replica.map(|at| &mut self.group.replicas[at]).filter(|replica| replica.paused) {
+            replica.waiting.extend(event.take());
+        }
+        if let Some(host) = agent.map(|at| &mut self.hosts[at]).filter(|host| host.paused) {
+            host.waiting.extend(event.take());
+        }
+        event
+    }
+
+    fn at_replica(&mut self, at: usize, process: u64, what: AtReplica) -> Result<(), String> {
+        let follows = self.group.follows(at);
+        let outside = &mut self.outside;
+        let replica = &mut self.group.replicas[at];
+        if !replica.up || replica.process != process {
+            return Ok(());
+        }
+        let now_leads = replica.term();
+        let leads = |term: u64| now_leads == Some(term);
+        match what {
+            AtReplica::CatchUp => self.group.catch_up(outside, at)?,
+            AtReplica::Lead { term } if leads(term) && follows => {
+                self.group.catch_up(outside, at)?;
+                self.group.replicas[at].lead(outside, term);
+            }
+            // It goes on trying to have its first entry chosen.
+            AtReplica::Lead { term } if leads(term) => replica.plan(outside, 250, AtReplica::Lead { term }),
+            AtReplica::Commit { term } => self.group.commit(outside, at, term)?,
+            AtReplica::Place { term } if leads(term) => replica.place(outside),
+            AtReplica::Planned { term, plans } if leads(term) => replica.planned(outside, plans),
+            AtReplica::TickDue { term } if leads(term) => replica.tick_due(outside),
+            AtReplica::Look { term, planned_ms } if leads(term) => {
+                replica.look(outside, planned_ms);
+                self.look_at_conclusions(at)?;
+            }
+            AtReplica::Silence { stream } => replica.silence(outside, stream),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn in_agent(&mut self, at: usize, process: u64, what: InAgent) {
+        let (host, outside) = (&mut self.hosts[at], &mut self.outside);
+        if host.agent.as_ref().is_none_or(|agent| agent.id != process) {
+            return;
+        }
+        match what {
+            InAgent::Begin { waited } => host.begin_agent(outside, waited),
+            InAgent::Connect => host.connect(outside),
+            InAgent::Timer => host.timer(outside),
+            InAgent::Flush => host.flush_due(outside),
+            InAgent::Ended { member } => host.program_ended(outside, member),
+            InAgent::Step { member, run } => host.step(outside, member, run),
+        }
+    }
+
+    fn exits(&mut self, agent: usize, run: u64, signalled: bool) {
+        let host = &mut self.hosts[agent];
+        let Some(member) = host.exit(&mut self.outside, run, signalled) else { return };
+        host.plan_agent(&mut self.outside, 0, InAgent::Ended { member });
     }
 
     fn client_timer(&mut self, client: usize) {
         if self.clients[client].job.is_some() {
             return;
         }
-        let known: Vec<_> = self.clients.iter().filter_map(|client| client.job).collect();
-        let dice = &mut self.outside.dice;
-        let idle = &self.idle;
-        let wish = self.clients[client].wish.get_or_insert_with(|| jobs::job(dice, client, &known, idle)).clone();
-        self.outside.send_by_client_link(|| Event::Ask(Ask::Submit { client, wish: wish.clone() }));
-        self.outside.schedule.after(500, Event::ClientTimer { client });
+        let known = self.outside.acknowledged.difference(&self.outside.forgotten);
+        let known: Vec<_> = known.copied().collect();
+        let Self { outside, idle, .. } = self;
+        self.clients[client].wish.get_or_insert_with(|| jobs::job(&mut outside.dice, client, &known, idle));
+        let replica = outside.dice.within(0, REPLICAS as u64 - 1) as usize;
+        if !outside.dice.chance(outside.network.loss) {
+            let delay = outside.dice.within(1, outside.network.delay_ms);
+            outside.schedule.after(delay, Event::Submission { client, replica });
+        }
+        outside.schedule.after(RETRY_MS, Event::ClientTimer { client });
     }
 
-    fn answered(&mut self, client: usize, reply: &Reply) -> Result<(), String> {
-        let Reply::Submitted { job, .. } = reply else {
-            // Its queue may not have been made yet; it asks again.
-            return match reply {
-                Reply::Rejected(flowyard_model::Rejection::UnknownQueue { .. }) => Ok(()),
-                other => Err(format!("client {client} was answered {other:?}")),
-            };
-        };
-        let known = *self.clients[client].job.get_or_insert(*job);
-        if known != *job {
+    /// A submission reaches a coordinator, which passes it on to the leader.
+    fn submission(&mut self, client: usize, replica: usize) {
+        let Some(wish) = self.clients[client].wish.clone() else { return };
+        let here = &self.group.replicas[replica];
+        let direct = here.up && !here.paused && here.leader.as_ref().is_some_and(|leader| leader.ready);
+        let to = if direct { Some(replica) } else { self.group.leader().filter(|_| here.takes_part()) };
+        let Some(to) = to else { return };
+        let leader = &mut self.group.replicas[to];
+        if self.outside.mutation == Some(Mutation::AcknowledgeBeforeCommit)
+            && self.outside.mutates(Mutation::AcknowledgeBeforeCommit)
+        {
+            let next = leader.state.jobs().next_back().map_or(1, |(id, _)| id.0 + 1);
+            self.outside.schedule.after(1, Event::Answer { client, job: Some(JobId(next)) });
+        }
+        leader.propose(&mut self.outside, Command::SubmitJob(wish), Origin::Client(client));
+    }
+
+    fn answered(&mut self, client: usize, job: Option<JobId>) -> Result<(), String> {
+        let Some(job) = job else { return Ok(()) };
+        let known = *self.clients[client].job.get_or_insert(job);
+        if known != job && !self.outside.forgotten.contains(&known) {
             return Err(format!("client {client} submitted once and has jobs {known} and {job}"));
         }
-        let first = self.outside.acknowledged.insert(*job);
-        if first && self.outside.dice.chance(150) {
-            let (job, delay) = (*job, self.outside.dice.within(1, 3_000));
-            self.outside.schedule.after(delay, Event::Ask(Ask::Cancel { job }));
+        if self.outside.acknowledged.insert(job) {
+            self.group.watch(&mut self.outside, job);
+            if self.outside.dice.chance(100) {
+                let delay = self.outside.dice.within(1, 60_000);
+                self.outside.schedule.after(delay, Event::Cancel { job });
+            }
         }
         Ok(())
     }
 
-    /// Something breaks.
-    fn fault(&mut self) {
-        if self.outside.healed {
-            return;
-        }
-        self.faults += 1;
-        let agent = self.outside.dice.within(0, self.agents.len() as u64 - 1) as usize;
-        let kind = self.outside.dice.within(0, 99);
-        let Outside { schedule, dice, network, .. } = &mut self.outside;
-        match kind {
-            0..=24 => {
-                schedule.after(dice.within(50, 2_000), Event::StartCoordinator);
-                self.coordinator.crash(&mut self.outside);
-            }
-            25..=49 => {
-                schedule.after(dice.within(50, 5_000), Event::StartAgent { agent });
-                self.agents[agent].kill();
-            }
-            50..=59 => {
-                schedule.after(dice.within(500, 5_000), Event::StartAgent { agent });
-                self.agents[agent].crash();
-            }
-            60..=64 => {
-                schedule.after(dice.within(500, 5_000), Event::StartAgent { agent });
-                self.agents[agent].wipe();
-            }
-            65..=84 => {
-                network.cut(agent, true);
-                schedule.after(dice.within(100, 6_000), Event::Mend { agent });
-            }
-            _ => self.meddle(),
-        }
-        let next = self.outside.dice.within(50, 1_500);
-        self.outside.schedule.after(next, Event::Fault);
+    /// Whether a job that is open, or was not taken yet, waits for this one.
+    pub(crate) fn is_waited_for(&self, job: JobId) -> bool {
+        let wishes =
+            self.clients.iter().filter(|client| client.job.is_none()).filter_map(|client| client.wish.as_ref());
+        let mut specs = wishes.map(|wish| &wish.spec);
+        specs.any(|spec| spec.after.contains(&job))
+            || self.group.front.jobs().any(|(_, open)| open.ended.is_none() && open.spec.after.contains(&job))
     }
 
-    /// An operator changes something.
-    fn meddle(&mut self) {
-        let Self { outside, coordinator, .. } = self;
-        let Some(leader) = &mut coordinator.leader else { return };
-        let nodes: Vec<_> = leader.state.nodes().map(|(id, _)| id).collect();
-        let command = if nodes.is_empty() || outside.dice.chance(400) {
-            Command::PutQueue(jobs::small_queue(outside.dice.within(1, 5) as u32))
-        } else if leader.state.version() < ClusterVersion::ACCESS {
-            Command::RaiseVersion { version: ClusterVersion::ACCESS }
-        } else {
-            let node = nodes[outside.dice.within(0, nodes.len() as u64 - 1) as usize];
-            let now = leader.time(outside);
-            let change = node_change(&mut outside.dice, now);
-            Command::ChangeNode(ChangeNode { node, change, by: "sim".to_owned(), reason: String::new() })
-        };
-        leader.propose(outside, command, Origin::Nobody);
+    /// How far the attempts are that a machine has, or should have.
+    pub(crate) fn phases(&self, host: usize) -> Vec<Phase> {
+        let host = &self.hosts[host];
+        let here = host.agent.as_ref().map(|agent| &agent.held);
+        let mut phases: BTreeMap<_, _> = here.into_iter().flatten().map(|(key, held)| (*key, held.phase)).collect();
+        for (key, kept) in &host.disk.members {
+            let known = if kept.exit.is_some() { Phase::Ended } else { Phase::Running };
+            phases.entry(*key).or_insert(if kept.launched.is_some() { known } else { Phase::Accepted });
+        }
+        if let Some((node, _)) = self.group.front.node_named(&host.name) {
+            for (key, _, member) in self.group.front.live_members(node) {
+                phases.entry(key).or_insert(member.phase);
+            }
+        }
+        phases.into_values().collect()
     }
 
     /// Everything is repaired.
-    fn heal(&mut self) {
-        let Self { outside, coordinator, agents, .. } = self;
-        outside.healed = true;
-        outside.network.heal();
-        for agent in &mut *agents {
-            if agent.is_degraded() {
-                agent.kill();
+    fn heal(&mut self) -> Result<(), String> {
+        if self.coverage.faults() < LEAST_FAULTS {
+            self.outside.schedule.after(INSPECT_MS, Event::Heal);
+            return Ok(());
+        }
+        self.outside.healed = true;
+        let Outside { network, schedule, dice, .. } = &mut self.outside;
+        network.heal(schedule, dice);
+        for replica in 0..REPLICAS {
+            self.group.replicas[replica].isolated = 0;
+            for repair in [
+                crate::faults::Repair::ResumeReplica { replica },
+                crate::faults::Repair::StartReplica { replica },
+                crate::faults::Repair::Disk { replica },
+            ] {
+                self.repair(repair)?;
             }
-            agent.start(outside);
         }
-        if coordinator.leader.is_none() {
-            // The one that was to start it finds it running.
-            coordinator.start(outside).expect("checked again by the start that was scheduled");
+        self.replace_given_up();
+        for agent in 0..self.hosts.len() {
+            self.repair(crate::faults::Repair::Resume { agent })?;
+            let host = &mut self.hosts[agent];
+            if host.degraded {
+                host.degraded = false;
+                host.kill_agent();
+                for stream in self.outside.network.streams_of(|stream| stream.agent == agent) {
+                    self.outside.close(stream, crate::network::Way::Up);
+                }
+            }
+            self.hosts[agent].start_agent(&mut self.outside);
         }
-        let leader = coordinator.leader.as_mut().expect("it was just started");
-        let nodes: Vec<_> = leader.state.nodes().map(|(id, _)| id).collect();
-        for node in nodes {
+        Ok(())
+    }
+
+    /// An operator brings a new machine for each that is lost.
+    fn replace_given_up(&mut self) {
+        let lost: Vec<_> = self.hosts.iter().filter(|host| host.given_up).map(|host| host.inventory.clone()).collect();
+        for inventory in lost {
+            let host = Host::new(self.hosts.len(), inventory, &mut self.outside);
+            self.hosts.push(host);
+        }
+    }
+
+    /// Opens all nodes, since nothing may stay closed that an operator closed.
+    fn open_nodes(&mut self) {
+        let Some(leader) = self.group.leading() else { return };
+        let closed = leader.state.nodes().filter(|(_, node)| node.scheduling != Scheduling::Open);
+        let closed: Vec<_> = closed.map(|(id, _)| id).collect();
+        for node in closed {
             let command = Command::SetNodeScheduling { node, scheduling: Scheduling::Open };
-            leader.propose(outside, command, Origin::Nobody);
+            leader.propose(&mut self.outside, command, Origin::Nobody);
         }
-        leader.propose(outside, Command::PutQueue(jobs::small_queue(3)), Origin::Nobody);
+        if leader.state.queue(&jobs::small_queue(1).path).is_none() {
+            leader.propose(&mut self.outside, Command::PutQueue(jobs::small_queue(2)), Origin::Nobody);
+        }
+    }
+
+    /// Looks at all machines: nothing that nobody wants runs for long where nothing is broken.
+    fn inspect(&mut self) -> Result<(), String> {
+        let now = self.outside.now();
+        self.outside.schedule.after(INSPECT_MS, Event::Inspect);
+        self.group.move_watchers(&mut self.outside);
+        self.group.seek_leader(&mut self.outside);
+        let rejected =
+            self.group.leading().is_some_and(|leader| leader.state.queue(&jobs::small_queue(1).path).is_none());
+        if self.outside.healed || rejected {
+            self.open_nodes();
+        }
+        if !self.is_calm() {
+            self.calm_since = now;
+        }
+        for at in 0..self.hosts.len() {
+            if !self.is_host_calm(at) {
+                self.hosts[at].calm_since = now;
+            }
+            self.look_at_programs(at)?;
+        }
+        let done = self.outside.healed && self.is_over();
+        self.over_since = if done { self.over_since.or(Some(now)) } else { None };
+        Ok(())
+    }
+
+    fn is_calm(&self) -> bool {
+        let network = &self.outside.network;
+        let kind = network.loss == 0 && network.doubling == 0 && network.reorder == 0;
+        let coordinators = self
+            .group
+            .replicas
+            .iter()
+            .all(|replica| replica.takes_part() && replica.disk_ms == crate::replica::USUAL_DISK_MS);
+        kind && network.delay_ms == crate::network::USUAL_DELAY_MS && coordinators && self.group.leader().is_some()
+    }
+
+    fn is_host_calm(&self, at: usize) -> bool {
+        let (host, network) = (&self.hosts[at], &self.outside.network);
+        let ways = [crate::network::Way::Up, crate::network::Way::Down];
+        let cut = (0..REPLICAS).any(|replica| ways.iter().any(|way| network.is_cut(at, replica, *way)));
+        host.agent.as_ref().is_some_and(|agent| agent.link.as_ref().is_some_and(|link| link.welcomed))
+            && !host.paused
+            && !cut
+    }
+
+    /// Nothing that nobody wants runs for long on a machine where nothing is broken; so a gang that lost a member is soon gone.
+    fn look_at_programs(&mut self, at: usize) -> Result<(), String> {
+        let now = self.outside.now();
+        let calm_since = self.calm_since.max(self.hosts[at].calm_since);
+        let (host, front) = (&mut self.hosts[at], &self.group.front);
+        let mut unwanted_since = BTreeMap::new();
+        for key in host.programs.values().map(|program| program.member).filter(|key| !is_wanted(front, *key)) {
+            let since = host.unwanted_since.get(&key).copied().unwrap_or(now);
+            unwanted_since.insert(key, since);
+            let grace_ms = front
+                .step_spec(key.task.job, key.task.step)
+                .map_or(TIMING.longest_grace_ms(), |spec| spec.kill_grace_ms);
+            if now - since.max(calm_since) > UNWANTED_MS + grace_ms {
+                return Err(format!("{key:?} runs on n{at} though nobody wants it"));
+            }
+        }
+        host.unwanted_since = unwanted_since;
+        Ok(())
+    }
+
+    /// What an agent stopped nobody wanted: no outage of the coordinators ends work.
+    fn look_at_stops(&mut self) -> Result<(), String> {
+        for key in std::mem::take(&mut self.outside.stopped) {
+            if is_wanted(&self.group.front, key) {
+                return Err(format!("{key:?} was stopped though it is wanted"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A node is concluded down only after its silence, never because nobody could hear it.
+    fn look_at_conclusions(&self, at: usize) -> Result<(), String> {
+        let now = self.outside.now();
+        let Some(leader) = &self.group.replicas[at].leader else { return Ok(()) };
+        let down = leader.pending.iter().filter_map(|proposal| match proposal.command {
+            Command::SetNodeHealth { node, health: Health::Down, .. } => Some(node),
+            _ => None,
+        });
+        for node in down {
+            let name = self.group.front.node(node).map(|node| &node.name);
+            let leads_for = now - leader.began;
+            if leads_for < TIMING.down_ms * 95 / 100 {
+                return Err(format!("node {node} was concluded down {leads_for} ms after the leader began to listen"));
+            }
+            let Some(host) = self.hosts.iter().find(|host| Some(&host.name) == name) else { continue };
+            let calm = now - self.calm_since.max(host.calm_since);
+            if self.group.follows(at) && calm > CALM_MS && leads_for > CALM_MS {
+                return Err(format!("node {node} was concluded down, and could be heard for {calm} ms"));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over_for_long(&self) -> bool {
+        self.over_since.is_some_and(|since| self.outside.now() >= since + QUIET_MS)
     }
 
     /// Every client was answered, every job has ended, and no machine runs or keeps anything.
     fn is_over(&self) -> bool {
         let answered = self.clients.iter().all(|client| client.job.is_some());
-        let ended = || {
-            let leader = self.coordinator.leader.as_ref();
-            leader.is_some_and(|leader| leader.state.jobs().all(|(_, job)| job.ended.is_some()))
-        };
-        answered && ended() && self.agents.iter().all(|agent| agent.is_running() && agent.is_clean())
+        let ended = || self.group.front.jobs().all(|(_, job)| job.ended.is_some());
+        let clean = || self.hosts.iter().filter(|host| !host.given_up).all(Host::is_clean);
+        let gone = || self.outside.live.values().all(|(_, kind)| *kind != OnDisconnect::Stop);
+        answered && ended() && clean() && gone() && self.group.leader().is_some()
     }
 
     fn unfinished(&self) -> String {
         let unanswered = self.clients.iter().filter(|client| client.job.is_none()).count();
-        let kept = self.agents.iter().map(|agent| format!("{}: {}", agent.name(), agent.kept()));
-        let kept: Vec<_> = kept.collect();
-        let Some(leader) = &self.coordinator.leader else { return "healed, yet nobody leads".to_owned() };
-        let state = &leader.state;
+        let kept: Vec<_> = self.hosts.iter().map(Host::kept).collect();
+        let state = &self.group.front;
         let jobs = state.jobs().filter(|(_, job)| job.ended.is_none());
         let open: Vec<_> = jobs.map(|(id, job)| format!("{id} ({:?})", job.desired)).collect();
         let live = state.nodes().flat_map(|(id, _)| state.live_members(id));
-        let live: Vec<_> =
-            live.map(|(key, attempt, member)| format!("{key:?} {:?} {attempt:?}", member.phase)).collect();
+        let live: Vec<_> = live
+            .map(|(key, attempt, member)| {
+                format!("{key:?} {:?} {:?} on {}", member.phase, attempt.desired, member.node)
+            })
+            .collect();
         let nodes: Vec<_> = state.nodes().map(|(id, node)| format!("{id} {} {:?}", node.name, node.health)).collect();
         let (ready, due) = (state.ready_steps().collect::<Vec<_>>(), state.next_deadline());
         format!(
-            "healed, yet jobs {open:?} are open and {unanswered} clients unanswered\n  nodes {nodes:?}\n  live {live:#?}\n  \
+            "healed, yet jobs {open:?} are open and {unanswered} clients unanswered; leader {:?}\n  nodes {nodes:?}\n  live {live:#?}\n  \
              ready {ready:?}\n  due {due:?} at {:?}\n  machines {kept:#?}",
+            self.group.leader(),
             state.time()
         )
     }
 
-    fn summary(&self) -> Summary {
-        let state = &self.coordinator.leader.as_ref().expect("the run is over").state;
+    fn summary(&mut self) -> Summary {
+        let state = &self.group.front;
         let steps = state.jobs().flat_map(|(id, _)| state.steps(id).map(move |(index, step)| (id, index, step)));
         let (mut attempts, mut succeeded) = (0, 0);
         for (id, index, step) in steps {
             succeeded += u64::from(step.counts.succeeded);
-            let tasks = state.tasks_from(id, index, flowyard_model::TaskIndex(0));
-            attempts += tasks.map(|(_, task)| task.attempts.len() as u64).sum::<u64>();
+            for (_, task) in state.tasks_from(id, index, flowyard_model::TaskIndex(0)) {
+                attempts += task.attempts.len() as u64;
+                let ends =
+                    task.attempts.iter().flat_map(|attempt| &attempt.members).filter_map(|member| member.end.as_ref());
+                ends.for_each(|end| self.coverage.ended(end.reason));
+            }
         }
         Summary {
-            jobs: state.job_count() as u64,
-            faults: self.faults,
-            entries: self.coordinator.entries,
+            jobs: self.clients.len() as u64,
+            faults: self.coverage.faults(),
+            entries: self.group.chosen.len() as u64,
             attempts,
             succeeded,
-            simulated_ms: self.outside.schedule.now(),
+            simulated_ms: self.outside.now(),
             trace: self.outside.trace.hash(),
+            coverage: self.coverage.clone(),
         }
     }
 }
 
-/// What an operator may want of a node at this time: mostly to empty it, soon.
-fn node_change(dice: &mut Dice, now: TimeMs) -> NodeChange {
-    match dice.within(0, 9) {
-        0 => NodeChange::Cordon,
-        1 => NodeChange::Drain { deadline: None },
-        2..=5 => NodeChange::Drain { deadline: Some(now.after(dice.within(0, 3_000))) },
-        6..=7 => NodeChange::Uncordon,
-        _ => NodeChange::Remove,
-    }
+/// Whether the state wants a member to run where it is.
+fn is_wanted(state: &State, key: MemberKey) -> bool {
+    let attempt = state.attempt(key.task, key.attempt);
+    attempt.is_some_and(|attempt| {
+        let live = attempt.members[key.rank.0 as usize].phase != Phase::Ended;
+        live && attempt.desired == AttemptDesired::Run
+    })
 }

@@ -16,6 +16,7 @@ const NEEDS: &[Need] = &[
     Need { program: "busybox", package: "busybox-static", reason: "the one file of the images that tests build" },
     Need { program: "crun", package: "crun", reason: "an OCI runtime behind the runtime trait; the bench's yardstick" },
     Need { program: "ip", package: "iproute2", reason: "hosts with networks of their own, for the chaos suite" },
+    Need { program: "nft", package: "nftables", reason: "private networks, and what tasks may not reach" },
     Need { program: "iptables", package: "iptables", reason: "partitions, for the chaos suite" },
     Need { program: "python3", package: "python3", reason: "the example flows" },
     Need { program: "runc", package: "runc", reason: "a second OCI runtime behind the runtime trait" },

@@ -63,11 +63,11 @@ async fn an_image_of_an_adopted_attempt_stays() {
         workdir: "/".into(),
         limits: Limits { cpu_milli: 0, memory_bytes: 0, pids: 0, shm_bytes: 0, disk_bytes: 0 },
         sandbox: Sandbox::Container(Box::new(ContainerSpec {
-            root: Root::Tree { lower: tree.clone() },
+            root: Root::Tree { lower: tree.clone(), mapped: false },
             mounts: Vec::new(),
             network: Network::Host,
             devices: Vec::new(),
-            user: User { uid: 0, gid: 0, host_uid: 0, host_gid: 0 },
+            user: User::itself(0, 0),
             oci_runtime: None,
         })),
         timeout_ms: None,

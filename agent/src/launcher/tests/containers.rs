@@ -23,7 +23,7 @@ impl Yard {
             mounts: Vec::new(),
             network: Network::Host,
             devices: Vec::new(),
-            user: User { uid, gid, host_uid: uid, host_gid: gid },
+            user: User::itself(uid, gid),
             oci_runtime: None,
         }));
         spec

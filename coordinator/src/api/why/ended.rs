@@ -27,7 +27,9 @@ pub(super) fn finding(scene: Scene<'_>, task: &Task, spec: &StepSpec, end: &End,
         Blame::Platform => "platform",
         Blame::Hardware => "hardware",
     };
-    let mut details = vec![format!("reason {}, blame {blame}", reason(end.reason))];
+    let phase = task.attempts.last().and_then(|attempt| attempt.members.iter().find_map(|member| member.stuck));
+    let phase = phase.map_or_else(String::new, |phase| format!(" {}", phase.as_str()));
+    let mut details = vec![format!("reason {}{phase}, blame {blame}", reason(end.reason))];
     match (end.reason, end.exit_code, end.signal) {
         // The message says it already.
         (Reason::Exit | Reason::Signal, ..) | (_, None, None) => {}

@@ -146,7 +146,9 @@ fn closed(node: &Node) -> (&'static str, String) {
 fn ability(spec: &StepSpec, node: &Node) -> Option<String> {
     let able = &node.inventory.abilities;
     if able.suffice(spec.isolation, &spec.image) {
-        return None;
+        let unconnected =
+            || format!("it has no private networks ({}); network \"host\" needs none", able.unconnected());
+        return (!able.connect(spec.isolation, spec.network)).then(unconnected);
     }
     Some(match (spec.isolation, &spec.image) {
         (Isolation::Process, _) => "isolation process is not allowed".to_owned(),

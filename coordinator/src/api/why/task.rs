@@ -1,8 +1,8 @@
 //! Where one task stands, and why.
 
 use flowyard_model::{
-    FanOut, Job, JobDesired, JobId, JobOutcome, Member, NeedKind, Overdue, Phase, StepIndex, StepSpec, Task, TaskIndex,
-    TaskKey, TaskOutcome, TaskState, TimeMs,
+    FanOut, Job, JobDesired, JobId, JobOutcome, Member, NeedKind, Overdue, Phase, StepIndex, StepSpec, StuckPhase,
+    Task, TaskIndex, TaskKey, TaskOutcome, TaskState, TimeMs,
 };
 use flowyard_proto::api::Finding;
 
@@ -120,11 +120,17 @@ fn active(scene: Scene<'_>, job: &Job, key: TaskKey, subject: String) -> Finding
     found(subject.clone(), state, where_now).with_advice([format!("fctl logs {subject} -f")])
 }
 
+/// What is said of a process that was killed and is still there.
+const UNDYING: &str = "was killed and does not go away, so its room is held until it does,";
+
 /// The node, the phase, and for how long.
 pub(super) fn whereabouts(scene: Scene<'_>, key: TaskKey) -> Option<String> {
     let attempt = scene.view.task(key)?.attempts.last()?;
     let member = attempt.members.iter().find(|member| member.phase != Phase::Ended).or(attempt.members.first())?;
-    let (phase, since) = phase(member, attempt.placed_at);
+    let (phase, since) = match member.stuck {
+        Some(StuckPhase::Stopping) => (UNDYING, member.times.running.unwrap_or(attempt.placed_at)),
+        _ => phase(member, attempt.placed_at),
+    };
     let node = scene.view.node(member.node).map_or_else(|| member.node.to_string(), |node| node.name.to_string());
     let away = match scene.directory.find(member.node) {
         Some(_) => "",

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use flowyard_model::{
     Abilities, AttemptNumber, AttemptOutcome, AttemptReport, Blame, ChangeNode, ClusterVersion, Command, Constraint,
-    ConstraintOperator, Digest, End, Entry, FanOut, Image, Incarnation, Inventory, Isolation, JobId, JobSpec, Logs,
-    MemberKey, NeedKind, NetworkMode, NodeChange, NodeId, OnDisconnect, OnFailure, Phase, PhaseTimes, Placement, Plan,
-    QueuePath, Rank, Reason, RegisterNode, ReportAttempts, Resources, Retry, Revision, Seat, StepIndex, StepSpec,
+    ConstraintOperator, Digest, End, Entry, Epoch, FanOut, Image, Incarnation, Inventory, Isolation, JobId, JobSpec,
+    Logs, MemberKey, NeedKind, NetworkMode, NodeChange, NodeId, OnDisconnect, OnFailure, Phase, PhaseTimes, Placement,
+    Plan, QueuePath, Rank, Reason, RegisterNode, ReportAttempts, Resources, Retry, Revision, Seat, StepIndex, StepSpec,
     SubmitJob, TaskIndex, TaskKey, TimeMs,
 };
 use flowyard_proto::api::Finding;
@@ -28,6 +28,8 @@ impl Cluster {
             containers: true,
             process_isolation: false,
             host_image: true,
+            private_networks: false,
+            separation: String::new(),
             enforcement: String::new(),
             agent_version: String::new(),
             system: String::new(),
@@ -81,6 +83,7 @@ impl Cluster {
             budget: 0,
             placer_version: 1,
             placements: vec![placement],
+            accept_ms: None,
         }));
     }
 
@@ -101,9 +104,9 @@ impl Cluster {
             outputs: BTreeMap::new(),
             logs: Logs::NONE,
         };
-        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0) };
+        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
         let (phase, times, end) = (Phase::Ended, PhaseTimes::NONE, Some(Arc::new(end)));
-        let report = AttemptReport { member, phase, times, end, checkpoint: None };
+        let report = AttemptReport { member, phase, times, end, checkpoint: None, stuck: None };
         let reports = vec![report];
         self.apply(Command::ReportAttempts(ReportAttempts { node: NodeId(1), incarnation: Incarnation(1), reports }));
     }

@@ -137,6 +137,13 @@ pub(super) fn open_ballot(value: &[u8]) -> Result<Ballot, DiskError> {
     Ok(Ballot { term: opened.point.term, candidate: opened.point.index, granted: granted == 1 })
 }
 
+/// Whether a value could stand in the log as entry 7, as its vote or as one of its marks.
+pub(in crate::raft) fn is_framed(value: &[u8]) -> bool {
+    let entry = Assembler::default().push(&entry_key(7, 0), value).is_ok();
+    let marks = [Kind::Committed, Kind::Purged, Kind::Start];
+    entry | open_ballot(value).is_ok() | marks.into_iter().any(|kind| open_point(kind, value).is_ok())
+}
+
 /// Puts the chunks of entries together again as they come in key order.
 #[derive(Default)]
 pub(super) struct Assembler {

@@ -27,6 +27,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 pub use engine_error::{DiskError, EngineError, LogOpenError};
+pub(super) use frame::is_framed;
 pub use group_log::GroupLog;
 pub(super) use group_log::limit_bytes;
 pub use latency::BarrierLatency;

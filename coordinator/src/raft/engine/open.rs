@@ -21,10 +21,10 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(50);
 /// Which engine keeps the log. It is chosen when a replica is made and never changes for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EngineKind {
-    /// sled, behind its guards; quick for single entries.
-    #[default]
+    /// sled, behind its guards; quicker for single entries, and torn writes of a power cut may cost the whole log.
     Sled,
     /// redb.
+    #[default]
     Redb,
 }
 
@@ -48,7 +48,7 @@ impl EngineKind {
 /// A damaged log is moved aside untouched and refused: a replica must not go on with less than it promised.
 pub fn open_log(kind: EngineKind, folder: &Path) -> Result<GroupLog, LogOpenError> {
     let unreadable = |source| LogOpenError::Unreadable { folder: folder.to_owned(), source };
-    std::fs::create_dir_all(folder).map_err(DiskError::io(folder)).map_err(unreadable)?;
+    flowyard_cas::make_folder(folder).map_err(DiskError::io(folder)).map_err(unreadable)?;
     let lock = lock(folder)?;
     match open_checked(kind, folder) {
         Ok((disk, witness, loaded)) => {
@@ -72,7 +72,7 @@ fn lock(folder: &Path) -> Result<File, LogOpenError> {
 }
 
 fn open_checked(kind: EngineKind, folder: &Path) -> Result<(Box<dyn LogDisk>, Witness, Loaded), DiskError> {
-    let witness = Witness::open(folder)?;
+    let witness = Witness::open(folder, kind == EngineKind::Sled)?;
     let opened = match kind {
         EngineKind::Sled => open_sled(folder, &witness),
         EngineKind::Redb => load_checked(|| RedbDisk::open(folder), &witness),

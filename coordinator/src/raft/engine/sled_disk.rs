@@ -42,6 +42,8 @@ impl SledDisk {
         if created {
             disk.settle_creation()?;
         }
+        // What is read now may be told to others, and a process that was killed may not have synced it.
+        disk.barrier()?;
         Ok(disk)
     }
 

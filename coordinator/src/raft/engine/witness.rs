@@ -2,8 +2,9 @@
 //!
 //! An engine that finds the end of its own file unreadable may cut it off and open as if nothing had happened. The witness
 //! notices: it is written after each barrier and before the acknowledgement, so a log that opens with less than its
-//! witness has lost acknowledged entries or a vote. It is not synced (it may lag behind after a power cut, which
-//! is harmless), except where it is lowered, which must reach the disk before the log shrinks.
+//! witness has lost acknowledged entries or a vote. Beside redb it is not synced (it may lag behind after a power cut, which
+//! costs only a check), except where it is lowered, which must reach the disk before the log shrinks. Beside sled, which opens
+//! with less after some power cuts and says nothing, it is as durable as the log.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -22,6 +23,7 @@ pub(super) struct Witness {
     path: PathBuf,
     file: File,
     noted: Noted,
+    synced: bool,
 }
 
 /// What was acknowledged: `next_index` is one more than the last entry, so 0 means none.
@@ -32,7 +34,8 @@ struct Noted {
 }
 
 impl Witness {
-    pub(super) fn open(folder: &Path) -> Result<Self, DiskError> {
+    /// Opens it, or makes it; with `synced`, every note is on disk before it counts.
+    pub(super) fn open(folder: &Path, synced: bool) -> Result<Self, DiskError> {
         let path = folder.join("witness");
         let file = OpenOptions::new()
             .read(true)
@@ -44,7 +47,10 @@ impl Witness {
         let mut bytes = [0; BYTES];
         // A short or foreign file says nothing: the first note after a crash may be missing, never wrong.
         let noted = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| Noted::decode(&bytes)).unwrap_or_default();
-        Ok(Self { path, file, noted })
+        if synced {
+            flowyard_cas::sync_folder(folder).map_err(DiskError::io(folder))?;
+        }
+        Ok(Self { path, file, noted, synced })
     }
 
     /// Fails when the log remembers less than was acknowledged.
@@ -68,14 +74,23 @@ impl Witness {
 
     /// Notes what is durable now.
     pub(super) fn note(&mut self, durable: &EngineState) -> Result<(), DiskError> {
-        self.put(Noted::of(durable))
+        let noted = Noted::of(durable);
+        if noted == self.noted {
+            return Ok(());
+        }
+        self.put(noted)?;
+        if self.synced { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        self.file.sync_data().map_err(DiskError::io(&self.path))
     }
 
     /// Lowers the note to `end` entries ahead of a truncation, durably.
     pub(super) fn lower(&mut self, end: u64) -> Result<(), DiskError> {
         if end < self.noted.next_index {
             self.put(Noted { next_index: end, ..self.noted })?;
-            self.file.sync_data().map_err(DiskError::io(&self.path))?;
+            self.sync()?;
         }
         Ok(())
     }
@@ -139,8 +154,8 @@ mod tests {
     #[test]
     fn a_log_or_vote_behind_its_witness_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        Witness::open(folder.path()).unwrap().note(&state(9, 4)).unwrap();
-        let witness = Witness::open(folder.path()).unwrap();
+        Witness::open(folder.path(), true).unwrap().note(&state(9, 4)).unwrap();
+        let witness = Witness::open(folder.path(), true).unwrap();
         witness.confirm(&loaded(9, 4)).unwrap();
         witness.confirm(&loaded(12, 5)).unwrap();
         assert!(witness.confirm(&loaded(8, 4)).is_err());
@@ -151,20 +166,20 @@ mod tests {
     #[test]
     fn after_a_truncation_the_shorter_log_is_accepted() {
         let folder = tempfile::tempdir().unwrap();
-        let mut witness = Witness::open(folder.path()).unwrap();
+        let mut witness = Witness::open(folder.path(), true).unwrap();
         witness.note(&state(9, 4)).unwrap();
         witness.lower(5).unwrap();
-        Witness::open(folder.path()).unwrap().confirm(&loaded(4, 4)).unwrap();
+        Witness::open(folder.path(), true).unwrap().confirm(&loaded(4, 4)).unwrap();
     }
 
     #[test]
     fn a_torn_witness_accuses_nobody() {
         let folder = tempfile::tempdir().unwrap();
-        Witness::open(folder.path()).unwrap().note(&state(9, 4)).unwrap();
+        Witness::open(folder.path(), true).unwrap().note(&state(9, 4)).unwrap();
         let path = folder.path().join("witness");
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[9] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        Witness::open(folder.path()).unwrap().confirm(&Loaded::default()).unwrap();
+        Witness::open(folder.path(), true).unwrap().confirm(&Loaded::default()).unwrap();
     }
 }

@@ -35,6 +35,7 @@ pub use write::BlobWriter;
 
 use crate::StoreError;
 use crate::copying::remove_any;
+use crate::folder::make_folder;
 use crate::manifest::Manifest;
 use index::{Index, Key};
 
@@ -78,7 +79,8 @@ impl LocalStore {
     pub fn open(root: &Path, options: LocalOptions) -> Result<Self, StoreError> {
         for folder in ["v1/blobs", "v1/trees", "v1/tmp"] {
             let path = root.join(folder);
-            fs::create_dir_all(&path).map_err(|source| StoreError::io("make the folder", &path, 0, source))?;
+            let made = if options.fsync { make_folder(&path) } else { fs::create_dir_all(&path) };
+            made.map_err(|source| StoreError::io("make the folder", &path, 0, source))?;
         }
         let lock = lock(root)?;
         let temp_sequence = AtomicU64::new(0);

@@ -15,6 +15,7 @@ use super::stamp::{BACKDATE_MS, is_settled, stamp_of};
 use super::{LocalStore, stored_bytes};
 use crate::StoreError;
 use crate::copying::clone;
+use crate::folder::{make_folder, sync_folder};
 use crate::hashing::{BlobHasher, READ_BYTES, digest_bytes, digest_open_file};
 
 /// A blob being written. Dropping it before [`BlobWriter::finish`] leaves nothing behind.
@@ -96,6 +97,7 @@ impl LocalStore {
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<PinnedBlob, StoreError> {
         let digest = digest_bytes(bytes);
         if let Some(blob) = self.healthy(&digest)? {
+            self.settle(blob.path())?;
             return Ok(blob);
         }
         self.making_room(digest.length, || {
@@ -113,6 +115,7 @@ impl LocalStore {
         if let Some(digest) = expected
             && let Some(blob) = self.healthy(&digest)?
         {
+            self.settle(blob.path())?;
             return Ok(blob);
         }
         let from = File::open(path).map_err(|source| StoreError::io("open", path, 0, source))?;
@@ -182,6 +185,16 @@ impl LocalStore {
         Ok(TempFile { file, path, renamed: false })
     }
 
+    /// Makes the name of a blob durable, where the store promises that. It may have been given by a put that was cut short.
+    fn settle(&self, path: &Path) -> Result<(), StoreError> {
+        if !self.shared.options.fsync {
+            return Ok(());
+        }
+        let folder = path.parent().expect("a blob lies in its fan-out folder");
+        let settled = make_folder(folder).and_then(|()| sync_folder(folder));
+        settled.map_err(|source| StoreError::io("write", path, 0, source))
+    }
+
     fn linked_temp(&self, path: &Path) -> Result<Option<TempFile>, StoreError> {
         let from = match File::open(path) {
             Ok(from) => from,
@@ -229,9 +242,7 @@ impl LocalStore {
         assert!(index.pin(key), "a blob that was just put in place is present");
         drop(index);
         let blob = PinnedBlob::new(digest, path.clone(), Pin::of_counted(self, key));
-        if self.shared.options.fsync {
-            sync_folder_of(&path).map_err(io)?;
-        }
+        self.settle(&path)?;
         self.evict_to_budget();
         Ok(blob)
     }
@@ -256,8 +267,4 @@ fn rename_into_fan_out(from: &Path, to: &Path) -> io::Result<()> {
         }
         other => other,
     }
-}
-
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    File::open(path.parent().expect("a blob lies in its fan-out folder"))?.sync_all()
 }

@@ -19,6 +19,7 @@ use flowyard_model::Digest;
 
 pub use path::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES};
 
+use crate::error::StoreError;
 use crate::hashing::digest_bytes;
 
 /// The most entries one manifest may have.
@@ -108,6 +109,13 @@ pub enum ManifestError {
         /// What is wrong with it.
         problem: &'static str,
     },
+}
+
+impl ManifestError {
+    /// Whether a newer program may have written it. Otherwise it is no manifest and never will be one: its name says what its bytes are.
+    pub fn may_be_newer(&self) -> bool {
+        matches!(self, Self::Version(_) | Self::Chunked(_))
+    }
 }
 
 /// What a manifest amounts to.
@@ -207,6 +215,22 @@ impl Manifest {
     /// Reads an encoding back. Any bytes may be given; only the encoding that [`Manifest::encode`] would write is accepted.
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
         Self::from_ordered(encoding::decode(bytes)?)
+    }
+
+    /// The blobs that the manifest of this digest lists. None if it is no manifest: whoever named it as one was wrong or lied, and
+    /// must not stand in the way of others.
+    ///
+    /// # Errors
+    /// When a newer program wrote it: what it lists is not known here.
+    pub fn listed(digest: Digest, bytes: &[u8]) -> Result<Vec<Digest>, StoreError> {
+        match Self::decode(bytes) {
+            Ok(manifest) => Ok(manifest.blobs().collect()),
+            Err(source) if source.may_be_newer() => Err(StoreError::Manifest { digest, source }),
+            Err(error) => {
+                tracing::warn!(%digest, %error, "what is named as an artifact is none, and lists nothing");
+                Ok(Vec::new())
+            }
+        }
     }
 
     /// What names the artifact: the digest of the encoding.

@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::{Duration, UNIX_EPOCH};
 
 use flowyard_model::Digest;
 
 use super::Origin;
 use crate::StoreError;
+use crate::folder::{make_folder, sync_folder};
 use crate::local::PinnedBlob;
 
 impl Origin {
@@ -34,14 +36,19 @@ impl Origin {
         Ok(true)
     }
 
-    /// Makes a fan-out folder and, if it is new, sees to it that it stays.
-    fn make_fan_out(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
+    /// Makes a fan-out folder and sees to it that it and what it holds stay: a process that was killed may have given the names.
+    /// Once for each folder is enough, since whatever this process adds, it syncs.
+    pub(super) fn make_fan_out(&self, folder: &Path) -> io::Result<()> {
+        if !self.fsync {
+            return fs::create_dir_all(folder);
+        }
+        let settled = || self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if settled().contains(folder) {
             return Ok(());
         }
-        fs::create_dir_all(folder)?;
-        let upper = folder.parent().expect("a fan-out folder lies in the folder of all blobs");
-        if self.fsync { sync_folder(upper) } else { Ok(()) }
+        make_folder(folder).and_then(|()| sync_folder(folder))?;
+        settled().insert(folder.to_owned());
+        Ok(())
     }
 
     /// Takes a blob whose bytes were found wrong out of the way, so that it counts as missing and can be stored again. It is
@@ -84,8 +91,4 @@ pub(super) fn make_young(path: &Path) -> bool {
 
 fn is_whole(path: &Path, digest: &Digest) -> bool {
     fs::symlink_metadata(path).is_ok_and(|looks| looks.is_file() && looks.len() == digest.length)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }

@@ -12,10 +12,11 @@ mod read;
 mod sweep;
 mod upload;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use flowyard_model::Digest;
@@ -28,6 +29,7 @@ pub use sweep::{LiveBlobs, MIN_SWEEP_AGE_MS, Swept};
 pub use upload::BlobUpload;
 
 use crate::StoreError;
+use crate::folder::make_folder;
 use crate::hashing::digest_bytes;
 
 const BLOBS: &str = "v1/blobs";
@@ -42,6 +44,8 @@ pub struct Origin {
     objects: Arc<dyn ObjectStore>,
     directory: Option<PathBuf>,
     fsync: bool,
+    /// Folders whose names are known to be durable.
+    settled: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl fmt::Display for Origin {
@@ -57,16 +61,17 @@ impl Origin {
     /// An origin in a directory, which is made if it is new. With `fsync`, a blob survives a power cut once its put returned.
     pub fn in_directory(path: &Path, fsync: bool) -> Result<Self, StoreError> {
         let io = |source| StoreError::io("make the folder", path, 0, source);
-        std::fs::create_dir_all(path).map_err(io)?;
+        let made = if fsync { make_folder(path) } else { std::fs::create_dir_all(path) };
+        made.map_err(io)?;
         let path = path.canonicalize().map_err(io)?;
         let files = LocalFileSystem::new_with_prefix(&path);
         let files = files.map_err(|source| StoreError::io("open", &path, 0, io::Error::other(source)))?;
-        Ok(Self { objects: Arc::new(files.with_fsync(fsync)), directory: Some(path), fsync })
+        Ok(Self { objects: Arc::new(files.with_fsync(fsync)), directory: Some(path), fsync, settled: Arc::default() })
     }
 
     /// An origin in any object store.
     pub fn in_objects(objects: Arc<dyn ObjectStore>) -> Self {
-        Self { objects, directory: None, fsync: false }
+        Self { objects, directory: None, fsync: false, settled: Arc::default() }
     }
 
     /// An origin that lasts as long as its handles: for tests and the simulator.
@@ -145,6 +150,7 @@ impl Origin {
     /// Whether the blob is there and will stay for a while.
     async fn is_safe(&self, digest: &Digest) -> Result<bool, StoreError> {
         let Some(meta) = self.head(digest).await? else { return Ok(false) };
+        self.settle_fan_out(digest).await?;
         if age_ms(&meta, flowyard_clock::wall_ms()) < REFRESH_AFTER_MS {
             return Ok(true);
         }
@@ -152,6 +158,17 @@ impl Origin {
             Some(path) => crate::store::blocking("the origin", move || Ok(directory::make_young(&path))).await,
             None => Ok(false),
         }
+    }
+
+    /// Sees to it that the folder a blob has or gets its name in stays, when the origin is a directory.
+    async fn settle_fan_out(&self, digest: &Digest) -> Result<(), StoreError> {
+        let Some(path) = self.file_of(digest) else { return Ok(()) };
+        let folder = path.parent().expect("a blob lies in its fan-out folder").to_owned();
+        let origin = self.clone();
+        let settle = move || {
+            origin.make_fan_out(&folder).map_err(|source| StoreError::io("make the folder", &folder, 0, source))
+        };
+        crate::store::blocking("the origin", settle).await
     }
 
     fn error(&self, action: &'static str, key: &Key, needed_bytes: u64, source: object_store::Error) -> StoreError {

@@ -17,8 +17,9 @@ use crate::hashing::{BlobHasher, READ_BYTES};
 impl Origin {
     /// All bytes of a blob that fits into memory, checked.
     pub async fn get_bytes(&self, digest: &Digest) -> Result<Bytes, StoreError> {
-        let mut bytes = BytesMut::with_capacity(digest.length.min(1 << 30) as usize);
         let mut stream = self.get_stream(digest).await?;
+        // Whoever wrote the digest may have made its length up; by now a blob of that length is known to be there.
+        let mut bytes = BytesMut::with_capacity(digest.length.min(1 << 30) as usize);
         while let Some(piece) = stream.try_next().await? {
             bytes.extend_from_slice(&piece);
         }

@@ -40,7 +40,7 @@ pub struct Swept {
 
 impl Origin {
     /// Deletes the blobs that `live` does not keep and that are older than `min_age_ms` (at least [`MIN_SWEEP_AGE_MS`]).
-    /// Deletes nothing when a live manifest cannot be read.
+    /// Deletes nothing when a live manifest cannot be read. What is no manifest names nothing, whoever said that it is one.
     pub async fn sweep(&self, live: &LiveBlobs, min_age_ms: u64, now_ms: u64) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
         let marked = self.mark(live, &mut swept).await?;
@@ -83,9 +83,7 @@ impl Origin {
                 }
                 Err(error) => return Err(error),
             };
-            let manifest =
-                Manifest::decode(&bytes).map_err(|source| StoreError::Manifest { digest: *digest, source })?;
-            marked.extend(manifest.blobs());
+            marked.extend(Manifest::listed(*digest, &bytes)?);
         }
         Ok(marked)
     }

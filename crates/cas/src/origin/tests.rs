@@ -129,12 +129,25 @@ async fn a_sweep_removes_what_cut_off_writes_left_behind() {
 async fn nothing_is_swept_when_a_live_manifest_cannot_be_read() {
     let (_folder, origins) = origins();
     for origin in origins {
-        let dead = origin.put_bytes(Bytes::from_static(b"dead")).await.unwrap();
-        let live = LiveBlobs { manifests: vec![dead], ..LiveBlobs::default() };
+        // Written by a newer program: what it names is not known here.
+        let newer = origin.put_bytes(Bytes::from_static(b"fyardmf\x63")).await.unwrap();
+        let live = LiveBlobs { manifests: vec![newer], ..LiveBlobs::default() };
         let other = origin.put_bytes(Bytes::from_static(b"other")).await.unwrap();
         let error = origin.sweep(&live, DAY_MS, flowyard_clock::wall_ms() + 2 * DAY_MS).await.unwrap_err();
         assert!(matches!(error, StoreError::Manifest { .. }), "{error}");
         assert!(origin.contains(&other).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_to_be_an_artifact_and_is_none_keeps_itself_and_stands_in_nobodys_way() {
+    let (_folder, origins) = origins();
+    for origin in origins {
+        let lie = origin.put_bytes(Bytes::from_static(b"no manifest")).await.unwrap();
+        let live = LiveBlobs { manifests: vec![lie], ..LiveBlobs::default() };
+        let other = origin.put_bytes(Bytes::from_static(b"other")).await.unwrap();
+        origin.sweep(&live, DAY_MS, flowyard_clock::wall_ms() + 2 * DAY_MS).await.unwrap();
+        assert!(origin.contains(&lie).await.unwrap() && !origin.contains(&other).await.unwrap());
     }
 }
 

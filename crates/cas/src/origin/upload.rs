@@ -84,6 +84,7 @@ impl BlobUpload {
             self.abort().await;
             return Err(mismatch);
         }
+        self.origin.settle_fan_out(&self.digest).await?;
         let key = key_of(&self.digest);
         let done = match self.parts.take() {
             Some(parts) => parts.finish().await,

@@ -89,7 +89,7 @@ impl House {
     }
 
     pub(crate) async fn open(&self, own: Current, certificates: Certificates) -> Port {
-        let bounds = Bounds { handshakes: 64, handshake_ms: 10_000, connections: 1_000 };
+        let bounds = Bounds { handshakes: 64, handshake_ms: 10_000, connections: 1_000, ..Bounds::STANDARD };
         self.open_bounded(own, certificates, bounds).await
     }
 

@@ -24,7 +24,7 @@ async fn drip(address: String) {
 #[tokio::test]
 async fn a_slow_handshake_times_out_while_others_are_served() {
     let house = House::new("c1");
-    let bounds = Bounds { handshakes: 64, handshake_ms: 400, connections: 1_000 };
+    let bounds = Bounds { handshakes: 64, handshake_ms: 400, connections: 1_000, ..Bounds::STANDARD };
     let mut port = house.open_bounded(house.credential(coordinator()), Certificates::Required, bounds).await;
     let slow: Vec<_> = (0..8).map(|_| tokio::spawn(drip(port.address.clone()))).collect();
     let connector = house.connector(Some(house.credential(agent())));
@@ -45,7 +45,7 @@ async fn a_slow_handshake_times_out_while_others_are_served() {
 #[tokio::test]
 async fn who_fills_the_room_for_handshakes_makes_room_for_others() {
     let house = House::new("c1");
-    let bounds = Bounds { handshakes: 4, handshake_ms: 60_000, connections: 1_000 };
+    let bounds = Bounds { handshakes: 4, handshake_ms: 60_000, connections: 1_000, ..Bounds::STANDARD };
     let mut port = house.open_bounded(house.credential(coordinator()), Certificates::Required, bounds).await;
     let mut idle = Vec::new();
     for _ in 0..40 {
@@ -73,7 +73,7 @@ async fn who_fills_the_room_for_handshakes_makes_room_for_others() {
 #[tokio::test]
 async fn so_many_are_connected_at_a_time_and_a_place_that_is_left_is_given_again() {
     let house = House::new("c1");
-    let bounds = Bounds { handshakes: 64, handshake_ms: 10_000, connections: 2 };
+    let bounds = Bounds { handshakes: 64, handshake_ms: 10_000, connections: 2, ..Bounds::STANDARD };
     let mut port = house.open_bounded(house.credential(coordinator()), Certificates::Required, bounds).await;
     let connector = house.connector(Some(house.credential(agent())));
     let mut open = Vec::new();

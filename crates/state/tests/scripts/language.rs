@@ -50,6 +50,11 @@ fn fingerprint(of: &str) -> Fingerprint {
     Fingerprint(digest(of).hash)
 }
 
+/// The name of a node, or `c1:7400`
+fn admitted(text: &str) -> Admitted {
+    if text.contains(':') { Admitted::Coordinator(text.to_owned()) } else { Admitted::Agent(parsed(text)) }
+}
+
 /// `agent:n1`, `person:ada`, `coordinator:3`, `certificate:7`
 fn identity(text: &str) -> Identity {
     match text.split_once(':').unwrap_or_else(|| panic!("no identity `{text}`")) {
@@ -132,14 +137,20 @@ impl Machine {
                 budget: 0,
                 placer_version: 1,
                 placements: below.iter().map(|line| self.placement(line)).collect(),
+                accept_ms: line.values.get("accept").map(|text| parsed(text)),
             }),
             "report" => self.report(line, below),
             "tick" => Command::Tick,
+            "epoch" => Command::BeginEpoch { epoch: Epoch(parsed(word(1))) },
             "version" => Command::RaiseVersion { version: ClusterVersion(parsed(word(1))) },
             "forget" => Command::ForgetJobs { jobs: line.words[1..].iter().map(|text| JobId(parsed(text))).collect() },
             "token" => Command::CreateToken(self.token(word(1), line)),
             "revoke-token" => Command::RevokeToken { token: TokenId(parsed(word(1))) },
-            "use" => Command::UseToken { token: TokenId(parsed(word(1))), by: fingerprint(word(2)) },
+            "use" => Command::UseToken {
+                token: TokenId(parsed(word(1))),
+                by: fingerprint(word(2)),
+                who: admitted(line.values.get("as").copied().unwrap_or(word(2))),
+            },
             "revoke" => Command::RevokeIdentity {
                 identity: identity(word(1)),
                 until: line.values.get("for").map(|text| TimeMs(self.time + parsed::<u64>(text))),
@@ -222,6 +233,8 @@ impl Machine {
 
     fn attempt_report(&self, line: &Line<'_>) -> AttemptReport {
         let (task, attempt, rank) = self.reference(line.words[0]);
+        let epoch = self.state.attempt(task, attempt).map_or(Epoch(0), |attempt| attempt.epoch);
+        let epoch = Epoch(line.number("epoch", epoch.0));
         let now = TimeMs(self.time);
         let at = Some(now);
         let mut times = PhaseTimes::NONE;
@@ -233,8 +246,17 @@ impl Machine {
             _ => (times.ended = at, Phase::Ended).1,
         };
         let end = (phase == Phase::Ended).then(|| Arc::new(end(line)));
+        let stuck = line.values.get("stuck").map(|text| stuck_phase(text));
         let checkpoint = line.values.get("checkpoint").map(|text| Checkpoint { manifest: digest(text), at: now });
-        AttemptReport { member: MemberKey { task, attempt, rank }, phase, times, end, checkpoint }
+        AttemptReport { member: MemberKey { task, attempt, rank, epoch }, phase, times, end, checkpoint, stuck }
+    }
+}
+
+fn stuck_phase(text: &str) -> StuckPhase {
+    match text {
+        "fetching" => StuckPhase::Fetching,
+        "stopping" => StuckPhase::Stopping,
+        other => panic!("nothing is stuck in `{other}`"),
     }
 }
 
@@ -246,6 +268,7 @@ fn end(line: &Line<'_>) -> End {
         "oom" => (Failed, Reason::Oom, Blame::User),
         "timeout" => (Failed, Reason::Timeout, Blame::User),
         "broken" => (Failed, Reason::Sandbox, Blame::Platform),
+        "stuck" => (Failed, Reason::Stuck, Blame::Platform),
         "device" => (Failed, Reason::Device, Blame::Hardware),
         "rejected" => (Rejected, Reason::Refused, Blame::Platform),
         "stopped" => (Stopped, Reason::Cancelled, Blame::Platform),
@@ -293,6 +316,8 @@ fn register(line: &Line<'_>) -> RegisterNode {
         containers: !lacks.contains(&"containers"),
         process_isolation: !lacks.contains(&"process"),
         host_image: !lacks.contains(&"host"),
+        private_networks: !lacks.contains(&"private"),
+        separation: String::new(),
         enforcement: String::new(),
         agent_version: String::new(),
         system: String::new(),
@@ -365,6 +390,7 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
     };
     let fails = if line.words.contains(&"continue") { OnFailure::Continue } else { OnFailure::Stop };
     let process = line.words.contains(&"process");
+    let leased = line.words.contains(&"leased");
     StepSpec {
         name: parsed(line.words[0]),
         command: vec!["true".to_owned()],
@@ -383,11 +409,11 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
         on_failure: fails,
         max_parallel: line.values.get("max").map(|text| parsed(text)),
         constraints: line.list("label").into_iter().map(constraint).collect(),
-        network: NetworkMode::Host,
+        network: if line.words.contains(&"private") { NetworkMode::Private } else { NetworkMode::Host },
         mounts: Vec::new(),
         kill_grace_ms: 1_000,
         stop_signal: Default::default(),
-        on_disconnect: OnDisconnect::Keep,
+        on_disconnect: if leased { OnDisconnect::Stop } else { OnDisconnect::Keep },
         priority: line.number("priority", 0),
     }
 }

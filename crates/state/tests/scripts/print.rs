@@ -108,13 +108,15 @@ fn show_task(index: TaskIndex, task: &Task, text: &mut String) {
                 format!("{:?}({:?}, {:?}){}", end.outcome, end.reason, end.blame, outputs.concat())
             });
             let gpus: Vec<_> = member.gpus.iter().map(|gpu| format!(":gpu{}", gpu.0)).collect();
-            format!("{}.{}{} {phase}", member.node, member.incarnation, gpus.concat())
+            let stuck = member.stuck.map_or_else(String::new, |stuck| format!(" stuck {}", stuck.as_str()));
+            format!("{}.{}{} {phase}{stuck}", member.node, member.incarnation, gpus.concat())
         });
         let members: Vec<_> = members.collect();
         let desired = match attempt.desired {
             AttemptDesired::Run => "",
             AttemptDesired::Stop => " (to stop)",
             AttemptDesired::Preempt => " (to preempt)",
+            AttemptDesired::GiveUp => " (to give up)",
         };
         writeln!(text, "      #{}{desired} on {}", attempt.number, members.join(" | ")).unwrap();
     }

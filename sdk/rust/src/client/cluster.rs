@@ -1,8 +1,23 @@
 //! What administrators ask of a cluster.
 
 use flowyard_proto::cluster;
+use tonic::Streaming;
 
 use super::{Client, ClientError};
+
+impl Client {
+    /// The bytes of a backup of the cluster as it is now. A stream that ends with an error is none.
+    ///
+    /// # Errors
+    /// Whatever any call can fail with; [`ClientError::Refused`] for who is no administrator.
+    pub async fn backup(
+        &mut self,
+        request: cluster::BackupRequest,
+    ) -> Result<Streaming<cluster::BackupResponse>, ClientError> {
+        let answer = self.administration.backup(request).await;
+        Ok(answer.map_err(|status| self.sorted(status))?.into_inner())
+    }
+}
 
 /// One line per call.
 macro_rules! calls {

@@ -1,6 +1,7 @@
 //! What can go wrong between a client and a cluster.
 
 use flowyard_model::Digest;
+use flowyard_proto::status::{NOT_STORED, rejection_kind};
 use tonic::{Code, Status};
 
 /// Why a call did not give what was asked for.
@@ -23,6 +24,9 @@ pub enum ClientError {
     /// The wish was refused; trying it unchanged is pointless.
     #[error("{0}")]
     Refused(String),
+    /// The job names blobs that have to be uploaded first.
+    #[error("{0}")]
+    NotStored(String),
     /// A file was changed between hashing and sending it.
     #[error("{path} changed while it was being sent; submit again once nothing writes to it")]
     Changed {
@@ -63,6 +67,7 @@ impl ClientError {
             // The connection broke in the middle of an answer: whoever served it is gone.
             Code::Internal | Code::Unknown if is_connection(&status) => Self::Unavailable(message),
             Code::NotFound => Self::NotFound(message),
+            Code::FailedPrecondition if rejection_kind(&status) == Some(NOT_STORED) => Self::NotStored(message),
             Code::InvalidArgument
             | Code::AlreadyExists
             | Code::FailedPrecondition

@@ -7,7 +7,9 @@ mod error;
 mod patience;
 mod upload;
 
-use flowyard_model::{JobId, JobSpec};
+use std::collections::BTreeMap;
+
+use flowyard_model::{Digest, JobId, JobSpec};
 use flowyard_proto::api;
 use flowyard_proto::api::flowyard_client::FlowyardClient;
 use flowyard_proto::blob::blobs_client::BlobsClient;
@@ -23,6 +25,9 @@ pub use upload::{Sent, Source};
 
 /// Bytes of the largest message taken: a wide job's tasks come in pages, but one spec may be large.
 const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How often what a job names is sent before its refusal is final: coordinators do not change hands that often.
+const UPLOADS: u32 = 4;
 
 /// A connection to a cluster.
 #[derive(Debug, Clone)]
@@ -111,12 +116,57 @@ impl Client {
         Ok((JobId(answer.job), answer.existing))
     }
 
-    /// The job now, and again after each change, until it has ended.
+    /// Makes sure the cluster has these blobs, and submits a job that names them. The coordinator that took them may be gone when the
+    /// job is submitted, and the next one lack some, or not know who sent them: they are sent again then.
+    ///
+    /// # Errors
+    /// As [`Client::upload`] and [`Client::submit`].
+    pub async fn submit_with(
+        &mut self,
+        spec: &JobSpec,
+        key: Option<String>,
+        blobs: &BTreeMap<Digest, Source>,
+    ) -> Result<(JobId, bool), ClientError> {
+        if blobs.is_empty() {
+            return self.submit(spec, key).await;
+        }
+        let upload = async |client: &mut Self| client.upload(blobs.clone()).await.map(drop);
+        let submit = async |client: &mut Self| client.submit(spec, key.clone()).await;
+        self.stored_first(upload, submit).await
+    }
+
+    /// Uploads, then asks; again from the beginning while the answer is that something has to be uploaded.
+    async fn stored_first<T>(
+        &mut self,
+        mut upload: impl AsyncFnMut(&mut Self) -> Result<(), ClientError>,
+        mut ask: impl AsyncFnMut(&mut Self) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let mut uploads = 0;
+        loop {
+            upload(self).await?;
+            uploads += 1;
+            match ask(self).await {
+                Err(ClientError::NotStored(_)) if uploads < UPLOADS => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The job now, and again after each change, until it has ended. With what another watch of it told last, at whichever coordinator,
+    /// this one goes on from there.
     ///
     /// # Errors
     /// When the job is unknown, or nobody answers.
-    pub async fn watch_job(&mut self, job: JobId) -> Result<Streaming<api::WatchJobResponse>, ClientError> {
-        let request = api::WatchJobRequest { job: job.0, after_revision: None };
+    pub async fn watch_job(
+        &mut self,
+        job: JobId,
+        last: Option<&api::WatchJobResponse>,
+    ) -> Result<Streaming<api::WatchJobResponse>, ClientError> {
+        let request = api::WatchJobRequest {
+            job: job.0,
+            after_revision: last.map(|last| last.revision),
+            after_epoch: last.map_or(0, |last| last.epoch),
+        };
         Ok(self.api.watch_job(request).await.map_err(|status| self.sorted(status))?.into_inner())
     }
 
@@ -142,5 +192,37 @@ impl Client {
     /// What a status means, for this client.
     pub fn sorted(&self, status: Status) -> ClientError {
         ClientError::from_status(&self.endpoint.to_string(), status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_next_coordinator_lacks_is_sent_again_and_not_for_ever() {
+        let mut client = Client::new(Endpoint::socket("/nowhere/api.sock"));
+        let (mut uploads, mut asked) = (0, 0);
+        let upload = async |_: &mut Client| {
+            uploads += 1;
+            Ok(())
+        };
+        let ask = async |_: &mut Client| {
+            asked += 1;
+            if asked < 3 { Err(ClientError::NotStored("lost with its coordinator".to_owned())) } else { Ok(asked) }
+        };
+        assert_eq!(client.stored_first(upload, ask).await.unwrap(), 3);
+        assert_eq!(uploads, 3);
+        let never = async |_: &mut Client| Err::<(), _>(ClientError::NotStored("never".to_owned()));
+        let refused = client.stored_first(async |_: &mut Client| Ok(()), never).await;
+        assert!(matches!(refused, Err(ClientError::NotStored(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn the_refusal_that_an_upload_mends_is_told_from_others() {
+        let status = flowyard_proto::status::not_stored("upload them".to_owned());
+        assert!(matches!(ClientError::from_status("", status), ClientError::NotStored(_)));
+        let other = Status::failed_precondition("no");
+        assert!(matches!(ClientError::from_status("", other), ClientError::Refused(_)));
     }
 }

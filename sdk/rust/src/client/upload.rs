@@ -65,7 +65,7 @@ impl Client {
         let all: Vec<api::Digest> = digests.map(|digest| digest.into()).collect();
         let mut missing = Vec::new();
         for part in all.chunks(DIGESTS_PER_CALL) {
-            let answer = self.blobs.missing(blob::MissingRequest { digests: part.to_vec() }).await;
+            let answer = self.blobs.missing(blob::MissingRequest { digests: part.to_vec(), stored_by: None }).await;
             for digest in answer.map_err(|status| self.sorted(status))?.into_inner().digests {
                 missing.push(Digest::try_from(digest).map_err(|error| ClientError::Fault(error.to_string()))?);
             }

@@ -150,7 +150,7 @@ fn step_spec(
         on_failure: step.on_failure.unwrap_or(OnFailure::Stop),
         max_parallel: step.max_parallel,
         constraints: constraints(step),
-        network: step.network.unwrap_or(NetworkMode::Host),
+        network: step.network.unwrap_or(NetworkMode::Usual),
         mounts: step.mounts.clone().unwrap_or_default(),
         kill_grace_ms: step.kill_grace_ms.unwrap_or(fallback::KILL_GRACE_MS),
         stop_signal: step.stop_signal.unwrap_or_default(),

@@ -257,11 +257,12 @@ pub(crate) const STEP: &[Field] = &[
     .shared(),
     field(
         "network",
-        Shape::Choice(&["host", "none", "private"]),
-        "Network of its containers. `host`: the node's. `none`: loopback only. `private` is reserved.",
+        Shape::Choice(&["private", "host", "none"]),
+        "Network of its containers. `private`: one of its own, from which other machines are reached and the node is not. \
+         `host`: the node's. `none`: loopback only.",
         "\"none\"",
     )
-    .or("\"host\"")
+    .or("what the cluster gives: the node's in an embedded one, one of its own in a fleet unless its operator chose otherwise")
     .shared(),
     field(
         "mounts",

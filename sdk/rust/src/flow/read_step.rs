@@ -267,12 +267,8 @@ fn parsed_list<T, E: std::fmt::Display>(
 }
 
 fn read_network(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<NetworkMode> {
-    if at.as_text() == Some("private") {
-        let help = "write \"host\" for the node's network, or \"none\" for loopback only";
-        walk.problem(at, "network \"private\" is reserved and not supported yet").help(help);
-        return None;
-    }
-    walk.choice(at, &[("host", NetworkMode::Host), ("none", NetworkMode::None)])
+    let choices = [("private", NetworkMode::Private), ("host", NetworkMode::Host), ("none", NetworkMode::None)];
+    walk.choice(at, &choices)
 }
 
 fn read_gpu(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Vec<GpuRequest>> {

@@ -11,7 +11,8 @@ pub(super) struct ClosedNodesEmpty;
 
 impl Checker for ClosedNodesEmpty {
     fn check(&mut self, seen: &Seen<'_>) -> Result<(), String> {
-        for (id, node) in seen.state.nodes().filter(|(_, node)| node.scheduling == Scheduling::Drained) {
+        let changed = seen.effects.changed.nodes.iter().filter_map(|id| Some((*id, seen.state.node(*id)?)));
+        for (id, node) in changed.filter(|(_, node)| node.scheduling == Scheduling::Drained) {
             let (before, now) = (live(seen.before, id), live(seen.state, id));
             require(now.is_subset(&before), || format!("something new lives on the closed node {id}"))?;
             let drain = node.closure.as_ref().and_then(|closure| closure.drain);

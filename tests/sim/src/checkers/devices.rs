@@ -10,7 +10,8 @@ pub(super) struct NoDeviceIsGrantedTwice;
 
 impl Checker for NoDeviceIsGrantedTwice {
     fn check(&mut self, seen: &Seen<'_>) -> Result<(), String> {
-        for (id, node) in seen.state.nodes() {
+        let changed = seen.effects.changed.nodes.iter().filter_map(|id| Some((*id, seen.state.node(*id)?)));
+        for (id, node) in changed {
             let mut granted: BTreeMap<u32, u32> = BTreeMap::new();
             for (key, _, member) in seen.state.live_members(id) {
                 let spec = seen.state.step_spec(key.task.job, key.task.step).ok_or("a member without a step")?;

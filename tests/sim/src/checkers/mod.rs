@@ -24,6 +24,10 @@ pub(crate) struct Seen<'a> {
     pub(crate) effects: &'a Effects,
     /// Jobs that a client was told of.
     pub(crate) acknowledged: &'a BTreeSet<JobId>,
+    /// Jobs that somebody asked to forget.
+    pub(crate) forgotten: &'a BTreeSet<JobId>,
+    /// Jobs that clients have to submit in all.
+    pub(crate) submitted: u64,
     /// What runs really wrote before they succeeded, wherever they ran.
     pub(crate) written: &'a BTreeMap<Digest, MemberKey>,
 }
@@ -38,7 +42,7 @@ pub(crate) trait Checker {
 pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(invariants::Invariants),
-        Box::new(changes::ChangesAreNamed),
+        Box::new(changes::ChangesAreNamed::new()),
         Box::new(closing::ClosedNodesEmpty),
         Box::new(acknowledged::NoAcknowledgedJobIsLost),
         Box::new(success::OneSuccessPerTask::new()),
@@ -50,7 +54,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     ]
 }
 
-fn require(holds: bool, broken: impl FnOnce() -> String) -> Result<(), String> {
+pub(crate) fn require(holds: bool, broken: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(broken()) }
 }
 

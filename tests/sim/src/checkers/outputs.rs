@@ -1,6 +1,6 @@
 //! What becomes visible was really written by that very attempt, which was live and desired until then.
 
-use flowyard_model::{AttemptDesired, AttemptOutcome, MemberKey, Rank, TaskOutcome, TaskState};
+use flowyard_model::{AttemptDesired, AttemptOutcome, Rank, TaskOutcome, TaskState};
 
 use super::{Checker, Seen, changed_tasks, is_live, require};
 
@@ -20,7 +20,7 @@ impl Checker for OutputsComeFromDesiredAttempts {
             for (rank, member) in attempt.members.iter().enumerate() {
                 let end = member.end.as_ref().ok_or("a success without an end")?;
                 require(end.outcome == AttemptOutcome::Succeeded, || format!("{key:?}: rank {rank} did not succeed"))?;
-                let member = MemberKey { task: key, attempt: attempt.number, rank: Rank(rank as u32) };
+                let member = attempt.member_key(key, Rank(rank as u32));
                 for output in end.outputs.values() {
                     let writer = seen.written.get(&output.manifest);
                     require(writer == Some(&member), || format!("{member:?} shows what {writer:?} wrote"))?;

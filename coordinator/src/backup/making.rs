@@ -1,0 +1,148 @@
+//! Making a backup while the cluster runs, as a stream of the file's bytes: none of it is held for longer than it takes to send it.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use bytes::Bytes;
+use flowyard_cas::StoreError;
+use flowyard_model::Digest;
+use flowyard_proto::cluster::{BackupRequest, BackupResponse};
+use flowyard_proto::peer::BackupHead;
+use flowyard_state::View;
+use futures::StreamExt;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedRwLockReadGuard, mpsc};
+use tonic::Status;
+
+use super::{BackupError, BackupWriter, KEY_FILES, Kept, PIECE_BYTES, kept_blobs};
+use crate::coordinator::Shared;
+use crate::durable::Durable;
+use crate::raft::Role;
+
+/// Messages on their way.
+const ON_THE_WAY: usize = 8;
+
+/// Why a backup was not finished.
+#[derive(Debug, thiserror::Error)]
+enum MakeError {
+    #[error(transparent)]
+    Write(#[from] BackupError),
+    #[error("a blob could not be read: {0}")]
+    Blob(#[from] StoreError),
+    #[error("{path}: {source}", path = path.display())]
+    Key { path: std::path::PathBuf, source: io::Error },
+}
+
+/// The bytes of a backup of what the cluster agrees on now. An error among them ends it: what came before is none.
+pub(crate) async fn make(
+    shared: &Shared,
+    asked: BackupRequest,
+) -> Result<mpsc::Receiver<Result<BackupResponse, Status>>, Status> {
+    // Before the view, so that no blob it names is removed.
+    let held = shared.backups.clone().read_owned().await;
+    let view = shared.fresh_view().await?;
+    let (bytes, made) = mpsc::channel(ON_THE_WAY);
+    let work = Making { shared: shared.clone(), asked, view, bytes: bytes.clone(), _held: held };
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = work.run() {
+            let told = Status::unavailable(format!("the backup could not be made: {error}"));
+            // Whoever hung up needs no reason.
+            let _ = bytes.blocking_send(Err(told));
+        }
+    });
+    Ok(made)
+}
+
+struct Making {
+    shared: Shared,
+    asked: BackupRequest,
+    view: View,
+    bytes: mpsc::Sender<Result<BackupResponse, Status>>,
+    _held: OwnedRwLockReadGuard<()>,
+}
+
+impl Making {
+    fn run(self) -> Result<(), MakeError> {
+        let runtime = Handle::current();
+        let out = BufWriter::with_capacity(PIECE_BYTES, Sending(self.bytes.clone()));
+        let mut backup = BackupWriter::begin(out, self.head())?;
+        backup.state(&self.view)?;
+        let mut lost = 0;
+        if !self.asked.without_blobs {
+            let kept: Kept = runtime.block_on(kept_blobs(&self.shared.durable, &self.view))?;
+            lost = kept.lost;
+            for digest in kept.blobs {
+                copy(&runtime, &self.shared.durable, digest, &mut backup)?;
+            }
+        }
+        if self.asked.with_keys {
+            for file in KEY_FILES {
+                if let Some(content) = key(&self.shared.config.folder, file)? {
+                    backup.key(file, content)?;
+                }
+            }
+        }
+        backup.finish(lost)?;
+        Ok(())
+    }
+
+    fn head(&self) -> BackupHead {
+        let term = match &*self.shared.replica.role().borrow() {
+            Role::Leader { term, .. } | Role::Follower { term, .. } => *term,
+            Role::Seeking | Role::Stopped { .. } => 0,
+        };
+        BackupHead {
+            cluster: self.shared.cluster_id.clone(),
+            name: self.shared.fleet.as_ref().map_or_else(String::new, |fleet| fleet.config().name.clone()),
+            epoch: self.shared.epoch,
+            term,
+            revision: self.view.revision().0,
+            cluster_version: self.view.version().0,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            made_at_ms: flowyard_clock::wall_ms(),
+            blobs: !self.asked.without_blobs,
+            keys: self.asked.with_keys,
+            ..BackupHead::default()
+        }
+    }
+}
+
+fn copy<W: Write>(
+    runtime: &Handle,
+    durable: &Durable,
+    digest: Digest,
+    backup: &mut BackupWriter<W>,
+) -> Result<(), MakeError> {
+    let mut pieces = runtime.block_on(durable.get_stream(&digest))?;
+    backup.blob(digest)?;
+    while let Some(piece) = runtime.block_on(pieces.next()) {
+        backup.bytes(piece?)?;
+    }
+    Ok(())
+}
+
+/// A file of keys; a cluster of one machine has none.
+fn key(folder: &Path, file: &str) -> Result<Option<Bytes>, MakeError> {
+    let path = folder.join(file);
+    match std::fs::read(&path) {
+        Ok(content) => Ok(Some(content.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(MakeError::Key { path, source }),
+    }
+}
+
+/// Sends what is written to whoever asked, and waits while they are slow.
+struct Sending(mpsc::Sender<Result<BackupResponse, Status>>);
+
+impl Write for Sending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
+        let sent = self.0.blocking_send(Ok(BackupResponse { bytes: Bytes::copy_from_slice(piece) }));
+        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody takes the backup any more"))?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+//! Which blobs a state needs, each once.
+
+use std::collections::BTreeSet;
+
+use flowyard_cas::{Manifest, StoreError};
+use flowyard_model::Digest;
+use flowyard_state::View;
+
+use crate::collector::named_by_jobs;
+use crate::durable::Durable;
+
+/// The blobs that the jobs of a state name, also through their artifacts.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// Those that are here.
+    pub blobs: BTreeSet<Digest>,
+    /// How many nobody has.
+    pub lost: u64,
+}
+
+/// Finds every blob that a job of this view names, and brings what is not here.
+///
+/// # Errors
+/// When a blob cannot be brought, or an artifact is none.
+pub(crate) async fn kept_blobs(durable: &Durable, view: &View) -> Result<Kept, StoreError> {
+    let (live, mut kept) = (named_by_jobs(view), Kept::default());
+    let manifests: BTreeSet<Digest> = live.manifests.into_iter().collect();
+    let mut named: BTreeSet<Digest> = live.blobs.into_iter().collect();
+    for digest in manifests {
+        match durable.get_bytes(&digest).await {
+            Ok(bytes) => {
+                let manifest = Manifest::decode(&bytes).map_err(|source| StoreError::Manifest { digest, source })?;
+                named.extend(manifest.blobs());
+                kept.blobs.insert(digest);
+            }
+            Err(error) if error.is_missing() => kept.lost += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    for digest in named.into_iter().filter(|digest| !kept.blobs.contains(digest)).collect::<Vec<_>>() {
+        match durable.has(&digest).await? {
+            true => drop(kept.blobs.insert(digest)),
+            false => kept.lost += 1,
+        }
+    }
+    Ok(kept)
+}

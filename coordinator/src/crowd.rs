@@ -1,0 +1,255 @@
+//! How much one caller may ask at a time, and how slowly: whoever asks too much is told so, and others are answered.
+//!
+//! Calls are counted per person and agent, and per address for those that have shown nothing; a call counts until its answer has
+//! been sent. A request has to come within a time, but for those whose streams are meant to stay open.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use crate::access::Caller;
+use crate::standing::Standing;
+
+/// Calls of one person at a time.
+const PERSON: usize = 256;
+/// Calls of one agent at a time: a session, relays, and blobs on their way.
+const AGENT: usize = 1_024;
+/// Calls of all that have shown nothing, of one address, at a time.
+const STRANGER: usize = 16;
+/// How long a request may be in coming.
+const WHOLE: Duration = Duration::from_secs(20);
+/// How long the next part of an upload may be in coming.
+const PART: Duration = Duration::from_secs(30);
+/// Calls whose request stays open for as long as its maker likes.
+const OPEN: [&str; 3] =
+    ["/flowyard.api.v1.Flowyard/Exec", "/flowyard.agent.v1.Agents/Session", "/flowyard.agent.v1.Agents/Relay"];
+const UPLOAD: &str = "/flowyard.blob.v1.Blobs/Put";
+
+/// Who has how many calls under way; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Crowd {
+    calls: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// A call that is counted, until dropped.
+#[derive(Debug)]
+struct Counted {
+    who: String,
+    crowd: Crowd,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut calls = self.crowd.lock();
+        match calls.get_mut(&self.who) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(calls.remove(&self.who)),
+        }
+    }
+}
+
+impl Crowd {
+    fn begin(&self, standing: &Standing) -> Result<Option<Counted>, Status> {
+        let (who, most) = match &standing.caller {
+            // The machine is theirs; coordinators trust each other, and have counted those they pass on.
+            Caller::Owner { .. } | Caller::Coordinator { .. } => return Ok(None),
+            Caller::Person { .. } => (standing.caller.principal(), PERSON),
+            Caller::Agent { .. } => (standing.caller.principal(), AGENT),
+            Caller::Lapsed { .. } | Caller::Nobody => {
+                (format!("whoever calls from {}", host(&standing.address)), STRANGER)
+            }
+        };
+        let mut calls = self.lock();
+        let count = calls.entry(who.clone()).or_default();
+        if *count >= most {
+            tracing::debug!(who, most, "a call was refused because too many are under way");
+            return Err(Status::unavailable(format!(
+                "{who} has {most} calls under way, as many as one may; ask again when some have ended"
+            )));
+        }
+        *count += 1;
+        drop(calls);
+        Ok(Some(Counted { who, crowd: self.clone() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An address without its port.
+pub(crate) fn host(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
+}
+
+impl<S> Layer<S> for Crowd {
+    type Service = Counting<S>;
+
+    fn layer(&self, inner: S) -> Counting<S> {
+        Counting { crowd: self.clone(), inner }
+    }
+}
+
+/// What is behind the count.
+#[derive(Clone)]
+pub(crate) struct Counting<S> {
+    crowd: Crowd,
+    inner: S,
+}
+
+impl<S> Service<http::Request<Body>> for Counting<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let counted = match request.extensions().get::<Standing>().map(|standing| self.crowd.begin(standing)) {
+            Some(Ok(counted)) => counted,
+            Some(Err(status)) => return Box::pin(async move { Ok(status.into_http()) }),
+            None => None,
+        };
+        let request = if counted.is_some() { in_time(request) } else { request };
+        let answered = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answered.await?;
+            Ok(answer.map(|body| Body::new(Watched { body, counted })))
+        })
+    }
+}
+
+/// The request, whose body has to come within its time.
+fn in_time(request: http::Request<Body>) -> http::Request<Body> {
+    let path = request.uri().path();
+    let (patience, anew) = match () {
+        () if OPEN.contains(&path) => return request,
+        () if path == UPLOAD => (PART, true),
+        () => (WHOLE, false),
+    };
+    request.map(|body| Body::new(Timely { body, until: Box::pin(tokio::time::sleep(patience)), patience, anew }))
+}
+
+/// A body that is given up when it is too slow.
+struct Timely {
+    body: Body,
+    until: Pin<Box<Sleep>>,
+    patience: Duration,
+    /// Whether the time begins anew with each part.
+    anew: bool,
+}
+
+impl http_body::Body for Timely {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            if self.anew {
+                let until = Instant::now() + self.patience;
+                self.until.as_mut().reset(until);
+            }
+            return frame;
+        }
+        match self.until.as_mut().poll(cx) {
+            Poll::Ready(()) => {
+                let waited = self.patience.as_secs();
+                Poll::Ready(Some(Err(Status::deadline_exceeded(format!("the request did not come within {waited} s")))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer that counts as a call until it has been sent.
+struct Watched {
+    body: Body,
+    counted: Option<Counted>,
+}
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(None) = frame {
+            self.counted = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flowyard_state::State;
+
+    use super::*;
+    use crate::feed::Feed;
+    use crate::standing::Ground;
+
+    fn standing(caller: Caller, address: &str) -> Standing {
+        let feed = Feed::starting_with(State::new().view());
+        let address = address.to_owned();
+        Standing { caller, ground: Ground::Nothing, address, through: None, shown: None, feed }
+    }
+
+    #[test]
+    fn strangers_of_one_address_share_its_calls_and_leave_others_theirs() {
+        let crowd = Crowd::default();
+        let begin = |port: usize| crowd.begin(&standing(Caller::Nobody, &format!("10.0.0.1:{port}")));
+        let calls: Vec<_> = (0..STRANGER).map(|port| begin(port).unwrap().unwrap()).collect();
+        let refused = begin(99).unwrap_err();
+        assert!(refused.message().starts_with("whoever calls from 10.0.0.1 has 16 calls under way"), "{refused}");
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+        crowd.begin(&standing(Caller::Nobody, "10.0.0.2:1")).unwrap();
+        let agent = Caller::Agent { name: "n1".parse().unwrap() };
+        crowd.begin(&standing(agent, "10.0.0.1:1")).unwrap();
+        drop(calls);
+        assert!(crowd.lock().is_empty(), "a call that is over is not remembered");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let never = http_body_util::StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Status>>());
+        let patience = Duration::from_millis(20);
+        let until = Box::pin(tokio::time::sleep(patience));
+        let mut slow = Timely { body: Body::new(never), until, patience, anew: true };
+        let frame = futures::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut slow), cx)).await;
+        assert_eq!(frame.unwrap().unwrap_err().code(), tonic::Code::DeadlineExceeded);
+    }
+}

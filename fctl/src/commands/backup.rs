@@ -1,0 +1,191 @@
+//! `fctl cluster backup`: everything that a cluster keeps, in one file that is read back before it counts.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use flowyard_coordinator::backup::{BackupError, Summary, verify};
+use flowyard_proto::cluster::BackupRequest;
+use flowyard_sdk::client::Client;
+use flowyard_sdk::shown::chain;
+use serde_json::{Value, json};
+
+use crate::asking::asking;
+use crate::cli::Global;
+use crate::cli::fleet::ClusterBackup;
+use crate::failure::Failure;
+use crate::{output, text};
+
+/// Standard output, or input.
+const STANDARD: &str = "-";
+
+/// Makes a backup.
+pub(super) async fn make(global: &Global, asked: &ClusterBackup) -> Result<(), Failure> {
+    let request = BackupRequest { with_keys: asked.with_keys, without_blobs: asked.without_blobs };
+    if asked.with_keys {
+        output::warning(
+            "the backup will have the key of the cluster's authority: whoever reads it can be anybody in the cluster; keep it \
+             as you keep passwords",
+        );
+    }
+    if asked.file == STANDARD {
+        if io::stdout().is_terminal() {
+            return Err(Failure::Usage("a backup is no text: write it to a file, or into a pipe".to_owned()));
+        }
+        let mut out = io::stdout().lock();
+        asking(global, async |client| receive(client, request, &mut out, "standard output").await).await?;
+        output::note("written, and not read back; check what arrived with `fctl cluster verify-backup FILE`");
+        return Ok(());
+    }
+    let destination = local(&asked.file, "fctl cluster backup - | aws s3 cp - ")?;
+    if destination.exists() && !asked.overwrite {
+        return Err(exists(&destination));
+    }
+    let beside = Beside::create(&destination)?;
+    let path = beside.path.display().to_string();
+    let written = asking(global, async |client| receive(client, request, &mut &beside.file, &path).await);
+    written.await?;
+    beside.file.sync_all().map_err(Failure::local(&path))?;
+    let summary = read_back(&beside.path)?;
+    beside.place(&destination, asked.overwrite)?;
+    tell(&asked.file, &summary, "written and read back");
+    Ok(())
+}
+
+/// Reads a backup, and says what is in it.
+pub(super) fn check(file: &str) -> Result<(), Failure> {
+    let summary = match file {
+        STANDARD => verify(io::stdin().lock()).map_err(|error| unusable(file, &error))?,
+        file => read_back(&local(file, "aws s3 cp ... - | fctl cluster verify-backup -; not ")?)?,
+    };
+    tell(file, &summary, "is whole");
+    Ok(())
+}
+
+async fn receive(client: &mut Client, request: BackupRequest, out: &mut impl Write, path: &str) -> Result<(), Failure> {
+    let mut pieces = client.backup(request).await?;
+    while let Some(piece) = pieces.message().await.map_err(|status| client.sorted(status))? {
+        out.write_all(&piece.bytes).map_err(Failure::local(path))?;
+    }
+    out.flush().map_err(Failure::local(path))
+}
+
+fn read_back(path: &Path) -> Result<Summary, Failure> {
+    let file = File::open(path).map_err(Failure::local(path.display()))?;
+    verify(file).map_err(|error| unusable(&path.display().to_string(), &error))
+}
+
+/// A backup that is not used, with why.
+pub(super) fn unusable(path: &str, error: &BackupError) -> Failure {
+    match error {
+        BackupError::Io(_) => Failure::Local { path: path.to_owned(), source: io::Error::other(chain(error)) },
+        error => Failure::Usage(format!("{path}: {}", chain(error))),
+    }
+}
+
+/// A path of this machine; object stores have tools of their own.
+pub(super) fn local(file: &str, pipe: &str) -> Result<PathBuf, Failure> {
+    match file.split_once("://") {
+        Some((scheme, _)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Err(Failure::Usage(format!(
+            "`{}`: backups are files of this machine, or standard output; use the store's own tool, such as: {pipe}{}",
+            text::harmless(file),
+            text::harmless(file)
+        ))),
+        _ => Ok(PathBuf::from(file)),
+    }
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::Usage(format!("{} exists; choose another name, or replace it with --overwrite", path.display()))
+}
+
+/// The file while it is written; it goes away unless it is put in its place.
+struct Beside {
+    path: PathBuf,
+    file: File,
+}
+
+impl Beside {
+    fn create(destination: &Path) -> Result<Self, Failure> {
+        let mut name = destination.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.partial", std::process::id()));
+        let path = destination.with_file_name(name);
+        // Whoever may read it knows every parameter of every job.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(Failure::local(path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    fn place(&self, destination: &Path, overwrite: bool) -> Result<(), Failure> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let placed = match overwrite {
+            true => std::fs::rename(&self.path, destination),
+            false => match renameat_with(CWD, &self.path, CWD, destination, RenameFlags::NOREPLACE) {
+                Err(rustix::io::Errno::EXIST) => return Err(exists(destination)),
+                // Some file systems cannot promise it; it was looked for before.
+                Err(rustix::io::Errno::INVAL) => std::fs::rename(&self.path, destination),
+                placed => placed.map_err(io::Error::from),
+            },
+        };
+        placed.map_err(Failure::local(destination.display()))?;
+        let folder = destination.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Failure::local(folder.display()))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Gone already when it was put in its place.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn tell(file: &str, summary: &Summary, how: &str) {
+    if output::is_json() {
+        return output::json(&as_json(file, summary));
+    }
+    let Summary { head, tail, bytes } = summary;
+    let name = if head.name.is_empty() { &head.cluster } else { &head.name };
+    output::line(format!(
+        "{file}: cluster {}, epoch {}, revision {}, {how}: {}, {} ({}), {}; {}",
+        text::harmless(name),
+        head.epoch,
+        head.revision,
+        text::count(tail.records, "record"),
+        text::count(tail.blobs, "blob"),
+        text::size(tail.blob_bytes),
+        if tail.keys == 0 { "no keys".to_owned() } else { text::count(u64::from(tail.keys), "key file") },
+        text::size(*bytes),
+    ));
+    if tail.lost_blobs > 0 {
+        output::warning(format!(
+            "{} that jobs name are with no coordinator that answered, and not in it",
+            text::count(tail.lost_blobs, "blob")
+        ));
+    }
+    if !head.blobs {
+        output::note("it has no blobs: code, inputs, artifacts and logs must come from elsewhere");
+    }
+}
+
+fn as_json(file: &str, Summary { head, tail, bytes }: &Summary) -> Value {
+    json!({
+        "file": file, "format": head.format, "cluster": head.cluster, "name": head.name, "epoch": head.epoch,
+        "revision": head.revision, "version": head.cluster_version, "release": head.release,
+        "made_at_ms": head.made_at_ms, "records": tail.records, "blobs": tail.blobs, "blob_bytes": tail.blob_bytes,
+        "lost_blobs": tail.lost_blobs, "keys": tail.keys, "with_blobs": head.blobs, "bytes": bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_stores_are_left_to_their_own_tools() {
+        let told = local("s3://bucket/x", "fctl cluster backup - | aws s3 cp - ").unwrap_err().to_string();
+        assert!(told.contains("fctl cluster backup - | aws s3 cp - s3://bucket/x"), "{told}");
+        assert_eq!(local("./a:b", "").unwrap(), PathBuf::from("./a:b"));
+    }
+}

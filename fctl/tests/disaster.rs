@@ -1,0 +1,275 @@
+//! Disasters, with real processes and running tasks: a cluster is backed up and restored, its majority is lost and one coordinator goes
+//! on alone; and what is no backup is refused.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use common::fleet::Fleet;
+use common::{Ran, until};
+
+/// A task that waits for a file in its /tmp, and says when it began and ended.
+const WAITS: &str = "echo begun; while [ ! -e /tmp/gate ]; do sleep 0.1; done; echo ended > out.txt; echo ended";
+
+fn submit_waiting(fleet: &Fleet, name: &str) {
+    let submit = ["submit", &fleet.owner(0), "--name", name, "--cpu", "0.1", "--output", "out=out.txt", "--"];
+    fleet.yard.ok(&[&submit[..], &["sh", "-c", &format!(": {}; {WAITS}", mark(fleet, name))]].concat());
+}
+
+/// What is in the command line of a job's process and in no other.
+fn mark(fleet: &Fleet, name: &str) -> String {
+    format!("{}/{name}", fleet.yard.folder().display())
+}
+
+fn runs(fleet: &Fleet, name: &str) -> bool {
+    let script = format!(": {}; echo begun", mark(fleet, name));
+    fleet.yard.processes().iter().any(|(_, line)| line.starts_with("sh -c") && line.contains(&script))
+}
+
+/// Lets a job's task end, without asking a coordinator.
+fn open_gate(fleet: &Fleet, name: &str) {
+    let script = format!(": {}; echo begun", mark(fleet, name));
+    let found =
+        fleet.yard.processes().into_iter().find(|(_, line)| line.starts_with("sh -c") && line.contains(&script));
+    let (pid, _) = found.expect("its task runs");
+    std::fs::write(format!("/proc/{pid}/root/tmp/gate"), "").expect("its /tmp is reached");
+}
+
+fn wait_running(fleet: &Fleet, job: &str) {
+    fleet.yard.wait_running(job, &[&fleet.owner(0)]);
+}
+
+/// How the attempts of the only task of a job ended, or where they are.
+fn attempts(fleet: &Fleet, job: &str) -> Vec<String> {
+    let shown = fleet.yard.json(&["show", job, &fleet.owner(0)]);
+    let attempts = shown["tasks_shown"][0]["attempts"].as_array().unwrap().clone();
+    let word = |attempt: &serde_json::Value| {
+        let word = attempt["outcome"].as_str().or(attempt["phase"].as_str());
+        word.unwrap_or_else(|| panic!("{attempt}")).to_owned()
+    };
+    attempts.iter().map(word).collect()
+}
+
+fn connected(fleet: &Fleet, name: &str) -> bool {
+    let nodes = fleet.yard.json(&["nodes", &fleet.owner(0)])["nodes"].as_array().unwrap().clone();
+    nodes.iter().any(|node| node["name"] == name && node["connected"] == true)
+}
+
+fn backup(fleet: &Fleet, file: &str, more: &[&str]) -> Ran {
+    fleet.yard.run(&[&["-o", "json", "cluster", "backup", file, &fleet.owner(0)], more].concat())
+}
+
+/// Takes the coordinators away, and makes the first host's folder anew from a backup.
+fn restore(fleet: &mut Fleet, file: &str) -> Ran {
+    let folder = PathBuf::from(fleet.at("c0"));
+    let settings = std::fs::read_to_string(folder.join("coordinator.toml")).unwrap();
+    let place = |section: &str| {
+        let section = settings.split(&format!("[{section}]")).nth(1).unwrap().to_owned();
+        section.split('"').nth(3).unwrap().to_owned()
+    };
+    let (api, peers) = (place("api"), place("peers"));
+    std::fs::rename(&folder, folder.with_extension("lost")).unwrap();
+    let at = fleet.at("c0");
+    let places = ["--address", &api, "--listen", &api, "--peer-address", &peers, "--peer-listen", &peers];
+    fleet.yard.run(&[&["coordinator", "restore", file, "--folder", &at], &places[..]].concat())
+}
+
+#[test]
+fn a_backup_made_under_load_is_restored_and_what_ran_is_adopted_or_stopped() {
+    let mut fleet = Fleet::formed(None);
+    fleet.add_agent("n1");
+    until("the node", || connected(&fleet, "n1"));
+    submit_waiting(&fleet, "kept");
+    submit_waiting(&fleet, "ends");
+    wait_running(&fleet, "1");
+    wait_running(&fleet, "2");
+    let file = fleet.yard.path("lab.fybackup").display().to_string();
+    let load = ["submit", &fleet.owner(0), "--array", "0-29", "--cpu", "0.1", "--name", "load", "--", "true"];
+    fleet.yard.ok(&load);
+    let made = backup(&fleet, &file, &["--with-keys"]);
+    assert_eq!(made.code(), 0, "{made:#?}");
+    made.says(&["the key of the cluster's authority"]);
+    let told: serde_json::Value = serde_json::from_str(&made.stdout).unwrap();
+    assert_eq!((told["name"].as_str(), told["keys"].as_u64(), told["epoch"].as_u64()), (Some("lab"), Some(1), Some(0)));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let again = backup(&fleet, &file, &[]);
+    assert_eq!(again.code(), 110, "{again:#?}");
+    again.says(&["exists", "--overwrite"]);
+
+    // What comes after the backup is lost: a job that runs, and one that is about to end.
+    submit_waiting(&fleet, "lost");
+    wait_running(&fleet, "4");
+    assert!(runs(&fleet, "lost"));
+    fleet.coordinators[0].take().expect("it runs").kill();
+    // One task ends while there is nobody to tell.
+    open_gate(&fleet, "ends");
+    until("it to end", || !runs(&fleet, "ends"));
+    let restored = restore(&mut fleet, &file);
+    assert_eq!(restored.code(), 0, "{restored:#?}");
+    restored.says(&["what happened after the backup", "is lost", "never start a coordinator of the cluster as it was"]);
+    assert!(restored.stdout.contains("cluster lab is restored from revision"), "{restored:#?}");
+    let refused = restore_again(&fleet, &file);
+    assert_eq!(refused.code(), 118, "{refused:#?}");
+    refused.says(&["is not empty"]);
+    fleet.run_coordinator(0);
+    // The same number is another job now; the process of the lost one is not taken for it.
+    submit_waiting(&fleet, "new");
+    until("the node to come back by itself", || connected(&fleet, "n1"));
+    wait_running(&fleet, "4");
+    assert_eq!(fleet.yard.json(&["show", "4", &fleet.owner(0)])["name"], "new");
+    until("the lost one to be stopped", || !runs(&fleet, "lost"));
+    assert!(runs(&fleet, "kept") && runs(&fleet, "new"));
+    for (job, name) in [("1", "kept"), ("2", "ends"), ("4", "new")] {
+        if name != "ends" {
+            open_gate(&fleet, name);
+        }
+        assert_eq!(fleet.yard.run(&["wait", job, &fleet.owner(0)]).code(), 0);
+        assert_eq!(fleet.yard.ok(&["logs", job, &fleet.owner(0)]), "begun\nended\n");
+        assert_eq!(attempts(&fleet, job), ["succeeded"], "{job} has exactly one result");
+        assert_eq!(fleet.yard.ok(&["artifact", "cat", job, "out", &fleet.owner(0)]), "ended\n");
+    }
+    assert_eq!(fleet.yard.run(&["wait", "3", &fleet.owner(0)]).code(), 0);
+    let status = fleet.yard.json(&["cluster", "status", &fleet.owner(0)]);
+    assert_eq!((status["epoch"].as_u64(), status["name"].as_str()), (Some(1), Some("lab")));
+    fleet.grow();
+    fleet.stop();
+}
+
+fn restore_again(fleet: &Fleet, file: &str) -> Ran {
+    let at = fleet.at("c0");
+    fleet.yard.run(&["coordinator", "restore", file, "--folder", &at, "--address", "127.0.0.1:1"])
+}
+
+#[test]
+fn what_ended_after_the_backup_runs_again_at_no_cost() {
+    let mut fleet = Fleet::formed(None);
+    fleet.add_agent("n1");
+    until("the node", || connected(&fleet, "n1"));
+    submit_waiting(&fleet, "one");
+    wait_running(&fleet, "1");
+    let file = fleet.yard.path("lab.fybackup").display().to_string();
+    assert_eq!(backup(&fleet, &file, &["--with-keys"]).code(), 0);
+    // Its end, its output and its log reach a coordinator that is lost afterwards.
+    fleet.yard.ok(&["exec", "1", &fleet.owner(0), "--", "touch", "/tmp/gate"]);
+    assert_eq!(fleet.yard.run(&["wait", "1", &fleet.owner(0)]).code(), 0);
+    fleet.coordinators[0].take().expect("it runs").kill();
+    assert_eq!(restore(&mut fleet, &file).code(), 0);
+    fleet.run_coordinator(0);
+    until("the node to come back", || connected(&fleet, "n1"));
+    // The agent has let go of it, so it is lost with the history that had its end, and tried again at no cost.
+    until("the second try", || attempts(&fleet, "1").len() == 2);
+    wait_running(&fleet, "1");
+    fleet.yard.ok(&["exec", "1", &fleet.owner(0), "--", "touch", "/tmp/gate"]);
+    assert_eq!(fleet.yard.run(&["wait", "1", &fleet.owner(0)]).code(), 0);
+    assert_eq!(attempts(&fleet, "1"), ["lost", "succeeded"]);
+    assert_eq!(fleet.yard.ok(&["artifact", "cat", "1", "out", &fleet.owner(0)]), "ended\n");
+    fleet.stop();
+}
+
+#[test]
+fn one_of_three_coordinators_goes_on_alone_when_it_is_told_so() {
+    let mut fleet = Fleet::formed(None);
+    fleet.grow();
+    fleet.grow();
+    fleet.add_agent("n1");
+    until("the node", || connected(&fleet, "n1"));
+    submit_waiting(&fleet, "kept");
+    wait_running(&fleet, "1");
+    let folder = fleet.at("c0");
+    let recover = |fleet: &Fleet, more: &[&str]| {
+        let recover = ["coordinator", "recover", "--force-new-cluster", "--folder", &folder];
+        fleet.yard.run(&[&recover[..], more].concat())
+    };
+    let running = recover(&fleet, &["--yes"]);
+    assert_eq!(running.code(), 118, "{running:#?}");
+    running.says(&["in use by another process"]);
+    drop(fleet.coordinators[0].take().expect("it runs").interrupt());
+    let answers = recover(&fleet, &["--yes"]);
+    assert_eq!(answers.code(), 118, "{answers:#?}");
+    answers.says(&["answers at", "start the other coordinators"]);
+    for number in [1, 2] {
+        fleet.coordinators[number].take().expect("it runs").kill();
+    }
+    let asked = recover(&fleet, &[]);
+    assert_eq!(asked.code(), 110, "{asked:#?}");
+    asked.says(&["goes on alone from revision", "is lost", "never be started again", "--yes"]);
+    let recovered = recover(&fleet, &["--yes"]);
+    assert_eq!(recovered.code(), 0, "{recovered:#?}");
+    assert!(recovered.stdout.contains("is the only one, in epoch 1"), "{recovered:#?}");
+    fleet.run_coordinator(0);
+    until("the node to come back by itself", || connected(&fleet, "n1"));
+    fleet.yard.ok(&["exec", "1", &fleet.owner(0), "--", "touch", "/tmp/gate"]);
+    assert_eq!(fleet.yard.run(&["wait", "1", &fleet.owner(0)]).code(), 0);
+    assert_eq!(attempts(&fleet, "1"), ["succeeded"], "it was adopted");
+    // Those left behind come back in spite of all, and lead nobody: not the node, and not the one that went on.
+    let members = fleet.members();
+    assert_eq!(members.len(), 1, "{members:?}");
+    fleet.run_coordinator(1);
+    fleet.run_coordinator(2);
+    submit_waiting(&fleet, "next");
+    wait_running(&fleet, "2");
+    assert_eq!(fleet.yard.json(&["cluster", "status", &fleet.owner(0)])["members"].as_array().unwrap().len(), 1);
+    until("those left behind to say that the node is not theirs", || {
+        let listed = fleet.yard.run(&["-o", "json", "nodes", &fleet.owner(1)]).stdout;
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap_or_default();
+        listed["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|node| node["connected"] == false))
+    });
+    assert!(connected(&fleet, "n1"));
+    fleet.yard.ok(&["cancel", "2", &fleet.owner(0)]);
+    fleet.stop();
+}
+
+#[test]
+fn what_is_no_backup_is_refused_with_what_is_wrong_with_it() {
+    let mut fleet = Fleet::formed(None);
+    let file = fleet.yard.path("good").display().to_string();
+    assert_eq!(backup(&fleet, &file, &["--without-blobs"]).code(), 0);
+    let good = std::fs::read(&file).unwrap();
+    let checked = fleet.yard.json(&["cluster", "verify-backup", &file]);
+    assert_eq!((checked["with_blobs"].as_bool(), checked["keys"].as_u64()), (Some(false), Some(0)));
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    let mut newer = good.clone();
+    newer[6] = b'9';
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("cut", &good[..good.len() - 9], "was cut off at byte"),
+        ("flipped", &flipped, "is damaged"),
+        ("foreign", b"PK\x03\x04 something else", "is no backup of a Flowyard cluster"),
+        ("empty", b"", "is no backup of a Flowyard cluster"),
+        ("newer", &newer, "a newer release of Flowyard wrote this backup (format 9"),
+    ];
+    let empty = fleet.at("empty");
+    for (name, bytes, told) in cases {
+        let path = fleet.yard.write(name, bytes).display().to_string();
+        fleet.yard.refused(110, &[told], &["cluster", "verify-backup", &path]);
+        let restore = ["coordinator", "restore", &path, "--folder", &empty, "--address", "127.0.0.1:7400"];
+        fleet.yard.refused(110, &[told], &restore);
+        assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "{name}: something was written");
+    }
+    let vic = fleet.token(&["--role", "operator", "--name", "vic"]);
+    fleet.log_in(&vic);
+    let other = fleet.yard.path("other").display().to_string();
+    fleet.yard.refused(
+        112,
+        &["vic (operator) may not read everything", "an admin may"],
+        &["cluster", "backup", &other],
+    );
+    assert_eq!(std::fs::read_dir(fleet.yard.path("")).unwrap().count(), 6, "nothing half-made is left");
+    fleet.yard.refused(
+        110,
+        &["files of this machine", "fctl cluster backup - | aws s3 cp - s3://b/k"],
+        &["cluster", "backup", "s3://b/k", &fleet.owner(0)],
+    );
+    // Without keys: a new authority, which the old node does not believe.
+    fleet.coordinators[0].take().expect("it runs").kill();
+    let restored = restore(&mut fleet, &file);
+    assert_eq!(restored.code(), 0, "{restored:#?}");
+    restored.says(&["must be let in anew", "has no blobs"]);
+    fleet.run_coordinator(0);
+    let refused = fleet.yard.run(&["jobs"]);
+    assert_ne!(refused.code(), 0, "a token of the old authority is good for nothing: {refused:#?}");
+    fleet.add_agent("n2");
+    until("a node that was let in anew", || connected(&fleet, "n2"));
+    fleet.stop();
+}
