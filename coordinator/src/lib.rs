@@ -29,6 +29,7 @@ mod readable;
 mod relay;
 mod server;
 pub mod session;
+pub mod stale;
 mod stamps;
 mod standing;
 mod timekeeper;

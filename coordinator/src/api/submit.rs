@@ -21,6 +21,12 @@ pub(super) async fn submit(
     standing: &Standing,
     request: SubmitRequest,
 ) -> Result<SubmitResponse, Status> {
+    let command = checked(shared, standing, request).await?;
+    propose(shared, &command).await
+}
+
+/// The command for a job that can be taken as far as is known now.
+pub(super) async fn checked(shared: &Shared, standing: &Standing, request: SubmitRequest) -> Result<Command, Status> {
     let caller = &standing.caller;
     // A coordinator that follows may not know yet who was shut out.
     if shared.leading_term().is_err() {
@@ -41,8 +47,12 @@ pub(super) async fn submit(
     }
     let spec_digest = flowyard_cas::digest_bytes(&encoded);
     let owner = caller.principal();
-    let command = Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key });
-    match shared.propose(&command).await? {
+    Ok(Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key }))
+}
+
+/// Puts the job into the log.
+pub(super) async fn propose(shared: &Shared, command: &Command) -> Result<SubmitResponse, Status> {
+    match shared.propose(command).await? {
         Reply::Submitted { job, existing } => Ok(SubmitResponse { job: job.0, existing }),
         other => Err(Status::internal(format!("a submission was answered with {other:?}"))),
     }
