@@ -578,7 +578,7 @@ mod tests {
         vec![
             (Action::GetCluster, "Ovsoanc", "Flowyard/GetCluster"),
             (Action::Submit { queue: mine }, "Osoa", "Flowyard/Submit"),
-            (Action::Submit { queue: below }, "Osoa", ""),
+            (Action::Submit { queue: below }, "Osoa", "Flowyard/SubmitBatch"),
             (Action::Submit { queue: other }, "Ooa", ""),
             (Action::Submit { queue: beside }, "Ooa", ""),
             (Action::UseBlob { named_by: of_mine }, "Ovsoa", ""),

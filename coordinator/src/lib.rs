@@ -33,6 +33,7 @@ mod sealing;
 mod secrets;
 mod server;
 pub mod session;
+pub mod stale;
 mod stamps;
 mod standing;
 mod timekeeper;

@@ -138,8 +138,11 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
     /// The flow file
-    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    #[arg(required_unless_present_any = ["command", "batch"], conflicts_with_all = ["command", "batch"])]
     pub flow: Option<PathBuf>,
+    /// Several flow files, in one call: each is taken or refused by itself, and none is waited for
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["command", "key", "wait", "follow", "cancel_on_interrupt"])]
+    pub batch: Vec<PathBuf>,
     /// Value of a parameter of the flow, as NAME=VALUE
     #[arg(short = 'P', long = "param", value_name = "NAME=VALUE", value_parser = flags::param, conflicts_with = "command")]
     pub params: Vec<(String, String)>,
@@ -349,6 +352,9 @@ pub(crate) struct OneReference {
 /// `fctl show`.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
+    /// Be content with what any coordinator knows, also when none leads; the answer is labelled as such
+    #[arg(long)]
+    pub stale: bool,
     /// A job or a part of it: 17, 17/train, 17/train/3, 17/train/3#2
     pub reference: Reference,
     /// Only tasks in this state; may be given more than once
@@ -408,6 +414,9 @@ pub(crate) struct Wait {
 /// `fctl jobs`.
 #[derive(Debug, Args)]
 pub(crate) struct Jobs {
+    /// Be content with what any coordinator knows, also when none leads; the answer is labelled as such
+    #[arg(long)]
+    pub stale: bool,
     /// Only jobs in this state; may be given more than once
     #[arg(long, value_enum)]
     pub state: Vec<JobState>,

@@ -1,6 +1,7 @@
 //! The API's services: one file per kind of question. Reads are answered from the newest view; wishes go through the log.
 
 mod artifacts;
+mod batch;
 mod blobs;
 mod exec;
 mod feasible;
@@ -19,8 +20,8 @@ use flowyard_proto::api::{
     CancelRequest, CancelResponse, ChangeNodeRequest, ChangeNodeResponse, Cluster, ExecRequest, ExecResponse,
     GetClusterRequest, GetJobRequest, GetStorageRequest, ListArtifactsRequest, ListArtifactsResponse, ListJobsRequest,
     ListJobsResponse, ListNodesRequest, ListNodesResponse, ListTasksRequest, ListTasksResponse, LogsRequest,
-    LogsResponse, PruneRequest, PruneResponse, Storage, SubmitRequest, SubmitResponse, WatchJobRequest,
-    WatchJobResponse, WhyRequest, WhyResponse,
+    LogsResponse, PruneRequest, PruneResponse, Storage, SubmitBatchRequest, SubmitBatchResponse, SubmitRequest,
+    SubmitResponse, WatchJobRequest, WatchJobResponse, WhyRequest, WhyResponse,
 };
 use flowyard_state::View;
 use tonic::{Request, Response, Status, Streaming};
@@ -46,9 +47,9 @@ impl ApiEndpoint {
         Self { shared }
     }
 
-    /// The state that a reader is answered from: what everybody agrees on now, or with [`STALE`] what this coordinator has.
+    /// The state that a reader is answered from: what everybody agrees on now, or with [`STALE`](crate::stale::STALE) what this coordinator has.
     async fn view<T>(&self, request: &Request<T>) -> Result<View, Status> {
-        if request.metadata().contains_key(STALE) {
+        if request.metadata().contains_key(crate::stale::STALE) {
             return Ok(self.shared.feed.view());
         }
         self.shared.fresh_view().await
@@ -99,9 +100,6 @@ impl ApiEndpoint {
         Ok(found)
     }
 }
-
-/// Metadata with which a reader is content with what the coordinator that answers knows.
-const STALE: &str = "flowyard-stale";
 
 /// That the caller may do this to the job, whose queue decides.
 fn check_job(
@@ -197,6 +195,14 @@ impl Flowyard for ApiEndpoint {
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
         let standing = caller::standing(&request)?;
         submit::submit(&self.shared, &standing, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn submit_batch(
+        &self,
+        request: Request<SubmitBatchRequest>,
+    ) -> Result<Response<SubmitBatchResponse>, Status> {
+        let standing = caller::standing(&request)?;
+        batch::submit_batch(&self.shared, &standing, request.into_inner()).await.map(Response::new)
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {

@@ -22,6 +22,14 @@ pub(super) async fn submit(
     standing: &Standing,
     request: SubmitRequest,
 ) -> Result<SubmitResponse, Status> {
+    let command = checked(shared, standing, request).await?;
+    let answer = propose(shared, &command).await?;
+    standing.about(&format!("job {}", answer.job));
+    Ok(answer)
+}
+
+/// The command for a job that can be taken as far as is known now.
+pub(super) async fn checked(shared: &Shared, standing: &Standing, request: SubmitRequest) -> Result<Command, Status> {
     let caller = &standing.caller;
     // A coordinator that follows may not know yet who was shut out.
     if shared.leading_term().is_err() {
@@ -44,12 +52,13 @@ pub(super) async fn submit(
     }
     let spec_digest = flowyard_cas::digest_bytes(&encoded);
     let owner = caller.principal();
-    let command = Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key });
-    match shared.propose(&command).await? {
-        Reply::Submitted { job, existing } => {
-            standing.about(&format!("job {job}"));
-            Ok(SubmitResponse { job: job.0, existing })
-        }
+    Ok(Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key }))
+}
+
+/// Puts the job into the log.
+pub(super) async fn propose(shared: &Shared, command: &Command) -> Result<SubmitResponse, Status> {
+    match shared.propose(command).await? {
+        Reply::Submitted { job, existing } => Ok(SubmitResponse { job: job.0, existing }),
         other => Err(Status::internal(format!("a submission was answered with {other:?}"))),
     }
 }

@@ -28,6 +28,8 @@ pub const TEXT_BYTES: usize = 256;
 pub const MESSAGE_BYTES: usize = 1_024;
 /// Placements in one plan; larger plans are split before they are proposed.
 pub const PLACEMENTS_PER_PLAN: usize = 1_000;
+/// Jobs that one call may submit.
+pub const JOBS_PER_BATCH: usize = 1_000;
 /// Attempt reports in one entry.
 pub const REPORTS_PER_ENTRY: usize = 1_000;
 /// Tries of one task whose end is blamed on the platform or the hardware, before the task is given up.

@@ -7,7 +7,7 @@ use flowyard_sdk::client::Client;
 use serde_json::json;
 
 use super::Outcome;
-use crate::asking::{asking, same_cluster};
+use crate::asking::{asking_anybody, same_cluster};
 use crate::cli::{Global, Show, TaskStateKind};
 use crate::failure::Failure;
 use crate::table::{Table, cell, paint, state, tone_of};
@@ -26,7 +26,7 @@ struct Found {
 }
 
 pub(super) async fn run(global: &Global, show: &Show) -> Outcome {
-    let found = asking(global, async |client| look(client, show).await).await?;
+    let found = asking_anybody(global, show.stale, async |client| look(client, show).await).await?;
     let Found { target, tasks, more } = &found;
     if output::is_json() {
         let row = target.job.row.clone().unwrap_or_default();
