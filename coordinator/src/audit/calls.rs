@@ -188,6 +188,7 @@ mod tests {
             "Flowyard/Exec",
             "Flowyard/Prune",
             "Flowyard/Submit",
+            "Flowyard/SubmitBatch",
             "Secrets/Put",
             "Secrets/Remove",
             "Secrets/RotateKey",
