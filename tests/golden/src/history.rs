@@ -166,7 +166,9 @@ impl Script {
     fn restored(&mut self) {
         self.say(Command::BeginEpoch { epoch: Epoch(1) });
         self.register("n5", None);
-        let job = self.submit(job("restored", vec![step("only")]), None);
+        let mut only = step("only");
+        only.network = NetworkMode::Host;
+        let job = self.submit(job("restored", vec![only]), None);
         assert_eq!(self.place(5, &[(key(job, 0, 0), 1)], &[]), 0);
         let mut running = report(key(job, 0, 0), 1, Phase::Running, None);
         running.member.epoch = Epoch(1);
