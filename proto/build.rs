@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "flowyard/agent/v1/agent.proto",
         "flowyard/peer/v1/access.proto",
         "flowyard/peer/v1/entry.proto",
+        "flowyard/peer/v1/past.proto",
         "flowyard/peer/v1/record.proto",
         "flowyard/peer/v1/raft.proto",
         "flowyard/peer/v1/members.proto",

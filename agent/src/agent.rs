@@ -85,7 +85,7 @@ impl Agent {
             images,
             inventory: Arc::clone(&inventory),
             tasks: tasks.clone(),
-            stuck: watch::Sender::new(StuckLimits::STANDARD),
+            stuck: watch::Sender::new(StuckLimits::PAUSED),
             networks: Arc::clone(&networks),
             users: config.users.map(|span| UserRanges::of(span, &config.folder)),
             config,

@@ -11,6 +11,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::applier::Applier;
+use crate::archive::Archive;
 use crate::config::Config;
 use crate::durable::Durable;
 use crate::evidence::Evidence;
@@ -58,6 +59,8 @@ pub struct Shared {
     pub(crate) readable: Readable,
     /// Held, shared, by each backup that is being made.
     pub(crate) backups: Arc<tokio::sync::RwLock<()>>,
+    /// Finished jobs that the state has forgotten.
+    pub(crate) archive: Archive,
 }
 
 /// Metadata in which a coordinator that does not lead says who does.
@@ -180,7 +183,7 @@ impl Coordinator {
     pub async fn start(config: Config, origin: Origin) -> Result<Self, StartError> {
         let (applier, feed) = Applier::new();
         let stamps = Stamps::new(feed.clone());
-        let mut settings = ReplicaConfig { engine: config.engine, ..ReplicaConfig::new(&config.folder) };
+        let mut settings = ReplicaConfig { engine: config.engine, purges: false, ..ReplicaConfig::new(&config.folder) };
         settings.passed_on = restamped(stamps.clone());
         let fleet = match &config.fleet {
             Some(choice) => Some(Fleet::load(&config.folder, choice.clone(), feed.clone())?),
@@ -220,11 +223,14 @@ impl Coordinator {
             directory,
             readable: Readable::nothing(),
             backups: Arc::default(),
+            archive: Archive::default(),
             fleet,
         };
         let leadership = Leadership::spawn(Leadership::new(shared.clone()));
         let mut beside: Vec<AbortHandle> = Vec::new();
         beside.extend(shared.fleet.clone().map(|fleet| tokio::spawn(fleet.renew()).abort_handle()));
+        beside.push(tokio::spawn(crate::archive::keep(shared.clone())).abort_handle());
+        beside.push(tokio::spawn(crate::sealing::keep(shared.clone())).abort_handle());
         if shared.durable.is_mirrored() {
             beside.push(tokio::spawn(crate::collector::keep_copy(shared.clone())).abort_handle());
         }

@@ -6,6 +6,7 @@
 pub mod access;
 mod api;
 mod applier;
+mod archive;
 pub mod backup;
 mod caller;
 mod collector;
@@ -27,12 +28,13 @@ mod proposer;
 pub mod raft;
 mod readable;
 mod relay;
+mod sealing;
 mod server;
 pub mod session;
 mod stamps;
 mod standing;
 mod timekeeper;
 
-pub use config::{Config, Timing, TimingError};
+pub use config::{Config, LogKeeping, Retention, Timing, TimingError};
 pub use coordinator::{Coordinator, LEADER, Shared, StartError};
 pub use server::serve;

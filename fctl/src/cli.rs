@@ -419,6 +419,9 @@ pub(crate) struct Jobs {
     /// Most jobs to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
+    /// Jobs that were forgotten and are kept in the archive, instead of those that are remembered
+    #[arg(long)]
+    pub archived: bool,
     /// Only jobs older than this one: the last of the page before
     #[arg(long, value_name = "JOB", value_parser = job_id)]
     pub before: Option<JobId>,

@@ -45,6 +45,11 @@ pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
+/// A count with its noun, whose plural is its own.
+pub(crate) fn count_of(number: u64, one: &str, more: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {more}") }
+}
+
 /// State of a job.
 pub(crate) fn job_state(state: api::JobPhase) -> &'static str {
     match state {

@@ -94,6 +94,8 @@ pub struct Attempt {
     times: PhaseTimes,
     /// Where it makes, or made, no progress.
     stuck: Option<StuckPhase>,
+    /// Whether its process was given up before it was heard to run.
+    never_started: bool,
     news: News,
     stop: watch::Receiver<bool>,
 }
@@ -111,7 +113,7 @@ impl Attempt {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let folder = desk.folder(member.key);
-        Self { desk, context, member, folder, times: PhaseTimes::NONE, stuck: None, news, stop }
+        Self { desk, context, member, folder, times: PhaseTimes::NONE, stuck: None, never_started: false, news, stop }
     }
 
     /// Walks all phases and reports the end.
@@ -218,12 +220,12 @@ impl Attempt {
                 phase = &mut stuck, if watched => {
                     if phase == StuckPhase::Starting {
                         asked = true;
-                        self.stuck = Some(phase);
+                        self.never_started = true;
                         self.ask_to_stop(Some(0)).await?;
                         stuck = self.gone_after(0).boxed();
                     } else {
                         watched = false;
-                        self.stuck.get_or_insert(phase);
+                        self.stuck = Some(phase);
                         let known = if self.times.running.is_some() { Phase::Running } else { Phase::Fetching };
                         self.report(known, None).await;
                     }
@@ -259,15 +261,12 @@ impl Attempt {
 
     /// Nobody knows of its process.
     fn vanished(&mut self) -> End {
-        match self.stuck {
-            Some(StuckPhase::Starting) => self.stuck_in(StuckPhase::Starting),
-            _ => lost(),
-        }
+        if self.never_started { self.stuck_in(StuckPhase::Starting) } else { lost() }
     }
 
     fn exited(&mut self, record: &ExitRecord) -> End {
         self.times.running = self.times.running.or(record.started_at_ms.map(TimeMs));
-        if self.stuck == Some(StuckPhase::Starting) {
+        if self.never_started {
             return self.stuck_in(StuckPhase::Starting);
         }
         let unasked = record.cause == ExitCause::Stopped && !*self.stop.borrow();

@@ -13,7 +13,7 @@ mod tasks;
 mod watch;
 mod why;
 
-use flowyard_model::{AttemptNumber, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey};
+use flowyard_model::{AttemptNumber, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey, TimeMs};
 use flowyard_proto::api::flowyard_server::Flowyard;
 use flowyard_proto::api::{
     CancelRequest, CancelResponse, ChangeNodeRequest, ChangeNodeResponse, Cluster, ExecRequest, ExecResponse,
@@ -26,8 +26,10 @@ use flowyard_state::View;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use blobs::BlobEndpoint;
+pub(crate) use jobs::row as job_row;
 
 use crate::access::{Action, Caller, allow};
+use crate::archive::Archived;
 use crate::caller::{self, allowed};
 use crate::coordinator::Shared;
 use crate::standing::{Answers, while_standing};
@@ -64,6 +66,37 @@ impl ApiEndpoint {
         standing.check_in(&view)?;
         check_job(&standing.caller, &view, job, action)?;
         Ok(view)
+    }
+}
+
+/// The state that a question about one job is answered from.
+struct Found {
+    view: View,
+    /// When the job was archived, if the state has forgotten it.
+    archived: Option<TimeMs>,
+}
+
+impl ApiEndpoint {
+    /// As [`ApiEndpoint::view_for`], also of a job that is only in the archive.
+    async fn found_for<T>(
+        &self,
+        request: &Request<T>,
+        job: u64,
+        action: impl for<'a> Fn(&'a QueuePath) -> Action<'a>,
+    ) -> Result<Found, Status> {
+        let standing = caller::standing(request)?;
+        let view = self.view(request).await?;
+        standing.check_in(&view)?;
+        let mut found = Found { view, archived: None };
+        if found.view.job(JobId(job)).is_none() {
+            let archived = self.shared.archive.find(&self.shared.durable, &found.view, JobId(job)).await;
+            let archived = archived.map_err(|error| Status::unavailable(error.to_string()))?;
+            if let Some(Archived { view, at }) = archived {
+                found = Found { view, archived: Some(at) };
+            }
+        }
+        check_job(&standing.caller, &found.view, job, action)?;
+        Ok(found)
     }
 }
 
@@ -174,43 +207,58 @@ impl Flowyard for ApiEndpoint {
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
         let caller = allowed(&request, Action::ListJobs)?;
         let view = self.view(&request).await?;
+        let asked = request.get_ref();
+        if asked.archived {
+            let looks = |queue: &QueuePath| allow(&caller, Action::GetJob { queue }).is_ok();
+            return jobs::archived(&self.shared, &view, asked, looks).await.map(Response::new);
+        }
         let looks = move |job: &Job| allow(&caller, Action::GetJob { queue: &job.spec.queue }).is_ok();
         jobs::list(&view, &request.into_inner(), looks).map(Response::new)
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<flowyard_proto::api::Job>, Status> {
-        let view = self.view_for(&request, request.get_ref().job, |queue| Action::GetJob { queue }).await?;
+        let found = self.found_for(&request, request.get_ref().job, |queue| Action::GetJob { queue }).await?;
         let asked = request.into_inner();
         let detail = move || {
+            let Found { view, archived } = found;
             let (id, job) = find_job(&view, asked.job)?;
-            Ok(jobs::detail(&view, id, job))
+            let detail = jobs::detail(&view, id, job);
+            Ok(flowyard_proto::api::Job { archived_ms: archived.map(|at| at.0), ..detail })
         };
         beside(detail).await.map(Response::new)
     }
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
-        let view = self.view_for(&request, request.get_ref().job, |queue| Action::ListTasks { queue }).await?;
+        let Found { view, .. } =
+            self.found_for(&request, request.get_ref().job, |queue| Action::ListTasks { queue }).await?;
         let asked = request.into_inner();
         beside(move || tasks::list(&view, &asked)).await.map(Response::new)
     }
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
-        self.view_for(&request, request.get_ref().job, |queue| Action::WatchJob { queue }).await?;
+        let found = self.found_for(&request, request.get_ref().job, |queue| Action::WatchJob { queue }).await?;
         let standing = caller::standing(&request)?;
-        let answers = watch::watch(&self.shared, &request.into_inner()).await?;
+        let answers = match found.archived {
+            None => watch::watch(&self.shared, &request.into_inner()).await?,
+            Some(_) => watch::archived(&found.view, request.get_ref().job)?,
+        };
         Ok(Response::new(while_standing(standing, answers)))
     }
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
-        self.view_for(&request, request.get_ref().job, |queue| Action::Logs { queue }).await?;
+        let found = self.found_for(&request, request.get_ref().job, |queue| Action::Logs { queue }).await?;
         let standing = caller::standing(&request)?;
-        let answers = logs::logs(&self.shared, request.into_inner()).await?;
+        let asked = request.into_inner();
+        let answers = match found.archived {
+            None => logs::logs(&self.shared, asked).await?,
+            Some(_) => logs::archived(&self.shared, &found.view, asked)?,
+        };
         Ok(Response::new(while_standing(standing, answers)))
     }
 
     async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {
-        self.view_for(&request, request.get_ref().job, |queue| Action::Why { queue }).await?;
-        why::why(&self.shared, &request.into_inner()).map(Response::new)
+        let found = self.found_for(&request, request.get_ref().job, |queue| Action::Why { queue }).await?;
+        why::why(&self.shared, &found.view, &request.into_inner()).map(Response::new)
     }
 
     async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
@@ -233,7 +281,8 @@ impl Flowyard for ApiEndpoint {
         &self,
         request: Request<ListArtifactsRequest>,
     ) -> Result<Response<ListArtifactsResponse>, Status> {
-        let view = self.view_for(&request, request.get_ref().job, |queue| Action::ListArtifacts { queue }).await?;
+        let Found { view, .. } =
+            self.found_for(&request, request.get_ref().job, |queue| Action::ListArtifacts { queue }).await?;
         artifacts::list(&view, &request.into_inner()).map(Response::new)
     }
 

@@ -99,6 +99,8 @@ impl Host {
             home: self.folder.path().to_owned(),
             timing: self.timing,
             stuck: flowyard_model::StuckLimits::STANDARD,
+            retention: flowyard_coordinator::Retention::STANDARD,
+            log_keeping: flowyard_coordinator::LogKeeping::STANDARD,
             storage_budget_bytes: 0,
             shared_origin: false,
             fleet: Some(FleetConfig {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Admitted, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant, Health,
-    Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath,
-    Revision, Scheduling, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
+    Admitted, ArchiveJobs, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant,
+    Health, Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue,
+    QueuePath, Revision, Scheduling, SealSegments, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
 };
 
 /// A command with its place in the log and the leader's time.
@@ -104,6 +104,10 @@ pub enum Command {
         /// Its number, higher than any before.
         epoch: Epoch,
     },
+    /// Forget ended jobs that the archive has, or change what it has.
+    ArchiveJobs(ArchiveJobs),
+    /// Note sealed segments of the log.
+    SealSegments(SealSegments),
 }
 
 impl Command {
@@ -115,6 +119,8 @@ impl Command {
             | Self::UseToken { .. }
             | Self::RevokeIdentity { .. }
             | Self::ChangeNode(_)
+            | Self::ArchiveJobs(_)
+            | Self::SealSegments(_)
             | Self::BeginEpoch { .. } => ClusterVersion::ACCESS,
             Self::CommitPlan(plan) if plan.accept_ms.is_some() => ClusterVersion::ACCESS,
             Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
@@ -426,6 +432,12 @@ pub enum Rejection {
         token: TokenId,
         /// Why.
         fault: TokenFault,
+    },
+    /// The archive or the log's segments are not as the command expects.
+    #[error("{what} changed meanwhile; read it again")]
+    PastMoved {
+        /// Which.
+        what: String,
     },
     /// A command of a later cluster version.
     #[error("this needs cluster version {needs}, and the cluster is at {current}: upgrade all its members first")]

@@ -52,6 +52,12 @@ pub const BACKOFF_GROWTH: u64 = 64;
 pub const DURATION_MS: u64 = 10 * 365 * 24 * 3_600 * 1_000;
 /// Finished jobs kept; the oldest are forgotten first.
 pub const FINISHED_JOBS: usize = 10_000;
+/// Finished jobs kept at most while they could not be archived; beyond that the oldest are forgotten all the same.
+pub const UNARCHIVED_JOBS: usize = 2 * FINISHED_JOBS;
+/// Jobs that one entry archives.
+pub const ARCHIVED_PER_ENTRY: usize = 128;
+/// Segments of the log that one entry seals or drops.
+pub const SEGMENTS_PER_ENTRY: usize = 256;
 /// Work that one `Tick` does at most; the rest is due at the same deadline and done by the next.
 pub const WORK_PER_TICK: usize = 1_000;
 /// Jobs that one job may wait for.

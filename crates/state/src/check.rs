@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
     Attempt, AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, JobOutcome,
-    NeedKind, NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
+    LogSegment, NeedKind, NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState,
+    Used,
 };
 
 use crate::indexes::Indexes;
@@ -49,7 +50,26 @@ pub fn check_all(state: &State) -> Result<(), Violation> {
         hold(state.steps.contains_key(&(*job, *step)), "a task belongs to a step", || format!("{job}/{step}"))?;
     }
     check_nodes(state)?;
+    check_past(state)?;
     check_access(state)
+}
+
+/// Segments follow each other, and pages have jobs.
+fn check_past(state: &State) -> Held {
+    let any = state.archive_pages().next().is_some() || state.segments().next().is_some();
+    let versioned = !any || state.version() >= ClusterVersion::ACCESS;
+    hold(versioned, "the past is kept from its cluster version on", || "state".to_owned())?;
+    for (page, it) in state.archive_pages() {
+        hold(it.jobs > 0, "a page of the archive has jobs", || format!("page {page}"))?;
+    }
+    let mut last: Option<&LogSegment> = None;
+    for segment in state.segments() {
+        let place = || format!("segment {}", segment.first);
+        hold(segment.first <= segment.last, "a segment has entries", place)?;
+        hold(last.is_none_or(|last| last.last < segment.first), "segments follow each other", place)?;
+        last = Some(segment);
+    }
+    Ok(())
 }
 
 /// Tokens and revocations come from entries that were applied, and let in no more than they may.

@@ -42,6 +42,7 @@ mod indexes;
 mod job;
 mod node;
 mod overdue;
+mod past;
 mod plan;
 mod queue;
 mod records;

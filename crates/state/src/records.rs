@@ -42,7 +42,9 @@ impl State {
         let revocations = self.revocations.iter().map(|(who, it)| Record::Revocation(who.clone(), it.clone()));
         let meta = std::iter::once(Record::Meta(self.meta));
         let work = jobs.chain(waits).chain(steps).chain(tasks);
-        meta.chain(queues).chain(nodes).chain(keys).chain(work).chain(tokens).chain(revocations)
+        let pages = self.archive.iter().map(|(page, it)| Record::ArchivePage(*page, *it));
+        let past = pages.chain(self.segments.values().map(|segment| Record::Segment(*segment)));
+        meta.chain(queues).chain(nodes).chain(keys).chain(work).chain(tokens).chain(revocations).chain(past)
     }
 
     /// The state that these records were made from.
@@ -72,6 +74,8 @@ impl State {
             tasks: OrdMap::new(),
             tokens: OrdMap::new(),
             revocations: OrdMap::new(),
+            archive: OrdMap::new(),
+            segments: OrdMap::new(),
             indexes: Indexes::none(),
         }
     }
@@ -95,6 +99,8 @@ impl State {
             Record::Task(key, task) => self.insert_task(key, task)?,
             Record::Token(id, token) => drop(self.tokens.insert(id, token)),
             Record::Revocation(identity, revocation) => drop(self.revocations.insert(identity, revocation)),
+            Record::ArchivePage(page, it) => drop(self.archive.insert(page, it)),
+            Record::Segment(segment) => drop(self.segments.insert(segment.first, segment)),
         }
         Ok(())
     }

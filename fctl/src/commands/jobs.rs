@@ -72,5 +72,6 @@ fn request(jobs: &Jobs) -> api::ListJobsRequest {
         submitted_before_ms: None,
         limit: jobs.limit,
         before_job: jobs.before.map(|job| job.0),
+        archived: jobs.archived,
     }
 }

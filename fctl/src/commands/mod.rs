@@ -11,6 +11,7 @@ mod dev;
 mod exec;
 mod install;
 mod jobs;
+mod log_segments;
 mod login;
 mod logs;
 mod node;

@@ -100,6 +100,9 @@ pub(super) fn print_header(job: &api::Job) {
     let mut facts = Table::bare().indented(2);
     facts.row([cell("owner"), cell(&row.owner)]);
     facts.row([cell("queue"), cell(&row.queue)]);
+    if let Some(at_ms) = job.archived_ms {
+        facts.row([cell("archived"), cell(format!("{}; read from the archive", text::ago(at_ms)))]);
+    }
     facts.row([cell("submitted"), cell(text::ago(row.submitted_ms))]);
     if row.started_ms.is_some() {
         facts.row([cell("elapsed"), cell(super::jobs::elapsed(row))]);

@@ -51,6 +51,8 @@ impl From<&Command> for WireCommand {
             }),
             Command::ChangeNode(change) => Self::ChangeNode(change.into()),
             Command::BeginEpoch { epoch } => Self::BeginEpoch(peer::BeginEpoch { epoch: epoch.0 }),
+            Command::ArchiveJobs(archive) => Self::ArchiveJobs(archive.into()),
+            Command::SealSegments(seal) => Self::SealSegments(seal.into()),
         }
     }
 }
@@ -95,6 +97,8 @@ impl TryFrom<WireCommand> for Command {
             },
             WireCommand::ChangeNode(change) => Self::ChangeNode(change.try_into().under("change_node")?),
             WireCommand::BeginEpoch(begin) => Self::BeginEpoch { epoch: Epoch(begin.epoch) },
+            WireCommand::ArchiveJobs(archive) => Self::ArchiveJobs(archive.try_into().under("archive_jobs")?),
+            WireCommand::SealSegments(seal) => Self::SealSegments(seal.try_into().under("seal_segments")?),
         })
     }
 }

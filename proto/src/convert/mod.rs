@@ -9,6 +9,7 @@ mod closing;
 mod command;
 mod desired;
 mod outcome;
+mod past;
 mod record;
 mod records;
 mod resources;

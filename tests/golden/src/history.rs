@@ -25,6 +25,7 @@ pub fn script() -> Vec<(TimeMs, Command)> {
     script.others(sweep);
     script.let_in();
     script.close_nodes();
+    script.keep_the_past();
     script.restored();
     script.entries
 }
@@ -151,6 +152,23 @@ impl Script {
         let mut running = report(key(job, 0, 0), 1, Phase::Running, None);
         running.member.epoch = Epoch(1);
         self.report(5, vec![running]);
+    }
+
+    /// From the second cluster version on: a job with limits in time that goes into the archive, and a log that is sealed.
+    fn keep_the_past(&mut self) {
+        let limits = JobSpec { deadline_ms: Some(500), queue_ttl_ms: Some(100), ..job("late", vec![step("only")]) };
+        let late = self.submit(limits, None);
+        self.now = self.now.after(1_000);
+        self.say(Command::Tick);
+        assert!(self.state.job(late).is_some_and(|job| job.overdue.is_some() && job.ended.is_some()));
+        let page = ArchivePage { rows: blob("page"), jobs: 1, first_until: self.now.after(86_400_000) };
+        let pages = vec![PageChange { page: ArchivePage::of(late), was: None, now: Some(page) }];
+        let reply = self.say(Command::ArchiveJobs(ArchiveJobs { pages, jobs: vec![late] }));
+        assert!(reply == Reply::Done && self.state.job(late).is_none());
+        let (before, chain) = (Fingerprint([0; 32]), Fingerprint([4; 32]));
+        let segment = LogSegment { first: 1, last: 20, blob: blob("segment"), before, chain, sealed_at: self.now };
+        let seal = SealSegments { sealed: vec![segment], dropped: Vec::new() };
+        assert_eq!(self.say(Command::SealSegments(seal)), Reply::Done);
     }
 
     fn token(&mut self, grant: Grant, uses: Option<u32>) -> TokenId {

@@ -82,6 +82,7 @@ impl Cluster {
             seed: 0,
             budget: 0,
             placer_version: 1,
+            accept_ms: None,
             placements: vec![placement],
             accept_ms: None,
         }));
