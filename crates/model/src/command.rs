@@ -390,7 +390,9 @@ pub enum Rejection {
         current: ClusterVersion,
     },
     /// A registration that another node holds.
-    #[error("node `{name}` is registered under another agent that is heard from, or whose work may still run; stop that one and wait until the node is down, or choose another name")]
+    #[error(
+        "node `{name}` is registered under another agent that is heard from, or whose work may still run; stop that one and wait until the node is down, or choose another name"
+    )]
     NodeNameTaken {
         /// The name.
         name: Name,
