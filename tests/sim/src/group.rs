@@ -152,13 +152,6 @@ impl Group {
             let again = SubmitJob { key: None, ..wish.clone() };
             self.choose(outside, Command::SubmitJob(again), time)?;
         }
-        let mut command = command;
-        if let Command::ReportAttempts(reports) = &mut command
-            && self.front.node(reports.node).is_some_and(|node| node.incarnation != reports.incarnation)
-            && outside.mutates(Mutation::SkipFence)
-        {
-            reports.incarnation = self.front.node(reports.node).expect("it was just found").incarnation;
-        }
         let index = Revision(self.chosen.len() as u64 + 1);
         let entry = Entry { index, time, command };
         let before = self.front.view();

@@ -4,7 +4,6 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "`what` says it")]
 pub enum Mutation {
-    SkipFence,
     DoubleCommit,
     ForgetReport,
     AcknowledgeBeforeCommit,
@@ -24,29 +23,27 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 16] = [
-        Self::SkipFence,
+    pub const ALL: [Self; 15] = [
         Self::DoubleCommit,
         Self::ForgetReport,
         Self::AcknowledgeBeforeCommit,
-        Self::RenewWithoutSession,
-        Self::LeaseFromReceipt,
-        Self::LeaseOfEarlierBoot,
-        Self::BeginWithoutLease,
-        Self::LeaseWithoutQuorum,
         Self::NoGraceAfterElection,
-        Self::AdoptUndesired,
-        Self::StartWhatEnded,
         Self::LoseWatchEvent,
         Self::ApplyDiffers,
         Self::LoseChosenEntry,
         Self::OrphanProgram,
+        Self::RenewWithoutSession,
+        Self::AdoptUndesired,
+        Self::StartWhatEnded,
+        Self::LeaseWithoutQuorum,
+        Self::BeginWithoutLease,
+        Self::LeaseOfEarlierBoot,
+        Self::LeaseFromReceipt,
     ];
 
     /// What is done wrong.
     pub fn what(self) -> &'static str {
         match self {
-            Self::SkipFence => "what an agent reports for an earlier registration counts",
             Self::DoubleCommit => "a submission enters the log twice, as two",
             Self::ForgetReport => "an agent takes its report of an end for told",
             Self::AcknowledgeBeforeCommit => "a job is acknowledged before it is durable",

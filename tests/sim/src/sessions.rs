@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use flowyard_coordinator::Timing;
 use flowyard_coordinator::session::desired::Told;
 use flowyard_coordinator::session::{comes_next, is_current, known};
 use flowyard_model::*;
@@ -14,9 +15,6 @@ use crate::network::Way;
 use crate::outside::{Outside, TIMING};
 use crate::replica::Replica;
 use crate::schedule::AtReplica;
-
-/// How old the word of a majority may be on which a lease is renewed.
-const EVIDENCE_MS: u64 = 1_000;
 
 /// One session.
 pub(crate) struct Talk {
@@ -177,7 +175,7 @@ impl Replica {
             leader.followed_ms = now_ms;
         }
         let alone_ms = now_ms.saturating_sub(leader.followed_ms);
-        if alone_ms < EVIDENCE_MS || outside.mutates(Mutation::LeaseWithoutQuorum) {
+        if alone_ms < Timing::EVIDENCE_MS || outside.mutates(Mutation::LeaseWithoutQuorum) {
             outside.send_down(stream, Down::Beat { sent_at_ms });
         } else if alone_ms >= TIMING.suspect_ms {
             self.end(outside, stream);
