@@ -20,9 +20,6 @@ use crate::proposer::Proposer;
 pub(crate) const BLOB_AGE_MS: u64 = 3 * 3_600 * 1_000;
 /// How often space is looked at, first some time after the start.
 const LOOK: Duration = Duration::from_secs(3_600);
-/// How often a coordinator completes its own copy of the stored blobs, first some time after its start.
-const COPY: Duration = Duration::from_secs(600);
-const FIRST_COPY: Duration = Duration::from_secs(5);
 /// Wait after the start, so that a short command is not slowed by it.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 
@@ -147,17 +144,6 @@ pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, Sto
     // A wall clock that jumps ahead must not make what was just stored look old.
     let now_ms = flowyard_clock::wall_ms().min(shared.stamps.now().0);
     durable.here().sweep(&live, min_age_ms, now_ms).await
-}
-
-/// Keeps the copy of a coordinator that may never lead: what it lacks is brought, what nothing names any more is removed.
-pub(crate) async fn keep_copy(shared: Shared) {
-    tokio::time::sleep(FIRST_COPY).await;
-    loop {
-        if let Err(error) = sweep(&shared, BLOB_AGE_MS).await {
-            tracing::warn!(%error, "this coordinator's copy of the stored blobs could not be completed");
-        }
-        tokio::time::sleep(COPY).await;
-    }
 }
 
 /// Every blob and manifest that a remembered job names.

@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 
 use crate::applier::Applier;
 use crate::config::Config;
+use crate::copying::Copied;
 use crate::durable::Durable;
 use crate::evidence::Evidence;
 use crate::feed::Feed;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub relays: Relays,
     /// Its keys, if others reach it.
     pub fleet: Option<Fleet>,
+    /// Whether its copy of the blobs is whole.
+    pub(crate) copied: Copied,
     /// Who may read which blobs.
     pub(crate) readable: Readable,
     /// Held, shared, by each backup that is being made.
@@ -218,6 +221,7 @@ impl Coordinator {
             replica,
             relays: Relays::none(directory.clone()),
             directory,
+            copied: Copied::default(),
             readable: Readable::nothing(),
             backups: Arc::default(),
             fleet,
@@ -226,7 +230,7 @@ impl Coordinator {
         let mut beside: Vec<AbortHandle> = Vec::new();
         beside.extend(shared.fleet.clone().map(|fleet| tokio::spawn(fleet.renew()).abort_handle()));
         if shared.durable.is_mirrored() {
-            beside.push(tokio::spawn(crate::collector::keep_copy(shared.clone())).abort_handle());
+            beside.push(tokio::spawn(crate::copying::keep_copy(shared.clone())).abort_handle());
         }
         Ok(Self { shared, leadership, beside })
     }

@@ -11,6 +11,7 @@ mod caller;
 mod collector;
 pub mod config;
 mod coordinator;
+mod copying;
 mod crowd;
 mod durable;
 mod evidence;

@@ -1,17 +1,22 @@
 //! Blobs of a fleet without a store of its own: what one coordinator lacks another has, and who stored what is known to all.
 
-use flowyard_cas::digest_bytes;
+use flowyard_cas::{Manifest, digest_bytes};
 use flowyard_model::Digest;
 use flowyard_proto::api;
 use flowyard_proto::blob::PutRequest;
-use flowyard_proto::peer::RoleKind;
+use flowyard_proto::peer::{Joiner, RoleKind};
 use flowyard_proto::status::{NOT_STORED, rejection_kind};
 
-use crate::house::{Host, three, to_call};
+use crate::house::{Host, three, to_call, to_join, until};
 
-pub(crate) fn put(bytes: &[u8]) -> impl tokio_stream::Stream<Item = PutRequest> + use<> {
-    let digest = Some(digest_bytes(bytes).into());
-    tokio_stream::iter([PutRequest { digest, bytes: bytes.to_vec().into() }])
+fn part(bytes: &[u8]) -> PutRequest {
+    PutRequest { digest: Some(digest_bytes(bytes).into()), bytes: bytes.to_vec().into() }
+}
+
+/// The name of an artifact that is one file, and what is to be stored of it.
+pub(crate) fn code(content: &[u8]) -> (Digest, impl tokio_stream::Stream<Item = PutRequest> + use<>) {
+    let manifest = Manifest::file(digest_bytes(content), false).encode();
+    (digest_bytes(&manifest), tokio_stream::iter([part(content), part(&manifest)]))
 }
 
 /// A job of one step whose code is this blob.
@@ -45,8 +50,8 @@ async fn what_was_uploaded_to_one_coordinator_may_be_used_at_each_and_what_one_l
     let hosts = three().await;
     let (sue, eve) =
         (submitter(&hosts[0]).await, hosts[0].token(to_call("eve", RoleKind::Submitter, &["default"])).await);
-    let code = digest_bytes(b"some code");
-    hosts[0].blobs(&sue).put(put(b"some code")).await.unwrap();
+    let (code, parts) = code(b"some code");
+    hosts[0].blobs(&sue).put(parts).await.unwrap();
     // Knowing its name is still no right to it, and the refusal says what mends it.
     let refused = hosts[1].api(Some(&eve)).submit(job(code)).await.unwrap_err();
     assert_eq!(rejection_kind(&refused), Some(NOT_STORED), "{refused}");
@@ -61,11 +66,26 @@ async fn what_was_uploaded_to_one_coordinator_may_be_used_at_each_and_what_one_l
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_begins_to_vote_has_copied_what_is_stored() {
+    let first = Host::first(flowyard_cas::Origin::in_memory()).await;
+    until("it to lead", async || first.leads()).await;
+    let admin = first.token(to_call("ann", RoleKind::Admin, &[])).await;
+    let (code, parts) = code(b"stored before anybody joined");
+    first.blobs(&admin).put(parts).await.unwrap();
+    first.api(Some(&admin)).submit(job(code)).await.unwrap();
+    let token = first.token(to_join(Joiner::Coordinator)).await;
+    let mut second = Host::joining(&token, flowyard_cas::Origin::in_memory()).await;
+    second.start().await;
+    until("it to vote", async || first.status().await.members.iter().filter(|member| member.votes).count() == 2).await;
+    assert!(second.origin.contains(&code).await.unwrap(), "half of the voters lack what counts as stored");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_that_no_honest_caller_sends_are_refused_and_harm_nobody() {
     use crate::node;
     use tonic::Code;
     let host = Host::first(flowyard_cas::Origin::in_memory()).await;
-    crate::house::until("it to lead", async || host.leads()).await;
+    until("it to lead", async || host.leads()).await;
     let own = node::join(&host, "n1").await;
     let before = node::begin(&host, &own, "n1", None).await.unwrap().welcome;
     let refused = node::begin(&host, &own, "n1", Some((before.node, u64::MAX))).await.err().expect("it is refused");
