@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowyard_model::{Desired, Fence, Incarnation, NodeId, RegisterNode, Revision, Term};
+use flowyard_model::{Desired, Fence, Incarnation, NodeId, RegisterNode, Revision, StuckLimits, Term};
 use flowyard_proto::agent::agents_client::AgentsClient;
 use flowyard_proto::agent::{
     AgentMessage, CoordinatorMessage, Heartbeat, Hello, Observed, Welcome, agent_message, coordinator_message,
@@ -203,11 +203,9 @@ impl Link {
         }
         let (node, incarnation) = (NodeId(welcome.node), Incarnation(welcome.incarnation));
         tracing::info!(%node, %incarnation, cluster = welcome.cluster, "connected to the coordinator");
-        if let Some(limits) = welcome.stuck {
-            let limits = flowyard_proto::request::stuck_limits(limits);
-            self.desk.store.give_up_after(limits.fetching_ms);
-            self.desk.stuck.send_replace(limits);
-        }
+        let limits = welcome.stuck.map_or(StuckLimits::STANDARD, flowyard_proto::request::stuck_limits);
+        self.desk.store.give_up_after(limits.fetching_ms);
+        self.desk.stuck.send_replace(limits);
         self.reach.learn(welcome.addresses.clone());
         let (cluster, epoch) = (welcome.cluster.clone(), welcome.epoch);
         let message = ReconcilerMessage::Registered(Registration { cluster, epoch, node, incarnation });
@@ -292,6 +290,9 @@ impl Actor for Link {
                 signal = mailbox.recv() => return Ok(signal),
                 lost = self.session() => lost,
             };
+            // An outage of the control plane never kills work: what does not move may be theirs to give.
+            self.desk.stuck.send_replace(StuckLimits::PAUSED);
+            self.desk.store.give_up_after(0);
             match lost {
                 Ok(never) => match never {},
                 Err(LinkError::Gone) => return Ok(None),

@@ -1,4 +1,4 @@
-//! Frees space: forgets ended jobs when the stored bytes exceed the budget, and removes blobs that nothing names any more.
+//! Frees space: retires ended jobs when the stored bytes exceed the budget, and removes blobs that nothing names any more.
 //!
 //! Invariant: a blob is removed only if no remembered job names it and it is older than [`BLOB_AGE_MS`], so that what a client
 //! uploads just before it submits is never taken away.
@@ -7,19 +7,24 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use flowyard_cas::{LiveBlobs, StoreError, Swept};
-use flowyard_model::{Command, Job, JobId, SpecBlobs, limits};
+use flowyard_model::{Job, JobId, SpecBlobs};
 use flowyard_state::View;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 
+use crate::archive::{self, ArchiveError};
 use crate::coordinator::Shared;
+use crate::durable::Durable;
 use crate::holdings::Holdings;
 use crate::proposer::Proposer;
+use crate::sealing;
 
 /// Age below which an unnamed blob is kept: it may belong to a job that is being submitted.
 pub(crate) const BLOB_AGE_MS: u64 = 3 * 3_600 * 1_000;
 /// How often space is looked at, first some time after the start.
 const LOOK: Duration = Duration::from_secs(3_600);
+/// Pages of the archive that one look drops at most.
+const PAGES_AT_ONCE: usize = 64;
 /// Wait after the start, so that a short command is not slowed by it.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 
@@ -72,6 +77,9 @@ pub(crate) async fn collect_if_due(shared: &Shared, proposer: &Proposer) {
     if noted.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < LOOK.as_millis() as u64 && at_ms <= now_ms) {
         return;
     }
+    if let Err(error) = look_after_the_past(shared, proposer).await {
+        tracing::warn!(%error, "the archive could not be looked after");
+    }
     match collect(shared, proposer).await {
         Ok(()) => {
             if let Err(error) = std::fs::write(&note, now_ms.to_string()) {
@@ -82,11 +90,24 @@ pub(crate) async fn collect_if_due(shared: &Shared, proposer: &Proposer) {
     }
 }
 
+/// Archives what is due, and drops what is kept no longer.
+async fn look_after_the_past(
+    shared: &Shared,
+    proposer: &Proposer,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    archive::turn(shared, proposer).await?;
+    if shared.leading_term().is_ok() {
+        archive::drop_expired(shared, proposer).await?;
+        sealing::drop_expired(shared, proposer).await?;
+    }
+    Ok(())
+}
+
 /// Keeps the stored bytes within the budget.
 ///
 /// # Errors
 /// When the origin cannot be read.
-pub(crate) async fn collect(shared: &Shared, proposer: &Proposer) -> Result<(), StoreError> {
+pub(crate) async fn collect(shared: &Shared, proposer: &Proposer) -> Result<(), ArchiveError> {
     let budget = shared.config.storage_budget_bytes;
     sweep(shared, BLOB_AGE_MS).await?;
     let (_, bytes) = shared.durable.here().total().await?;
@@ -95,17 +116,34 @@ pub(crate) async fn collect(shared: &Shared, proposer: &Proposer) -> Result<(), 
     }
     let jobs = to_forget(shared, bytes - budget).await?;
     if jobs.is_empty() {
-        tracing::warn!(bytes, budget, "stored bytes exceed the budget, and no job that could be forgotten holds any");
-        return Ok(());
+        return shrink_archive(shared, proposer, budget).await;
     }
     tracing::info!(jobs = jobs.len(), bytes, budget, "forgetting the oldest jobs to free space");
-    for part in jobs.chunks(limits::WORK_PER_TICK) {
-        if let Err(error) = proposer.propose(&Command::ForgetJobs { jobs: part.to_vec() }).await {
-            tracing::warn!(%error, "old jobs could not be forgotten");
-            return Ok(());
-        }
+    if let Err(error) = archive::retire(shared, proposer, &jobs).await {
+        tracing::warn!(%error, "old jobs could not be forgotten");
+        return Ok(());
     }
     sweep(shared, BLOB_AGE_MS).await.map(drop)
+}
+
+/// Drops the oldest pages of the archive until the stored bytes are within the budget.
+async fn shrink_archive(shared: &Shared, proposer: &Proposer, budget: u64) -> Result<(), ArchiveError> {
+    for _ in 0..PAGES_AT_ONCE {
+        let (_, bytes) = shared.durable.here().total().await?;
+        if bytes <= budget {
+            return Ok(());
+        }
+        if !archive::drop_oldest(shared, proposer).await? {
+            tracing::warn!(
+                bytes,
+                budget,
+                "stored bytes exceed the budget, and no job that could be forgotten holds any"
+            );
+            return Ok(());
+        }
+        sweep(shared, BLOB_AGE_MS).await?;
+    }
+    Ok(())
 }
 
 /// The ended jobs to forget so that `wanted` bytes are freed.
@@ -125,14 +163,14 @@ async fn to_forget(shared: &Shared, wanted: u64) -> Result<Vec<JobId>, StoreErro
 ///
 /// # Errors
 /// When the origin cannot be read.
-pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, StoreError> {
+pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, ArchiveError> {
     // A backup is of what the state named when it began; that stays until it is made.
     let Ok(_alone) = shared.backups.try_write() else {
         tracing::info!("a backup is being made; no blob is removed meanwhile");
         return Ok(Swept::default());
     };
-    let live = named_by_jobs(&shared.feed.view());
-    let durable = &shared.durable;
+    let (view, durable) = (shared.feed.view(), &shared.durable);
+    let live = named_by_state(durable, &view).await?;
     // What an artifact names is known only where the artifact is, so a copy that lacks one removes nothing.
     if durable.is_mirrored() {
         let lost = durable.catch_up(&live).await?;
@@ -143,17 +181,29 @@ pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, Sto
     }
     // A wall clock that jumps ahead must not make what was just stored look old.
     let now_ms = flowyard_clock::wall_ms().min(shared.stamps.now().0);
-    durable.here().sweep(&live, min_age_ms, now_ms).await
+    Ok(durable.here().sweep(&live, min_age_ms, now_ms).await?)
 }
 
-/// Every blob and manifest that a remembered job names.
-pub(crate) fn named_by_jobs(view: &View) -> LiveBlobs {
+/// Every blob and manifest that the state names: by its jobs, by the archive, by the sealed log.
+///
+/// # Errors
+/// When the archive cannot be read: then nobody knows what it keeps.
+pub(crate) async fn named_by_state(durable: &Durable, view: &View) -> Result<LiveBlobs, ArchiveError> {
+    let mut live = named_by_jobs(view);
+    sealing::add_live(view, &mut live);
+    archive::add_live(durable, view, &mut live).await?;
+    Ok(live)
+}
+
+/// Every blob and manifest that a remembered job names, and what secrets are encrypted in.
+fn named_by_jobs(view: &View) -> LiveBlobs {
     let mut live = LiveBlobs::default();
     for (id, job) in view.jobs() {
         let named = named_by(view, id, job);
         live.manifests.extend(named.manifests);
         live.blobs.extend(named.blobs);
     }
+    live.blobs.extend(view.secrets().map(|(_, kept)| kept.sealed));
     live
 }
 

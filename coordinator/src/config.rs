@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use flowyard_model::{NetworkMode, StuckLimits};
+use flowyard_model::{NetworkMode, StuckLimits, limits};
 
 use crate::fleet::FleetConfig;
 use crate::raft::engine::EngineKind;
@@ -26,12 +26,47 @@ pub struct Config {
     pub stuck: StuckLimits,
     /// The network of steps that ask for none in particular.
     pub usual_network: NetworkMode,
+    /// How long finished jobs are remembered and archived.
+    pub retention: Retention,
+    /// How long sealed segments of the log are kept.
+    pub log_keeping: LogKeeping,
     /// Bytes of stored blobs above which ended jobs are forgotten, oldest first; 0 for no bound.
     pub storage_budget_bytes: u64,
     /// Whether all coordinators have one origin; otherwise each keeps its own copy of every blob.
     pub shared_origin: bool,
     /// Its place among other coordinators; an embedded cluster has none.
     pub fleet: Option<FleetConfig>,
+}
+
+/// How long finished jobs are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Finished jobs remembered at most; the oldest go first.
+    pub jobs: usize,
+    /// How long one is remembered whose flow does not say, in milliseconds.
+    pub age_ms: u64,
+    /// How long one is kept in the archive afterwards, in milliseconds; 0 for no archive.
+    pub archive_ms: u64,
+}
+
+impl Retention {
+    /// The values a cluster starts with.
+    pub const STANDARD: Self =
+        Self { jobs: limits::FINISHED_JOBS, age_ms: limits::RETENTION_MS, archive_ms: 365 * 24 * 3_600 * 1_000 };
+}
+
+/// How long sealed segments of the log are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogKeeping {
+    /// Age at which one is dropped, in milliseconds; 0 if nothing is sealed.
+    pub keep_ms: u64,
+    /// Bytes of all above which the oldest are dropped; 0 for no bound.
+    pub keep_bytes: u64,
+}
+
+impl LogKeeping {
+    /// The values a cluster starts with.
+    pub const STANDARD: Self = Self { keep_ms: 90 * 24 * 3_600 * 1_000, keep_bytes: 10 << 30 };
 }
 
 /// How nodes are watched. All in milliseconds.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use flowyard_cas::Origin;
+use flowyard_identity::KeyringError;
 use flowyard_model::{Command, Reply, Term};
 use flowyard_state::View;
 use kameo::actor::{ActorRef, Spawn};
@@ -11,6 +12,8 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::applier::Applier;
+use crate::archive::Archive;
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::copying::Copied;
 use crate::durable::Durable;
@@ -23,6 +26,7 @@ use crate::proposer::{ProposeError, Proposer};
 use crate::raft::{OpenError, PassedOn, Replica, ReplicaConfig, Role, Start, Unavailable};
 use crate::readable::Readable;
 use crate::relay::Relays;
+use crate::secrets::Vault;
 use crate::session::Directory;
 use crate::stamps::Stamps;
 
@@ -61,6 +65,12 @@ pub struct Shared {
     pub(crate) readable: Readable,
     /// Held, shared, by each backup that is being made.
     pub(crate) backups: Arc<tokio::sync::RwLock<()>>,
+    /// Finished jobs that the state has forgotten.
+    pub(crate) archive: Archive,
+    /// The keys of secrets.
+    pub(crate) vault: Vault,
+    /// Who did what.
+    pub(crate) audit: Audit,
 }
 
 /// Metadata in which a coordinator that does not lead says who does.
@@ -157,6 +167,12 @@ pub enum StartError {
     /// Its keys.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Where it writes down who did what.
+    #[error("who did what cannot be written down: {0}")]
+    Audit(std::io::Error),
+    /// The keys of secrets.
+    #[error("the keys of secrets: {0}")]
+    SecretKeys(#[from] KeyringError),
     /// A socket or port.
     #[error("cannot listen on {place}: {source}")]
     Listen {
@@ -183,7 +199,7 @@ impl Coordinator {
     pub async fn start(config: Config, origin: Origin) -> Result<Self, StartError> {
         let (applier, feed) = Applier::new();
         let stamps = Stamps::new(feed.clone());
-        let mut settings = ReplicaConfig { engine: config.engine, ..ReplicaConfig::new(&config.folder) };
+        let mut settings = ReplicaConfig { engine: config.engine, purges: false, ..ReplicaConfig::new(&config.folder) };
         settings.passed_on = restamped(stamps.clone());
         let fleet = match &config.fleet {
             Some(choice) => Some(Fleet::load(&config.folder, choice.clone(), feed.clone())?),
@@ -208,6 +224,8 @@ impl Coordinator {
             _ => Durable::of(origin),
         };
         let directory = Directory::empty();
+        let vault = Vault::open(&config.folder)?;
+        let audit = Audit::open(&config.folder).map_err(StartError::Audit)?;
         let shared = Shared {
             config: Arc::new(config),
             cluster_id: identity.cluster.to_string(),
@@ -224,11 +242,17 @@ impl Coordinator {
             copied: Copied::default(),
             readable: Readable::nothing(),
             backups: Arc::default(),
+            archive: Archive::default(),
+            vault,
+            audit,
             fleet,
         };
         let leadership = Leadership::spawn(Leadership::new(shared.clone()));
         let mut beside: Vec<AbortHandle> = Vec::new();
+        beside.push(tokio::spawn(shared.audit.clone().keep()).abort_handle());
         beside.extend(shared.fleet.clone().map(|fleet| tokio::spawn(fleet.renew()).abort_handle()));
+        beside.push(tokio::spawn(crate::archive::keep(shared.clone())).abort_handle());
+        beside.push(tokio::spawn(crate::sealing::keep(shared.clone())).abort_handle());
         if shared.durable.is_mirrored() {
             beside.push(tokio::spawn(crate::copying::keep_copy(shared.clone())).abort_handle());
         }

@@ -12,7 +12,7 @@ use flowyard_state::State;
 use tempfile::TempDir;
 
 use crate::raft::engine::EngineKind;
-use crate::{Config, Coordinator, Timing};
+use crate::{Config, Coordinator, LogKeeping, Retention, Timing};
 
 /// A small machine.
 pub(crate) fn inventory() -> Inventory {
@@ -54,6 +54,8 @@ pub(crate) async fn coordinator() -> (Coordinator, TempDir) {
         home: folder.path().to_owned(),
         timing: Timing::STANDARD,
         stuck: flowyard_model::StuckLimits::STANDARD,
+        retention: Retention::STANDARD,
+        log_keeping: LogKeeping::STANDARD,
         storage_budget_bytes: 0,
         shared_origin: true,
         fleet: None,
@@ -101,6 +103,7 @@ pub(crate) fn step(tasks: u32) -> StepSpec {
         kill_grace_ms: 0,
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
         priority: 0,
     }
 }
@@ -131,4 +134,11 @@ pub(crate) fn job() -> (State, JobId) {
         Reply::Submitted { job, .. } => (state, job),
         other => panic!("a job was answered with {other:?}"),
     }
+}
+
+/// A job of one task, as it is submitted.
+pub(crate) fn submission(name: &str) -> Command {
+    let spec = JobSpec { name: name.parse().unwrap(), ..spec("default", step(1)) };
+    let spec_digest = flowyard_cas::digest_bytes(name.as_bytes());
+    Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner: "ada".to_owned(), key: None })
 }

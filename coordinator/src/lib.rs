@@ -6,6 +6,8 @@
 pub mod access;
 mod api;
 mod applier;
+mod archive;
+mod audit;
 pub mod backup;
 mod caller;
 mod collector;
@@ -28,12 +30,15 @@ mod proposer;
 pub mod raft;
 mod readable;
 mod relay;
+mod sealing;
+mod secrets;
 mod server;
 pub mod session;
+pub mod stale;
 mod stamps;
 mod standing;
 mod timekeeper;
 
-pub use config::{Config, Timing, TimingError};
+pub use config::{Config, LogKeeping, Retention, Timing, TimingError};
 pub use coordinator::{Coordinator, LEADER, Shared, StartError};
 pub use server::serve;

@@ -6,6 +6,7 @@ use crate::cli::Global;
 use crate::connect::Connection;
 use crate::embedded::Parts;
 use crate::failure::Failure;
+use crate::output;
 
 /// Asks the cluster that the flags name. Under `--local` no task is run for it.
 ///
@@ -19,6 +20,29 @@ pub(crate) async fn asking<T>(
     let answer = ask(&mut connection.client).await;
     connection.close().await;
     answer
+}
+
+/// As [`asking`]; with `stale`, whatever coordinator answers tells what it knows, and the answer is labelled.
+///
+/// # Errors
+/// As [`asking`].
+pub(crate) async fn asking_anybody<T>(
+    global: &Global,
+    stale: bool,
+    ask: impl AsyncFnOnce(&mut Client) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    asking(global, async |client| {
+        if !stale {
+            return ask(client).await;
+        }
+        let mut client = client.stale();
+        let answer = ask(&mut client).await?;
+        if let Some(staleness) = client.staleness() {
+            output::label_stale(staleness);
+        }
+        Ok(answer)
+    })
+    .await
 }
 
 /// What a command that is suggested must be given to reach the same cluster.

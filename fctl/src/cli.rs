@@ -1,7 +1,9 @@
 //! Every command and flag, with its help. Values are checked where they are read, so that an error names the flag.
 
+pub(crate) mod audit;
 pub(crate) mod fleet;
 pub(crate) mod node;
+pub(crate) mod secret;
 
 use std::path::PathBuf;
 
@@ -109,6 +111,11 @@ pub(crate) enum Command {
     /// Make, list or take back what lets somebody in
     #[command(subcommand)]
     Token(fleet::Token),
+    /// Say who did what, from where, and what came of it
+    Audit(audit::Audit),
+    /// Keep, list or forget what tasks are given and nobody is shown
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// Show the coordinators of a cluster, or change who they are
     #[command(subcommand)]
     Cluster(fleet::Cluster),
@@ -131,8 +138,11 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
     /// The flow file
-    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    #[arg(required_unless_present_any = ["command", "batch"], conflicts_with_all = ["command", "batch"])]
     pub flow: Option<PathBuf>,
+    /// Several flow files, in one call: each is taken or refused by itself, and none is waited for
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["command", "key", "wait", "follow", "cancel_on_interrupt"])]
+    pub batch: Vec<PathBuf>,
     /// Value of a parameter of the flow, as NAME=VALUE
     #[arg(short = 'P', long = "param", value_name = "NAME=VALUE", value_parser = flags::param, conflicts_with = "command")]
     pub params: Vec<(String, String)>,
@@ -342,6 +352,9 @@ pub(crate) struct OneReference {
 /// `fctl show`.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
+    /// Be content with what any coordinator knows, also when none leads; the answer is labelled as such
+    #[arg(long)]
+    pub stale: bool,
     /// A job or a part of it: 17, 17/train, 17/train/3, 17/train/3#2
     pub reference: Reference,
     /// Only tasks in this state; may be given more than once
@@ -401,6 +414,9 @@ pub(crate) struct Wait {
 /// `fctl jobs`.
 #[derive(Debug, Args)]
 pub(crate) struct Jobs {
+    /// Be content with what any coordinator knows, also when none leads; the answer is labelled as such
+    #[arg(long)]
+    pub stale: bool,
     /// Only jobs in this state; may be given more than once
     #[arg(long, value_enum)]
     pub state: Vec<JobState>,
@@ -419,6 +435,9 @@ pub(crate) struct Jobs {
     /// Most jobs to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
+    /// Jobs that were forgotten and are kept in the archive, instead of those that are remembered
+    #[arg(long)]
+    pub archived: bool,
     /// Only jobs older than this one: the last of the page before
     #[arg(long, value_name = "JOB", value_parser = job_id)]
     pub before: Option<JobId>,

@@ -64,6 +64,8 @@ impl Embedded {
             home: home.path().to_owned(),
             timing: Timing { lease_ms: settings.lease_ms, ..Timing::STANDARD },
             stuck: settings.stuck,
+            retention: settings.keeping.retention,
+            log_keeping: settings.keeping.log,
             storage_budget_bytes: settings.storage_budget_bytes,
             shared_origin: true,
             fleet: None,

@@ -11,10 +11,11 @@ use flowyard_sdk::{flags, units};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::keeping_settings::{Keeping, LogTable, RetentionTable};
 use crate::stuck_settings::StuckTable;
 
 const FILE: &str = "coordinator.toml";
-const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], [stuck], [jobs], storage_budget and shared_origin\n# may be changed; then restart it. The rest says who it is.\n\n";
+const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], [stuck], [retention], [log], [jobs], storage_budget\n# and shared_origin may be changed; then restart it. The rest says who it is.\n\n";
 
 /// The file as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,10 @@ pub(crate) struct FleetSettings {
     nodes: Nodes,
     #[serde(default)]
     stuck: StuckTable,
+    #[serde(default)]
+    retention: RetentionTable,
+    #[serde(default)]
+    log: LogTable,
     #[serde(default)]
     jobs: Jobs,
 }
@@ -86,6 +91,8 @@ impl FleetSettings {
             nodes: Nodes::default(),
             stuck: StuckTable::default(),
             jobs: Jobs::default(),
+            retention: RetentionTable::default(),
+            log: LogTable::default(),
         }
     }
 
@@ -173,6 +180,15 @@ impl FleetSettings {
     /// When a value is no time.
     pub(crate) fn stuck(&self) -> Result<StuckLimits, Failure> {
         self.stuck.limits().map_err(|(field, error)| Failure::Usage(format!("{FILE}: {field}: {error}")))
+    }
+
+    /// How long the past is kept.
+    ///
+    /// # Errors
+    /// When a value makes no sense.
+    pub(crate) fn keeping(&self) -> Result<Keeping, Failure> {
+        let kept = Keeping::of(&self.retention, &self.log);
+        kept.map_err(|(field, error)| Failure::Usage(format!("{FILE}: {field}: {error}")))
     }
 
     /// The network of steps that ask for none in particular: one of their own, as tasks of a fleet are not trusted.

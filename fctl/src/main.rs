@@ -15,6 +15,7 @@ mod failure;
 mod fleet_settings;
 mod follow;
 mod home;
+mod keeping_settings;
 mod log_printer;
 mod output;
 mod policy;

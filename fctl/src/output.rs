@@ -4,10 +4,12 @@
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 
+use flowyard_sdk::client::Staleness;
 use owo_colors::OwoColorize;
 use serde::Serialize;
 
 use crate::cli::OutputKind;
+use crate::text;
 
 static KIND: OnceLock<OutputKind> = OnceLock::new();
 
@@ -43,8 +45,37 @@ pub(crate) fn error_bytes(bytes: &[u8]) {
     closed_is_fine(std::io::stderr().lock().write_all(bytes));
 }
 
+static STALE: OnceLock<Staleness> = OnceLock::new();
+
+/// Labels the answer that follows as one that may be old: in its first line, or in a field of its object.
+pub(crate) fn label_stale(staleness: Staleness) {
+    let _ = STALE.set(staleness);
+    if !is_json() {
+        let age = text::duration(age_ms(staleness));
+        line(format!("stale: as of revision {}, which was changed last {age} ago", staleness.revision));
+    }
+}
+
+fn age_ms(staleness: Staleness) -> u64 {
+    flowyard_clock::wall_ms().saturating_sub(staleness.changed_ms)
+}
+
 /// Writes an answer for programs, on one line.
 pub(crate) fn json(answer: &impl Serialize) {
+    match STALE.get() {
+        None => write_json(answer),
+        Some(staleness) => {
+            let mut answer = serde_json::to_value(answer).unwrap_or_default();
+            if let Some(object) = answer.as_object_mut() {
+                let label = serde_json::json!({ "revision": staleness.revision, "age_ms": age_ms(*staleness) });
+                object.insert("stale".to_owned(), label);
+            }
+            write_json(&answer);
+        }
+    }
+}
+
+fn write_json(answer: &impl Serialize) {
     let mut out = std::io::stdout().lock();
     let written = serde_json::to_writer(&mut out, answer).map_err(std::io::Error::from);
     closed_is_fine(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));

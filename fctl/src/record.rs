@@ -48,6 +48,7 @@ pub(crate) struct Job<'a> {
     row: JobRow<'a>,
     stopping: bool,
     overdue: Option<&'a str>,
+    archived_ms: Option<u64>,
     deadline_ms: Option<u64>,
     queue_ttl_ms: Option<u64>,
     revision: u64,
@@ -166,6 +167,7 @@ pub(crate) fn job<'a>(job: &'a api::Job, row: &'a api::JobRow) -> Job<'a> {
     Job {
         row: job_row(row),
         stopping: job.stopping,
+        archived_ms: job.archived_ms,
         overdue: Some(job.overdue.as_str()).filter(|overdue| !overdue.is_empty()),
         deadline_ms: spec.and_then(|spec| spec.deadline_ms),
         queue_ttl_ms: spec.and_then(|spec| spec.queue_ttl_ms),

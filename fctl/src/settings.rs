@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::keeping_settings::{Keeping, LogTable, RetentionTable};
 use crate::stuck_settings::StuckTable;
 
 /// Bytes of stored blobs above which the oldest ended jobs are forgotten.
@@ -34,6 +35,8 @@ pub(crate) struct Settings {
     pub lease_ms: u64,
     /// How long attempts may make no progress.
     pub stuck: StuckLimits,
+    /// How long the past is kept.
+    pub keeping: Keeping,
     /// Settings of its agent.
     pub agent: EmbeddedChoices,
 }
@@ -48,6 +51,10 @@ struct File {
     lease: Option<String>,
     #[serde(default)]
     stuck: StuckTable,
+    #[serde(default)]
+    retention: RetentionTable,
+    #[serde(default)]
+    log: LogTable,
     #[serde(default)]
     agent: AgentFile,
 }
@@ -139,6 +146,7 @@ impl Settings {
                 .as_ref()
                 .map_or(Ok(Timing::STANDARD.lease_ms), |text| lease(text).map_err(|error| wrong("lease", &error)))?,
             stuck: file.stuck.limits().map_err(|(field, error)| wrong(&field, &error))?,
+            keeping: Keeping::of(&file.retention, &file.log).map_err(|(field, error)| wrong(field, &error))?,
             agent: EmbeddedChoices {
                 fake_gpus: file.agent.fake_gpus,
                 oci_runtime: file.agent.oci_runtime.clone(),

@@ -16,12 +16,12 @@ use crate::{output, text};
 /// are found.
 const INHERITED: [&str; 3] = ["PATH", "LANG", "TZ"];
 
-/// Makes the job spec; nothing is sent yet.
+/// Makes the job spec of a flow file, or of the command that is given instead; nothing is sent yet.
 ///
 /// # Errors
 /// Everything that is wrong with the flow, the flags or the paths they name.
-pub(crate) fn prepare(submit: &Submit) -> Result<(JobSpec, Packing), Failure> {
-    let (mut flow, base) = match &submit.flow {
+pub(crate) fn prepare(submit: &Submit, file: Option<&Path>) -> Result<(JobSpec, Packing), Failure> {
+    let (mut flow, base) = match file {
         Some(path) => (Flow::load(path)?, flowyard_sdk::flow::base_of(path).to_owned()),
         None => (one_step(submit)?, PathBuf::from(".")),
     };
@@ -35,7 +35,7 @@ pub(crate) fn prepare(submit: &Submit) -> Result<(JobSpec, Packing), Failure> {
     flow.queue_ttl_ms = submit.queue_ttl.or(flow.queue_ttl_ms);
     flow.after.extend(submit.after.iter().copied());
     flow.tags.extend(submit.tag.iter().cloned());
-    if submit.flow.is_some() && submit.step.any() {
+    if file.is_some() && submit.step.any() {
         return Err(Failure::Usage(
             "flags of a one-step job cannot be given with a flow file; write these fields into the file".to_owned(),
         ));

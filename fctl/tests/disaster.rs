@@ -8,12 +8,25 @@ use std::path::PathBuf;
 
 use common::fleet::Fleet;
 use common::{Ran, until};
+use nix::sys::signal::Signal;
 
 /// A task that waits for a file in its /tmp, and says when it began and ended.
 const WAITS: &str = "echo begun; while [ ! -e /tmp/gate ]; do sleep 0.1; done; echo ended > out.txt; echo ended";
 
 fn submit_waiting(fleet: &Fleet, name: &str) {
-    let submit = ["submit", &fleet.owner(0), "--name", name, "--cpu", "0.1", "--output", "out=out.txt", "--"];
+    let submit = [
+        "submit",
+        &fleet.owner(0),
+        "--name",
+        name,
+        "--cpu",
+        "0.1",
+        "--network",
+        "host",
+        "--output",
+        "out=out.txt",
+        "--",
+    ];
     fleet.yard.ok(&[&submit[..], &["sh", "-c", &format!(": {}; {WAITS}", mark(fleet, name))]].concat());
 }
 
@@ -85,7 +98,20 @@ fn a_backup_made_under_load_is_restored_and_what_ran_is_adopted_or_stopped() {
     wait_running(&fleet, "1");
     wait_running(&fleet, "2");
     let file = fleet.yard.path("lab.fybackup").display().to_string();
-    let load = ["submit", &fleet.owner(0), "--array", "0-29", "--cpu", "0.1", "--name", "load", "--", "true"];
+    let load = [
+        "submit",
+        &fleet.owner(0),
+        "--array",
+        "0-29",
+        "--cpu",
+        "0.1",
+        "--network",
+        "host",
+        "--name",
+        "load",
+        "--",
+        "true",
+    ];
     fleet.yard.ok(&load);
     let made = backup(&fleet, &file, &["--with-keys"]);
     assert_eq!(made.code(), 0, "{made:#?}");
@@ -167,6 +193,21 @@ fn what_ended_after_the_backup_runs_again_at_no_cost() {
     fleet.stop();
 }
 
+/// Two flows in one call, through a coordinator that may follow; one asks for what no node has.
+fn batch_is_taken_job_by_job(fleet: &Fleet) {
+    let flow = |name: &str, cpu: &str| format!("name = \"{name}\"\n\n[steps.only]\nrun = [\"true\"]\ncpu = {cpu}\n");
+    fleet.yard.write("good.toml", flow("good", "0.1"));
+    fleet.yard.write("huge.toml", flow("huge", "64"));
+    let batch = ["-o", "json", "submit", &fleet.owner(1), "--batch", "good.toml", "huge.toml"];
+    let ran = fleet.yard.run(&batch);
+    assert_eq!(ran.code(), 112, "{ran:#?}");
+    let lines: Vec<serde_json::Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines[0]["file"].as_str(), lines[0]["job"].as_u64()), (Some("good.toml"), Some(2)), "{lines:?}");
+    assert_eq!(lines[1]["file"], "huge.toml");
+    assert!(lines[1]["error"].is_string() && lines[1]["job"].is_null(), "{lines:?}");
+    assert_eq!(fleet.yard.run(&["wait", "2", &fleet.owner(0)]).code(), 0);
+}
+
 #[test]
 fn one_of_three_coordinators_goes_on_alone_when_it_is_told_so() {
     let mut fleet = Fleet::formed(None);
@@ -184,6 +225,22 @@ fn one_of_three_coordinators_goes_on_alone_when_it_is_told_so() {
     let running = recover(&fleet, &["--yes"]);
     assert_eq!(running.code(), 118, "{running:#?}");
     running.says(&["in use by another process"]);
+    batch_is_taken_job_by_job(&fleet);
+    // With two of three gone nobody agrees on anything; what the last one knows is told to who asks for that, and labelled.
+    let [one, two] = [1, 2].map(|number| fleet.coordinators[number].take().expect("it runs"));
+    one.signal(Signal::SIGSTOP);
+    two.signal(Signal::SIGSTOP);
+    until("nobody to lead", || fleet.yard.run(&["jobs", &fleet.owner(0)]).code() != 0);
+    let stale = fleet.yard.json(&["jobs", "--stale", &fleet.owner(0)]);
+    assert!(stale["stale"]["revision"].as_u64() > Some(0) && stale["stale"]["age_ms"].is_u64(), "{stale}");
+    let shown = fleet.yard.ok(&["show", "1", "--stale", &fleet.owner(0)]);
+    assert!(shown.starts_with("stale: as of revision ") && shown.contains("kept"), "{shown}");
+    one.signal(Signal::SIGCONT);
+    two.signal(Signal::SIGCONT);
+    fleet.coordinators[1] = Some(one);
+    fleet.coordinators[2] = Some(two);
+    until("a leader", || fleet.yard.run(&["jobs", &fleet.owner(0)]).code() == 0);
+    assert!(fleet.yard.json(&["jobs", &fleet.owner(0)])["stale"].is_null());
     drop(fleet.coordinators[0].take().expect("it runs").interrupt());
     let answers = recover(&fleet, &["--yes"]);
     assert_eq!(answers.code(), 118, "{answers:#?}");
@@ -208,7 +265,7 @@ fn one_of_three_coordinators_goes_on_alone_when_it_is_told_so() {
     fleet.run_coordinator(1);
     fleet.run_coordinator(2);
     submit_waiting(&fleet, "next");
-    wait_running(&fleet, "2");
+    wait_running(&fleet, "3");
     assert_eq!(fleet.yard.json(&["cluster", "status", &fleet.owner(0)])["members"].as_array().unwrap().len(), 1);
     until("those left behind to say that the node is not theirs", || {
         let listed = fleet.yard.run(&["-o", "json", "nodes", &fleet.owner(1)]).stdout;
@@ -216,7 +273,7 @@ fn one_of_three_coordinators_goes_on_alone_when_it_is_told_so() {
         listed["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|node| node["connected"] == false))
     });
     assert!(connected(&fleet, "n1"));
-    fleet.yard.ok(&["cancel", "2", &fleet.owner(0)]);
+    fleet.yard.ok(&["cancel", "3", &fleet.owner(0)]);
     fleet.stop();
 }
 

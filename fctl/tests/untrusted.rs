@@ -79,6 +79,9 @@ impl Site {
             }
         };
         let mut site = Self { fleet: Fleet::formed(Some(network)), servers: vec![] };
+        // A bare machine, whatever the one is that the tests run on.
+        let bare = site.program("n0", "sh", &["-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"]).status();
+        assert!(bare.expect("sh runs").success());
         site.ip("web", &["address", "add", &format!("{METADATA}/32"), "dev", "eth0"]);
         site.ip("n0", &["route", "add", METADATA, "dev", "eth0"]);
         site.serve("web", &["80", "53"]);

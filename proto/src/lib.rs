@@ -7,6 +7,8 @@ pub mod decode;
 mod entry;
 #[cfg(any(test, feature = "generators"))]
 pub mod generators;
+mod past;
+mod redacted;
 mod reply;
 pub mod request;
 mod snapshot;
@@ -52,6 +54,7 @@ pub use generated::api::v1 as api;
 pub use generated::blob::v1 as blob;
 pub use generated::cluster::v1 as cluster;
 pub use generated::peer::v1 as peer;
+pub use past::{ArchiveRow, decode_rows, encode_rows};
 pub use reply::{decode_reply, encode_reply};
 
 pub use snapshot::{

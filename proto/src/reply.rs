@@ -120,6 +120,7 @@ fn rejection_to_wire(rejection: &Rejection) -> WireRejection {
             token: token.0,
             fault: peer::TokenFault::from(*fault).into(),
         }),
+        Rejection::PastMoved { what } => WireRejection::PastMoved(what.clone()),
         Rejection::NeedsVersion { needs, current } => {
             WireRejection::NeedsVersion(peer::RejectedNeedsVersion { needs: needs.0, current: current.0 })
         }
@@ -154,6 +155,7 @@ fn rejection_of(wire: WireRejection) -> Decoded<Rejection> {
         WireRejection::TokenVoid(it) => {
             Rejection::TokenVoid { token: TokenId(it.token), fault: decode::closed("fault", it.fault)? }
         }
+        WireRejection::PastMoved(what) => Rejection::PastMoved { what },
         WireRejection::NeedsVersion(it) => {
             Rejection::NeedsVersion { needs: ClusterVersion(it.needs), current: ClusterVersion(it.current) }
         }
@@ -183,6 +185,7 @@ mod tests {
             Rejection::NodeOpen { node: name() },
             Rejection::UnknownToken { token: TokenId(3) },
             Rejection::TokenVoid { token: TokenId(3), fault: TokenFault::Spent },
+            Rejection::PastMoved { what: "page 3".to_owned() },
             Rejection::NeedsVersion { needs: ClusterVersion(2), current: ClusterVersion(1) },
         ]
     }

@@ -32,6 +32,7 @@ fn code_and_kind(rejection: &Rejection) -> (Code, &'static str) {
         Rejection::BadVersion { .. } => (Code::FailedPrecondition, "bad_version"),
         Rejection::UnknownToken { .. } => (Code::NotFound, "unknown_token"),
         Rejection::TokenVoid { .. } => (Code::PermissionDenied, "token_void"),
+        Rejection::PastMoved { .. } => (Code::FailedPrecondition, "past_moved"),
         Rejection::NeedsVersion { .. } => (Code::FailedPrecondition, "needs_version"),
         Rejection::NodeInUse { .. } => (Code::FailedPrecondition, "node_in_use"),
         Rejection::NodeOpen { .. } => (Code::FailedPrecondition, "node_open"),

@@ -19,6 +19,7 @@ mod storm;
 mod tally;
 mod test;
 mod tidy;
+mod upgrade;
 mod workspace;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ usage: cargo xtask COMMAND
   fuzz [TARGET] [--seconds N] [--seed N]
                            hostile bytes for everything that reads the network or a disk
   storm [CONNECTIONS]      ten thousand connections of strangers against one coordinator
+  upgrade-test             the release before, built from the history, and what it left taken over
   bench NAME               measure; without a name, list what there is";
 
 fn main() -> ExitCode {
@@ -78,6 +80,7 @@ fn dispatch(workspace: &Workspace, command: &str, rest: &[String]) -> Result<boo
         "storm" => storm::run(workspace, rest),
         "crash" => crash::run(workspace, rest),
         "chaos" => chaos::run(workspace, rest),
+        "upgrade-test" => upgrade::run(workspace, rest),
         "bench" => bench::run(workspace, rest),
         _ => Err(format!("no such command\n\n{USAGE}")),
     }

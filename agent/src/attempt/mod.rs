@@ -8,6 +8,7 @@ pub mod environment;
 mod fetch;
 mod images;
 mod launch;
+pub(crate) mod secrets;
 mod store;
 mod watchdog;
 
@@ -31,6 +32,7 @@ use self::ending::{bare, platforms, stuck_end};
 pub(crate) use self::fetch::WORK;
 pub use self::images::Images;
 use crate::config::AgentConfig;
+use crate::fleet::Reach;
 use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
 use crate::network::Networks;
@@ -59,6 +61,8 @@ pub struct Desk {
     pub inventory: Arc<Inventory>,
     /// How long an attempt may make no progress, as the cluster says.
     pub stuck: watch::Sender<StuckLimits>,
+    /// How coordinators are reached.
+    pub reach: Reach,
 }
 
 impl Desk {
@@ -94,6 +98,8 @@ pub struct Attempt {
     times: PhaseTimes,
     /// Where it makes, or made, no progress.
     stuck: Option<StuckPhase>,
+    /// Whether its process was given up before it was heard to run.
+    never_started: bool,
     news: News,
     stop: watch::Receiver<bool>,
 }
@@ -111,7 +117,7 @@ impl Attempt {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let folder = desk.folder(member.key);
-        Self { desk, context, member, folder, times: PhaseTimes::NONE, stuck: None, news, stop }
+        Self { desk, context, member, folder, times: PhaseTimes::NONE, stuck: None, never_started: false, news, stop }
     }
 
     /// Walks all phases and reports the end.
@@ -125,6 +131,7 @@ impl Attempt {
         if end.reason == Reason::Stuck {
             self.stuck.get_or_insert(StuckPhase::Fetching);
         }
+        secrets::forget(&self.desk, &self.member);
         self.times.storing = Some(now());
         self.report(Phase::Storing, None).await;
         let end = self.store(end).await;
@@ -186,7 +193,11 @@ impl Attempt {
                 () = stopped(&mut stop) => return Err(stopped_early()),
                 phase = self.watchdog(StuckPhase::Fetching) => return Err(self.stuck_in(phase)),
             };
-            let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched)?;
+            let laid = tokio::select! {
+                laid = secrets::bring(&self.desk, &self.context, &self.member, fetched.user) => laid?,
+                () = stopped(&mut stop) => return Err(stopped_early()),
+            };
+            let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched, laid)?;
             _pinned = fetched;
             mark_launched(&self.folder, &spec).map_err(|error| disk_failure(FOLDER, &error))?;
             self.ask(LaunchRequest::Start { spec: Box::new(spec), listener: sender }).await?;
@@ -218,12 +229,12 @@ impl Attempt {
                 phase = &mut stuck, if watched => {
                     if phase == StuckPhase::Starting {
                         asked = true;
-                        self.stuck = Some(phase);
+                        self.never_started = true;
                         self.ask_to_stop(Some(0)).await?;
                         stuck = self.gone_after(0).boxed();
                     } else {
                         watched = false;
-                        self.stuck.get_or_insert(phase);
+                        self.stuck = Some(phase);
                         let known = if self.times.running.is_some() { Phase::Running } else { Phase::Fetching };
                         self.report(known, None).await;
                     }
@@ -259,15 +270,12 @@ impl Attempt {
 
     /// Nobody knows of its process.
     fn vanished(&mut self) -> End {
-        match self.stuck {
-            Some(StuckPhase::Starting) => self.stuck_in(StuckPhase::Starting),
-            _ => lost(),
-        }
+        if self.never_started { self.stuck_in(StuckPhase::Starting) } else { lost() }
     }
 
     fn exited(&mut self, record: &ExitRecord) -> End {
         self.times.running = self.times.running.or(record.started_at_ms.map(TimeMs));
-        if self.stuck == Some(StuckPhase::Starting) {
+        if self.never_started {
             return self.stuck_in(StuckPhase::Starting);
         }
         let unasked = record.cause == ExitCause::Stopped && !*self.stop.borrow();

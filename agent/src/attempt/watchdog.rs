@@ -11,6 +11,8 @@ use tokio::sync::watch;
 const LOOKS: u64 = 8;
 /// Shortest time between two looks.
 const SHORTEST_LOOK_MS: u64 = 10;
+/// Longest time between two looks: the limit may become shorter meanwhile.
+const LONGEST_LOOK_MS: u64 = 10_000;
 
 /// How long nothing has moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ struct Stillness {
 impl Stillness {
     /// Takes in what is seen `elapsed_ms` after the look before; whether that is too long without progress.
     fn look(&mut self, progress: u64, elapsed_ms: u64, limit_ms: u64) -> bool {
-        if progress != self.seen {
+        if progress != self.seen || limit_ms == u64::MAX {
             (self.seen, self.still_ms) = (progress, 0);
             return false;
         }
@@ -34,7 +36,7 @@ impl Stillness {
 }
 
 fn wait_ms(limit_ms: u64) -> u64 {
-    (limit_ms / LOOKS).max(SHORTEST_LOOK_MS)
+    (limit_ms / LOOKS).clamp(SHORTEST_LOOK_MS, LONGEST_LOOK_MS)
 }
 
 /// Returns once `progress` has not changed for as long as a phase may take without any. The limit may change meanwhile.
@@ -77,6 +79,14 @@ mod tests {
         let mut stillness = Stillness { seen: 7, still_ms: 0 };
         assert!(!stillness.look(7, 3_600_000, 800), "one late look says little");
         assert_eq!(stillness.still_ms, 200);
+    }
+
+    #[test]
+    fn while_no_coordinator_is_heard_from_nothing_is_still() {
+        let mut stillness = Stillness { seen: 7, still_ms: 0 };
+        assert!(!stillness.look(7, 100, 150));
+        assert!(!stillness.look(7, 10_000, StuckLimits::PAUSED.fetching_ms));
+        assert!(!stillness.look(7, 100, 150), "it begins anew with the next session");
     }
 
     #[tokio::test]

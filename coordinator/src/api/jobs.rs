@@ -1,10 +1,13 @@
 //! Jobs as rows and in detail.
 
-use flowyard_model::{Job, JobId, TaskCounts, TaskOutcome, TaskState, TimeMs};
+use flowyard_model::{ArchivePage, Job, JobId, QueuePath, TaskCounts, TaskOutcome, TaskState, TimeMs};
 use flowyard_proto::api::{self, ListJobsRequest, ListJobsResponse};
 use flowyard_proto::view;
 use flowyard_state::View;
 use tonic::Status;
+
+use crate::archive;
+use crate::coordinator::Shared;
 
 /// Rows of one page, if nothing is asked for.
 const PAGE: usize = 100;
@@ -14,6 +17,43 @@ const LARGEST_PAGE: usize = 1_000;
 /// A page's size.
 pub(super) fn page(limit: u32) -> usize {
     if limit == 0 { PAGE } else { (limit as usize).min(LARGEST_PAGE) }
+}
+
+/// Archived jobs that satisfy every filter and that the caller may look at, newest first.
+pub(super) async fn archived(
+    shared: &Shared,
+    view: &View,
+    request: &ListJobsRequest,
+    looks: impl Fn(&QueuePath) -> bool,
+) -> Result<ListJobsResponse, Status> {
+    let limit = page(request.limit);
+    let mut rows: Vec<api::JobRow> = Vec::new();
+    let before = request.before_job.unwrap_or(u64::MAX);
+    let pages = view.archive_pages().rev().filter(|(page, _)| *page <= ArchivePage::of(JobId(before)));
+    for (_, page) in pages {
+        let read = archive::rows(&shared.durable, page).await;
+        let read = read.map_err(|error| Status::unavailable(error.to_string()))?;
+        let looked = read.into_values().rev().map(|row| row.row).filter(|row| {
+            let queue: Result<QueuePath, _> = row.queue.parse();
+            row.job < before && row_matches(request, row) && queue.is_ok_and(|queue| looks(&queue))
+        });
+        rows.extend(looked);
+        if rows.len() > limit {
+            break;
+        }
+    }
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    Ok(ListJobsResponse { jobs: rows, more })
+}
+
+fn row_matches(request: &ListJobsRequest, row: &api::JobRow) -> bool {
+    (request.states.is_empty() || request.states.contains(&row.state))
+        && request.owner.as_ref().is_none_or(|owner| *owner == row.owner)
+        && request.queue.as_ref().is_none_or(|queue| *queue == row.queue)
+        && request.tags.iter().all(|tag| row.tags.contains(tag))
+        && request.submitted_after_ms.is_none_or(|after| row.submitted_ms > after)
+        && request.submitted_before_ms.is_none_or(|before| row.submitted_ms < before)
 }
 
 /// Jobs that satisfy every filter and that the caller may look at, newest first.
@@ -42,7 +82,7 @@ pub(super) fn list(
     Ok(ListJobsResponse { jobs: rows, more })
 }
 
-fn row(view: &View, id: JobId, job: &Job) -> api::JobRow {
+pub(crate) fn row(view: &View, id: JobId, job: &Job) -> api::JobRow {
     let mut counts = TaskCounts::NONE;
     let mut started: Option<TimeMs> = None;
     for (_, step) in view.steps(id) {
@@ -78,6 +118,7 @@ pub(super) fn detail(view: &View, id: JobId, job: &Job) -> api::Job {
         steps: steps.collect(),
         revision: view.revision().0,
         first_failure: first_failure(view, id),
+        archived_ms: None,
         overdue: job.overdue.map_or_else(String::new, |overdue| overdue.as_str().to_owned()),
     }
 }

@@ -39,6 +39,31 @@ pub(super) async fn logs(shared: &Shared, mut request: LogsRequest) -> Result<An
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
+/// The stored logs of a job that is only in the archive.
+pub(super) fn archived(
+    shared: &Shared,
+    view: &View,
+    mut request: LogsRequest,
+) -> Result<Answers<LogsResponse>, Status> {
+    if !request.stdout && !request.stderr {
+        (request.stdout, request.stderr) = (true, true);
+    }
+    // It has ended, so there is nothing to wait for.
+    request.follow = false;
+    let key = find_task(view, request.job, request.step, request.task)?;
+    let Place::Stored(logs) = place(view, key, &request)? else {
+        return Err(Status::failed_precondition("the attempt was archived without an end"));
+    };
+    let (outbox, receiver) = mpsc::channel(OUTBOX);
+    let durable = shared.durable.clone();
+    tokio::spawn(async move {
+        if let Err(status) = stored(&durable, logs, &request, Sent::default(), &outbox).await {
+            let _ = outbox.send(Err(status)).await;
+        }
+    });
+    Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
 /// Where the log of the attempt asked for is.
 enum Place {
     /// Nowhere yet.

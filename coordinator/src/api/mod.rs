@@ -1,6 +1,7 @@
 //! The API's services: one file per kind of question. Reads are answered from the newest view; wishes go through the log.
 
 mod artifacts;
+mod batch;
 mod blobs;
 mod exec;
 mod feasible;
@@ -13,21 +14,23 @@ mod tasks;
 mod watch;
 mod why;
 
-use flowyard_model::{AttemptNumber, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey};
+use flowyard_model::{AttemptNumber, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey, TimeMs};
 use flowyard_proto::api::flowyard_server::Flowyard;
 use flowyard_proto::api::{
     CancelRequest, CancelResponse, ChangeNodeRequest, ChangeNodeResponse, Cluster, ExecRequest, ExecResponse,
     GetClusterRequest, GetJobRequest, GetStorageRequest, ListArtifactsRequest, ListArtifactsResponse, ListJobsRequest,
     ListJobsResponse, ListNodesRequest, ListNodesResponse, ListTasksRequest, ListTasksResponse, LogsRequest,
-    LogsResponse, PruneRequest, PruneResponse, Storage, SubmitRequest, SubmitResponse, WatchJobRequest,
-    WatchJobResponse, WhyRequest, WhyResponse,
+    LogsResponse, PruneRequest, PruneResponse, Storage, SubmitBatchRequest, SubmitBatchResponse, SubmitRequest,
+    SubmitResponse, WatchJobRequest, WatchJobResponse, WhyRequest, WhyResponse,
 };
 use flowyard_state::View;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use blobs::BlobEndpoint;
+pub(crate) use jobs::row as job_row;
 
 use crate::access::{Action, Caller, allow};
+use crate::archive::Archived;
 use crate::caller::{self, allowed};
 use crate::coordinator::Shared;
 use crate::standing::{Answers, while_standing};
@@ -44,9 +47,9 @@ impl ApiEndpoint {
         Self { shared }
     }
 
-    /// The state that a reader is answered from: what everybody agrees on now, or with [`STALE`] what this coordinator has.
+    /// The state that a reader is answered from: what everybody agrees on now, or with [`STALE`](crate::stale::STALE) what this coordinator has.
     async fn view<T>(&self, request: &Request<T>) -> Result<View, Status> {
-        if request.metadata().contains_key(STALE) {
+        if request.metadata().contains_key(crate::stale::STALE) {
             return Ok(self.shared.feed.view());
         }
         self.shared.fresh_view().await
@@ -67,8 +70,36 @@ impl ApiEndpoint {
     }
 }
 
-/// Metadata with which a reader is content with what the coordinator that answers knows.
-const STALE: &str = "flowyard-stale";
+/// The state that a question about one job is answered from.
+struct Found {
+    view: View,
+    /// When the job was archived, if the state has forgotten it.
+    archived: Option<TimeMs>,
+}
+
+impl ApiEndpoint {
+    /// As [`ApiEndpoint::view_for`], also of a job that is only in the archive.
+    async fn found_for<T>(
+        &self,
+        request: &Request<T>,
+        job: u64,
+        action: impl for<'a> Fn(&'a QueuePath) -> Action<'a>,
+    ) -> Result<Found, Status> {
+        let standing = caller::standing(request)?;
+        let view = self.view(request).await?;
+        standing.check_in(&view)?;
+        let mut found = Found { view, archived: None };
+        if found.view.job(JobId(job)).is_none() {
+            let archived = self.shared.archive.find(&self.shared.durable, &found.view, JobId(job)).await;
+            let archived = archived.map_err(|error| Status::unavailable(error.to_string()))?;
+            if let Some(Archived { view, at }) = archived {
+                found = Found { view, archived: Some(at) };
+            }
+        }
+        check_job(&standing.caller, &found.view, job, action)?;
+        Ok(found)
+    }
+}
 
 /// That the caller may do this to the job, whose queue decides.
 fn check_job(
@@ -166,7 +197,16 @@ impl Flowyard for ApiEndpoint {
         submit::submit(&self.shared, &standing, request.into_inner()).await.map(Response::new)
     }
 
+    async fn submit_batch(
+        &self,
+        request: Request<SubmitBatchRequest>,
+    ) -> Result<Response<SubmitBatchResponse>, Status> {
+        let standing = caller::standing(&request)?;
+        batch::submit_batch(&self.shared, &standing, request.into_inner()).await.map(Response::new)
+    }
+
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
+        caller::about(&request, &format!("job {}", request.get_ref().job));
         self.view_for(&request, request.get_ref().job, |queue| Action::Cancel { queue }).await?;
         submit::cancel(&self.shared, request.into_inner()).await.map(Response::new)
     }
@@ -174,43 +214,58 @@ impl Flowyard for ApiEndpoint {
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
         let caller = allowed(&request, Action::ListJobs)?;
         let view = self.view(&request).await?;
+        let asked = request.get_ref();
+        if asked.archived {
+            let looks = |queue: &QueuePath| allow(&caller, Action::GetJob { queue }).is_ok();
+            return jobs::archived(&self.shared, &view, asked, looks).await.map(Response::new);
+        }
         let looks = move |job: &Job| allow(&caller, Action::GetJob { queue: &job.spec.queue }).is_ok();
         jobs::list(&view, &request.into_inner(), looks).map(Response::new)
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<flowyard_proto::api::Job>, Status> {
-        let view = self.view_for(&request, request.get_ref().job, |queue| Action::GetJob { queue }).await?;
+        let found = self.found_for(&request, request.get_ref().job, |queue| Action::GetJob { queue }).await?;
         let asked = request.into_inner();
         let detail = move || {
+            let Found { view, archived } = found;
             let (id, job) = find_job(&view, asked.job)?;
-            Ok(jobs::detail(&view, id, job))
+            let detail = jobs::detail(&view, id, job);
+            Ok(flowyard_proto::api::Job { archived_ms: archived.map(|at| at.0), ..detail })
         };
         beside(detail).await.map(Response::new)
     }
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
-        let view = self.view_for(&request, request.get_ref().job, |queue| Action::ListTasks { queue }).await?;
+        let Found { view, .. } =
+            self.found_for(&request, request.get_ref().job, |queue| Action::ListTasks { queue }).await?;
         let asked = request.into_inner();
         beside(move || tasks::list(&view, &asked)).await.map(Response::new)
     }
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
-        self.view_for(&request, request.get_ref().job, |queue| Action::WatchJob { queue }).await?;
+        let found = self.found_for(&request, request.get_ref().job, |queue| Action::WatchJob { queue }).await?;
         let standing = caller::standing(&request)?;
-        let answers = watch::watch(&self.shared, &request.into_inner()).await?;
+        let answers = match found.archived {
+            None => watch::watch(&self.shared, &request.into_inner()).await?,
+            Some(_) => watch::archived(&found.view, request.get_ref().job)?,
+        };
         Ok(Response::new(while_standing(standing, answers)))
     }
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
-        self.view_for(&request, request.get_ref().job, |queue| Action::Logs { queue }).await?;
+        let found = self.found_for(&request, request.get_ref().job, |queue| Action::Logs { queue }).await?;
         let standing = caller::standing(&request)?;
-        let answers = logs::logs(&self.shared, request.into_inner()).await?;
+        let asked = request.into_inner();
+        let answers = match found.archived {
+            None => logs::logs(&self.shared, asked).await?,
+            Some(_) => logs::archived(&self.shared, &found.view, asked)?,
+        };
         Ok(Response::new(while_standing(standing, answers)))
     }
 
     async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {
-        self.view_for(&request, request.get_ref().job, |queue| Action::Why { queue }).await?;
-        why::why(&self.shared, &request.into_inner()).map(Response::new)
+        let found = self.found_for(&request, request.get_ref().job, |queue| Action::Why { queue }).await?;
+        why::why(&self.shared, &found.view, &request.into_inner()).map(Response::new)
     }
 
     async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
@@ -225,6 +280,7 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn change_node(&self, request: Request<ChangeNodeRequest>) -> Result<Response<ChangeNodeResponse>, Status> {
+        caller::about(&request, &format!("node {}", request.get_ref().name));
         let caller = allowed(&request, Action::ChangeNode)?;
         nodes::change(&self.shared, &caller, request.into_inner()).await.map(Response::new)
     }
@@ -233,7 +289,8 @@ impl Flowyard for ApiEndpoint {
         &self,
         request: Request<ListArtifactsRequest>,
     ) -> Result<Response<ListArtifactsResponse>, Status> {
-        let view = self.view_for(&request, request.get_ref().job, |queue| Action::ListArtifacts { queue }).await?;
+        let Found { view, .. } =
+            self.found_for(&request, request.get_ref().job, |queue| Action::ListArtifacts { queue }).await?;
         artifacts::list(&view, &request.into_inner()).map(Response::new)
     }
 

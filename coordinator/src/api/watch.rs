@@ -48,6 +48,12 @@ pub(super) async fn watch(shared: &Shared, request: &WatchJobRequest) -> Result<
     })))
 }
 
+/// A job that is only in the archive has ended: there is one thing to tell.
+pub(super) fn archived(view: &View, job: u64) -> Result<Answers<WatchJobResponse>, Status> {
+    let (answer, _) = now(view, JobId(job))?;
+    Ok(Box::pin(futures::stream::once(async move { Ok(answer) })))
+}
+
 /// One client that follows one job.
 struct Follower {
     id: JobId,

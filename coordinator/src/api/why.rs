@@ -42,10 +42,10 @@ struct Scene<'a> {
     now_ms: u64,
 }
 
-pub(super) fn why(shared: &Shared, request: &WhyRequest) -> Result<WhyResponse, Status> {
-    let view = shared.feed.view();
-    let (id, job) = find_job(&view, request.job)?;
-    let scene = Scene { view: &view, directory: &shared.directory, now_ms: flowyard_clock::wall_ms() };
+/// Answers from the newest view, or from what the archive has of a job that was forgotten.
+pub(super) fn why(shared: &Shared, view: &View, request: &WhyRequest) -> Result<WhyResponse, Status> {
+    let (id, job) = find_job(view, request.job)?;
+    let scene = Scene { view, directory: &shared.directory, now_ms: flowyard_clock::wall_ms() };
     let findings = match (request.step, request.task) {
         (None, _) => of_job(scene, id, job),
         (Some(step), None) => {
@@ -53,7 +53,7 @@ pub(super) fn why(shared: &Shared, request: &WhyRequest) -> Result<WhyResponse, 
             let missing = || Status::not_found(format!("job {id} has no step at position {step}"));
             of_step(scene, id, job, index, view.step(id, index).ok_or_else(missing)?)
         }
-        (Some(step), Some(task)) => vec![task::finding(scene, job, find_task(&view, request.job, step, task)?)],
+        (Some(step), Some(task)) => vec![task::finding(scene, job, find_task(view, request.job, step, task)?)],
     };
     Ok(WhyResponse { findings })
 }

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 use tonic::Status;
 
 use super::{BackupError, BackupWriter, KEY_FILES, Kept, PIECE_BYTES, kept_blobs};
+use crate::archive::ArchiveError;
 use crate::coordinator::Shared;
 use crate::durable::Durable;
 use crate::raft::Role;
@@ -29,6 +30,8 @@ enum MakeError {
     Write(#[from] BackupError),
     #[error("a blob could not be read: {0}")]
     Blob(#[from] StoreError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     #[error("{path}: {source}", path = path.display())]
     Key { path: std::path::PathBuf, source: io::Error },
 }

@@ -6,10 +6,11 @@ use flowyard_cas::{Manifest, StoreError};
 use flowyard_model::Digest;
 use flowyard_state::View;
 
-use crate::collector::named_by_jobs;
+use crate::archive::ArchiveError;
+use crate::collector::named_by_state;
 use crate::durable::Durable;
 
-/// The blobs that the jobs of a state name, also through their artifacts.
+/// The blobs that a state names, also through artifacts and the archive.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     /// Those that are here.
@@ -18,12 +19,12 @@ pub(crate) struct Kept {
     pub lost: u64,
 }
 
-/// Finds every blob that a job of this view names, and brings what is not here.
+/// Finds every blob that this view names, and brings what is not here.
 ///
 /// # Errors
 /// When a blob cannot be brought, or an artifact is none.
-pub(crate) async fn kept_blobs(durable: &Durable, view: &View) -> Result<Kept, StoreError> {
-    let (live, mut kept) = (named_by_jobs(view), Kept::default());
+pub(crate) async fn kept_blobs(durable: &Durable, view: &View) -> Result<Kept, ArchiveError> {
+    let (live, mut kept) = (named_by_state(durable, view).await?, Kept::default());
     let manifests: BTreeSet<Digest> = live.manifests.into_iter().collect();
     let mut named: BTreeSet<Digest> = live.blobs.into_iter().collect();
     for digest in manifests {
@@ -34,7 +35,7 @@ pub(crate) async fn kept_blobs(durable: &Durable, view: &View) -> Result<Kept, S
                 kept.blobs.insert(digest);
             }
             Err(error) if error.is_missing() => kept.lost += 1,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
     for digest in named.into_iter().filter(|digest| !kept.blobs.contains(digest)).collect::<Vec<_>>() {

@@ -24,11 +24,16 @@ use crate::access::{Action, Caller, allow};
 use crate::caller::{Door, PASSED_ON_FOR};
 use crate::coordinator::Shared;
 use crate::raft::Role;
+use crate::stale;
 use crate::standing::Standing;
 
 /// Services whose calls a leader answers.
-const LEADERS: [&str; 3] =
-    ["/flowyard.api.v1.Flowyard/", "/flowyard.cluster.v1.Administration/", "/flowyard.cluster.v1.Entrance/"];
+const LEADERS: [&str; 4] = [
+    "/flowyard.api.v1.Flowyard/",
+    "/flowyard.cluster.v1.Administration/",
+    "/flowyard.cluster.v1.Entrance/",
+    "/flowyard.cluster.v1.Secrets/",
+];
 const ENTRANCE: &str = "/flowyard.cluster.v1.Entrance/";
 /// Calls of those that any coordinator answers, from its own copy of the state.
 const ANYBODYS: [&str; 7] = ["GetCluster", "Submit", "GetJob", "ListJobs", "ListTasks", "WatchJob", "ListArtifacts"];
@@ -141,6 +146,10 @@ impl PassOn {
     }
 }
 
+fn is_anybodys(path: &str) -> bool {
+    ANYBODYS.iter().any(|call| path.strip_suffix(call).is_some_and(|service| LEADERS.contains(&service)))
+}
+
 fn is_leaders(path: &str) -> bool {
     let call = LEADERS.iter().find_map(|service| path.strip_prefix(service));
     call.is_some_and(|call| !ANYBODYS.contains(&call))
@@ -194,6 +203,12 @@ where
         let waiting = self.here.clone();
         let mut here = std::mem::replace(&mut self.here, waiting);
         Box::pin(async move {
+            if stale::is_asked(request.headers()) && is_anybodys(request.uri().path()) {
+                let view = way.shared.feed.view();
+                let mut answer = here.call(request).await?;
+                stale::label(answer.headers_mut(), &view);
+                return Ok(answer);
+            }
             let channel = match way.settled(request.uri().path()).await {
                 Answered::Here => return here.call(request).await,
                 Answered::By(channel) => channel,
@@ -226,5 +241,6 @@ mod tests {
         assert!(!is_leaders("/flowyard.api.v1.Flowyard/GetJob"));
         assert!(!is_leaders("/flowyard.blob.v1.Blobs/Get"));
         assert!(!is_leaders("/flowyard.agent.v1.Agents/Session"));
+        assert!(is_anybodys("/flowyard.api.v1.Flowyard/GetJob") && !is_anybodys("/flowyard.api.v1.Flowyard/Logs"));
     }
 }

@@ -141,7 +141,8 @@ pub async fn survey(folder: &Path, config: &FleetConfig, origin: Origin) -> Resu
             others.push((peer.replica, address.api));
         }
     }
-    let lost_blobs = kept_blobs(&Durable::of(origin), &view).await?.lost;
+    let kept = kept_blobs(&Durable::of(origin), &view).await;
+    let lost_blobs = kept.map_err(|error| RecoverError::Fault(error.to_string()))?.lost;
     Ok(Survivor { recalled, view, others, lost_blobs })
 }
 

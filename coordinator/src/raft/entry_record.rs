@@ -133,6 +133,17 @@ pub(super) fn decode_entry(record: Record) -> Result<Entry, RecordError> {
     Ok(Entry::new(log_id(record.point), payload))
 }
 
+/// The command of an entry as it is kept; `None` for one that is about the log itself.
+///
+/// # Errors
+/// When it cannot be understood.
+pub fn command_of(record: &Record) -> Result<Option<Bytes>, RecordError> {
+    match decode_entry(record.clone())?.payload {
+        EntryPayload::Normal(Proposal(command)) => Ok(Some(command)),
+        EntryPayload::Blank | EntryPayload::Membership(_) => Ok(None),
+    }
+}
+
 /// What an entry adds to the bytes of its command at most.
 pub(super) const ENTRY_OVERHEAD_BYTES: usize = 32;
 

@@ -46,7 +46,7 @@ mod wire;
 mod storage_suite;
 
 pub use connect::{Connect, TcpConnect, Wire};
-pub use entry_record::RecordError;
+pub use entry_record::{RecordError, command_of};
 pub use home::{HOME_FORMAT, HomeError, Identity, Start};
 pub use intake::COMMAND_BYTES_MAX;
 pub use machine::Machine;

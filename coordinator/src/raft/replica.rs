@@ -1,17 +1,19 @@
 //! The handle to this replica: put commands in the log, tell the role.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use flowyard_proto::peer::raft_server::RaftServer;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{Fatal, InitializeError, RaftError};
 use openraft::{BasicNode, ConfigError, Raft};
 use tokio::sync::watch;
 
 use super::applier::Applier;
-use super::engine::{EngineKind, EngineStats, LogEngine, LogOpenError, open_log};
+use super::engine::{EngineError, EngineKind, EngineStats, LogEngine, LogOpenError, Record, open_log};
 use super::forward;
 use super::home::{FIRST_REPLICA, Home, HomeError, Identity};
 use super::intake::{Intake, check_size, unavailable};
@@ -84,6 +86,7 @@ struct Running<M: Machine> {
     intake: Intake<M>,
     links: Arc<Links>,
     passed_on: PassedOn,
+    keep_entries: u64,
     shut: AtomicBool,
     /// Keeps the folder locked until the last handle is gone.
     home: Home,
@@ -135,8 +138,9 @@ impl<M: Machine> Replica<M> {
         let library = library.map_err(fault::<M>)?;
         let role = role_watch::spawn(library.clone(), applied);
         let intake = Intake::new(library.clone(), config.proposals_max, config.proposal_bytes_max);
-        let (passed_on, shut) = (config.passed_on, AtomicBool::new(false));
-        let running = Running { library, engine, snapshots, identity, role, intake, links, passed_on, shut, home };
+        let (passed_on, keep_entries, shut) = (config.passed_on, config.keep_entries, AtomicBool::new(false));
+        let running =
+            Running { library, engine, snapshots, identity, role, intake, links, passed_on, keep_entries, shut, home };
         running.take_part(config.address, first_start).await
     }
 
@@ -233,6 +237,42 @@ impl<M: Machine> Replica<M> {
     /// Asks for a snapshot now instead of after the usual number of entries.
     pub async fn snapshot_now(&self) -> Result<(), Unavailable> {
         self.inner.library.trigger().snapshot().await.map_err(|_| Unavailable::Stopped)
+    }
+
+    /// The last entry that the current snapshot covers, once it is another than `seen`; `None` when the replica has stopped.
+    pub async fn snapshot_after(&self, seen: Option<u64>) -> Option<u64> {
+        let mut metrics = self.inner.library.data_metrics();
+        loop {
+            let now = metrics.borrow_watched().snapshot.as_ref().map(|last| last.index());
+            if now.is_some() && now != seen {
+                return now;
+            }
+            metrics.changed().await.ok()?;
+        }
+    }
+
+    /// Entries of the log that this replica still has, as they are kept: from the first of the range on, until `byte_limit` is
+    /// passed.
+    pub async fn read_log(&self, range: Range<u64>, byte_limit: usize) -> Result<Vec<Record>, EngineError> {
+        let engine = self.inner.engine.clone();
+        let read = tokio::task::spawn_blocking(move || engine.read(range, byte_limit)).await;
+        read.unwrap_or(Err(EngineError::Closed))
+    }
+
+    /// The last entry that was purged.
+    pub fn purged_index(&self) -> Option<u64> {
+        self.inner.engine.state().purged.map(|purged| purged.index)
+    }
+
+    /// Entries to keep behind a snapshot, for replicas that lag a little.
+    pub fn keep_entries(&self) -> u64 {
+        self.inner.keep_entries
+    }
+
+    /// Purges entries up to this one, as far as a snapshot covers them.
+    pub async fn purge_to(&self, index: u64) {
+        // The only failure is that the replica has stopped.
+        let _ = self.inner.library.trigger().purge_log(index).await;
     }
 
     /// Figures about log, snapshot and queue.

@@ -50,6 +50,8 @@ pub struct ReplicaConfig {
     pub snapshot_every_entries: u64,
     /// Entries kept behind a snapshot, for replicas that lag a little.
     pub keep_entries: u64,
+    /// Whether it purges the log by itself after each snapshot; otherwise whoever opened it asks for it.
+    pub purges: bool,
     /// Proposals in flight; one more is refused.
     pub proposals_max: u32,
     /// Bytes of the proposals in flight; more are refused.
@@ -72,6 +74,7 @@ impl ReplicaConfig {
             engine: EngineKind::default(),
             snapshot_every_entries: 50_000,
             keep_entries: 5_000,
+            purges: true,
             proposals_max: 8_192,
             proposal_bytes_max: 32 * 1024 * 1024,
             address: String::new(),
@@ -97,7 +100,7 @@ impl ReplicaConfig {
             enable_leader_restore: Some(false),
             install_snapshot_timeout: 120_000,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every_entries),
-            max_in_snapshot_log_to_keep: self.keep_entries,
+            max_in_snapshot_log_to_keep: if self.purges { self.keep_entries } else { u64::MAX },
             purge_batch_size: 256,
             replication_lag_threshold: self.snapshot_every_entries.saturating_mul(2),
             max_payload_entries: 1_024,

@@ -185,7 +185,8 @@ async fn what_was_said_in_a_session_says_nothing_again_or_for_another() {
     assert_eq!(state().await, api::JobPhase::Succeeded);
     let revision = host.coordinator().shared().feed.view().job(flowyard_model::JobId(id)).cloned();
     n1.say_again().await;
-    n1.acknowledged().await;
+    let ended = n1.ended().await;
+    assert!(ended.message().contains("say everything anew"), "{ended}");
     assert_eq!(host.coordinator().shared().feed.view().job(flowyard_model::JobId(id)).cloned(), revision);
     until("it to be as it was", async || state().await == api::JobPhase::Succeeded).await;
 }

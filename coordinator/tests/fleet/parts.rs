@@ -62,6 +62,7 @@ pub(crate) fn job(queue: &str, code: Option<Digest>) -> SubmitRequest {
         mounts: Vec::new(),
         kill_grace_ms: 10_000,
         on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
         priority: 0,
     };
     let spec = JobSpec {
@@ -194,6 +195,16 @@ impl Agent {
     /// Says once more what it said last.
     pub(crate) async fn say_again(&mut self) {
         self.say.send(self.last.clone().unwrap()).await.unwrap();
+    }
+
+    /// Waits until the coordinator has ended the session; why.
+    pub(crate) async fn ended(&mut self) -> tonic::Status {
+        loop {
+            match self.told.message().await {
+                Ok(told) => assert!(told.is_some(), "it ends with a reason"),
+                Err(status) => return status,
+            }
+        }
     }
 
     /// Waits until what it said last is in the log.

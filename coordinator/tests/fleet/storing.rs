@@ -9,14 +9,9 @@ use flowyard_proto::status::{NOT_STORED, rejection_kind};
 
 use crate::house::{Host, three, to_call, to_join, until};
 
-fn part(bytes: &[u8]) -> PutRequest {
-    PutRequest { digest: Some(digest_bytes(bytes).into()), bytes: bytes.to_vec().into() }
-}
-
-/// The name of an artifact that is one file, and what is to be stored of it.
-pub(crate) fn code(content: &[u8]) -> (Digest, impl tokio_stream::Stream<Item = PutRequest> + use<>) {
-    let manifest = Manifest::file(digest_bytes(content), false).encode();
-    (digest_bytes(&manifest), tokio_stream::iter([part(content), part(&manifest)]))
+pub(crate) fn put(bytes: &[u8]) -> impl tokio_stream::Stream<Item = PutRequest> + use<> {
+    let digest = Some(digest_bytes(bytes).into());
+    tokio_stream::iter([PutRequest { digest, bytes: bytes.to_vec().into() }])
 }
 
 /// A job of one step whose code is this blob.
@@ -41,6 +36,11 @@ pub(crate) fn job(code: Digest) -> api::SubmitRequest {
     api::SubmitRequest { spec: Some(spec), key: None }
 }
 
+/// An artifact without files.
+pub(crate) fn empty_artifact() -> Vec<u8> {
+    Manifest::from_entries(vec![]).unwrap().encode()
+}
+
 async fn submitter(host: &Host) -> String {
     host.token(to_call("sue", RoleKind::Submitter, &["default"])).await
 }
@@ -50,8 +50,9 @@ async fn what_was_uploaded_to_one_coordinator_may_be_used_at_each_and_what_one_l
     let hosts = three().await;
     let (sue, eve) =
         (submitter(&hosts[0]).await, hosts[0].token(to_call("eve", RoleKind::Submitter, &["default"])).await);
-    let (code, parts) = code(b"some code");
-    hosts[0].blobs(&sue).put(parts).await.unwrap();
+    let bytes = empty_artifact();
+    let code = digest_bytes(&bytes);
+    hosts[0].blobs(&sue).put(put(&bytes)).await.unwrap();
     // Knowing its name is still no right to it, and the refusal says what mends it.
     let refused = hosts[1].api(Some(&eve)).submit(job(code)).await.unwrap_err();
     assert_eq!(rejection_kind(&refused), Some(NOT_STORED), "{refused}");
@@ -70,8 +71,8 @@ async fn whoever_begins_to_vote_has_copied_what_is_stored() {
     let first = Host::first(flowyard_cas::Origin::in_memory()).await;
     until("it to lead", async || first.leads()).await;
     let admin = first.token(to_call("ann", RoleKind::Admin, &[])).await;
-    let (code, parts) = code(b"stored before anybody joined");
-    first.blobs(&admin).put(parts).await.unwrap();
+    let code = digest_bytes(&empty_artifact());
+    first.blobs(&admin).put(put(&empty_artifact())).await.unwrap();
     first.api(Some(&admin)).submit(job(code)).await.unwrap();
     let token = first.token(to_join(Joiner::Coordinator)).await;
     let mut second = Host::joining(&token, flowyard_cas::Origin::in_memory()).await;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use flowyard_cas::digest_bytes;
 use flowyard_proto::api::{CancelRequest, SubmitRequest, WatchJobRequest, WatchJobResponse};
 use flowyard_proto::peer::RoleKind;
 
 use crate::house::{Host, three, to_call};
-use crate::storing::{code, job};
+use crate::storing::{empty_artifact, job, put};
 
 async fn watch(
     host: &Host,
@@ -23,9 +24,9 @@ async fn watch(
 async fn a_watch_goes_on_at_another_coordinator_without_telling_anything_twice_or_missing_the_end() {
     let hosts = three().await;
     let admin = hosts[0].token(to_call("ann", RoleKind::Admin, &[])).await;
-    let (code, parts) = code(b"code");
-    hosts[0].blobs(&admin).put(parts).await.unwrap();
-    let request: SubmitRequest = job(code);
+    let code = empty_artifact();
+    hosts[0].blobs(&admin).put(put(&code)).await.unwrap();
+    let request: SubmitRequest = job(digest_bytes(&code));
     let id = hosts[0].api(Some(&admin)).submit(request).await.unwrap().into_inner().job;
     let first = watch(&hosts[0], &admin, id, None).await.message().await.unwrap().unwrap();
     assert!(first.revision > 0 && !first.resynchronised);

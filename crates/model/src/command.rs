@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Admitted, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant, Health,
-    Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath,
-    Revision, Scheduling, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
+    Admitted, ArchiveJobs, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant,
+    Health, Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, PutSecret,
+    Queue, QueuePath, Revision, Scheduling, SealSegments, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
 };
 
 /// A command with its place in the log and the leader's time.
@@ -104,6 +104,17 @@ pub enum Command {
         /// Its number, higher than any before.
         epoch: Epoch,
     },
+    /// Forget ended jobs that the archive has, or change what it has.
+    ArchiveJobs(ArchiveJobs),
+    /// Note sealed segments of the log.
+    SealSegments(SealSegments),
+    /// Keep a secret, or replace what it is.
+    PutSecret(PutSecret),
+    /// Forget a secret.
+    DropSecret {
+        /// Which.
+        name: Name,
+    },
 }
 
 impl Command {
@@ -115,6 +126,10 @@ impl Command {
             | Self::UseToken { .. }
             | Self::RevokeIdentity { .. }
             | Self::ChangeNode(_)
+            | Self::ArchiveJobs(_)
+            | Self::SealSegments(_)
+            | Self::PutSecret(_)
+            | Self::DropSecret { .. }
             | Self::BeginEpoch { .. } => ClusterVersion::ACCESS,
             Self::CommitPlan(plan) if plan.accept_ms.is_some() => ClusterVersion::ACCESS,
             Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
@@ -390,7 +405,9 @@ pub enum Rejection {
         current: ClusterVersion,
     },
     /// A registration that another node holds.
-    #[error("node `{name}` is registered under another agent that is heard from, or whose work may still run; stop that one and wait until the node is down, or choose another name")]
+    #[error(
+        "node `{name}` is registered under another agent that is heard from, or whose work may still run; stop that one and wait until the node is down, or choose another name"
+    )]
     NodeNameTaken {
         /// The name.
         name: Name,
@@ -426,6 +443,12 @@ pub enum Rejection {
         token: TokenId,
         /// Why.
         fault: TokenFault,
+    },
+    /// The archive or the log's segments are not as the command expects.
+    #[error("{what} changed meanwhile; read it again")]
+    PastMoved {
+        /// Which.
+        what: String,
     },
     /// A command of a later cluster version.
     #[error("this needs cluster version {needs}, and the cluster is at {current}: upgrade all its members first")]

@@ -28,6 +28,8 @@ pub const TEXT_BYTES: usize = 256;
 pub const MESSAGE_BYTES: usize = 1_024;
 /// Placements in one plan; larger plans are split before they are proposed.
 pub const PLACEMENTS_PER_PLAN: usize = 1_000;
+/// Jobs that one call may submit.
+pub const JOBS_PER_BATCH: usize = 1_000;
 /// Attempt reports in one entry.
 pub const REPORTS_PER_ENTRY: usize = 1_000;
 /// Tries of one task whose end is blamed on the platform or the hardware, before the task is given up.
@@ -52,6 +54,12 @@ pub const BACKOFF_GROWTH: u64 = 64;
 pub const DURATION_MS: u64 = 10 * 365 * 24 * 3_600 * 1_000;
 /// Finished jobs kept; the oldest are forgotten first.
 pub const FINISHED_JOBS: usize = 10_000;
+/// Finished jobs kept at most while they could not be archived; beyond that the oldest are forgotten all the same.
+pub const UNARCHIVED_JOBS: usize = 2 * FINISHED_JOBS;
+/// Jobs that one entry archives.
+pub const ARCHIVED_PER_ENTRY: usize = 128;
+/// Segments of the log that one entry seals or drops.
+pub const SEGMENTS_PER_ENTRY: usize = 256;
 /// Work that one `Tick` does at most; the rest is due at the same deadline and done by the next.
 pub const WORK_PER_TICK: usize = 1_000;
 /// Jobs that one job may wait for.
@@ -66,6 +74,14 @@ pub const TOKENS: usize = 10_000;
 pub const TOKEN_USES: u32 = 1_000;
 /// Queues that one submitter may be bound to.
 pub const QUEUES_PER_ROLE: usize = 64;
+/// Secrets that are kept.
+pub const SECRETS: usize = 10_000;
+/// Secrets that one step is given.
+pub const SECRETS_PER_STEP: usize = 64;
+/// Bytes of one secret.
+pub const SECRET_BYTES: usize = 64 * 1024;
+/// Bytes of all secrets of one step.
+pub const STEP_SECRETS_BYTES: usize = 512 * 1024;
 /// Bytes of the addresses of a coordinator that is let in.
 pub const ADDRESS_BYTES: usize = 600;
 /// Bytes of one manifest, which is read as a whole.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterVersion, Digest, Epoch, Identity, Job, JobId, Node, NodeId, Queue, Revision, Revocation, Step, StepIndex,
-    SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
+    ArchivePage, ClusterVersion, Digest, Epoch, Identity, Job, JobId, KeptSecret, LogSegment, Name, Node, NodeId,
+    Queue, Revision, Revocation, Step, StepIndex, SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
 };
 
 /// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, nodes, submission keys, jobs,
-/// waits, steps, tasks, tokens and revocations, each kind ordered by its key. Indexes are not recorded; they are rebuilt.
+/// waits, steps, tasks, tokens, revocations, secrets, pages of the archive and segments of the log, each kind ordered by its key.
+/// Indexes are not recorded; they are rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// The scalars of the state; exactly one, first.
@@ -33,6 +34,12 @@ pub enum Record {
     Token(TokenId, Arc<Token>),
     /// An identity that was shut out.
     Revocation(Identity, Revocation),
+    /// A page of the archive.
+    ArchivePage(u64, ArchivePage),
+    /// A sealed segment of the log.
+    Segment(LogSegment),
+    /// A secret.
+    Secret(Name, Arc<KeptSecret>),
 }
 
 /// The scalars of the state.

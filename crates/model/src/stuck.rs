@@ -57,6 +57,15 @@ impl StuckLimits {
         stopping_ms: 2 * 60_000,
     };
 
+    /// No limit: nothing is judged while no coordinator is heard from, since what is missing may be theirs to give.
+    pub const PAUSED: Self = Self {
+        accepting_ms: u64::MAX,
+        fetching_ms: u64::MAX,
+        starting_ms: u64::MAX,
+        storing_ms: u64::MAX,
+        stopping_ms: u64::MAX,
+    };
+
     /// The limit of one phase.
     pub fn of(&self, phase: StuckPhase) -> u64 {
         match phase {

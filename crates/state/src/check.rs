@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
     Attempt, AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, JobOutcome,
-    NeedKind, NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState, Used,
+    LogSegment, NeedKind, NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState,
+    Used,
 };
 
 use crate::indexes::Indexes;
@@ -49,12 +50,31 @@ pub fn check_all(state: &State) -> Result<(), Violation> {
         hold(state.steps.contains_key(&(*job, *step)), "a task belongs to a step", || format!("{job}/{step}"))?;
     }
     check_nodes(state)?;
+    check_past(state)?;
     check_access(state)
+}
+
+/// Segments follow each other, and pages have jobs.
+fn check_past(state: &State) -> Held {
+    let any = state.archive_pages().next().is_some() || state.segments().next().is_some();
+    let versioned = !any || state.version() >= ClusterVersion::ACCESS;
+    hold(versioned, "the past is kept from its cluster version on", || "state".to_owned())?;
+    for (page, it) in state.archive_pages() {
+        hold(it.jobs > 0, "a page of the archive has jobs", || format!("page {page}"))?;
+    }
+    let mut last: Option<&LogSegment> = None;
+    for segment in state.segments() {
+        let place = || format!("segment {}", segment.first);
+        hold(segment.first <= segment.last, "a segment has entries", place)?;
+        hold(last.is_none_or(|last| last.last < segment.first), "segments follow each other", place)?;
+        last = Some(segment);
+    }
+    Ok(())
 }
 
 /// Tokens and revocations come from entries that were applied, and let in no more than they may.
 fn check_access(state: &State) -> Held {
-    let allowed = !state.tokens.is_empty() || !state.revocations.is_empty();
+    let allowed = !state.tokens.is_empty() || !state.revocations.is_empty() || !state.secrets.is_empty();
     let versioned = !allowed || state.version() >= ClusterVersion::ACCESS;
     hold(versioned, "access is kept from its cluster version on", || "state".to_owned())?;
     for (id, token) in &state.tokens {
@@ -64,6 +84,9 @@ fn check_access(state: &State) -> Held {
         hold(counted, "exactly a token to join is counted", place)?;
         let used = token.used_by.len() as u64;
         hold(used <= u64::from(token.uses.unwrap_or(0)), "a token lets in no more than it may", place)?;
+    }
+    for (name, secret) in &state.secrets {
+        hold(secret.revision <= state.revision(), "a secret is named by an applied entry", || name.to_string())?;
     }
     for (identity, revocation) in &state.revocations {
         let applied = revocation.revision <= state.revision();

@@ -2,7 +2,7 @@
 //!
 //! Costs the steps of the job; its tasks are dropped with the map that holds them.
 
-use flowyard_model::{Changed, JobId, Reply, SubmissionKey, limits};
+use flowyard_model::{Changed, ClusterVersion, JobId, Reply, SubmissionKey, limits};
 
 use crate::state::{State, step_span};
 
@@ -17,9 +17,16 @@ pub(crate) fn forget_all(state: &mut State, changed: &mut Changed, jobs: Vec<Job
     Reply::Done
 }
 
+/// Whether jobs are forgotten by time and number alone. From cluster version 2 on the leader archives them first, and the state
+/// forgets by itself only what became too much although nobody archived it.
+pub(crate) fn forgets_by_itself(state: &State) -> bool {
+    state.version() < ClusterVersion::ACCESS
+}
+
 /// The oldest ended jobs go when more are remembered than allowed.
 pub(crate) fn enforce_cap(state: &mut State, changed: &mut Changed) {
-    let over = state.indexes.finished.len().saturating_sub(limits::FINISHED_JOBS).min(OVER_CAP_PER_ENTRY);
+    let most = if forgets_by_itself(state) { limits::FINISHED_JOBS } else { limits::UNARCHIVED_JOBS };
+    let over = state.indexes.finished.len().saturating_sub(most).min(OVER_CAP_PER_ENTRY);
     let oldest: Vec<_> = state.finished().take(over).collect();
     for job in oldest {
         forget(state, changed, job);

@@ -154,10 +154,10 @@ impl Indexes {
         }
     }
 
-    /// The earliest time at which something falls due by itself.
-    pub(crate) fn first_deadline(&self) -> Option<TimeMs> {
+    /// The earliest time at which something falls due by itself. Jobs fall due only where the state `forgets` them by itself.
+    pub(crate) fn first_deadline(&self, forgets: bool) -> Option<TimeMs> {
         let waiting = self.waiting.get_min().map(|(time, _)| *time);
-        let expiry = self.expiry.get_min().map(|(time, _)| *time);
+        let expiry = self.expiry.get_min().map(|(time, _)| *time).filter(|_| forgets);
         let lapsing = self.lapsing.get_min().map(|(time, _)| *time);
         let draining = self.draining.get_min().map(|(time, _)| *time);
         let due = self.due.get_min().map(|(time, ..)| *time);

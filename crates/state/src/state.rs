@@ -6,12 +6,13 @@ use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use flowyard_model::{
-    Attempt, AttemptNumber, ClusterVersion, Epoch, Identity, Job, JobId, Member, MemberKey, Meta, Name, Node, NodeId,
-    Queue, QueuePath, Revision, Revocation, Step, StepIndex, StepSpec, Submission, SubmissionKey, Task, TaskIndex,
-    TaskKey, TaskState, TimeMs, Token, TokenId,
+    ArchivePage, Attempt, AttemptNumber, ClusterVersion, Epoch, Identity, Job, JobId, KeptSecret, LogSegment, Member,
+    MemberKey, Meta, Name, Node, NodeId, Queue, QueuePath, Revision, Revocation, Step, StepIndex, StepSpec, Submission,
+    SubmissionKey, Task, TaskIndex, TaskKey, TaskState, TimeMs, Token, TokenId,
 };
 use imbl::{OrdMap, OrdSet};
 
+use crate::forget::forgets_by_itself;
 use crate::indexes::{Indexes, Load, ReadyStep};
 
 /// One step of one job, as tables order them.
@@ -34,6 +35,10 @@ pub struct State {
     pub(crate) tasks: OrdMap<StepKey, OrdMap<TaskIndex, Arc<Task>>>,
     pub(crate) tokens: OrdMap<TokenId, Arc<Token>>,
     pub(crate) revocations: OrdMap<Identity, Revocation>,
+    pub(crate) archive: OrdMap<u64, ArchivePage>,
+    /// By first entry.
+    pub(crate) segments: OrdMap<u64, LogSegment>,
+    pub(crate) secrets: OrdMap<Name, Arc<KeptSecret>>,
     pub(crate) indexes: Indexes,
 }
 
@@ -72,6 +77,9 @@ impl State {
             tasks: OrdMap::new(),
             tokens: OrdMap::new(),
             revocations: OrdMap::new(),
+            archive: OrdMap::new(),
+            segments: OrdMap::new(),
+            secrets: OrdMap::new(),
             indexes: Indexes::none(),
         }
     }
@@ -103,7 +111,10 @@ impl State {
 
     /// When a `Tick` is due; `None` if nothing waits for time to pass.
     pub fn next_deadline(&self) -> Option<TimeMs> {
-        if self.indexes.settling.is_empty() { self.indexes.first_deadline() } else { Some(self.meta.time) }
+        match self.indexes.settling.is_empty() {
+            true => self.indexes.first_deadline(forgets_by_itself(self)),
+            false => Some(self.meta.time),
+        }
     }
 
     /// A job.
@@ -124,6 +135,11 @@ impl State {
     /// The ended jobs that are remembered, by the time of their end.
     pub fn finished(&self) -> impl DoubleEndedIterator<Item = JobId> {
         self.indexes.finished.iter().map(|(_, job)| *job)
+    }
+
+    /// How many ended jobs are remembered.
+    pub fn finished_count(&self) -> usize {
+        self.indexes.finished.len()
     }
 
     /// What a client's submission key stands for.

@@ -5,7 +5,7 @@ use flowyard_model::{Changed, Reply, TaskState, limits};
 use crate::accept::give_up;
 use crate::access::forget_lapsed;
 use crate::closing::stop_drained;
-use crate::forget::forget;
+use crate::forget::{forget, forgets_by_itself};
 use crate::overdue::stop_overdue;
 use crate::state::State;
 use crate::task::move_task;
@@ -33,6 +33,9 @@ pub(crate) fn tick(state: &mut State, changed: &mut Changed) -> Reply {
 /// Forgets the job whose time was up first. One whose end others must still learn holds up those behind it until the next
 /// entry, which passes the end on.
 fn forget_expired(state: &mut State, changed: &mut Changed) -> bool {
+    if !forgets_by_itself(state) {
+        return false;
+    }
     let now = state.meta.time;
     let due = state.indexes.expiry.get_min().filter(|(until, _)| *until <= now).copied();
     due.is_some_and(|(_, job)| forget(state, changed, job))

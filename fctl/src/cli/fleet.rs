@@ -219,6 +219,8 @@ pub(crate) struct TokenRevoke {
 pub(crate) enum Cluster {
     /// Show the members and how they are
     Status,
+    /// List the segments in which applied entries of the log are kept
+    LogSegments,
     /// Let a coordinator vote that only learns
     Promote(OneMember),
     /// Take a coordinator out for good; its id is never given again

@@ -181,6 +181,8 @@ async fn serve_folder(folder: &Path) -> Outcome {
         home: folder.to_owned(),
         timing: settings.timing()?,
         stuck: settings.stuck()?,
+        retention: settings.keeping()?.retention,
+        log_keeping: settings.keeping()?.log,
         storage_budget_bytes: settings.storage_budget_bytes()?,
         shared_origin: settings.shared_origin.is_some(),
         fleet: Some(settings.fleet()?),

@@ -6,14 +6,14 @@ use flowyard_proto::api;
 use serde_json::json;
 
 use super::Outcome;
-use crate::asking::asking;
+use crate::asking::asking_anybody;
 use crate::cli::{Global, JobState, Jobs};
 use crate::table::{Table, cell, state};
 use crate::{output, record, text};
 
 pub(super) async fn run(global: &Global, jobs: &Jobs) -> Outcome {
     let request = request(jobs);
-    let page = asking(global, async |client| Ok(client.list_jobs(request).await?)).await?;
+    let page = asking_anybody(global, jobs.stale, async |client| Ok(client.list_jobs(request).await?)).await?;
     let next = page.jobs.last().filter(|_| page.more).map(|row| row.job);
     if output::is_json() {
         let rows: Vec<_> = page.jobs.iter().map(record::job_row).collect();
@@ -72,5 +72,6 @@ fn request(jobs: &Jobs) -> api::ListJobsRequest {
         submitted_before_ms: None,
         limit: jobs.limit,
         before_job: jobs.before.map(|job| job.0),
+        archived: jobs.archived,
     }
 }

@@ -7,7 +7,7 @@ use flowyard_sdk::client::Client;
 use serde_json::json;
 
 use super::Outcome;
-use crate::asking::{asking, same_cluster};
+use crate::asking::{asking_anybody, same_cluster};
 use crate::cli::{Global, Show, TaskStateKind};
 use crate::failure::Failure;
 use crate::table::{Table, cell, paint, state, tone_of};
@@ -26,7 +26,7 @@ struct Found {
 }
 
 pub(super) async fn run(global: &Global, show: &Show) -> Outcome {
-    let found = asking(global, async |client| look(client, show).await).await?;
+    let found = asking_anybody(global, show.stale, async |client| look(client, show).await).await?;
     let Found { target, tasks, more } = &found;
     if output::is_json() {
         let row = target.job.row.clone().unwrap_or_default();
@@ -100,6 +100,9 @@ pub(super) fn print_header(job: &api::Job) {
     let mut facts = Table::bare().indented(2);
     facts.row([cell("owner"), cell(&row.owner)]);
     facts.row([cell("queue"), cell(&row.queue)]);
+    if let Some(at_ms) = job.archived_ms {
+        facts.row([cell("archived"), cell(format!("{}; read from the archive", text::ago(at_ms)))]);
+    }
     facts.row([cell("submitted"), cell(text::ago(row.submitted_ms))]);
     if row.started_ms.is_some() {
         facts.row([cell("elapsed"), cell(super::jobs::elapsed(row))]);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use flowyard_proto::api;
 use serde_json::json;
 
-use super::Outcome;
+use super::{Outcome, log_segments};
 use crate::asking::asking;
 use crate::cli::{Global, Storage};
 use crate::table::{Table, cell};
@@ -37,6 +37,10 @@ async fn show(global: &Global) -> Outcome {
             "jobs_active": kept.jobs_active,
             "retention_ms": kept.retention_ms,
             "budget_bytes": kept.budget_bytes,
+            "archived_jobs": kept.archived_jobs,
+            "archive_ms": kept.archive_ms,
+            "segments": kept.segments.iter().map(log_segments::as_json).collect::<Vec<_>>(),
+            "unsealed_entries": kept.unsealed_entries,
             "home": cluster.home,
         }));
         return Ok(ExitCode::SUCCESS);
@@ -50,9 +54,18 @@ async fn show(global: &Global) -> Outcome {
     table.row([cell("log"), cell(text::size(kept.log_bytes)), cell("")]);
     table.row([cell("snapshot"), cell(text::size(kept.snapshot_bytes)), cell("")]);
     table.row([cell("jobs"), cell(kept.jobs.to_string()), cell(format!("{} active", kept.jobs_active))]);
+    table.row([cell("archived jobs"), cell(kept.archived_jobs.to_string()), cell(archive(&kept))]);
+    table.row([cell("sealed log"), cell(log_segments::size(&kept)), cell(log_segments::summary(&kept))]);
     table.print();
     output::line(keeping(&kept));
     Ok(ExitCode::SUCCESS)
+}
+
+fn archive(kept: &api::Storage) -> String {
+    match kept.archive_ms {
+        0 => "forgotten jobs are not archived".to_owned(),
+        ms => format!("kept for {} after they are forgotten; fctl jobs --archived", text::duration(ms)),
+    }
 }
 
 fn keeping(kept: &api::Storage) -> String {

@@ -2,20 +2,24 @@
 
 use std::process::ExitCode;
 
-use flowyard_model::{JobId, JobSpec};
+use flowyard_model::{JobId, JobSpec, limits};
 use flowyard_proto::api;
-use flowyard_sdk::client::{Client, fresh_key};
+use flowyard_sdk::client::{Client, ClientError, fresh_key};
 use flowyard_sdk::flow::Packing;
+use serde_json::json;
 
 use super::{Outcome, wait};
 use crate::cli::{Global, Submit};
 use crate::connect::Connection;
 use crate::embedded::Parts;
 use crate::failure::Failure;
-use crate::{output, submission};
+use crate::{output, submission, text};
 
 pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
-    let (spec, packing) = submission::prepare(&submit)?;
+    if !submit.batch.is_empty() {
+        return batch(global, &submit).await;
+    }
+    let (spec, packing) = submission::prepare(&submit, submit.flow.as_deref())?;
     let mut connection = Connection::open(global, Parts::All).await?;
     let (job, existing) = match send(&mut connection, &spec, packing, submit.key.clone()).await {
         Ok(submitted) => submitted,
@@ -46,6 +50,61 @@ pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
     let outcome = wait::until_end(&mut connection, job, how).await;
     connection.close().await;
     outcome
+}
+
+/// Submits several flow files, in as few calls as there may be.
+async fn batch(global: &Global, submit: &Submit) -> Outcome {
+    if global.local {
+        return Err(Failure::Usage(
+            "--batch waits for nothing, and a cluster of --local ends with its command; start `fctl dev`, and leave --local out"
+                .to_owned(),
+        ));
+    }
+    let prepared = submit.batch.iter().map(|file| submission::prepare(submit, Some(file)));
+    let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+    let mut connection = Connection::open(global, Parts::Coordinator).await?;
+    let results = send_all(&mut connection, prepared).await;
+    connection.close().await;
+    let mut refused = 0;
+    for (file, result) in submit.batch.iter().zip(results?) {
+        match &result {
+            Ok((job, _)) if output::is_json() => output::json(&json!({ "file": file, "job": job.0 })),
+            Ok((job, _)) => output::line(format!("job {job}  {}", file.display())),
+            Err(error) if output::is_json() => output::json(&json!({ "file": file, "error": error.to_string() })),
+            Err(error) => output::warning(format!("{}: {error}", file.display())),
+        }
+        refused += u64::from(result.is_err());
+    }
+    match refused {
+        0 => Ok(ExitCode::SUCCESS),
+        some => {
+            Err(ClientError::Refused(format!("{} of {} refused", some, text::count(submit.batch.len() as u64, "flow")))
+                .into())
+        }
+    }
+}
+
+type Results = Vec<Result<(JobId, bool), ClientError>>;
+
+async fn send_all(connection: &mut Connection, prepared: Vec<(JobSpec, Packing)>) -> Result<Results, Failure> {
+    let cluster = connection.persist(async |client| client.get_cluster(api::GetClusterRequest {}).await).await?;
+    let (mut jobs, mut blobs) = (Vec::new(), std::collections::BTreeMap::new());
+    for (mut spec, packing) in prepared {
+        if cluster.embedded {
+            submission::inherit(&mut spec);
+        }
+        submission::tell(&packing);
+        blobs.extend(submission::blobs(packing));
+        jobs.push((spec, Some(fresh_key())));
+    }
+    if !blobs.is_empty() {
+        connection.persist(async |client: &mut Client| client.upload(blobs.clone()).await).await?;
+    }
+    let mut results = Vec::new();
+    for part in jobs.chunks(limits::JOBS_PER_BATCH) {
+        results.extend(connection.persist(async |client: &mut Client| client.submit_batch(part.to_vec()).await).await?);
+    }
+    Ok(results)
 }
 
 /// Uploads and submits; again from the beginning when the cluster is taken over meanwhile. Whether the job was there before.

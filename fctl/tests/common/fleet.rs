@@ -143,6 +143,11 @@ impl Fleet {
 
     pub fn run_agent(&mut self, number: usize) {
         let name = self.agents[number].0.clone();
+        let settings = PathBuf::from(self.at(&name)).join("config.toml");
+        if self.network.is_none() && !settings.exists() {
+            // The network of the machine itself is not ours to filter, nor to forward in.
+            std::fs::write(settings, "[agent]\nfilter = false\n").unwrap();
+        }
         let mut running = self.on(&name, &["agent", "run", "--folder", &self.at(&name)]);
         running.wait_until("the agent to run", |it| it.stderr().contains(&format!("the agent of node {name} runs")));
         self.agents[number].1 = Some(running);

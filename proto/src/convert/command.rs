@@ -51,6 +51,10 @@ impl From<&Command> for WireCommand {
             }),
             Command::ChangeNode(change) => Self::ChangeNode(change.into()),
             Command::BeginEpoch { epoch } => Self::BeginEpoch(peer::BeginEpoch { epoch: epoch.0 }),
+            Command::ArchiveJobs(archive) => Self::ArchiveJobs(archive.into()),
+            Command::SealSegments(seal) => Self::SealSegments(seal.into()),
+            Command::PutSecret(put) => Self::PutSecret(put.into()),
+            Command::DropSecret { name } => Self::DropSecret(peer::DropSecret { name: name.to_string() }),
         }
     }
 }
@@ -95,6 +99,12 @@ impl TryFrom<WireCommand> for Command {
             },
             WireCommand::ChangeNode(change) => Self::ChangeNode(change.try_into().under("change_node")?),
             WireCommand::BeginEpoch(begin) => Self::BeginEpoch { epoch: Epoch(begin.epoch) },
+            WireCommand::ArchiveJobs(archive) => Self::ArchiveJobs(archive.try_into().under("archive_jobs")?),
+            WireCommand::SealSegments(seal) => Self::SealSegments(seal.try_into().under("seal_segments")?),
+            WireCommand::PutSecret(put) => Self::PutSecret(put.try_into().under("put_secret")?),
+            WireCommand::DropSecret(dropped) => {
+                Self::DropSecret { name: decode::name("drop_secret.name", &dropped.name)? }
+            }
         })
     }
 }

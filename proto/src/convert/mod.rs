@@ -9,10 +9,12 @@ mod closing;
 mod command;
 mod desired;
 mod outcome;
+mod past;
 mod record;
 mod records;
 mod resources;
 mod retry;
+mod secret;
 mod spec;
 
 use std::collections::BTreeMap;

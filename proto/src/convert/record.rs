@@ -12,7 +12,9 @@ use super::access::{from_revocation, from_token, to_revocation, to_token};
 use super::closing::{from_closure, to_closure};
 use super::command::check_end;
 use super::outcome::{stuck_number, stuck_phase};
+use super::past::{from_page, to_page};
 use super::records::{task_state, waiting_until_ms};
+use super::secret::{from_secret, to_secret};
 use super::{closed, number};
 use crate::decode::{self, Closed, DecodeError, Decoded, Problem, Under};
 use crate::peer::record::Kind;
@@ -35,6 +37,9 @@ impl From<&Record> for peer::Record {
             Record::Task(key, task) => Kind::Task(from_task(*key, task)),
             Record::Token(id, token) => Kind::Token(from_token(*id, token)),
             Record::Revocation(identity, revocation) => Kind::Revocation(from_revocation(identity, revocation)),
+            Record::ArchivePage(page, it) => Kind::ArchivePage(from_page(*page, it)),
+            Record::Segment(segment) => Kind::Segment((*segment).into()),
+            Record::Secret(name, secret) => Kind::Secret(from_secret(name, secret)),
         };
         Self { kind: Some(kind) }
     }
@@ -60,6 +65,12 @@ impl TryFrom<peer::Record> for Record {
             }
             Kind::Token(token) => Self::Token(TokenId(token.token), Arc::new(to_token(token).under("token")?)),
             Kind::Revocation(revocation) => to_revocation(revocation).under("revocation")?,
+            Kind::ArchivePage(page) => {
+                let (page, it) = to_page(page).under("archive_page")?;
+                Self::ArchivePage(page, it)
+            }
+            Kind::Segment(segment) => Self::Segment(segment.try_into().under("segment")?),
+            Kind::Secret(secret) => to_secret(secret).under("secret")?,
         })
     }
 }

@@ -208,6 +208,8 @@ pub fn command() -> impl Strategy<Value = Command> {
         Just(Command::Tick),
         any::<u32>().prop_map(|version| Command::RaiseVersion { version: ClusterVersion(version) }),
         any::<u32>().prop_map(|epoch| Command::BeginEpoch { epoch: Epoch(epoch) }),
+        archive_jobs().prop_map(Command::ArchiveJobs),
+        seal_segments().prop_map(Command::SealSegments),
         vec(job_id(), 0..4).prop_map(|jobs| Command::ForgetJobs { jobs }),
         create_token().prop_map(Command::CreateToken),
         any::<u64>().prop_map(|token| Command::RevokeToken { token: TokenId(token) }),
@@ -222,6 +224,8 @@ pub fn command() -> impl Strategy<Value = Command> {
             by,
         }),
         change_node().prop_map(Command::ChangeNode),
+        put_secret().prop_map(Command::PutSecret),
+        name().prop_map(|name| Command::DropSecret { name }),
     ]
 }
 

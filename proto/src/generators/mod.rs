@@ -4,6 +4,7 @@
 
 mod access;
 mod commands;
+mod past;
 mod records;
 mod spec;
 
@@ -16,6 +17,7 @@ use proptest::prelude::*;
 
 pub use access::*;
 pub use commands::*;
+pub use past::*;
 pub use records::*;
 pub use spec::*;
 

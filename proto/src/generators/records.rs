@@ -221,11 +221,14 @@ pub fn record() -> impl Strategy<Value = Record> {
         queue().prop_map(Record::Queue),
         (node_id(), node()).prop_map(|(id, node)| Record::Node(id, Arc::new(node))),
         submission(),
+        (any::<u64>(), archive_page()).prop_map(|(page, it)| Record::ArchivePage(page, it)),
+        log_segment().prop_map(Record::Segment),
         (job_id(), job()).prop_map(|(id, job)| Record::Job(id, Arc::new(job))),
         (job_id(), job_id()).prop_map(|(job, until)| Record::Wait(job, until)),
         step.prop_map(|(job, index, step)| Record::Step(job, StepIndex(index), Arc::new(step))),
         (task_key(), task()).prop_map(|(key, task)| Record::Task(key, Arc::new(task))),
         (any::<u64>(), token()).prop_map(|(id, token)| Record::Token(TokenId(id), Arc::new(token))),
         (identity(), revocation()).prop_map(|(identity, it)| Record::Revocation(identity, it)),
+        (name(), kept_secret()).prop_map(|(name, it)| Record::Secret(name, Arc::new(it))),
     ]
 }

@@ -119,9 +119,14 @@ impl Fault {
         }
     }
 
-    /// Whether it needs a library to be preloaded.
-    pub(crate) fn preloads(&self) -> bool {
-        matches!(self, Self::SlowSync(_) | Self::ClockJump(..) | Self::Expiry(_))
+    /// Whether it can be done to this fleet: a clock and a disk need a library to be preloaded, and blobs of which there is one copy
+    /// are the business of whoever keeps that.
+    pub(crate) fn is_possible(&self, fleet: &Fleet) -> bool {
+        match self {
+            Self::SlowSync(_) | Self::ClockJump(..) | Self::Expiry(_) => fleet.preload.is_some(),
+            Self::BadBlobs(Who::Coordinator(_), _) => !fleet.shares_origin,
+            _ => true,
+        }
     }
 
     /// The same fault of the coordinator that leads now.
@@ -207,8 +212,9 @@ impl Fault {
             },
             Self::ClockJump(who, _) | Self::Expiry(who) => fleet.skew(&who.host(), |skew| skew.0 = 0)?,
             Self::OriginDown(number) => {
-                let origin = format!("{}/origin", fleet.coordinator_folder(*number));
-                fleet.host(&format!("c{number}")).run("umount", &["--lazy", &origin])?;
+                for (host, origin) in fleet.origin(*number) {
+                    fleet.host(&host).run("umount", &["--lazy", &origin])?;
+                }
             }
             Self::PowerCut(several) => {
                 for who in several {
@@ -269,7 +275,7 @@ impl fmt::Display for Fault {
             Self::BadBlobs(who, _) => write!(f, "blobs of {who} are damaged"),
             Self::ClockJump(who, ms) => write!(f, "the clock of {who} jumps by {} s", ms / 1_000),
             Self::Expiry(who) => write!(f, "the clock of {who} jumps by 25 h, beyond every certificate"),
-            Self::OriginDown(number) => write!(f, "the stored blobs of c{number} are gone"),
+            Self::OriginDown(number) => write!(f, "the stored blobs of c{number} are gone, and of all who share them"),
             Self::PowerCut(several) => write!(f, "{} lose their power", list(several)),
             Self::LostForGood(number) => write!(f, "n{number} loses its power for good"),
             Self::RollingRestart => f.write_str("all are restarted one by one"),

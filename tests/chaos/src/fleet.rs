@@ -67,6 +67,8 @@ pub(crate) struct Fleet {
     pub(crate) owner: Owner,
     pub(crate) coordinators: Vec<Seat>,
     pub(crate) agents: Vec<Seat>,
+    /// Whether all coordinators keep blobs in one folder; otherwise each has its own copies.
+    pub(crate) shares_origin: bool,
     /// What a host's clock and disk are like: milliseconds ahead, milliseconds for a barrier.
     skews: BTreeMap<String, (i64, i64)>,
     pub(crate) preload: Option<Preload>,
@@ -79,7 +81,12 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Hosts with nothing on them. The folder keeps what everybody says.
-    pub(crate) fn hosts(program: &Path, folder: &Path, preload: Option<Preload>) -> Result<Self, String> {
+    pub(crate) fn hosts(
+        program: &Path,
+        folder: &Path,
+        preload: Option<Preload>,
+        shares_origin: bool,
+    ) -> Result<Self, String> {
         let coordinators = (0..COORDINATORS).map(|number| format!("c{number}"));
         let names: Vec<String> = coordinators.chain((0..AGENTS).map(|number| format!("n{number}"))).collect();
         let all: Vec<&str> = names.iter().map(String::as_str).chain([CLIENT]).collect();
@@ -100,6 +107,7 @@ impl Fleet {
             owner: Owner::new().map_err(|error| error.to_string())?,
             coordinators: Vec::new(),
             agents: Vec::new(),
+            shares_origin,
             skews: BTreeMap::new(),
             preload,
             weather,
@@ -150,6 +158,22 @@ impl Fleet {
     /// A folder that every host sees, in which tasks leave traces.
     pub(crate) fn outside(&self) -> PathBuf {
         self.folder.join("outside")
+    }
+
+    /// The folder of the blobs that all coordinators share, if they do.
+    fn shared_origin(&self) -> PathBuf {
+        self.folder.join("shared")
+    }
+
+    /// Where a coordinator keeps blobs, and the hosts that lose them with it.
+    pub(crate) fn origin(&self, number: usize) -> Vec<(String, String)> {
+        let host = |number: usize| format!("c{number}");
+        match self.shares_origin {
+            true => {
+                (0..COORDINATORS).map(|number| (host(number), self.shared_origin().display().to_string())).collect()
+            }
+            false => vec![(host(number), format!("{}/origin", self.coordinator_folder(number)))],
+        }
     }
 
     pub(crate) fn host(&self, name: &str) -> &Host {
@@ -213,7 +237,7 @@ impl Fleet {
     }
 
     /// Where a coordinator is reached and where it listens, as flags.
-    fn places(&self, host: &str) -> [String; 8] {
+    fn places(&self, host: &str) -> Vec<String> {
         let address = self.network.address(host);
         let flag = |name: &str, place: String| [name.to_owned(), place];
         let all = [
@@ -222,7 +246,8 @@ impl Fleet {
             flag("--peer-address", format!("{address}:{}", PORTS[1])),
             flag("--peer-listen", format!("127.0.0.1:{}", BEHIND[1])),
         ];
-        all.concat().try_into().expect("four flags with a value each")
+        let shared = self.shares_origin.then(|| flag("--shared-origin", self.shared_origin().display().to_string()));
+        all.into_iter().chain(shared).flatten().collect()
     }
 
     /// The words of the line that lets another host in, as coordinator `from` prints it.
@@ -255,7 +280,7 @@ impl Fleet {
 
     /// Adds a coordinator on a host that has none, and waits until it votes.
     fn join_coordinator(&mut self, number: usize) -> Result<(), String> {
-        let from = self.answering(Some(number)).ok_or("no other coordinator answers")?;
+        let from = self.another(number)?;
         let (host, folder) = (format!("c{number}"), self.coordinator_folder(number));
         let mut join = self.line("coordinator", from)?;
         join.extend(["--folder".to_owned(), folder.clone()]);
@@ -268,7 +293,7 @@ impl Fleet {
 
     /// Replaces a coordinator whose disk is lost: it is taken out, and its host joins anew.
     pub(crate) fn replace_coordinator(&mut self, number: usize) -> Result<(), String> {
-        let from = self.answering(Some(number)).ok_or("no other coordinator answers")?;
+        let from = self.another(number)?;
         let (replica, _) = self.replica(number, from).ok_or_else(|| format!("c{number} is no member"))?;
         let remove = RemoveMemberRequest { replica };
         self.owner.ask(&self.socket(from), async |client| client.remove_member(remove).await)?;
@@ -288,6 +313,12 @@ impl Fleet {
     fn answering(&self, not: Option<usize>) -> Option<usize> {
         let mut numbers = (0..self.coordinators.len()).filter(|number| Some(*number) != not);
         numbers.find(|number| self.owner.status(&self.socket(*number)).is_ok())
+    }
+
+    /// A coordinator beside this one that answers, once one does: they may be about to choose their leader.
+    fn another(&self, number: usize) -> Result<usize, String> {
+        let found = flowyard_clock::patiently(PATIENCE, || self.answering(Some(number)));
+        found.ok_or_else(|| format!("no other coordinator than c{number} answers"))
     }
 
     /// The coordinator that leads, once one does.

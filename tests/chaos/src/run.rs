@@ -69,7 +69,7 @@ pub fn run(program: &Path, wish: Wish) -> Result<Ended, String> {
         return Err("only root may make hosts with networks of their own".to_owned());
     }
     let folder = tempfile::Builder::new().prefix("flowyard-chaos-").tempdir().map_err(|error| error.to_string())?;
-    for name in ["said", "outside", "work", "config", "faults"] {
+    for name in ["said", "outside", "work", "config", "faults", "shared"] {
         std::fs::create_dir(folder.path().join(name)).map_err(|error| error.to_string())?;
     }
     open_to_tasks(&folder.path().join("outside"))?;
@@ -77,7 +77,9 @@ pub fn run(program: &Path, wish: Wish) -> Result<Ended, String> {
         Ok(preload) => (Some(preload), Vec::new()),
         Err(reason) => (None, vec![format!("clock jumps, expiry and slow fsync need a C compiler: {reason}")]),
     };
-    let fleet = Fleet::hosts(program, folder.path(), preload)?;
+    // Every third seed has one origin for all coordinators.
+    let shares_origin = matches!(wish, Wish::Seed { seed, .. } if seed.is_multiple_of(3));
+    let fleet = Fleet::hosts(program, folder.path(), preload, shares_origin)?;
     let ended = of(fleet, wish, left_out, folder.path());
     if !ended.violations.is_empty() {
         println!("what everybody said is kept in {}", folder.keep().display());
@@ -95,7 +97,9 @@ fn of(mut fleet: Fleet, wish: Wish, left_out: Vec<String>, folder: &Path) -> End
     let begun = monotonic();
     let formed = fleet.form().and_then(|()| fleet.settle()).and_then(|()| fleet.token());
     let token = formed.unwrap_or_else(|reason| panic!("the cluster cannot be formed: {reason}"));
-    println!("formed in {:.1?}: {COORDINATORS} coordinators, {} agents", elapsed(begun), fleet.agents.len());
+    let origin = if fleet.shares_origin { "one shared origin" } else { "an origin each" };
+    let took = elapsed(begun);
+    println!("formed in {took:.1?}: {COORDINATORS} coordinators with {origin}, {} agents", fleet.agents.len());
     let (seed, seconds) = match wish {
         Wish::Short => (None, u64::MAX),
         Wish::Seed { seed, seconds } => (Some(seed), seconds),
@@ -129,7 +133,7 @@ impl Run {
     fn round(&mut self, round: Round) {
         let mut struck: Vec<Fault> = Vec::new();
         for fault in round.faults {
-            if fault.preloads() && self.fleet.preload.is_none() {
+            if !fault.is_possible(&self.fleet) {
                 continue;
             }
             let Some(leader) = self.fleet.leader() else {
@@ -299,7 +303,8 @@ impl Looking {
         self.wrong.extend(ends::violations(&first, tag, cancelled));
         for (number, other) in told.iter().enumerate().skip(1) {
             if other.as_ref() != Ok(&first) {
-                self.wrong.push(format!("c{number} tells of job {job} otherwise than c0: {other:?}, not {first:?}"));
+                self.wrong
+                    .push(format!("c{number} tells of job {job} otherwise than c0: {}", difference(other, &first)));
             }
         }
         self.summary.compared += 1;
@@ -336,6 +341,18 @@ impl Looking {
             self.wrong.push(format!("the nodes are not as they should: {}", all.join(", ")));
         }
     }
+}
+
+/// Where two stories part.
+fn difference(one: &Result<Told, String>, other: &Told) -> String {
+    const AROUND: usize = 150;
+    let (one, other) = (one.as_ref().map_or_else(Clone::clone, |one| format!("{one:?}")), format!("{other:?}"));
+    let same = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    let from = |text: &str| {
+        let text: Vec<char> = text.chars().skip(same.saturating_sub(AROUND)).take(2 * AROUND).collect();
+        text.into_iter().collect::<String>()
+    };
+    format!("...{}..., not ...{}...", from(&one), from(&other))
 }
 
 fn phase(phase: api::JobPhase) -> &'static str {

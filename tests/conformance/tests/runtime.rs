@@ -110,6 +110,7 @@ fn one(
         folder,
         argv,
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        secret_env: Vec::new(),
         workdir: "/tmp".into(),
         limits: Limits { cpu_milli: 1000, memory_bytes: 256 << 20, pids: 64, shm_bytes: 0, disk_bytes: 0 },
         sandbox: Sandbox::Container(Box::new(container.clone())),

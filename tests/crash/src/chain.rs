@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cut::Loss;
 use crate::dice::Dice;
-use crate::mount::Mounted;
+use crate::mount::{Mounted, keep_mounts_to_this_thread};
 use crate::writers::Workload;
 
 /// Promises after which a writer with a failing disk is ended, if it has not ended by itself.
@@ -128,6 +128,8 @@ impl Running {
 impl Chain {
     /// Runs the chain on a disk of its own.
     pub fn run(&self) -> io::Result<Report> {
+        // Whoever may mount and not do this leaves a mount behind if the run is ended from outside.
+        let _ = keep_mounts_to_this_thread();
         let folder = tempfile::tempdir()?;
         let (disk, promises) = (folder.path().join("disk"), folder.path().join("acks"));
         std::fs::create_dir(&disk)?;

@@ -15,6 +15,8 @@ use fuser::{
     INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, unshare};
 
 use crate::medium::{Content, Medium, Refused};
 
@@ -39,6 +41,13 @@ pub fn missing() -> Option<String> {
     }
     let folder = tempfile::tempdir().ok()?;
     Mounted::at(folder.path()).err().map(|error| format!("a file system cannot be mounted: {error}"))
+}
+
+/// Lets this thread, and what it starts, see mounts that nobody else sees: they are gone with it, however it ends.
+pub(crate) fn keep_mounts_to_this_thread() -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let nothing = None::<&str>;
+    nix::mount::mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
 }
 
 impl Mounted {

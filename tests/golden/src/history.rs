@@ -25,7 +25,9 @@ pub fn script() -> Vec<(TimeMs, Command)> {
     script.others(sweep);
     script.let_in();
     script.close_nodes();
+    script.keep_the_past();
     script.restored();
+    script.keep_secrets();
     script.entries
 }
 
@@ -125,6 +127,24 @@ impl Script {
         }
     }
 
+    /// From the second cluster version on: secrets kept, replaced and forgotten, and a job that is given one.
+    fn keep_secrets(&mut self) {
+        let put = |text: &str, queue: Option<&str>| {
+            let (key, by) = (Fingerprint([5; 32]), "grace".to_owned());
+            let queue = queue.map(|path| path.parse().expect("a path"));
+            Command::PutSecret(PutSecret { name: name(text), queue, sealed: blob(text), key, replaces: None, by })
+        };
+        self.say(put("API_KEY", Some("research/vision")));
+        self.say(put("API_KEY", None));
+        self.say(put("OLD", None));
+        self.say(Command::DropSecret { name: name("OLD") });
+        let place = SecretPlace::Variable("API_KEY".to_owned());
+        let file = SecretUse { place: SecretPlace::File("key".to_owned()), secret: name("API_KEY") };
+        let mut step = step("secretive");
+        step.secrets = vec![SecretUse { place, secret: name("API_KEY") }, file];
+        self.submit(job("secretive", vec![step]), None);
+    }
+
     /// From the second cluster version on: nodes closed by somebody, emptied in time or not, opened, and forgotten.
     fn close_nodes(&mut self) {
         let until = |at| NodeChange::Drain { deadline: Some(at) };
@@ -146,11 +166,30 @@ impl Script {
     fn restored(&mut self) {
         self.say(Command::BeginEpoch { epoch: Epoch(1) });
         self.register("n5", None);
-        let job = self.submit(job("restored", vec![step("only")]), None);
+        let mut only = step("only");
+        only.network = NetworkMode::Host;
+        let job = self.submit(job("restored", vec![only]), None);
         assert_eq!(self.place(5, &[(key(job, 0, 0), 1)], &[]), 0);
         let mut running = report(key(job, 0, 0), 1, Phase::Running, None);
         running.member.epoch = Epoch(1);
         self.report(5, vec![running]);
+    }
+
+    /// From the second cluster version on: a job with limits in time that goes into the archive, and a log that is sealed.
+    fn keep_the_past(&mut self) {
+        let limits = JobSpec { deadline_ms: Some(500), queue_ttl_ms: Some(100), ..job("late", vec![step("only")]) };
+        let late = self.submit(limits, None);
+        self.now = self.now.after(1_000);
+        self.say(Command::Tick);
+        assert!(self.state.job(late).is_some_and(|job| job.overdue.is_some() && job.ended.is_some()));
+        let page = ArchivePage { rows: blob("page"), jobs: 1, first_until: self.now.after(86_400_000) };
+        let pages = vec![PageChange { page: ArchivePage::of(late), was: None, now: Some(page) }];
+        let reply = self.say(Command::ArchiveJobs(ArchiveJobs { pages, jobs: vec![late] }));
+        assert!(reply == Reply::Done && self.state.job(late).is_none());
+        let (before, chain) = (Fingerprint([0; 32]), Fingerprint([4; 32]));
+        let segment = LogSegment { first: 1, last: 20, blob: blob("segment"), before, chain, sealed_at: self.now };
+        let seal = SealSegments { sealed: vec![segment], dropped: Vec::new() };
+        assert_eq!(self.say(Command::SealSegments(seal)), Reply::Done);
     }
 
     fn token(&mut self, grant: Grant, uses: Option<u32>) -> TokenId {

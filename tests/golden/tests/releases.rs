@@ -10,10 +10,13 @@ use flowyard_golden::{release, script};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
+/// What the next release will be checked with, under this name until it is out; then its folder gets the name of its version.
+const NEXT: &str = "next";
+
 /// The folders of all releases, after the present one was written if that was asked for.
 static RELEASES: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
     if std::env::var_os("UPDATE").is_some() {
-        release::write(&release::folder(Some(env!("CARGO_PKG_VERSION"))), &script()).unwrap();
+        release::write(&release::folder(Some(NEXT)), &script()).unwrap();
     }
     release::all().unwrap()
 });

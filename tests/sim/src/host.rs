@@ -320,6 +320,7 @@ fn launch_spec(step: &StepSpec) -> LaunchSpec {
         folder: Default::default(),
         argv: Vec::new(),
         env: Vec::new(),
+        secret_env: Vec::new(),
         workdir: Default::default(),
         limits: Limits { cpu_milli: 0, memory_bytes: 0, pids: 0, shm_bytes: 0, disk_bytes: 0 },
         sandbox: Sandbox::Process,

@@ -82,8 +82,8 @@ impl Cluster {
             seed: 0,
             budget: 0,
             placer_version: 1,
-            placements: vec![placement],
             accept_ms: None,
+            placements: vec![placement],
         }));
     }
 
@@ -161,6 +161,7 @@ fn step(name: &str, count: u32) -> StepSpec {
         kill_grace_ms: 0,
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
         priority: 0,
     }
 }

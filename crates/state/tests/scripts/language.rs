@@ -143,6 +143,8 @@ impl Machine {
             "tick" => Command::Tick,
             "epoch" => Command::BeginEpoch { epoch: Epoch(parsed(word(1))) },
             "version" => Command::RaiseVersion { version: ClusterVersion(parsed(word(1))) },
+            "archive" => Command::ArchiveJobs(self.archive(line)),
+            "seal" => Command::SealSegments(self.seal(line)),
             "forget" => Command::ForgetJobs { jobs: line.words[1..].iter().map(|text| JobId(parsed(text))).collect() },
             "token" => Command::CreateToken(self.token(word(1), line)),
             "revoke-token" => Command::RevokeToken { token: TokenId(parsed(word(1))) },
@@ -185,6 +187,37 @@ impl Machine {
             uses: line.values.get("uses").map(|text| parsed(text)),
             created_by: "root".to_owned(),
         }
+    }
+
+    /// `archive 0 1 2 was=a now=b`: page 0 becomes b, and jobs 1 and 2 go.
+    fn archive(&self, line: &Line<'_>) -> ArchiveJobs {
+        let numbers: Vec<u64> = line.words[1..].iter().map(|text| parsed(text)).collect();
+        let now = line.values.get("now").map(|text| ArchivePage {
+            rows: digest(text),
+            jobs: numbers.len() as u32,
+            first_until: TimeMs(self.time),
+        });
+        let was = line.values.get("was").map(|text| digest(text));
+        let jobs = numbers[1..].iter().copied().map(JobId).collect();
+        ArchiveJobs { pages: vec![PageChange { page: numbers[0], was, now }], jobs }
+    }
+
+    /// `seal 1-5 before=a chain=b`, `seal drop=1`
+    fn seal(&self, line: &Line<'_>) -> SealSegments {
+        let chain = |key| line.values.get(key).map_or(Fingerprint([0; 32]), |text| fingerprint(text));
+        let sealed = line.words[1..].iter().map(|text| {
+            let (first, last) = text.split_once('-').unwrap();
+            LogSegment {
+                first: parsed(first),
+                last: parsed(last),
+                blob: digest(text),
+                before: chain("before"),
+                chain: chain("chain"),
+                sealed_at: TimeMs(self.time),
+            }
+        });
+        let dropped = line.list("drop").into_iter().map(parsed).collect();
+        SealSegments { sealed: sealed.collect(), dropped }
     }
 
     fn incarnation(&self, node: NodeId, line: &Line<'_>) -> Incarnation {
@@ -414,6 +447,7 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
         kill_grace_ms: 1_000,
         stop_signal: Default::default(),
         on_disconnect: if leased { OnDisconnect::Stop } else { OnDisconnect::Keep },
+        secrets: vec![],
         priority: line.number("priority", 0),
     }
 }

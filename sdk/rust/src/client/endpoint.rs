@@ -102,20 +102,27 @@ impl Endpoint {
                 })
             }
         };
-        Bearer { shown }
+        Bearer { shown, stale: false }
     }
 }
 
-/// Shows the token with each request, if there is one.
+/// Metadata with which a reader is content with what the coordinator that answers knows.
+const STALE: &str = "flowyard-stale";
+
+/// Shows the token with each request, if there is one, and says whether an old answer will do.
 #[derive(Debug, Clone)]
 pub(super) struct Bearer {
     shown: Option<MetadataValue<Ascii>>,
+    pub(super) stale: bool,
 }
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(shown) = &self.shown {
             request.metadata_mut().insert("authorization", shown.clone());
+        }
+        if self.stale {
+            request.metadata_mut().insert(STALE, MetadataValue::from_static("1"));
         }
         Ok(request)
     }

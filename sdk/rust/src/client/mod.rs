@@ -14,6 +14,8 @@ use flowyard_proto::api;
 use flowyard_proto::api::flowyard_client::FlowyardClient;
 use flowyard_proto::blob::blobs_client::BlobsClient;
 use flowyard_proto::cluster::administration_client::AdministrationClient;
+use flowyard_proto::cluster::secrets_client::SecretsClient;
+use tonic::metadata::MetadataMap;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -36,6 +38,17 @@ pub struct Client {
     api: FlowyardClient<Shown>,
     blobs: BlobsClient<Shown>,
     administration: AdministrationClient<Shown>,
+    secrets: SecretsClient<Shown>,
+    staleness: Option<Staleness>,
+}
+
+/// How old the state is that an answer is from, where an old one was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staleness {
+    /// Its revision, or an earlier one.
+    pub revision: u64,
+    /// When it was changed last, in milliseconds since the Unix epoch.
+    pub changed_ms: u64,
 }
 
 /// A channel on which each request shows who calls.
@@ -54,7 +67,10 @@ macro_rules! calls {
                 let mut patience = self.endpoint.patience();
                 loop {
                     let error = match self.api.$name(request.clone()).await {
-                        Ok(answer) => return Ok(answer.into_inner()),
+                        Ok(answer) => {
+                            self.note_staleness(answer.metadata());
+                            return Ok(answer.into_inner());
+                        }
                         Err(status) => self.sorted(status),
                     };
                     match patience.next_wait().filter(|_| error.is_unavailable()) {
@@ -70,10 +86,51 @@ macro_rules! calls {
 impl Client {
     /// A client of the cluster at `endpoint`. It connects with the first call.
     pub fn new(endpoint: Endpoint) -> Self {
-        let shown = Shown::new(endpoint.channel(), endpoint.bearer());
+        Self::showing(endpoint, false)
+    }
+
+    /// A client of the same cluster whose reads are content with what any coordinator knows, also when none leads. What it was
+    /// answered from is told by [`Client::staleness`].
+    #[must_use]
+    pub fn stale(&self) -> Self {
+        Self::showing(self.endpoint.clone(), true)
+    }
+
+    fn showing(endpoint: Endpoint, stale: bool) -> Self {
+        let mut bearer = endpoint.bearer();
+        bearer.stale = stale;
+        let shown = Shown::new(endpoint.channel(), bearer);
         let api = FlowyardClient::new(shown.clone()).max_decoding_message_size(MESSAGE_BYTES);
-        let (blobs, administration) = (BlobsClient::new(shown.clone()), AdministrationClient::new(shown));
-        Self { endpoint, api, blobs, administration }
+        let (blobs, secrets) = (BlobsClient::new(shown.clone()), SecretsClient::new(shown.clone()));
+        let administration = AdministrationClient::new(shown);
+        Self { endpoint, api, blobs, administration, secrets, staleness: None }
+    }
+
+    /// Who did what, of all coordinators.
+    ///
+    /// # Errors
+    /// Whatever any call can fail with; [`ClientError::Refused`] for who is no operator.
+    pub async fn read_audit(
+        &mut self,
+        request: flowyard_proto::cluster::ReadAuditRequest,
+    ) -> Result<tonic::Streaming<flowyard_proto::cluster::ReadAuditResponse>, ClientError> {
+        let answer = self.administration.read_audit(request).await;
+        Ok(answer.map_err(|status| self.sorted(status))?.into_inner())
+    }
+
+    /// The oldest state that an answer was from, if old ones were asked for.
+    pub fn staleness(&self) -> Option<Staleness> {
+        self.staleness
+    }
+
+    fn note_staleness(&mut self, metadata: &MetadataMap) {
+        let number = |name: &str| metadata.get(name)?.to_str().ok()?.parse().ok();
+        let (Some(revision), Some(changed_ms)) = (number("flowyard-revision"), number("flowyard-changed-ms")) else {
+            return;
+        };
+        if self.staleness.is_none_or(|known| revision < known.revision) {
+            self.staleness = Some(Staleness { revision, changed_ms });
+        }
     }
 
     /// Where it connects to.
@@ -150,6 +207,27 @@ impl Client {
                 answer => return answer,
             }
         }
+    }
+
+    /// Submits up to 1,000 jobs in one call, each with its key; what came of each, in their order. One that is refused does not keep
+    /// the others from being taken.
+    ///
+    /// # Errors
+    /// When the call as a whole is refused or not answered. With keys, it can be made again then.
+    pub async fn submit_batch(
+        &mut self,
+        jobs: impl IntoIterator<Item = (JobSpec, Option<String>)>,
+    ) -> Result<Vec<Result<(JobId, bool), ClientError>>, ClientError> {
+        use api::submit_result::Result as Submitted;
+        let jobs = jobs.into_iter().map(|(spec, key)| api::SubmitRequest { spec: Some((&spec).into()), key });
+        let request = api::SubmitBatchRequest { jobs: jobs.collect() };
+        let answer = self.api.submit_batch(request).await.map_err(|status| self.sorted(status))?.into_inner();
+        let results = answer.results.into_iter().map(|result| match result.result {
+            Some(Submitted::Submitted(taken)) => Ok((JobId(taken.job), taken.existing)),
+            Some(Submitted::Refused(refused)) => Err(self.sorted(Status::new(refused.code.into(), refused.message))),
+            None => Err(ClientError::Fault("a submission without an answer".to_owned())),
+        });
+        Ok(results.collect())
     }
 
     /// The job now, and again after each change, until it has ended. With what another watch of it told last, at whichever coordinator,

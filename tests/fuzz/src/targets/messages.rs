@@ -10,6 +10,8 @@ use flowyard_proto::{
     read_records,
 };
 use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{Target, quick};
 
@@ -166,44 +168,18 @@ fn ballots() -> Vec<Vec<u8>> {
     vec![peer::VoteRequest { envelope: None, vote, last, leadership_transfer: true }.encode_to_vec()]
 }
 
-fn launcher<T: serde_json_record::Read>(bytes: &[u8]) -> bool {
+fn launcher<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> bool {
     let mut incoming = Incoming::default();
     incoming.extend(bytes);
     let mut taken = 0;
-    loop {
-        match T::take(&mut incoming) {
-            Ok(true) => taken += 1,
-            Ok(false) => return taken > 0,
-            Err(()) => return false,
-        }
+    while let Ok(Some(record)) = incoming.take::<T>() {
+        let (mut written, mut again) = (Vec::new(), Incoming::default());
+        encode(&record, &mut written);
+        again.extend(&written);
+        assert_eq!(again.take::<T>().ok().flatten(), Some(record));
+        taken += 1;
     }
-}
-
-/// What the launcher and the agent read from each other, without naming how it is written.
-mod serde_json_record {
-    use super::{Event, Incoming, Request, encode};
-
-    pub(super) trait Read {
-        /// Takes one record, which has to come back once written.
-        fn take(incoming: &mut Incoming) -> Result<bool, ()>;
-    }
-
-    macro_rules! read {
-        ($($record:ty),*) => {$(
-            impl Read for $record {
-                fn take(incoming: &mut Incoming) -> Result<bool, ()> {
-                    let Some(record) = incoming.take::<Self>().map_err(drop)? else { return Ok(false) };
-                    let (mut written, mut again) = (Vec::new(), Incoming::default());
-                    encode(&record, &mut written);
-                    again.extend(&written);
-                    assert_eq!(again.take::<Self>().ok().flatten(), Some(record));
-                    Ok(true)
-                }
-            }
-        )*};
-    }
-
-    read!(Request, Event);
+    taken > 0
 }
 
 fn launcher_requests() -> Vec<Vec<u8>> {
