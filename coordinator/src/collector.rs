@@ -25,9 +25,6 @@ pub(crate) const BLOB_AGE_MS: u64 = 3 * 3_600 * 1_000;
 const LOOK: Duration = Duration::from_secs(3_600);
 /// Pages of the archive that one look drops at most.
 const PAGES_AT_ONCE: usize = 64;
-/// How often a coordinator completes its own copy of the stored blobs, first some time after its start.
-const COPY: Duration = Duration::from_secs(600);
-const FIRST_COPY: Duration = Duration::from_secs(5);
 /// Wait after the start, so that a short command is not slowed by it.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 
@@ -185,17 +182,6 @@ pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, Arc
     // A wall clock that jumps ahead must not make what was just stored look old.
     let now_ms = flowyard_clock::wall_ms().min(shared.stamps.now().0);
     Ok(durable.here().sweep(&live, min_age_ms, now_ms).await?)
-}
-
-/// Keeps the copy of a coordinator that may never lead: what it lacks is brought, what nothing names any more is removed.
-pub(crate) async fn keep_copy(shared: Shared) {
-    tokio::time::sleep(FIRST_COPY).await;
-    loop {
-        if let Err(error) = sweep(&shared, BLOB_AGE_MS).await {
-            tracing::warn!(%error, "this coordinator's copy of the stored blobs could not be completed");
-        }
-        tokio::time::sleep(COPY).await;
-    }
 }
 
 /// Every blob and manifest that the state names: by its jobs, by the archive, by the sealed log.

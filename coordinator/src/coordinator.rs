@@ -15,6 +15,7 @@ use crate::applier::Applier;
 use crate::archive::Archive;
 use crate::audit::Audit;
 use crate::config::Config;
+use crate::copying::Copied;
 use crate::durable::Durable;
 use crate::evidence::Evidence;
 use crate::feed::Feed;
@@ -58,6 +59,8 @@ pub struct Shared {
     pub relays: Relays,
     /// Its keys, if others reach it.
     pub fleet: Option<Fleet>,
+    /// Whether its copy of the blobs is whole.
+    pub(crate) copied: Copied,
     /// Who may read which blobs.
     pub(crate) readable: Readable,
     /// Held, shared, by each backup that is being made.
@@ -236,6 +239,7 @@ impl Coordinator {
             replica,
             relays: Relays::none(directory.clone()),
             directory,
+            copied: Copied::default(),
             readable: Readable::nothing(),
             backups: Arc::default(),
             archive: Archive::default(),
@@ -250,7 +254,7 @@ impl Coordinator {
         beside.push(tokio::spawn(crate::archive::keep(shared.clone())).abort_handle());
         beside.push(tokio::spawn(crate::sealing::keep(shared.clone())).abort_handle());
         if shared.durable.is_mirrored() {
-            beside.push(tokio::spawn(crate::collector::keep_copy(shared.clone())).abort_handle());
+            beside.push(tokio::spawn(crate::copying::keep_copy(shared.clone())).abort_handle());
         }
         Ok(Self { shared, leadership, beside })
     }

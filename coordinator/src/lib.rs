@@ -13,6 +13,7 @@ mod caller;
 mod collector;
 pub mod config;
 mod coordinator;
+mod copying;
 mod crowd;
 mod durable;
 mod evidence;

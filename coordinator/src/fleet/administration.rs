@@ -1,5 +1,7 @@
 //! What administrators do: tokens, revocations, members.
 
+use std::time::Duration;
+
 use flowyard_identity::{ApiToken, JoinToken, LAPSED_MS, LONGEST_NODE_LIFE_MS, Secret};
 use flowyard_model::{Command, CreateToken, Grant, Identity, Reply, TimeMs, TokenId};
 use flowyard_proto::cluster::administration_server::Administration;
@@ -24,6 +26,10 @@ use crate::standing::{Answers, while_standing};
 const LONGEST_JOIN_LIFE_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Longest life of a token of the API.
 const LONGEST_API_LIFE_MS: u64 = 366 * 24 * 3_600 * 1_000;
+
+/// How long a change of members waits for copies of blobs before it is refused, and how often it looks.
+const COPY_PATIENCE: Duration = Duration::from_secs(15);
+const COPY_LOOK: Duration = Duration::from_millis(100);
 
 /// The service.
 #[derive(Clone)]
@@ -68,6 +74,23 @@ fn life(asked_ms: u64, grant: &Grant) -> Result<u64, Status> {
         )));
     }
     Ok(asked_ms)
+}
+
+/// Waits until these coordinators have copied all that is stored: what is with a majority of voters now has to be with one afterwards.
+async fn copied(shared: &Shared, replicas: impl Fn() -> Vec<u64>) -> Result<(), Status> {
+    let Some(fleet) = &shared.fleet else { return Ok(()) };
+    let waited = async {
+        while fleet.membership().still_copies(replicas()).is_some() {
+            tokio::time::sleep(COPY_LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(COPY_PATIENCE, waited).await;
+    match fleet.membership().still_copies(replicas()) {
+        None => Ok(()),
+        Some(replica) => Err(Status::failed_precondition(format!(
+            "coordinator {replica} has not copied all stored blobs yet; try again when it has, or some could be lost"
+        ))),
+    }
 }
 
 /// What a token is good for, in words.
@@ -181,6 +204,7 @@ impl Administration for AdministrationEndpoint {
         about(&request, &format!("coordinator {}", request.get_ref().replica));
         allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
+        copied(&self.shared, || vec![replica]).await?;
         self.shared.replica.promote(replica).await.map_err(|error| refused(&error))?;
         Ok(Response::new(PromoteResponse {}))
     }
@@ -192,6 +216,14 @@ impl Administration for AdministrationEndpoint {
         about(&request, &format!("coordinator {}", request.get_ref().replica));
         let caller = allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
+        let stay = || {
+            let members = self.shared.replica.members().into_iter();
+            members
+                .filter(|member| member.votes && member.peer.replica != replica)
+                .map(|member| member.peer.replica)
+                .collect::<Vec<u64>>()
+        };
+        copied(&self.shared, stay).await?;
         self.shared.replica.remove(replica).await.map_err(|error| refused(&error))?;
         // It may not come back, whatever it still has of its keys.
         if self.shared.fleet.is_some() {

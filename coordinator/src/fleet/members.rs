@@ -27,6 +27,7 @@ use crate::access::{Action, Caller};
 use crate::audit;
 use crate::caller::{self, PASSED_ON_FOR, allowed};
 use crate::coordinator::Shared;
+use crate::copying;
 use crate::proposer::Proposer;
 use crate::raft::{Member, Role};
 use crate::secrets::hand_to;
@@ -55,6 +56,11 @@ impl Membership {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).get(&replica).cloned()
     }
 
+    /// The first of these that has not copied all that is stored; one that does not answer is not waited for.
+    pub(super) fn still_copies(&self, replicas: impl IntoIterator<Item = u64>) -> Option<u64> {
+        replicas.into_iter().find(|replica| self.said(*replica).is_some_and(|said| !said.copied))
+    }
+
     fn replace(&self, said: BTreeMap<u64, AboutResponse>) {
         *self.said.lock().unwrap_or_else(PoisonError::into_inner) = said;
     }
@@ -77,6 +83,7 @@ fn about(shared: &Shared) -> AboutResponse {
         snapshot_bytes: stats.snapshot_bytes,
         wants_vote: shared.fleet.as_ref().is_some_and(|fleet| fleet.config().wants_vote),
         engine: shared.replica.engine().name().to_owned(),
+        copied: copying::is_whole(shared),
         secret_keys: shared.vault.fingerprints().iter().map(|key| key.0.to_vec().into()).collect(),
     }
 }
@@ -242,10 +249,10 @@ impl MembersWatch {
         }
     }
 
-    /// A learner that wants to vote does, once it has caught up.
+    /// A learner that wants to vote does, once it has caught up and copied what is stored.
     async fn promote(&self, members: &[Member], said: &BTreeMap<u64, AboutResponse>) {
         let ready = members.iter().find(|member| {
-            let wants = said.get(&member.peer.replica).is_some_and(|said| said.wants_vote);
+            let wants = said.get(&member.peer.replica).is_some_and(|said| said.wants_vote && said.copied);
             !member.votes && wants && member.lag.is_some_and(|lag| lag <= crate::raft::PROMOTE_LAG_MAX)
         });
         let Some(member) = ready else { return };

@@ -20,6 +20,9 @@ use crate::house::{Host, to_join};
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Signs of life after which a session that should end does not.
+const BEATS: u64 = 100;
+
 /// A session with one coordinator.
 pub(crate) struct Session {
     pub(crate) welcome: Welcome,
@@ -103,7 +106,7 @@ impl Session {
     /// Gives signs of life until the session ends; the last one that was answered, and why it ended.
     pub(crate) async fn lives_on(&mut self, pause: Duration) -> (u64, Status) {
         let mut last = 0;
-        for beat in 1.. {
+        for beat in 1..=BEATS {
             let _ = self.beat(beat).await;
             match tokio::time::timeout(pause, self.answered()).await {
                 Ok(Ok(answered)) => {
@@ -114,6 +117,6 @@ impl Session {
                 Err(_) => {}
             }
         }
-        unreachable!("a test ends before")
+        panic!("the session does not end; answered last was {last}")
     }
 }

@@ -4,10 +4,10 @@ use flowyard_cas::{Manifest, digest_bytes};
 use flowyard_model::Digest;
 use flowyard_proto::api;
 use flowyard_proto::blob::PutRequest;
-use flowyard_proto::peer::RoleKind;
+use flowyard_proto::peer::{Joiner, RoleKind};
 use flowyard_proto::status::{NOT_STORED, rejection_kind};
 
-use crate::house::{Host, three, to_call};
+use crate::house::{Host, three, to_call, to_join, until};
 
 pub(crate) fn put(bytes: &[u8]) -> impl tokio_stream::Stream<Item = PutRequest> + use<> {
     let digest = Some(digest_bytes(bytes).into());
@@ -67,11 +67,26 @@ async fn what_was_uploaded_to_one_coordinator_may_be_used_at_each_and_what_one_l
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_begins_to_vote_has_copied_what_is_stored() {
+    let first = Host::first(flowyard_cas::Origin::in_memory()).await;
+    until("it to lead", async || first.leads()).await;
+    let admin = first.token(to_call("ann", RoleKind::Admin, &[])).await;
+    let code = digest_bytes(&empty_artifact());
+    first.blobs(&admin).put(put(&empty_artifact())).await.unwrap();
+    first.api(Some(&admin)).submit(job(code)).await.unwrap();
+    let token = first.token(to_join(Joiner::Coordinator)).await;
+    let mut second = Host::joining(&token, flowyard_cas::Origin::in_memory()).await;
+    second.start().await;
+    until("it to vote", async || first.status().await.members.iter().filter(|member| member.votes).count() == 2).await;
+    assert!(second.origin.contains(&code).await.unwrap(), "half of the voters lack what counts as stored");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_that_no_honest_caller_sends_are_refused_and_harm_nobody() {
     use crate::node;
     use tonic::Code;
     let host = Host::first(flowyard_cas::Origin::in_memory()).await;
-    crate::house::until("it to lead", async || host.leads()).await;
+    until("it to lead", async || host.leads()).await;
     let own = node::join(&host, "n1").await;
     let before = node::begin(&host, &own, "n1", None).await.unwrap().welcome;
     let refused = node::begin(&host, &own, "n1", Some((before.node, u64::MAX))).await.err().expect("it is refused");
