@@ -2,6 +2,16 @@
 
 use std::path::PathBuf;
 
+/// Messages with something that nobody may read.
+const SECRET: [&str; 6] = [
+    "flowyard.cluster.v1.JoinRequest",
+    "flowyard.cluster.v1.JoinResponse",
+    "flowyard.cluster.v1.CreateTokenResponse",
+    "flowyard.cluster.v1.PutSecretRequest",
+    "flowyard.agent.v1.SecretsResponse",
+    "flowyard.peer.v1.KeepKeysRequest",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "flowyard/api/v1/types.proto",
@@ -23,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Comments and positions are for the generated code only.
     published.file.iter_mut().for_each(|file| file.source_code_info = None);
     std::fs::write(&path, prost::Message::encode_to_vec(&published))?;
-    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(descriptors)?;
+    // What is secret is shown by no `Debug`; see `redacted.rs`.
+    tonic_prost_build::configure().bytes(".").btree_map(".").skip_debug(SECRET).compile_fds(descriptors)?;
     Ok(())
 }

@@ -51,6 +51,7 @@ fn container(base: &Path) -> ContainerSpec {
 
 fn launch(base: &Path, number: usize, argv: &[String], container: &ContainerSpec) -> LaunchSpec {
     LaunchSpec {
+        secret_env: Vec::new(),
         name: format!("1/run/{number}#1"),
         folder: base.join(number.to_string()),
         argv: argv.to_vec(),

@@ -88,6 +88,7 @@ impl Agent {
             stuck: watch::Sender::new(StuckLimits::STANDARD),
             networks: Arc::clone(&networks),
             users: config.users.map(|span| UserRanges::of(span, &config.folder)),
+            reach: reach.clone(),
             config,
         };
         let desk = Arc::new(desk);
@@ -179,6 +180,7 @@ fn spread(attempts: &Path) {
 /// journal was damaged.
 async fn sweep(desk: &Desk, remembered: &crate::journal::Remembered) {
     let known: BTreeSet<_> = remembered.members.keys().map(|key| desk.folder(*key)).collect();
+    attempt::secrets::sweep(&desk.config.folder, |name| known.contains(&desk.config.attempts().join(name)));
     let Ok(entries) = std::fs::read_dir(desk.config.attempts()) else { return };
     for path in entries.flatten().map(|entry| entry.path()).filter(|path| !known.contains(path)) {
         if tokio::time::timeout(STRAY_END, end_stray(desk, &path)).await.is_err() {

@@ -62,6 +62,7 @@ impl Case {
             oci_runtime: None,
         };
         let launch = LaunchSpec {
+            secret_env: Vec::new(),
             name: "1/test/0#1".into(),
             folder: attempt,
             argv: argv.iter().map(|word| (*word).to_owned()).collect(),

@@ -14,6 +14,7 @@
 //! - Who has shown nothing may show a token to join. Who shows an expired certificate may renew it.
 //! - The owner of the socket of an embedded cluster may do everything: the machine is theirs.
 //! - Knowing a digest is no right to read it: a blob is read through something that names it.
+//! - What a secret is, nobody is told but the agent whose task is given it, in a job of a queue that it is for.
 
 use std::fmt;
 
@@ -277,14 +278,39 @@ pub enum Action<'a> {
         /// For whom.
         who: &'a Identity,
     },
+    /// List secrets, without what they are; each line is decided by [`Action::LookAtSecret`].
+    ListSecrets,
+    /// Know of a secret.
+    LookAtSecret {
+        /// The queue whose jobs may use it; every queue if `None`.
+        queue: Option<&'a QueuePath>,
+    },
+    /// Keep, replace or forget a secret.
+    ChangeSecret {
+        /// The queue whose jobs may use it; every queue if `None`.
+        queue: Option<&'a QueuePath>,
+    },
+    /// Encrypt all secrets with another key.
+    RotateSecretKey,
+    /// Be told what a secret is, for a task.
+    ReadSecret {
+        /// The node that holds the task.
+        node: &'a Name,
+        /// The queue of the task's job.
+        job: &'a QueuePath,
+        /// The queue whose jobs may use the secret; every queue if `None`.
+        queue: Option<&'a QueuePath>,
+    },
     /// Make, list or take back tokens.
     ChangeTokens,
     /// Shut somebody out.
     Revoke,
     /// Add, promote or remove coordinators; move the leadership.
     ChangeMembers,
-    /// Read everything: backups, and the audit stream.
+    /// Read everything: backups.
     ReadAll,
+    /// Read who did what.
+    ReadAudit,
     /// Ask whether the service is well, or what it offers.
     Ping,
 }
@@ -341,7 +367,7 @@ impl From<Denied> for Status {
 pub fn allow(caller: &Caller, action: Action<'_>) -> Result<(), Denied> {
     let need = need(action);
     let allowed = match caller {
-        Caller::Owner { .. } => true,
+        Caller::Owner { .. } => for_the_owner(action),
         Caller::Person { name, role } => person_may(name, role, need) || renews_itself(caller, action),
         Caller::Agent { name } => agent_may(name, action) || renews_itself(caller, action),
         Caller::Coordinator { replica } => coordinator_may(*replica, action) || renews_itself(caller, action),
@@ -359,6 +385,14 @@ pub fn allow(caller: &Caller, action: Action<'_>) -> Result<(), Denied> {
     })
 }
 
+/// Everything; only that a secret is for some queues binds the tasks of the owner too.
+fn for_the_owner(action: Action<'_>) -> bool {
+    match action {
+        Action::ReadSecret { job, queue, .. } => queue.is_none_or(|own| own.covers(job)),
+        _ => true,
+    }
+}
+
 fn renews_itself(caller: &Caller, action: Action<'_>) -> bool {
     matches!(action, Action::Renew { who } if caller.identity().as_ref() == Some(who))
 }
@@ -367,6 +401,7 @@ fn agent_may(name: &Name, action: Action<'_>) -> bool {
     match action {
         Action::Session { node } | Action::Relay { node } => node == name,
         Action::GetBlob { named_by } => named_by.contains(&Named::Allocation { node: name }),
+        Action::ReadSecret { node, job, queue } => node == name && queue.is_none_or(|own| own.covers(job)),
         Action::MissingBlobs | Action::PutBlob | Action::GetCluster | Action::Ping => true,
         _ => false,
     }
@@ -405,15 +440,9 @@ fn views(role: &Role, queue: &QueuePath) -> bool {
 fn submits(role: &Role, queue: &QueuePath) -> bool {
     match role {
         Role::Viewer => false,
-        Role::Submitter { queues } => queues.iter().any(|own| covers(own, queue)),
+        Role::Submitter { queues } => queues.iter().any(|own| own.covers(queue)),
         Role::Operator | Role::Admin => true,
     }
-}
-
-/// A queue covers itself and what is below it.
-fn covers(own: &QueuePath, queue: &QueuePath) -> bool {
-    let below = queue.as_str().strip_prefix(own.as_str());
-    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn need(action: Action<'_>) -> Need<'_> {
@@ -428,10 +457,17 @@ fn need(action: Action<'_>) -> Need<'_> {
         Action::Submit { queue } | Action::Cancel { queue } | Action::Exec { queue } => Need::Submit(queue),
         Action::MissingBlobs | Action::PutBlob => Need::SubmitAnywhere,
         Action::GetBlob { named_by } | Action::UseBlob { named_by } => Need::Read(named_by),
-        Action::Prune | Action::ChangeQueue | Action::ChangeNode => Need::Operate,
+        Action::ListSecrets => Need::Known,
+        Action::LookAtSecret { queue: Some(queue) } => Need::View(queue),
+        Action::LookAtSecret { queue: None } => Need::Known,
+        Action::ChangeSecret { queue: Some(queue) } => Need::Submit(queue),
+        Action::ChangeSecret { queue: None } => Need::Operate,
+        Action::RotateSecretKey => Need::Administer,
+        Action::Prune | Action::ChangeQueue | Action::ChangeNode | Action::ReadAudit => Need::Operate,
         Action::ChangeTokens | Action::Revoke | Action::ChangeMembers | Action::ReadAll => Need::Administer,
         Action::Session { .. }
         | Action::Relay { .. }
+        | Action::ReadSecret { .. }
         | Action::Replicate { .. }
         | Action::Forward { .. }
         | Action::Mirror { .. }
@@ -485,10 +521,17 @@ fn sentence(action: Action<'_>) -> String {
         Action::Mirror { replica } => format!("copy blobs as replica {replica}"),
         Action::Join => "join with a token".to_owned(),
         Action::Renew { who } => format!("renew the certificate of {who}"),
+        Action::ListSecrets => "list secrets".to_owned(),
+        Action::LookAtSecret { .. } => "know of this secret".to_owned(),
+        Action::ChangeSecret { queue: Some(queue) } => in_queue("change secrets for jobs", queue),
+        Action::ChangeSecret { queue: None } => "change secrets that jobs of every queue may use".to_owned(),
+        Action::RotateSecretKey => "change the key of secrets".to_owned(),
+        Action::ReadSecret { node, .. } => format!("be told secrets for tasks of node {node}"),
         Action::ChangeTokens => "see or change tokens".to_owned(),
         Action::Revoke => "shut anybody out".to_owned(),
         Action::ChangeMembers => "change the members of the cluster".to_owned(),
         Action::ReadAll => "read everything".to_owned(),
+        Action::ReadAudit => "read who did what".to_owned(),
         Action::Ping => "ask how the service is".to_owned(),
     }
 }
@@ -596,10 +639,23 @@ mod tests {
             (Action::Forward { replica: ReplicaId(1) }, "Oc", "Raft/Propose"),
             (Action::Forward { replica: ReplicaId(1) }, "Oc", "Raft/ReadIndex"),
             (Action::Forward { replica: ReplicaId(1) }, "Oc", "Members/About"),
-            (Action::Forward { replica: ReplicaId(1) }, "Oc", "Members/Uploaded"),
             (Action::Forward { replica: ReplicaId(2) }, "O", ""),
             (Action::Mirror { replica: ReplicaId(1) }, "Oc", ""),
             (Action::Mirror { replica: ReplicaId(2) }, "O", ""),
+            (Action::ListSecrets, "Ovsoa", "Secrets/List"),
+            (Action::LookAtSecret { queue: None }, "Ovsoa", ""),
+            (Action::LookAtSecret { queue: Some(&own.mine) }, "Ovsoa", ""),
+            (Action::LookAtSecret { queue: Some(&own.other) }, "Ovoa", ""),
+            (Action::ChangeSecret { queue: Some(&own.mine) }, "Osoa", "Secrets/Put"),
+            (Action::ChangeSecret { queue: Some(&own.below) }, "Osoa", "Secrets/Remove"),
+            (Action::ChangeSecret { queue: Some(&own.other) }, "Ooa", ""),
+            (Action::ChangeSecret { queue: None }, "Ooa", ""),
+            (Action::RotateSecretKey, "Oa", "Secrets/RotateKey"),
+            (Action::ReadSecret { node: n1, job: &own.below, queue: Some(&own.mine) }, "On", "Agents/Secrets"),
+            (Action::ReadSecret { node: n1, job: &own.other, queue: None }, "On", ""),
+            (Action::ReadSecret { node: n1, job: &own.other, queue: Some(&own.mine) }, "", ""),
+            (Action::ReadSecret { node: n2, job: &own.mine, queue: None }, "O", ""),
+            (Action::Forward { replica: ReplicaId(1) }, "Oc", "Members/KeepKeys"),
             (Action::Join, "O-", "Entrance/Join"),
             (Action::Renew { who: &own.agent_n1 }, "Onl", "Entrance/Renew"),
             (Action::Renew { who: &own.agent_n2 }, "O", ""),
@@ -614,6 +670,8 @@ mod tests {
             (Action::ChangeMembers, "Oa", "Administration/RemoveMember"),
             (Action::ChangeMembers, "Oa", "Administration/TransferLeader"),
             (Action::ReadAll, "Oa", "Administration/Backup"),
+            (Action::ReadAudit, "Ooa", "Administration/ReadAudit"),
+            (Action::Forward { replica: ReplicaId(1) }, "Oc", "Members/ReadAudit"),
             (Action::Ping, "Ovsoanc", ""),
         ]
     }
@@ -706,7 +764,7 @@ mod tests {
 
     #[test]
     fn a_queue_covers_what_is_below_it_and_not_what_begins_alike() {
-        let covers = |own: &str, other: &str| covers(&queue(own), &queue(other));
+        let covers = |own: &str, other: &str| queue(own).covers(&queue(other));
         assert!(covers("a", "a") && covers("a", "a/b") && covers("a/b", "a/b/c"));
         assert!(!covers("a", "ab") && !covers("a/b", "a") && !covers("a", "b/a"));
     }

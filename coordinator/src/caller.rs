@@ -118,6 +118,13 @@ pub(crate) fn of<T>(request: &Request<T>) -> Result<Caller, Status> {
     Ok(standing(request)?.caller)
 }
 
+/// Says what a call is about, for the audit stream.
+pub(crate) fn about<T>(request: &Request<T>, object: &str) {
+    if let Some(standing) = request.extensions().get::<Standing>() {
+        standing.about(object);
+    }
+}
+
 /// Who called, if they may do this.
 ///
 /// # Errors
@@ -173,6 +180,7 @@ impl Doorkeeper {
             address: "its socket".to_owned(),
             through: None,
             shown: None,
+            object: Arc::default(),
             feed: self.feed.clone(),
         };
         match arrival {
@@ -229,7 +237,8 @@ fn passed_on(metadata: &MetadataMap, arrived: Standing) -> Result<Standing, Stat
     if groundless {
         return Err(Status::invalid_argument("a call was passed on without what its maker has shown"));
     }
-    Ok(Standing { caller, ground, address, through: Some(through.clone()), shown: None, feed: arrived.feed.clone() })
+    let through = Some(through.clone());
+    Ok(Standing { caller, ground, address, through, ..arrived })
 }
 
 /// The name of a user as `/etc/passwd` has it, else the number.

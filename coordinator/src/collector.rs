@@ -160,7 +160,7 @@ pub(crate) async fn keep_copy(shared: Shared) {
     }
 }
 
-/// Every blob and manifest that a remembered job names.
+/// Every blob and manifest that a remembered job names, and what secrets are encrypted in.
 pub(crate) fn named_by_jobs(view: &View) -> LiveBlobs {
     let mut live = LiveBlobs::default();
     for (id, job) in view.jobs() {
@@ -168,6 +168,7 @@ pub(crate) fn named_by_jobs(view: &View) -> LiveBlobs {
         live.manifests.extend(named.manifests);
         live.blobs.extend(named.blobs);
     }
+    live.blobs.extend(view.secrets().map(|(_, kept)| kept.sealed));
     live
 }
 

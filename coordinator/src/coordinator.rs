@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use flowyard_cas::Origin;
+use flowyard_identity::KeyringError;
 use flowyard_model::{Command, Reply, Term};
 use flowyard_state::View;
 use kameo::actor::{ActorRef, Spawn};
@@ -11,6 +12,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::applier::Applier;
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::durable::Durable;
 use crate::evidence::Evidence;
@@ -22,6 +24,7 @@ use crate::proposer::{ProposeError, Proposer};
 use crate::raft::{OpenError, PassedOn, Replica, ReplicaConfig, Role, Start, Unavailable};
 use crate::readable::Readable;
 use crate::relay::Relays;
+use crate::secrets::Vault;
 use crate::session::Directory;
 use crate::stamps::Stamps;
 
@@ -58,6 +61,10 @@ pub struct Shared {
     pub(crate) readable: Readable,
     /// Held, shared, by each backup that is being made.
     pub(crate) backups: Arc<tokio::sync::RwLock<()>>,
+    /// The keys of secrets.
+    pub(crate) vault: Vault,
+    /// Who did what.
+    pub(crate) audit: Audit,
 }
 
 /// Metadata in which a coordinator that does not lead says who does.
@@ -154,6 +161,12 @@ pub enum StartError {
     /// Its keys.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Where it writes down who did what.
+    #[error("who did what cannot be written down: {0}")]
+    Audit(std::io::Error),
+    /// The keys of secrets.
+    #[error("the keys of secrets: {0}")]
+    SecretKeys(#[from] KeyringError),
     /// A socket or port.
     #[error("cannot listen on {place}: {source}")]
     Listen {
@@ -205,6 +218,8 @@ impl Coordinator {
             _ => Durable::of(origin),
         };
         let directory = Directory::empty();
+        let vault = Vault::open(&config.folder)?;
+        let audit = Audit::open(&config.folder).map_err(StartError::Audit)?;
         let shared = Shared {
             config: Arc::new(config),
             cluster_id: identity.cluster.to_string(),
@@ -220,10 +235,13 @@ impl Coordinator {
             directory,
             readable: Readable::nothing(),
             backups: Arc::default(),
+            vault,
+            audit,
             fleet,
         };
         let leadership = Leadership::spawn(Leadership::new(shared.clone()));
         let mut beside: Vec<AbortHandle> = Vec::new();
+        beside.push(tokio::spawn(shared.audit.clone().keep()).abort_handle());
         beside.extend(shared.fleet.clone().map(|fleet| tokio::spawn(fleet.renew()).abort_handle()));
         if shared.durable.is_mirrored() {
             beside.push(tokio::spawn(crate::collector::keep_copy(shared.clone())).abort_handle());

@@ -225,7 +225,7 @@ mod tests {
     fn standing(caller: Caller, address: &str) -> Standing {
         let feed = Feed::starting_with(State::new().view());
         let address = address.to_owned();
-        Standing { caller, ground: Ground::Nothing, address, through: None, shown: None, feed }
+        Standing { caller, ground: Ground::Nothing, address, through: None, shown: None, object: Arc::default(), feed }
     }
 
     #[test]

@@ -101,6 +101,7 @@ pub(crate) fn step(tasks: u32) -> StepSpec {
         kill_grace_ms: 0,
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
         priority: 0,
     }
 }

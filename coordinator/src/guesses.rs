@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use crate::audit::{Audit, Entry};
 use crate::caller::Arrival;
 
 /// Wrong ones that are answered at once.
@@ -33,9 +34,10 @@ const WAITING: u32 = 32;
 const ADDRESSES: usize = 10_000;
 
 /// What was shown wrongly, by address; cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Guesses {
     known: Arc<Mutex<HashMap<IpAddr, Guessed>>>,
+    audit: Audit,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -46,6 +48,11 @@ struct Guessed {
 }
 
 impl Guesses {
+    /// Nobody has guessed yet.
+    pub(crate) fn new(audit: Audit) -> Self {
+        Self { known: Arc::default(), audit }
+    }
+
     /// Counts a wrong one; how long its answer waits.
     fn wrong(&self, address: IpAddr, now_ms: u64) -> Duration {
         let mut known = self.lock();
@@ -139,7 +146,7 @@ where
             async move { Ok(answered.await?.map(Body::new)) }
         };
         let Some(address) = stranger else { return Box::pin(answered(&mut self.inner, request)) };
-        let guesses = self.guesses.clone();
+        let (guesses, path) = (self.guesses.clone(), request.uri().path().to_owned());
         if guesses.is_crowded(address) {
             let many = "too many wrong tokens were shown from this address just now; ask again in a few seconds";
             return Box::pin(async move { Ok(Status::unavailable(many).into_http()) });
@@ -148,7 +155,8 @@ where
         Box::pin(async move {
             let answer: http::Response<Body> = answered.await?;
             let status = Status::from_header_map(answer.headers());
-            if status.is_some_and(|status| status.code() == Code::Unauthenticated) {
+            if let Some(status) = status.filter(|status| status.code() == Code::Unauthenticated) {
+                guesses.audit.write_stranger(Entry::of_stranger(address, &path, &status));
                 let wait = guesses.wrong(address, flowyard_clock::boot_ms());
                 let _entered = guesses.enter(address);
                 tokio::time::sleep(wait).await;
@@ -164,7 +172,9 @@ mod tests {
 
     #[test]
     fn the_wait_grows_with_each_wrong_one_and_is_forgotten_with_time() {
-        let (guesses, one, other) = (Guesses::default(), IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let folder = tempfile::tempdir().unwrap();
+        let guesses = Guesses::new(Audit::open(folder.path()).unwrap());
+        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let waits: Vec<u64> = (0..14).map(|_| guesses.wrong(one, 1_000_000).as_millis() as u64).collect();
         assert_eq!(waits, [0, 0, 0, 0, 0, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]);
         assert_eq!(guesses.wrong(other, 1_000_000), Duration::ZERO, "another address is not slowed");
@@ -173,7 +183,8 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let guesses = Guesses::default();
+        let folder = tempfile::tempdir().unwrap();
+        let guesses = Guesses::new(Audit::open(folder.path()).unwrap());
         for address in 0..20_000u32 {
             guesses.wrong(IpAddr::from(address.to_be_bytes()), 1_000_000);
         }

@@ -6,6 +6,7 @@
 pub mod access;
 mod api;
 mod applier;
+mod audit;
 pub mod backup;
 mod caller;
 mod collector;
@@ -27,6 +28,7 @@ mod proposer;
 pub mod raft;
 mod readable;
 mod relay;
+mod secrets;
 mod server;
 pub mod session;
 mod stamps;

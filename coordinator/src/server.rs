@@ -8,11 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use flowyard_identity::{Bounds, Certificates, Gate, LAPSED_MS, accept};
+use flowyard_model::limits;
 use flowyard_proto::agent::agents_server::AgentsServer;
 use flowyard_proto::api::flowyard_server::FlowyardServer;
 use flowyard_proto::blob::blobs_server::BlobsServer;
 use flowyard_proto::cluster::administration_server::AdministrationServer;
 use flowyard_proto::cluster::entrance_server::EntranceServer;
+use flowyard_proto::cluster::secrets_server::SecretsServer;
 use flowyard_proto::peer::members_server::MembersServer;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
@@ -21,12 +23,14 @@ use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 
 use crate::api::{ApiEndpoint, BlobEndpoint};
+use crate::audit::Audited;
 use crate::caller::{Accepted, Door, Doorkeeper, accept_certified, accept_users};
 use crate::coordinator::{Shared, StartError};
 use crate::crowd::Crowd;
 use crate::fleet::{self, AdministrationEndpoint, EntranceEndpoint, Fleet, MembersEndpoint, PassOn};
 use crate::guesses::Guesses;
 use crate::raft::Speakers;
+use crate::secrets::SecretsEndpoint;
 use crate::session::AgentEndpoint;
 
 /// Largest message taken from agents: the beginning of a session names everything.
@@ -105,10 +109,11 @@ async fn serve_door(
         .max_concurrent_streams(Some(STREAMS))
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
         .http2_max_header_list_size(Some(HEADER_BYTES))
-        .layer(Guesses::default())
+        .layer(Guesses::new(shared.audit.clone()))
         .layer(InterceptorLayer::new(doorkeeper))
         .layer(crowd)
-        .layer(PassOn { shared: shared.clone(), door });
+        .layer(PassOn { shared: shared.clone(), door })
+        .layer(Audited { audit: shared.audit.clone() });
     let stop = async move {
         // It ends when it is told to, or with who would tell.
         let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -121,11 +126,13 @@ async fn routes(shared: &Shared, door: Door) -> Routes {
     let api = FlowyardServer::new(ApiEndpoint::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
     let blobs = BlobsServer::new(BlobEndpoint::new(shared.clone())).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
     let administration = AdministrationServer::new(AdministrationEndpoint::new(shared.clone()));
+    let secrets = SecretsServer::new(SecretsEndpoint::new(shared.clone()));
     let entrance = EntranceServer::new(EntranceEndpoint::new(shared.clone()));
     let routes = Routes::new(api)
         .add_service(blobs)
         .add_service(administration.max_decoding_message_size(SMALL_MESSAGE_BYTES))
-        .add_service(entrance.max_decoding_message_size(SMALL_MESSAGE_BYTES));
+        .add_service(entrance.max_decoding_message_size(SMALL_MESSAGE_BYTES))
+        .add_service(secrets.max_decoding_message_size(limits::SECRET_BYTES + SMALL_MESSAGE_BYTES));
     if door == Door::Peers {
         return routes
             .add_service(MembersServer::new(MembersEndpoint::new(shared.clone())))

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flowyard_identity::{Identified, Refused, Shown};
@@ -117,11 +118,23 @@ pub(crate) struct Standing {
     pub through: Option<Certified>,
     /// Told when they have shown a token, on a connection that did not name them.
     pub shown: Option<Shown>,
+    /// What the call is about, once somebody has read it.
+    pub object: Arc<Mutex<String>>,
     /// Where tokens and revocations are.
     pub feed: Feed,
 }
 
 impl Standing {
+    /// Says what the call is about.
+    pub(crate) fn about(&self, object: &str) {
+        object.clone_into(&mut self.object.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What the call is about.
+    pub(crate) fn object(&self) -> String {
+        self.object.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether the caller still is who they were.
     ///
     /// # Errors

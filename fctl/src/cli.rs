@@ -1,7 +1,9 @@
 //! Every command and flag, with its help. Values are checked where they are read, so that an error names the flag.
 
+pub(crate) mod audit;
 pub(crate) mod fleet;
 pub(crate) mod node;
+pub(crate) mod secret;
 
 use std::path::PathBuf;
 
@@ -109,6 +111,11 @@ pub(crate) enum Command {
     /// Make, list or take back what lets somebody in
     #[command(subcommand)]
     Token(fleet::Token),
+    /// Say who did what, from where, and what came of it
+    Audit(audit::Audit),
+    /// Keep, list or forget what tasks are given and nobody is shown
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// Show the coordinators of a cluster, or change who they are
     #[command(subcommand)]
     Cluster(fleet::Cluster),

@@ -14,6 +14,22 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// A moment, in the calendar and in UTC: `2026-11-29T20:15:00.123Z`.
+pub(crate) fn moment(at_ms: u64) -> String {
+    let (seconds, ms) = (at_ms / 1_000, at_ms % 1_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years begin in March, so that the day that some have more is the last one.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let part = (5 * of_year + 2) / 153;
+    let (day, month) = (of_year - (153 * part + 2) / 5 + 1, if part < 10 { part + 3 } else { part - 9 });
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
 /// How long ago a moment was.
 pub(crate) fn ago(at_ms: u64) -> String {
     format!("{} ago", duration(flowyard_clock::wall_ms().saturating_sub(at_ms)))
@@ -103,6 +119,13 @@ pub(crate) fn counts(counts: &api::TaskCounts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_a_date_of_the_calendar() {
+        assert_eq!(moment(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(moment(951_782_400_123), "2000-02-29T00:00:00.123Z");
+        assert_eq!(moment(1_796_000_000_000), "2026-11-30T00:53:20.000Z");
+    }
 
     #[test]
     fn a_long_text_stays_whole_and_is_harmless() {

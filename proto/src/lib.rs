@@ -7,6 +7,7 @@ pub mod decode;
 mod entry;
 #[cfg(any(test, feature = "generators"))]
 pub mod generators;
+mod redacted;
 mod reply;
 pub mod request;
 mod snapshot;

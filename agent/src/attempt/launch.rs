@@ -10,6 +10,7 @@ use flowyard_model::{
 use super::ending::{bare, platforms, users};
 use super::environment::{ITEM_BYTES, Places, environment};
 use super::fetch::{Fetched, ITEM_FILE, WORK};
+use super::secrets::Laid;
 use super::{Desk, FOLDER, disk_failure, write_shown};
 use crate::inventory::gpu;
 use crate::runtime::spec::{ContainerSpec, LaunchSpec, Limits, Mount, Network, Root, Sandbox};
@@ -23,6 +24,8 @@ const CONTAINER_INPUTS: &str = "/flowyard/in";
 const RESOLVER: &str = "/etc/resolv.conf";
 /// Where a container finds a long item.
 const CONTAINER_ITEM: &str = "/flowyard/item.json";
+/// Where a container finds its secrets.
+const CONTAINER_SECRETS: &str = "/flowyard/secrets";
 
 /// What the launcher is asked to run.
 ///
@@ -34,6 +37,7 @@ pub(super) fn spec(
     member: &DesiredMember,
     folder: &Path,
     fetched: &Fetched,
+    secrets: Option<Laid>,
 ) -> Result<LaunchSpec, End> {
     let step = &context.spec;
     let gpus = granted(desk, member)?;
@@ -52,16 +56,23 @@ pub(super) fn spec(
     let image_env = fetched.image.as_ref().map_or(&[][..], |(_, config)| &config.env);
     let mut env = environment(context, member, places, fetched.item.as_deref(), image_env);
     env.extend(gpu::variables(&gpus));
-    let sandbox = match step.isolation {
+    let mut sandbox = match step.isolation {
         Isolation::Process => process_sandbox(desk)?,
         Isolation::Container => Sandbox::Container(Box::new(container_spec(desk, context, folder, fetched, &gpus)?)),
     };
+    let mut secret_env = Vec::new();
+    if let Some(laid) = secrets {
+        let seen = see_secrets(&mut sandbox, &laid)?;
+        env.push(("FLOWYARD_SECRETS".to_owned(), seen.display().to_string()));
+        secret_env = laid.variables;
+    }
     let key = member.key;
     Ok(LaunchSpec {
         name: format!("{}/{}/{}#{}", key.task.job, step.name, key.task.task, key.attempt),
         folder: folder.to_owned(),
         argv: step.command.clone(),
         env,
+        secret_env,
         workdir: work,
         limits: limits(desk, &step.resources),
         sandbox,
@@ -71,6 +82,20 @@ pub(super) fn spec(
         log_limit_bytes: desk.config.log_limit_bytes,
         lease_file: (step.on_disconnect == OnDisconnect::Stop).then(|| desk.config.lease_file()),
     })
+}
+
+/// Where the task sees the files of its secrets.
+fn see_secrets(sandbox: &mut Sandbox, laid: &Laid) -> Result<PathBuf, End> {
+    let Sandbox::Container(container) = sandbox else { return Ok(laid.files.clone()) };
+    // Another runtime is told its variables in a file on the disk.
+    if container.oci_runtime.is_some() && !laid.variables.is_empty() {
+        return Err(refused(
+            "this node's agent uses another OCI runtime, which keeps variables on its disk; use `secret_files`",
+        ));
+    }
+    let target = PathBuf::from(CONTAINER_SECRETS);
+    container.mounts.push(Mount { source: laid.files.clone(), target: target.clone(), read_only: true, mapped: false });
+    Ok(target)
 }
 
 fn limits(desk: &Desk, resources: &Resources) -> Limits {

@@ -8,6 +8,7 @@ pub mod environment;
 mod fetch;
 mod images;
 mod launch;
+pub(crate) mod secrets;
 mod store;
 mod watchdog;
 
@@ -31,6 +32,7 @@ use self::ending::{bare, platforms, stuck_end};
 pub(crate) use self::fetch::WORK;
 pub use self::images::Images;
 use crate::config::AgentConfig;
+use crate::fleet::Reach;
 use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
 use crate::network::Networks;
@@ -59,6 +61,8 @@ pub struct Desk {
     pub inventory: Arc<Inventory>,
     /// How long an attempt may make no progress, as the cluster says.
     pub stuck: watch::Sender<StuckLimits>,
+    /// How coordinators are reached.
+    pub reach: Reach,
 }
 
 impl Desk {
@@ -125,6 +129,7 @@ impl Attempt {
         if end.reason == Reason::Stuck {
             self.stuck.get_or_insert(StuckPhase::Fetching);
         }
+        secrets::forget(&self.desk, &self.member);
         self.times.storing = Some(now());
         self.report(Phase::Storing, None).await;
         let end = self.store(end).await;
@@ -186,7 +191,11 @@ impl Attempt {
                 () = stopped(&mut stop) => return Err(stopped_early()),
                 phase = self.watchdog(StuckPhase::Fetching) => return Err(self.stuck_in(phase)),
             };
-            let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched)?;
+            let laid = tokio::select! {
+                laid = secrets::bring(&self.desk, &self.context, &self.member, fetched.user) => laid?,
+                () = stopped(&mut stop) => return Err(stopped_early()),
+            };
+            let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched, laid)?;
             _pinned = fetched;
             mark_launched(&self.folder, &spec).map_err(|error| disk_failure(FOLDER, &error))?;
             self.ask(LaunchRequest::Start { spec: Box::new(spec), listener: sender }).await?;

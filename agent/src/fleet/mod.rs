@@ -7,12 +7,17 @@ mod joining;
 mod membership;
 mod origin;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_cas::Origin;
 use flowyard_identity::{Doors, NoDoor, Renewal, SignError};
+use flowyard_model::{MemberKey, Name};
+use flowyard_proto::agent::SecretsRequest;
+use flowyard_proto::agent::agents_client::AgentsClient;
 use flowyard_proto::cluster::RenewRequest;
 use flowyard_proto::cluster::entrance_client::EntranceClient;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 pub use joining::{JoinError, join};
@@ -60,6 +65,21 @@ impl Reach {
             Self::Embedded(channel) => Ok(channel.clone()),
             Self::Fleet(membership) => Ok(endpoint().connect_with_connector(membership.doors().clone()).await?),
         }
+    }
+
+    /// The secrets that a task of this node is given.
+    ///
+    /// # Errors
+    /// When they are not told.
+    pub(crate) async fn secrets(&self, member: MemberKey) -> Result<BTreeMap<Name, Vec<u8>>, Status> {
+        let channel = match self {
+            Self::Embedded(channel) => channel.clone(),
+            Self::Fleet(membership) => lazy(membership.doors()),
+        };
+        let request = SecretsRequest { member: Some(member.into()) };
+        let told = AgentsClient::new(channel).secrets(request).await?.into_inner().values;
+        let named = told.into_iter().map(|(name, value)| Some((name.parse().ok()?, value.to_vec())));
+        named.collect::<Option<_>>().ok_or_else(|| Status::internal("a secret without a name"))
     }
 
     /// Learns who leads; whether that is news.

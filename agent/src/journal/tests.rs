@@ -38,6 +38,7 @@ fn context() -> Arc<StepContext> {
         kill_grace_ms: 0,
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
         priority: 0,
     };
     Arc::new(StepContext {

@@ -40,13 +40,14 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// Prepares the spec's command; fails on a NUL byte.
-    pub(crate) fn new(spec: &LaunchSpec) -> Result<Self, NulError> {
+    /// Prepares the spec's command with what of its environment is secret; fails on a NUL byte.
+    pub(crate) fn new(spec: &LaunchSpec, secrets: Vec<Vec<u8>>) -> Result<Self, NulError> {
         let program = spec.argv.first().map_or("", String::as_str);
+        let env = spec.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
         Ok(Self {
             candidates: CStrings::new(candidates(program, path_of(spec)).into_iter().map(String::into_bytes))?,
             argv: CStrings::new(spec.argv.iter().map(|argument| argument.clone().into_bytes()))?,
-            env: CStrings::new(spec.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes()))?,
+            env: CStrings::new(env.chain(secrets))?,
             workdir: CString::new(spec.workdir.as_os_str().as_encoded_bytes())?,
         })
     }

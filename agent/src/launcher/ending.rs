@@ -210,6 +210,7 @@ mod tests {
 
     fn spec(timeout_ms: Option<u64>, lease: bool) -> LaunchSpec {
         LaunchSpec {
+            secret_env: Vec::new(),
             name: "1/a/0#0".into(),
             folder: "/attempt".into(),
             argv: vec!["true".into()],

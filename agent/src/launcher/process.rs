@@ -48,7 +48,9 @@ impl ProcessAttempt {
     /// Starts `spec`, or says why nothing runs.
     pub(super) fn start(spec: Box<LaunchSpec>, means: Means<'_>) -> Result<Self, ExitCause> {
         let lease_until = lease_to_begin(&spec, flowyard_clock::boot_ms(), read_lease)?;
-        let command = Command::new(&spec).map_err(|_| failed("a NUL byte in the command or its environment".into()))?;
+        let secrets = spec.secret_variables().map_err(|error| failed(error.to_string()))?;
+        let command =
+            Command::new(&spec, secrets).map_err(|_| failed("a NUL byte in the command or its environment".into()))?;
         let open = |name: &str| Stream::open(&spec.folder.join(name), spec.log_limit_bytes);
         let (stdout, out) = open(STDOUT_LOG).map_err(|error| failed(format!("cannot make a log pipe: {error}")))?;
         let (stderr, err) = open(STDERR_LOG).map_err(|error| failed(format!("cannot make a log pipe: {error}")))?;

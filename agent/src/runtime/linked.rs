@@ -251,5 +251,10 @@ pub(crate) fn program(launch: &LaunchSpec) -> Result<init::Program, RuntimeError
     };
     let argv: Result<Vec<_>, _> = launch.argv.iter().map(|argument| c(argument)).collect();
     let env: Result<Vec<_>, _> = oci::environment(launch).iter().map(|variable| c(variable)).collect();
-    Ok(init::Program { candidates, argv: argv?, env: env?, name: name.clone(), searched })
+    let (mut env, unread) = (env?, |error: std::io::Error| RuntimeError::Spec(error.to_string()));
+    for variable in launch.secret_variables().map_err(unread)? {
+        let secret = CString::new(variable);
+        env.push(secret.map_err(|_| RuntimeError::Spec("a secret variable contains a zero byte".to_owned()))?);
+    }
+    Ok(init::Program { candidates, argv: argv?, env, name: name.clone(), searched })
 }

@@ -186,6 +186,7 @@ mod tests {
 
     fn launch() -> LaunchSpec {
         LaunchSpec {
+            secret_env: Vec::new(),
             name: "17/train/3#2".into(),
             folder: "/attempts/1".into(),
             argv: vec!["python3".into(), "train.py".into()],

@@ -20,6 +20,9 @@ pub struct LaunchSpec {
     pub argv: Vec<String>,
     /// The whole environment; nothing else is inherited.
     pub env: Vec<(String, String)>,
+    /// Variables whose values are secret: each with the file in memory that holds the value, which is read just before the start.
+    #[serde(default)]
+    pub secret_env: Vec<(String, PathBuf)>,
     /// The working directory: a host path for `Sandbox::Process`, a path inside the container otherwise.
     pub workdir: PathBuf,
     /// What it may use.
@@ -37,6 +40,22 @@ pub struct LaunchSpec {
     pub log_limit_bytes: u64,
     /// File holding the boot-clock deadline (decimal milliseconds) of the node's lease; `None` for `on_disconnect = "keep"`.
     pub lease_file: Option<PathBuf>,
+}
+
+impl LaunchSpec {
+    /// The secret variables with their values, as `NAME=value`.
+    ///
+    /// # Errors
+    /// When a value cannot be read.
+    pub fn secret_variables(&self) -> std::io::Result<Vec<Vec<u8>>> {
+        let read = |(name, path): &(String, PathBuf)| {
+            let value = std::fs::read(path);
+            let value =
+                value.map_err(|error| std::io::Error::new(error.kind(), format!("secret of `{name}`: {error}")));
+            Ok([name.as_bytes(), b"=", &value?].concat())
+        };
+        self.secret_env.iter().map(read).collect()
+    }
 }
 
 /// Resource limits of one attempt; enforced by cgroup where there is one.

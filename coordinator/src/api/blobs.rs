@@ -171,6 +171,7 @@ impl Blobs for BlobEndpoint {
         if !copies {
             let by = caller.principal();
             self.shared.durable.confirm(&stored, Some(&by)).await.map_err(unconfirmed)?;
+            standing.about(&format!("{} blobs", stored.len()));
             stored.iter().for_each(|digest| self.shared.readable.uploaded(*digest, by.clone()));
         }
         let bytes = stored.iter().map(|digest| digest.length).sum();

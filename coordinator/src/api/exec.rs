@@ -34,6 +34,7 @@ pub(super) async fn exec(
     if start.command.is_empty() {
         return Err(Status::invalid_argument("name a command to run"));
     }
+    standing.about(&format!("task {}/{}/{}: {}", start.job, start.step, start.task, start.command.join(" ")));
     // What says whom to join may have been long in coming.
     standing.check()?;
     let view = shared.feed.view();

@@ -167,6 +167,7 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
+        caller::about(&request, &format!("job {}", request.get_ref().job));
         self.view_for(&request, request.get_ref().job, |queue| Action::Cancel { queue }).await?;
         submit::cancel(&self.shared, request.into_inner()).await.map(Response::new)
     }
@@ -225,6 +226,7 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn change_node(&self, request: Request<ChangeNodeRequest>) -> Result<Response<ChangeNodeResponse>, Status> {
+        caller::about(&request, &format!("node {}", request.get_ref().name));
         let caller = allowed(&request, Action::ChangeNode)?;
         nodes::change(&self.shared, &caller, request.into_inner()).await.map(Response::new)
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flowyard_model::{
-    Command, Digest, Isolation, JobId, JobSpec, NetworkMode, OnDisconnect, Rejection, Reply, SpecBlobs, SubmitJob,
-    validate,
+    Command, Digest, Isolation, JobId, JobSpec, Name, NetworkMode, OnDisconnect, Rejection, Reply, SecretPlace,
+    SpecBlobs, SubmitJob, validate,
 };
 use flowyard_proto::api::{CancelRequest, CancelResponse, SubmitRequest, SubmitResponse};
+use flowyard_state::View;
 use tonic::Status;
 
 use super::{feasible, find_job};
@@ -29,10 +30,12 @@ pub(super) async fn submit(
     }
     let (mut spec, key) = flowyard_proto::request::submission(request)?;
     decide_networks(&mut spec, shared.config.usual_network);
+    standing.about(&format!("job `{}` to queue `{}`", spec.name, spec.queue));
     allow(caller, Action::Submit { queue: &spec.queue })?;
     validate(&spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
     let encoded = flowyard_proto::encode_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
     check_timing(shared, &spec)?;
+    check_secrets(&shared.feed.view(), &spec)?;
     check_blobs(shared, caller, &spec).await?;
     first_node(shared).await;
     feasible::check(&shared.feed.view(), &spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
@@ -43,7 +46,10 @@ pub(super) async fn submit(
     let owner = caller.principal();
     let command = Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key });
     match shared.propose(&command).await? {
-        Reply::Submitted { job, existing } => Ok(SubmitResponse { job: job.0, existing }),
+        Reply::Submitted { job, existing } => {
+            standing.about(&format!("job {job}"));
+            Ok(SubmitResponse { job: job.0, existing })
+        }
         other => Err(Status::internal(format!("a submission was answered with {other:?}"))),
     }
 }
@@ -80,6 +86,22 @@ fn check_timing(shared: &Shared, spec: &JobSpec) -> Result<(), Status> {
             ),
         })),
     }
+}
+
+/// A job names secrets that are kept, and that jobs of its queue may use. Of others nobody learns whether there are any.
+fn check_secrets(view: &View, spec: &JobSpec) -> Result<(), Status> {
+    let queue = &spec.queue;
+    let known = |name: &Name| view.secret(name).is_some_and(|kept| kept.is_for(queue));
+    let mut used = spec.steps.iter().flat_map(|step| step.secrets.iter().map(move |used| (step, used)));
+    let Some((step, used)) = used.find(|(_, used)| !known(&used.secret)) else { return Ok(()) };
+    let field = match &used.place {
+        SecretPlace::Variable(name) => format!("env.{name}"),
+        SecretPlace::File(name) => format!("secret_files.{name}"),
+    };
+    let name = &used.secret;
+    let message = format!("there is no secret `{name}` for queue `{queue}`; keep it with `fctl secret put {name}`");
+    let path = format!("steps.{}.{field}", step.name);
+    Err(flowyard_proto::status::rejected(&Rejection::Invalid { path, message }))
 }
 
 /// Every blob a spec names must be stored: a job never waits for bytes that may not come. And whoever submits must have had them:

@@ -5,18 +5,20 @@ use flowyard_model::{Command, CreateToken, Grant, Identity, Reply, TimeMs, Token
 use flowyard_proto::cluster::administration_server::Administration;
 use flowyard_proto::cluster::{
     BackupRequest, BackupResponse, ClusterStatus, CreateTokenRequest, CreateTokenResponse, GetStatusRequest,
-    ListTokensRequest, ListTokensResponse, PromoteRequest, PromoteResponse, RemoveMemberRequest, RemoveMemberResponse,
-    RevokeRequest, RevokeResponse, RevokeTokenRequest, RevokeTokenResponse, TokenLine, TransferLeaderRequest,
-    TransferLeaderResponse,
+    ListTokensRequest, ListTokensResponse, PromoteRequest, PromoteResponse, ReadAuditRequest, ReadAuditResponse,
+    RemoveMemberRequest, RemoveMemberResponse, RevokeRequest, RevokeResponse, RevokeTokenRequest, RevokeTokenResponse,
+    TokenLine, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::entrance::fleet;
-use crate::access::Action;
-use crate::caller::allowed;
+use crate::access::{Action, Caller};
+use crate::audit;
+use crate::caller::{self, about, allowed};
 use crate::coordinator::Shared;
 use crate::raft::{MembershipError, Unavailable};
+use crate::standing::{Answers, while_standing};
 
 /// Longest life of a token to join.
 const LONGEST_JOIN_LIFE_MS: u64 = 30 * 24 * 3_600 * 1_000;
@@ -68,13 +70,31 @@ fn life(asked_ms: u64, grant: &Grant) -> Result<u64, Status> {
     Ok(asked_ms)
 }
 
+/// What a token is good for, in words.
+fn purpose(grant: &Grant) -> String {
+    match grant {
+        Grant::Join(joiner) => format!("joins as {joiner:?}").to_lowercase(),
+        Grant::Api { principal, role } => format!("{}", Caller::Person { name: principal.clone(), role: role.clone() }),
+    }
+}
+
 #[tonic::async_trait]
 impl Administration for AdministrationEndpoint {
+    type ReadAuditStream = Answers<ReadAuditResponse>;
+
+    async fn read_audit(&self, request: Request<ReadAuditRequest>) -> Result<Response<Self::ReadAuditStream>, Status> {
+        allowed(&request, Action::ReadAudit)?;
+        let standing = caller::standing(&request)?;
+        let answers = audit::of_all(&self.shared, request.into_inner()).await;
+        Ok(Response::new(while_standing(standing, answers)))
+    }
+
     async fn create_token(
         &self,
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenResponse>, Status> {
         let caller = allowed(&request, Action::ChangeTokens)?;
+        let standing = caller::standing(&request)?;
         let (fleet, asked) = (fleet(&self.shared)?, request.into_inner());
         let grant = asked.grant.ok_or_else(|| Status::invalid_argument("grant: missing"))?;
         let grant = Grant::try_from(grant).map_err(|error| Status::invalid_argument(format!("grant: {error}")))?;
@@ -94,6 +114,7 @@ impl Administration for AdministrationEndpoint {
             Reply::TokenCreated { token } => token,
             other => return Err(Status::internal(format!("a new token was answered with {other:?}"))),
         };
+        standing.about(&format!("token {id}: {}", purpose(&grant)));
         let (authority, addresses) = (fleet.trust().fingerprint(), self.shared.api_addresses());
         let text = match grant {
             Grant::Join(_) => JoinToken { id, secret, authority, addresses }.to_text(),
@@ -122,16 +143,19 @@ impl Administration for AdministrationEndpoint {
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         allowed(&request, Action::ChangeTokens)?;
-        let token = TokenId(request.into_inner().token);
+        let token = TokenId(request.get_ref().token);
+        about(&request, &format!("token {token}"));
         self.shared.propose(&Command::RevokeToken { token }).await?;
         Ok(Response::new(RevokeTokenResponse {}))
     }
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         let caller = allowed(&request, Action::Revoke)?;
+        let standing = caller::standing(&request)?;
         let identity = request.into_inner().identity.ok_or_else(|| Status::invalid_argument("identity: missing"))?;
         let identity =
             Identity::try_from(identity).map_err(|error| Status::invalid_argument(format!("identity: {error}")))?;
+        standing.about(&identity.to_string());
         // Nothing issued until now can be alive or renewed after that.
         let until = TimeMs(flowyard_clock::wall_ms() + 2 * LONGEST_NODE_LIFE_MS + LAPSED_MS);
         let until = matches!(identity, Identity::Agent(_) | Identity::Coordinator(_)).then_some(until);
@@ -154,6 +178,7 @@ impl Administration for AdministrationEndpoint {
     }
 
     async fn promote(&self, request: Request<PromoteRequest>) -> Result<Response<PromoteResponse>, Status> {
+        about(&request, &format!("coordinator {}", request.get_ref().replica));
         allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
         self.shared.replica.promote(replica).await.map_err(|error| refused(&error))?;
@@ -164,6 +189,7 @@ impl Administration for AdministrationEndpoint {
         &self,
         request: Request<RemoveMemberRequest>,
     ) -> Result<Response<RemoveMemberResponse>, Status> {
+        about(&request, &format!("coordinator {}", request.get_ref().replica));
         let caller = allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
         self.shared.replica.remove(replica).await.map_err(|error| refused(&error))?;

@@ -111,6 +111,7 @@ impl EntranceEndpoint {
         let mut answer = self.answer(fleet, Subject::Coordinator { replica: ReplicaId(replica) }, request)?;
         answer.replica = replica;
         answer.authority_key = fleet.authority().to_pem().to_string();
+        answer.secret_keys = self.shared.vault.text();
         Ok(answer)
     }
 
@@ -125,6 +126,7 @@ impl EntranceEndpoint {
             replica: 0,
             authority_key: String::new(),
             cluster_name: fleet.config().name.clone(),
+            secret_keys: String::new(),
         })
     }
 }
@@ -167,7 +169,14 @@ impl Entrance for EntranceEndpoint {
             Caller::Agent { .. } | Caller::Coordinator { .. } | Caller::Person { .. } | Caller::Lapsed { .. } => {}
             nobody => allow(&nobody, Action::Join)?,
         }
+        let standing = caller::standing(&request)?;
         let request = request.into_inner();
+        let who = match &request.joiner {
+            Some(join_request::Joiner::Agent(agent)) => format!("node {}", agent.name),
+            Some(join_request::Joiner::Coordinator(joins)) => format!("coordinator at {}", joins.api_address),
+            None => String::new(),
+        };
+        standing.about(&format!("{who} with token {}", request.token));
         let answer = match request.joiner.clone() {
             Some(join_request::Joiner::Agent(agent)) => self.agent(fleet, &agent, &request).await?,
             Some(join_request::Joiner::Coordinator(joins)) => self.coordinator(fleet, &joins, &request).await?,
@@ -180,6 +189,7 @@ impl Entrance for EntranceEndpoint {
         let (fleet, caller) = (fleet(&self.shared)?, caller::of(&request)?);
         let nameless = || Status::failed_precondition("whoever comes by the socket has no certificate to renew");
         let who = caller.identity().ok_or_else(nameless)?;
+        caller::about(&request, &who.to_string());
         allow(&caller, Action::Renew { who: &who })?;
         let subject = match &who {
             Identity::Agent(name) => Subject::Agent { name: name.clone() },

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use flowyard_identity::{
     Authority, AuthorityError, Certificate, Clock, ConnectError, Credential, CredentialError, JoinToken, KeyRequest,
-    Refused, Trust, introduce,
+    Keyring, KeyringError, Refused, Trust, introduce,
 };
 use flowyard_model::{ClusterVersion, Epoch};
 use flowyard_proto::cluster::entrance_client::EntranceClient;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{MemberAddress, authority_file, credential_file};
 use crate::raft::Identity;
+use crate::secrets::keys_file;
 
 /// What joins.
 #[derive(Debug, Clone)]
@@ -64,6 +65,9 @@ pub enum JoinError {
     /// The authority's key.
     #[error("the key of the cluster's authority")]
     Authority(#[from] AuthorityError),
+    /// The keys of secrets.
+    #[error("the keys of secrets: {0}")]
+    SecretKeys(#[from] KeyringError),
     /// Who answered is not believed.
     #[error(transparent)]
     Trust(#[from] Refused),
@@ -93,6 +97,9 @@ pub async fn join(folder: &Path, joining: &Joining) -> Result<Joined, JoinError>
     let trust = Trust::new(authority.certificate().clone(), Epoch(answer.epoch), Clock::wall(), |_| false)?;
     let certificate = Certificate::from(answer.certificate.to_vec());
     Credential::new(&request, vec![certificate], &trust)?.save(&credential_file(folder))?;
+    let unreadable = || JoinError::Unusable("it has no keys of secrets that can be read".to_owned());
+    let keys = Keyring::from_text(&answer.secret_keys).ok_or_else(unreadable)?;
+    keys.save(&keys_file(folder))?;
     authority.save(&authority_file(folder))?;
     let identity = Identity { cluster, epoch: answer.epoch, replica: answer.replica };
     Ok(Joined { name: answer.cluster_name, identity })

@@ -9,22 +9,28 @@ use std::time::Duration;
 use flowyard_model::{ClusterVersion, Command, Digest, TimeMs};
 use flowyard_proto::blob::MissingRequest;
 use flowyard_proto::blob::blobs_client::BlobsClient;
-use flowyard_proto::cluster::{ClusterStatus, MemberStatus};
+use flowyard_proto::cluster::{ClusterStatus, MemberStatus, ReadAuditRequest};
 use flowyard_proto::peer::members_client::MembersClient;
 use flowyard_proto::peer::members_server::Members;
-use flowyard_proto::peer::{AboutRequest, AboutResponse};
+use flowyard_proto::peer::{
+    AboutRequest, AboutResponse, KeepKeysRequest, KeepKeysResponse, ReadOwnAuditRequest, ReadOwnAuditResponse,
+};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
+use prost::Message;
+use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status};
 
 use super::MemberAddress;
 use super::pass_on::named;
 use crate::access::{Action, Caller};
+use crate::audit;
 use crate::caller::{self, PASSED_ON_FOR, allowed};
 use crate::coordinator::Shared;
 use crate::proposer::Proposer;
 use crate::raft::{Member, Role};
-use crate::standing::Standing;
+use crate::secrets::hand_to;
+use crate::standing::{Answers, Standing, while_standing};
 
 /// How often the leader asks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -71,6 +77,7 @@ fn about(shared: &Shared) -> AboutResponse {
         snapshot_bytes: stats.snapshot_bytes,
         wants_vote: shared.fleet.as_ref().is_some_and(|fleet| fleet.config().wants_vote),
         engine: shared.replica.engine().name().to_owned(),
+        secret_keys: shared.vault.fingerprints().iter().map(|key| key.0.to_vec().into()).collect(),
     }
 }
 
@@ -135,6 +142,33 @@ impl Members for MembersEndpoint {
         }
         Ok(Response::new(about(&self.shared)))
     }
+
+    type ReadAuditStream = Answers<ReadOwnAuditResponse>;
+
+    async fn read_audit(
+        &self,
+        request: Request<ReadOwnAuditRequest>,
+    ) -> Result<Response<Self::ReadAuditStream>, Status> {
+        let standing = caller::standing(&request)?;
+        let Caller::Coordinator { replica } = standing.caller else {
+            return Err(Status::permission_denied("only coordinators ask this"));
+        };
+        allowed(&request, Action::Forward { replica })?;
+        let ReadOwnAuditRequest { since_ms, follow } = request.into_inner();
+        let own = self.shared.replica.identity().replica;
+        let answers = audit::of_this(&self.shared.audit, own, ReadAuditRequest { since_ms, follow });
+        let answers = answers.map(|answer| Ok(ReadOwnAuditResponse { response: answer?.encode_to_vec().into() }));
+        Ok(Response::new(while_standing(standing, Box::pin(answers))))
+    }
+
+    async fn keep_keys(&self, request: Request<KeepKeysRequest>) -> Result<Response<KeepKeysResponse>, Status> {
+        let Caller::Coordinator { replica } = caller::of(&request)? else {
+            return Err(Status::permission_denied("only coordinators hand keys over"));
+        };
+        allowed(&request, Action::Forward { replica })?;
+        self.shared.vault.take(request.get_ref())?;
+        Ok(Response::new(KeepKeysResponse {}))
+    }
 }
 
 /// Those of the blobs that no other coordinator knows this caller to have uploaded or to be allowed to use.
@@ -178,6 +212,7 @@ impl MembersWatch {
         for (replica, answer) in futures::future::join_all(asked).await {
             said.extend(answer.map(|answer| (replica, answer)));
         }
+        self.hand_keys(&members, &said).await;
         self.promote(&members, &said).await;
         self.raise(&members, &said).await;
         if let Some(fleet) = &self.shared.fleet {
@@ -190,6 +225,21 @@ impl MembersWatch {
         let told = AboutRequest { time_ms: self.shared.stamps.now().0 };
         let answer = tokio::time::timeout(PATIENCE, MembersClient::new(channel).about(told)).await;
         answer.ok()?.ok().map(Response::into_inner)
+    }
+
+    /// A coordinator that lacks keys of secrets is given them: its disk was replaced, or it was away when they were made.
+    async fn hand_keys(&self, members: &[Member], said: &BTreeMap<u64, AboutResponse>) {
+        let own = self.shared.vault.fingerprints();
+        for member in members {
+            let Some(theirs) = said.get(&member.peer.replica) else { continue };
+            if own.iter().all(|key| theirs.secret_keys.iter().any(|their| their.as_ref() == key.0)) {
+                continue;
+            }
+            match hand_to(&self.shared, member, &[]).await {
+                Ok(()) => tracing::info!(replica = member.peer.replica, "a coordinator was given the keys of secrets"),
+                Err(error) => tracing::debug!(%error, replica = member.peer.replica, "keys of secrets were not taken"),
+            }
+        }
     }
 
     /// A learner that wants to vote does, once it has caught up.

@@ -27,8 +27,12 @@ use crate::raft::Role;
 use crate::standing::Standing;
 
 /// Services whose calls a leader answers.
-const LEADERS: [&str; 3] =
-    ["/flowyard.api.v1.Flowyard/", "/flowyard.cluster.v1.Administration/", "/flowyard.cluster.v1.Entrance/"];
+const LEADERS: [&str; 4] = [
+    "/flowyard.api.v1.Flowyard/",
+    "/flowyard.cluster.v1.Administration/",
+    "/flowyard.cluster.v1.Entrance/",
+    "/flowyard.cluster.v1.Secrets/",
+];
 const ENTRANCE: &str = "/flowyard.cluster.v1.Entrance/";
 /// Calls of those that any coordinator answers, from its own copy of the state.
 const ANYBODYS: [&str; 7] = ["GetCluster", "Submit", "GetJob", "ListJobs", "ListTasks", "WatchJob", "ListArtifacts"];

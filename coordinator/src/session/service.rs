@@ -9,22 +9,24 @@ use flowyard_model::{
 };
 use flowyard_proto::agent::agents_server::Agents;
 use flowyard_proto::agent::{
-    AgentMessage, CoordinatorMessage, Heartbeat, Hello, RelayFromAgent, RelayToAgent, Welcome, agent_message,
-    coordinator_message,
+    AgentMessage, CoordinatorMessage, Heartbeat, Hello, RelayFromAgent, RelayToAgent, SecretsRequest, SecretsResponse,
+    Welcome, agent_message, coordinator_message,
 };
 use flowyard_proto::{api, status};
 use flowyard_state::View;
 use kameo::actor::{ActorRef, Spawn};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::provenance::believed;
 use super::{Connected, OUTBOX, Outbox, Session, SessionMessage};
 use crate::access::{Action, Caller, allow};
+use crate::audit::entry_of;
 use crate::caller;
 use crate::coordinator::{self, Shared};
 use crate::raft::Role;
+use crate::secrets::tell;
 use crate::standing::{Answers, Standing};
 
 /// How long a session that is over waits for the next leader to be known.
@@ -247,15 +249,30 @@ impl Agents for AgentEndpoint {
             Caller::Agent { name } => name,
             _ => Name::from_str("unnamed").map_err(|error| Status::internal(error.to_string()))?,
         };
+        caller::about(&request, &format!("node {own}"));
         caller::allowed(&request, Action::Session { node: &own })?;
         let (outbox, answers) = mpsc::channel(OUTBOX);
         let (service, standing) = (self.clone(), caller::standing(&request)?);
         tokio::spawn(async move {
+            let (asked, audit) = (standing.clone(), service.shared.audit.clone());
             if let Err(status) = service.run_session(standing, request.into_inner(), outbox.clone()).await {
+                if status.code() == Code::PermissionDenied {
+                    let path = "/flowyard.agent.v1.Agents/Session";
+                    audit.write(entry_of(&asked, path, Some(&status)));
+                }
                 let _ = outbox.send(Err(status)).await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn secrets(&self, request: Request<SecretsRequest>) -> Result<Response<SecretsResponse>, Status> {
+        let caller = caller::of(&request)?;
+        if let Some(member) = &request.get_ref().member {
+            let task = format!("task {}/{}/{}#{}", member.job, member.step, member.task, member.attempt);
+            caller::about(&request, &task);
+        }
+        tell(&self.shared, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn relay(&self, request: Request<Streaming<RelayFromAgent>>) -> Result<Response<Self::RelayStream>, Status> {

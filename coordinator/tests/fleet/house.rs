@@ -44,6 +44,13 @@ pub(crate) struct Host {
 #[derive(Clone)]
 pub(crate) struct Bearer(Option<String>);
 
+impl Bearer {
+    /// Shows this one.
+    pub(crate) fn of(token: &str) -> Self {
+        Self(Some(token.to_owned()))
+    }
+}
+
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(token) = &self.0 {
@@ -180,6 +187,12 @@ impl Host {
     pub(crate) async fn token_for(&self, grant: peer::Grant, life_ms: u64) -> String {
         let request = CreateTokenRequest { grant: Some(grant), life_ms, uses: None };
         self.owner().create_token(request).await.unwrap().into_inner().text
+    }
+
+    /// Makes a queue.
+    pub(crate) async fn queue(&self, path: &str) {
+        let queue = flowyard_model::Queue { path: path.parse().unwrap(), weight: 1, max_active: None };
+        self.coordinator().shared().propose(&flowyard_model::Command::PutQueue(queue)).await.unwrap();
     }
 
     pub(crate) async fn status(&self) -> ClusterStatus {

@@ -1,11 +1,13 @@
 //! Coordinators with their keys and ports, on loopback: forming, joining, who may do what, and losing one.
 
+mod audit;
 mod closed;
 mod crowd;
 mod house;
 mod leading;
 mod node;
 mod parts;
+mod secrets;
 mod storing;
 mod watching;
 

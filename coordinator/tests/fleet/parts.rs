@@ -62,6 +62,7 @@ pub(crate) fn job(queue: &str, code: Option<Digest>) -> SubmitRequest {
         mounts: Vec::new(),
         kill_grace_ms: 10_000,
         on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
         priority: 0,
     };
     let spec = JobSpec {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Admitted, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant, Health,
-    Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, Queue, QueuePath,
-    Revision, Scheduling, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
+    Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, PutSecret, Queue,
+    QueuePath, Revision, Scheduling, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
 };
 
 /// A command with its place in the log and the leader's time.
@@ -104,6 +104,13 @@ pub enum Command {
         /// Its number, higher than any before.
         epoch: Epoch,
     },
+    /// Keep a secret, or replace what it is.
+    PutSecret(PutSecret),
+    /// Forget a secret.
+    DropSecret {
+        /// Which.
+        name: Name,
+    },
 }
 
 impl Command {
@@ -115,7 +122,9 @@ impl Command {
             | Self::UseToken { .. }
             | Self::RevokeIdentity { .. }
             | Self::ChangeNode(_)
-            | Self::BeginEpoch { .. } => ClusterVersion::ACCESS,
+            | Self::BeginEpoch { .. }
+            | Self::PutSecret(_)
+            | Self::DropSecret { .. } => ClusterVersion::ACCESS,
             Self::CommitPlan(plan) if plan.accept_ms.is_some() => ClusterVersion::ACCESS,
             Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
             _ => ClusterVersion(1),
@@ -390,7 +399,9 @@ pub enum Rejection {
         current: ClusterVersion,
     },
     /// A registration that another node holds.
-    #[error("node `{name}` is registered under another agent that is heard from, or whose work may still run; stop that one and wait until the node is down, or choose another name")]
+    #[error(
+        "node `{name}` is registered under another agent that is heard from, or whose work may still run; stop that one and wait until the node is down, or choose another name"
+    )]
     NodeNameTaken {
         /// The name.
         name: Name,

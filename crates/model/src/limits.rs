@@ -66,6 +66,14 @@ pub const TOKENS: usize = 10_000;
 pub const TOKEN_USES: u32 = 1_000;
 /// Queues that one submitter may be bound to.
 pub const QUEUES_PER_ROLE: usize = 64;
+/// Secrets that are kept.
+pub const SECRETS: usize = 10_000;
+/// Secrets that one step is given.
+pub const SECRETS_PER_STEP: usize = 64;
+/// Bytes of one secret.
+pub const SECRET_BYTES: usize = 64 * 1024;
+/// Bytes of all secrets of one step.
+pub const STEP_SECRETS_BYTES: usize = 512 * 1024;
 /// Bytes of the addresses of a coordinator that is let in.
 pub const ADDRESS_BYTES: usize = 600;
 /// Bytes of one manifest, which is read as a whole.

@@ -115,6 +115,12 @@ impl QueuePath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether this is the other queue or above it.
+    pub fn covers(&self, other: &Self) -> bool {
+        let below = other.0.strip_prefix(&self.0);
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
 }
 
 impl FromStr for QueuePath {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterVersion, Digest, Epoch, Identity, Job, JobId, Node, NodeId, Queue, Revision, Revocation, Step, StepIndex,
-    SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
+    ClusterVersion, Digest, Epoch, Identity, Job, JobId, KeptSecret, Name, Node, NodeId, Queue, Revision, Revocation,
+    Step, StepIndex, SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
 };
 
 /// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, nodes, submission keys, jobs,
-/// waits, steps, tasks, tokens and revocations, each kind ordered by its key. Indexes are not recorded; they are rebuilt.
+/// waits, steps, tasks, tokens, revocations and secrets, each kind ordered by its key. Indexes are not recorded; they are rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// The scalars of the state; exactly one, first.
@@ -33,6 +33,8 @@ pub enum Record {
     Token(TokenId, Arc<Token>),
     /// An identity that was shut out.
     Revocation(Identity, Revocation),
+    /// A secret.
+    Secret(Name, Arc<KeptSecret>),
 }
 
 /// The scalars of the state.

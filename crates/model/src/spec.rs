@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, JobId, Name, QueuePath, Resources, Retry, StepIndex};
+use crate::{Digest, JobId, Name, QueuePath, Resources, Retry, SecretUse, StepIndex};
 
 /// One submitted execution of a flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,8 +44,14 @@ pub struct SpecBlobs {
 impl JobSpec {
     /// Whether it asks for what only a cluster of version [`ClusterVersion::ACCESS`](crate::ClusterVersion::ACCESS) knows.
     pub fn is_newer(&self) -> bool {
-        let newer = |step: &StepSpec| step.retry.is_newer() || step.stop_signal != StopSignal::Term;
+        let newer =
+            |step: &StepSpec| step.retry.is_newer() || step.stop_signal != StopSignal::Term || !step.secrets.is_empty();
         self.deadline_ms.is_some() || self.queue_ttl_ms.is_some() || self.steps.iter().any(newer)
+    }
+
+    /// Every secret it is given, each once.
+    pub fn secrets(&self) -> BTreeSet<&Name> {
+        self.steps.iter().flat_map(|step| &step.secrets).map(|used| &used.secret).collect()
     }
 
     /// Every blob it names.
@@ -118,6 +124,8 @@ pub struct StepSpec {
     pub on_disconnect: OnDisconnect,
     /// Added to the job's priority.
     pub priority: i32,
+    /// Secrets it is given, in the order of their places.
+    pub secrets: Vec<SecretUse>,
 }
 
 /// The root file system of a step.

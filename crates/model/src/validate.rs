@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::plausible::{plausible_blob, plausible_manifest};
 use crate::{
-    FanOut, Growth, Input, JobSpec, Name, NeedKind, Rejection, Resources, Retry, RetryRule, SpecBlobs, StepIndex,
-    StepSpec, limits,
+    FanOut, Growth, Input, JobSpec, Name, NeedKind, Rejection, Resources, Retry, RetryRule, SecretPlace, SecretUse,
+    SpecBlobs, StepIndex, StepSpec, limits,
 };
 
 type Checked = Result<(), Rejection>;
@@ -45,6 +45,7 @@ fn validate_step(spec: &JobSpec, at: usize, step: &StepSpec) -> Checked {
     validate_graph(spec, at, step)?;
     validate_artifacts(step)?;
     validate_env(step)?;
+    validate_secrets(step)?;
     validate_resources(&step.resources).map_err(|rejection| below("resources", rejection))?;
     require(step.size >= 1, "gang.size", "a gang has at least one member")?;
     require(step.size <= limits::GANG, "gang.size", &format!("at most {}", limits::GANG))?;
@@ -169,12 +170,37 @@ fn validate_env(step: &StepSpec) -> Checked {
     at_most("env", step.env.len(), limits::ENV_VARIABLES)?;
     for (name, value) in &step.env {
         let path = format!("env.{}", name.escape_debug());
-        let mut chars = name.chars();
-        let starts = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-        let plain = starts && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
-        require(plain, &path, "a variable's name consists of letters, digits and `_`, not starting with a digit")?;
-        require(!name.starts_with("FLOWYARD_"), &path, "variables starting with FLOWYARD_ are set by Flowyard")?;
+        variable(&path, name)?;
         require(!value.contains('\0'), &path, "a value cannot contain a NUL byte")?;
+    }
+    Ok(())
+}
+
+fn variable(path: &str, name: &str) -> Checked {
+    let mut chars = name.chars();
+    let starts = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    let plain = starts && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
+    require(plain, path, "a variable's name consists of letters, digits and `_`, not starting with a digit")?;
+    require(!name.starts_with("FLOWYARD_"), path, "variables starting with FLOWYARD_ are set by Flowyard")
+}
+
+fn validate_secrets(step: &StepSpec) -> Checked {
+    at_most("secrets", step.secrets.len(), limits::SECRETS_PER_STEP)?;
+    let mut places = BTreeSet::new();
+    for SecretUse { place, .. } in &step.secrets {
+        match place {
+            SecretPlace::Variable(name) => {
+                let path = format!("env.{}", name.escape_debug());
+                variable(&path, name)?;
+                require(!step.env.contains_key(name), &path, "it has a value already")?;
+                require(places.insert(place), &path, "it is given twice")?;
+            }
+            SecretPlace::File(name) => {
+                let path = format!("secret_files.{}", name.escape_debug());
+                require(name.parse::<Name>().is_ok(), &path, "a file of a secret has a plain name, without a folder")?;
+                require(places.insert(place), &path, "it is given twice")?;
+            }
+        }
     }
     Ok(())
 }

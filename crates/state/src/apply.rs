@@ -3,7 +3,7 @@
 use flowyard_model::{Changed, ClusterVersion, Command, Effects, Entry, Epoch, Rejection, Reply};
 
 use crate::state::State;
-use crate::{access, after, closing, forget, job, node, plan, queue, report, submit, tick};
+use crate::{access, after, closing, forget, job, node, plan, queue, report, secret, submit, tick};
 
 /// Applies one entry.
 ///
@@ -48,6 +48,8 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::RevokeIdentity { identity, until, by } => access::revoke_identity(state, changed, identity, until, by),
         Command::ChangeNode(wish) => closing::change(state, changed, wish),
         Command::BeginEpoch { epoch } => begin_epoch(state, epoch),
+        Command::PutSecret(wish) => secret::put(state, wish),
+        Command::DropSecret { name } => secret::drop_secret(state, &name),
     }
 }
 

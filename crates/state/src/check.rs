@@ -54,7 +54,7 @@ pub fn check_all(state: &State) -> Result<(), Violation> {
 
 /// Tokens and revocations come from entries that were applied, and let in no more than they may.
 fn check_access(state: &State) -> Held {
-    let allowed = !state.tokens.is_empty() || !state.revocations.is_empty();
+    let allowed = !state.tokens.is_empty() || !state.revocations.is_empty() || !state.secrets.is_empty();
     let versioned = !allowed || state.version() >= ClusterVersion::ACCESS;
     hold(versioned, "access is kept from its cluster version on", || "state".to_owned())?;
     for (id, token) in &state.tokens {
@@ -64,6 +64,9 @@ fn check_access(state: &State) -> Held {
         hold(counted, "exactly a token to join is counted", place)?;
         let used = token.used_by.len() as u64;
         hold(used <= u64::from(token.uses.unwrap_or(0)), "a token lets in no more than it may", place)?;
+    }
+    for (name, secret) in &state.secrets {
+        hold(secret.revision <= state.revision(), "a secret is named by an applied entry", || name.to_string())?;
     }
     for (identity, revocation) in &state.revocations {
         let applied = revocation.revision <= state.revision();

@@ -48,6 +48,7 @@ mod records;
 mod report;
 mod retry;
 mod room;
+mod secret;
 mod state;
 mod step;
 mod submit;

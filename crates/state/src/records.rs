@@ -40,9 +40,10 @@ impl State {
         });
         let tokens = self.tokens.iter().map(|(id, token)| Record::Token(*id, token.clone()));
         let revocations = self.revocations.iter().map(|(who, it)| Record::Revocation(who.clone(), it.clone()));
+        let secrets = self.secrets.iter().map(|(name, it)| Record::Secret(name.clone(), it.clone()));
         let meta = std::iter::once(Record::Meta(self.meta));
         let work = jobs.chain(waits).chain(steps).chain(tasks);
-        meta.chain(queues).chain(nodes).chain(keys).chain(work).chain(tokens).chain(revocations)
+        meta.chain(queues).chain(nodes).chain(keys).chain(work).chain(tokens).chain(revocations).chain(secrets)
     }
 
     /// The state that these records were made from.
@@ -72,6 +73,7 @@ impl State {
             tasks: OrdMap::new(),
             tokens: OrdMap::new(),
             revocations: OrdMap::new(),
+            secrets: OrdMap::new(),
             indexes: Indexes::none(),
         }
     }
@@ -95,6 +97,7 @@ impl State {
             Record::Task(key, task) => self.insert_task(key, task)?,
             Record::Token(id, token) => drop(self.tokens.insert(id, token)),
             Record::Revocation(identity, revocation) => drop(self.revocations.insert(identity, revocation)),
+            Record::Secret(name, secret) => drop(self.secrets.insert(name, secret)),
         }
         Ok(())
     }

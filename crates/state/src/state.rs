@@ -6,9 +6,9 @@ use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use flowyard_model::{
-    Attempt, AttemptNumber, ClusterVersion, Epoch, Identity, Job, JobId, Member, MemberKey, Meta, Name, Node, NodeId,
-    Queue, QueuePath, Revision, Revocation, Step, StepIndex, StepSpec, Submission, SubmissionKey, Task, TaskIndex,
-    TaskKey, TaskState, TimeMs, Token, TokenId,
+    Attempt, AttemptNumber, ClusterVersion, Epoch, Identity, Job, JobId, KeptSecret, Member, MemberKey, Meta, Name,
+    Node, NodeId, Queue, QueuePath, Revision, Revocation, Step, StepIndex, StepSpec, Submission, SubmissionKey, Task,
+    TaskIndex, TaskKey, TaskState, TimeMs, Token, TokenId,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -34,6 +34,7 @@ pub struct State {
     pub(crate) tasks: OrdMap<StepKey, OrdMap<TaskIndex, Arc<Task>>>,
     pub(crate) tokens: OrdMap<TokenId, Arc<Token>>,
     pub(crate) revocations: OrdMap<Identity, Revocation>,
+    pub(crate) secrets: OrdMap<Name, Arc<KeptSecret>>,
     pub(crate) indexes: Indexes,
 }
 
@@ -72,6 +73,7 @@ impl State {
             tasks: OrdMap::new(),
             tokens: OrdMap::new(),
             revocations: OrdMap::new(),
+            secrets: OrdMap::new(),
             indexes: Indexes::none(),
         }
     }

@@ -64,6 +64,7 @@ fn array(count: u32) -> SubmitJob {
         kill_grace_ms: 0,
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
         priority: 0,
     };
     let spec = JobSpec {

@@ -368,6 +368,7 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
         kill_grace_ms: 0,
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
         priority: 0,
     }
 }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod artifact;
+mod audit;
 mod backup;
 mod cancel;
 mod cluster;
@@ -17,6 +18,7 @@ mod node;
 mod nodes;
 mod restore;
 mod schema;
+mod secret;
 mod show;
 mod storage;
 mod submit;
@@ -75,6 +77,8 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Coordinator(coordinator) => coordinator::run(coordinator).await,
         Command::Agent(agent) => agent::run(agent).await,
         Command::Token(token) => token::run(global, token).await,
+        Command::Audit(audit) => audit::run(global, &audit).await,
+        Command::Secret(secret) => secret::run(global, secret).await,
         Command::Cluster(cluster) => cluster::run(global, cluster).await,
         Command::Login(login) => login::run(&login).await,
         Command::Install(install) => install::run(&install),

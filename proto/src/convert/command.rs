@@ -51,6 +51,8 @@ impl From<&Command> for WireCommand {
             }),
             Command::ChangeNode(change) => Self::ChangeNode(change.into()),
             Command::BeginEpoch { epoch } => Self::BeginEpoch(peer::BeginEpoch { epoch: epoch.0 }),
+            Command::PutSecret(put) => Self::PutSecret(put.into()),
+            Command::DropSecret { name } => Self::DropSecret(peer::DropSecret { name: name.to_string() }),
         }
     }
 }
@@ -95,6 +97,10 @@ impl TryFrom<WireCommand> for Command {
             },
             WireCommand::ChangeNode(change) => Self::ChangeNode(change.try_into().under("change_node")?),
             WireCommand::BeginEpoch(begin) => Self::BeginEpoch { epoch: Epoch(begin.epoch) },
+            WireCommand::PutSecret(put) => Self::PutSecret(put.try_into().under("put_secret")?),
+            WireCommand::DropSecret(dropped) => {
+                Self::DropSecret { name: decode::name("drop_secret.name", &dropped.name)? }
+            }
         })
     }
 }

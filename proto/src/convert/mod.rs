@@ -13,6 +13,7 @@ mod record;
 mod records;
 mod resources;
 mod retry;
+mod secret;
 mod spec;
 
 use std::collections::BTreeMap;

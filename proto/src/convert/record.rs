@@ -13,6 +13,7 @@ use super::closing::{from_closure, to_closure};
 use super::command::check_end;
 use super::outcome::{stuck_number, stuck_phase};
 use super::records::{task_state, waiting_until_ms};
+use super::secret::{from_secret, to_secret};
 use super::{closed, number};
 use crate::decode::{self, Closed, DecodeError, Decoded, Problem, Under};
 use crate::peer::record::Kind;
@@ -35,6 +36,7 @@ impl From<&Record> for peer::Record {
             Record::Task(key, task) => Kind::Task(from_task(*key, task)),
             Record::Token(id, token) => Kind::Token(from_token(*id, token)),
             Record::Revocation(identity, revocation) => Kind::Revocation(from_revocation(identity, revocation)),
+            Record::Secret(name, secret) => Kind::Secret(from_secret(name, secret)),
         };
         Self { kind: Some(kind) }
     }
@@ -60,6 +62,7 @@ impl TryFrom<peer::Record> for Record {
             }
             Kind::Token(token) => Self::Token(TokenId(token.token), Arc::new(to_token(token).under("token")?)),
             Kind::Revocation(revocation) => to_revocation(revocation).under("revocation")?,
+            Kind::Secret(secret) => to_secret(secret).under("secret")?,
         })
     }
 }

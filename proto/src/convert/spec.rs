@@ -96,6 +96,7 @@ impl From<&model::StepSpec> for wire::StepSpec {
             stop_signal: wire::StopSignal::from(step.stop_signal).into(),
             on_disconnect: number::<_, wire::OnDisconnect>(step.on_disconnect),
             priority: step.priority,
+            secrets: step.secrets.iter().map(Into::into).collect(),
         }
     }
 }
@@ -128,6 +129,7 @@ impl TryFrom<wire::StepSpec> for model::StepSpec {
             stop_signal: retry::stop_signal(step.stop_signal)?,
             on_disconnect: decode::closed("on_disconnect", step.on_disconnect)?,
             priority: step.priority,
+            secrets: decode::list("secrets", step.secrets)?,
         })
     }
 }

@@ -72,6 +72,28 @@ prop_compose! {
 }
 
 prop_compose! {
+    /// A secret to keep.
+    pub fn put_secret()(
+        name in name(),
+        queue in option::of(queue_path()),
+        sealed in digest(),
+        key in fingerprint(),
+        replaces in option::of(any::<u64>().prop_map(Revision)),
+        by in text(),
+    ) -> PutSecret {
+        PutSecret { name, queue, sealed, key, replaces, by }
+    }
+}
+
+prop_compose! {
+    /// A secret that is kept.
+    pub fn kept_secret()(put in put_secret(), revision in any::<u64>(), at in time()) -> KeptSecret {
+        let PutSecret { queue, sealed, key, by, .. } = put;
+        KeptSecret { queue, revision: Revision(revision), sealed, key, by, at }
+    }
+}
+
+prop_compose! {
     /// An identity that was shut out.
     pub fn revocation()(revision in any::<u64>(), at in time(), until in option::of(time()), by in text()) -> Revocation {
         Revocation { revision: Revision(revision), at, until, by }

@@ -222,6 +222,8 @@ pub fn command() -> impl Strategy<Value = Command> {
             by,
         }),
         change_node().prop_map(Command::ChangeNode),
+        put_secret().prop_map(Command::PutSecret),
+        name().prop_map(|name| Command::DropSecret { name }),
     ]
 }
 

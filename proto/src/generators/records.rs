@@ -227,5 +227,6 @@ pub fn record() -> impl Strategy<Value = Record> {
         (task_key(), task()).prop_map(|(key, task)| Record::Task(key, Arc::new(task))),
         (any::<u64>(), token()).prop_map(|(id, token)| Record::Token(TokenId(id), Arc::new(token))),
         (identity(), revocation()).prop_map(|(identity, it)| Record::Revocation(identity, it)),
+        (name(), kept_secret()).prop_map(|(name, it)| Record::Secret(name, Arc::new(it))),
     ]
 }

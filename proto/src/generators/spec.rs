@@ -114,6 +114,16 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// A secret that is used.
+    pub fn secret_use()(
+        place in prop_oneof![text().prop_map(SecretPlace::Variable), text().prop_map(SecretPlace::File)],
+        secret in name(),
+    ) -> SecretUse {
+        SecretUse { place, secret }
+    }
+}
+
 /// Needs.
 fn needs() -> impl Strategy<Value = std::collections::BTreeMap<StepIndex, NeedKind>> {
     btree_map(any::<u32>().prop_map(StepIndex), one_of!(NeedKind { All, Each }), 0..3)
@@ -143,12 +153,12 @@ prop_compose! {
         mounts in vec(host_mount(), 0..3),
         (kill_grace_ms, stop_signal) in (any::<u64>(), one_of!(StopSignal { Term, Int, Hup, Quit, Usr1, Usr2 })),
         on_disconnect in one_of!(OnDisconnect { Keep, Stop }),
-        priority in any::<i32>(),
+        (priority, secrets) in (any::<i32>(), vec(secret_use(), 0..3)),
     ) -> StepSpec {
         StepSpec {
             name, command, image, isolation, code, inputs, outputs, fan_out, needs, env, resources, size, retry,
             timeout_ms, on_failure, max_parallel, constraints, network, mounts, kill_grace_ms, stop_signal, on_disconnect,
-            priority,
+            priority, secrets,
         }
     }
 }

@@ -26,6 +26,7 @@ pub fn script() -> Vec<(TimeMs, Command)> {
     script.let_in();
     script.close_nodes();
     script.restored();
+    script.keep_secrets();
     script.entries
 }
 
@@ -123,6 +124,24 @@ impl Script {
         for (identity, until) in shut_out {
             self.say(Command::RevokeIdentity { identity, until, by: "grace".to_owned() });
         }
+    }
+
+    /// From the second cluster version on: secrets kept, replaced and forgotten, and a job that is given one.
+    fn keep_secrets(&mut self) {
+        let put = |text: &str, queue: Option<&str>| {
+            let (key, by) = (Fingerprint([5; 32]), "grace".to_owned());
+            let queue = queue.map(|path| path.parse().expect("a path"));
+            Command::PutSecret(PutSecret { name: name(text), queue, sealed: blob(text), key, replaces: None, by })
+        };
+        self.say(put("API_KEY", Some("research/vision")));
+        self.say(put("API_KEY", None));
+        self.say(put("OLD", None));
+        self.say(Command::DropSecret { name: name("OLD") });
+        let place = SecretPlace::Variable("API_KEY".to_owned());
+        let file = SecretUse { place: SecretPlace::File("key".to_owned()), secret: name("API_KEY") };
+        let mut step = step("secretive");
+        step.secrets = vec![SecretUse { place, secret: name("API_KEY") }, file];
+        self.submit(job("secretive", vec![step]), None);
     }
 
     /// From the second cluster version on: nodes closed by somebody, emptied in time or not, opened, and forgotten.

@@ -47,6 +47,7 @@ pub(crate) fn step(name_: &str) -> StepSpec {
         kill_grace_ms: 10_000,
         stop_signal: StopSignal::Term,
         on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
         priority: 0,
     }
 }

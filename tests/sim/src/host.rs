@@ -316,6 +316,7 @@ fn record(cause: ExitCause) -> ExitRecord {
 
 fn launch_spec(step: &StepSpec) -> LaunchSpec {
     LaunchSpec {
+        secret_env: vec![],
         name: String::new(),
         folder: Default::default(),
         argv: Vec::new(),

@@ -3,6 +3,7 @@
 //! Adding one is adding a line to [`GATES`]. Its function says what is wrong and where; the caller prints and counts.
 
 mod cargo;
+mod claims;
 mod fences;
 mod layers;
 mod ledger;
@@ -24,6 +25,7 @@ pub(crate) const GATES: &[Gate] = &[
     Gate { name: "fences", judge: |workspace| of(fences::problems(workspace)) },
     Gate { name: "layers", judge: |workspace| of(layers::problems(workspace)) },
     Gate { name: "purity", judge: |workspace| of(purity::problems(workspace)) },
+    Gate { name: "claims", judge: |workspace| of(claims::problems(workspace)) },
     Gate { name: "ledger", judge: |workspace| of(ledger::problems(workspace)) },
     Gate { name: "format", judge: cargo::format },
     Gate { name: "machete", judge: cargo::machete },

@@ -56,6 +56,7 @@ async fn an_image_of_an_adopted_attempt_stays() {
     let attempt = home.path().join("attempts/1");
     std::fs::create_dir_all(&attempt).expect("a folder");
     let launch = LaunchSpec {
+        secret_env: Vec::new(),
         name: "1/run/0#1".into(),
         folder: attempt.clone(),
         argv: vec!["true".into()],

@@ -106,6 +106,7 @@ impl Yard {
             std::os::unix::fs::chown(&folder, Some(ORDINARY), Some(ORDINARY)).expect("an own folder");
         }
         LaunchSpec {
+            secret_env: Vec::new(),
             name: format!("1/test/{}#0", self.made),
             workdir: folder.clone(),
             folder,

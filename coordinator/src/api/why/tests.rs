@@ -161,6 +161,7 @@ fn step(name: &str, count: u32) -> StepSpec {
         kill_grace_ms: 0,
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
         priority: 0,
     }
 }

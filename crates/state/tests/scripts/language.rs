@@ -414,6 +414,7 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
         kill_grace_ms: 1_000,
         stop_signal: Default::default(),
         on_disconnect: if leased { OnDisconnect::Stop } else { OnDisconnect::Keep },
+        secrets: vec![],
         priority: line.number("priority", 0),
     }
 }

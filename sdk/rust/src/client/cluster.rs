@@ -19,9 +19,9 @@ impl Client {
     }
 }
 
-/// One line per call.
+/// One line per call: of which service, and by its name there.
 macro_rules! calls {
-    ($($(#[$doc:meta])* $name:ident($request:ident) -> $answer:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $service:ident.$call:ident($request:ident) -> $answer:ident;)*) => {
         impl Client {
             $(
                 $(#[$doc])*
@@ -29,7 +29,7 @@ macro_rules! calls {
                 /// # Errors
                 /// Whatever any call can fail with; [`ClientError::Refused`] for who is no administrator.
                 pub async fn $name(&mut self, request: cluster::$request) -> Result<cluster::$answer, ClientError> {
-                    let answer = self.administration.$name(request).await;
+                    let answer = self.$service.$call(request).await;
                     Ok(answer.map_err(|status| self.sorted(status))?.into_inner())
                 }
             )*
@@ -39,19 +39,27 @@ macro_rules! calls {
 
 calls! {
     /// Makes a token. Its text cannot be had again.
-    create_token(CreateTokenRequest) -> CreateTokenResponse;
+    create_token = administration.create_token(CreateTokenRequest) -> CreateTokenResponse;
     /// All tokens that have not expired, without their secrets.
-    list_tokens(ListTokensRequest) -> ListTokensResponse;
+    list_tokens = administration.list_tokens(ListTokensRequest) -> ListTokensResponse;
     /// Takes a token back.
-    revoke_token(RevokeTokenRequest) -> RevokeTokenResponse;
+    revoke_token = administration.revoke_token(RevokeTokenRequest) -> RevokeTokenResponse;
     /// Shuts somebody out.
-    revoke(RevokeRequest) -> RevokeResponse;
+    revoke = administration.revoke(RevokeRequest) -> RevokeResponse;
     /// The members and how they are; any role may ask.
-    get_status(GetStatusRequest) -> ClusterStatus;
+    get_status = administration.get_status(GetStatusRequest) -> ClusterStatus;
     /// Lets a coordinator vote.
-    promote(PromoteRequest) -> PromoteResponse;
+    promote = administration.promote(PromoteRequest) -> PromoteResponse;
     /// Takes a coordinator out for good.
-    remove_member(RemoveMemberRequest) -> RemoveMemberResponse;
+    remove_member = administration.remove_member(RemoveMemberRequest) -> RemoveMemberResponse;
     /// Hands the leadership over.
-    transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
+    transfer_leader = administration.transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
+    /// Keeps a secret, or replaces what it is.
+    put_secret = secrets.put(PutSecretRequest) -> PutSecretResponse;
+    /// The names of secrets and whom they are for.
+    list_secrets = secrets.list(ListSecretsRequest) -> ListSecretsResponse;
+    /// Forgets a secret.
+    remove_secret = secrets.remove(RemoveSecretRequest) -> RemoveSecretResponse;
+    /// Encrypts all secrets with a new key.
+    rotate_secret_key = secrets.rotate_key(RotateKeyRequest) -> RotateKeyResponse;
 }

@@ -14,6 +14,7 @@ use flowyard_proto::api;
 use flowyard_proto::api::flowyard_client::FlowyardClient;
 use flowyard_proto::blob::blobs_client::BlobsClient;
 use flowyard_proto::cluster::administration_client::AdministrationClient;
+use flowyard_proto::cluster::secrets_client::SecretsClient;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -36,6 +37,7 @@ pub struct Client {
     api: FlowyardClient<Shown>,
     blobs: BlobsClient<Shown>,
     administration: AdministrationClient<Shown>,
+    secrets: SecretsClient<Shown>,
 }
 
 /// A channel on which each request shows who calls.
@@ -72,8 +74,21 @@ impl Client {
     pub fn new(endpoint: Endpoint) -> Self {
         let shown = Shown::new(endpoint.channel(), endpoint.bearer());
         let api = FlowyardClient::new(shown.clone()).max_decoding_message_size(MESSAGE_BYTES);
-        let (blobs, administration) = (BlobsClient::new(shown.clone()), AdministrationClient::new(shown));
-        Self { endpoint, api, blobs, administration }
+        let (blobs, secrets) = (BlobsClient::new(shown.clone()), SecretsClient::new(shown.clone()));
+        let administration = AdministrationClient::new(shown);
+        Self { endpoint, api, blobs, administration, secrets }
+    }
+
+    /// Who did what, of all coordinators.
+    ///
+    /// # Errors
+    /// Whatever any call can fail with; [`ClientError::Refused`] for who is no operator.
+    pub async fn read_audit(
+        &mut self,
+        request: flowyard_proto::cluster::ReadAuditRequest,
+    ) -> Result<tonic::Streaming<flowyard_proto::cluster::ReadAuditResponse>, ClientError> {
+        let answer = self.administration.read_audit(request).await;
+        Ok(answer.map_err(|status| self.sorted(status))?.into_inner())
     }
 
     /// Where it connects to.

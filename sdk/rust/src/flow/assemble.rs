@@ -5,7 +5,7 @@ use std::path::Path;
 
 use flowyard_model::{
     Constraint, ConstraintOperator, FanOut, Input, Isolation, ItemList, JobSpec, Name, NetworkMode, OnDisconnect,
-    OnFailure, Rejection, Resources, StepIndex, StepSpec, limits, validate,
+    OnFailure, Rejection, Resources, SecretPlace, SecretUse, StepIndex, StepSpec, limits, validate,
 };
 
 use super::artifacts::Artifacts;
@@ -156,7 +156,18 @@ fn step_spec(
         stop_signal: step.stop_signal.unwrap_or_default(),
         on_disconnect: step.on_disconnect.unwrap_or(OnDisconnect::Keep),
         priority: step.priority.unwrap_or(0),
+        secrets: secrets(step),
     }
+}
+
+fn secrets(step: &FlowStep) -> Vec<SecretUse> {
+    let variable = |(name, secret): (&String, &Name)| SecretUse {
+        place: SecretPlace::Variable(name.clone()),
+        secret: secret.clone(),
+    };
+    let file =
+        |(name, secret): (&String, &Name)| SecretUse { place: SecretPlace::File(name.clone()), secret: secret.clone() };
+    step.secret_env.iter().map(variable).chain(step.secret_files.iter().map(file)).collect()
 }
 
 fn resources(step: &FlowStep) -> Resources {
@@ -191,5 +202,13 @@ fn step_weight(step: &StepSpec) -> usize {
         Input::Output { output, .. } => name.as_str().len() + output.as_str().len() + EACH,
     });
     let constraints = step.constraints.iter().flat_map(|one| &one.values).map(|value| value.len() + 2 * EACH);
-    command + env + outputs + inputs.sum::<usize>() + constraints.sum::<usize>() + step.needs.len() * EACH + 2 * DIGEST
+    let secrets = step.secrets.iter().map(|used| used.secret.as_str().len() + limits::NAME_BYTES + EACH);
+    secrets.sum::<usize>()
+        + command
+        + env
+        + outputs
+        + inputs.sum::<usize>()
+        + constraints.sum::<usize>()
+        + step.needs.len() * EACH
+        + 2 * DIGEST
 }

@@ -48,6 +48,8 @@ pub(crate) enum Shape {
     Choices(&'static [&'static str]),
     /// Name to text.
     TextMap,
+    /// Name to text, or to a secret.
+    Env,
     /// Any value.
     Any,
     /// A list of any values.
@@ -192,10 +194,18 @@ pub(crate) const STEP: &[Field] = &[
     ),
     field(
         "env",
-        Shape::TextMap,
+        Shape::Env,
         "Variables. `${params.NAME}` is replaced as in `run`. Together with those of `[defaults]`, name by name. `{ secret = \
-         \"NAME\" }` as a value is reserved.",
-        "{ OMP_NUM_THREADS = \"1\" }",
+         \"NAME\" }` as a value stands for what `fctl secret put NAME` keeps, without a line end after it.",
+        "{ OMP_NUM_THREADS = \"1\", API_KEY = { secret = \"API_KEY\" } }",
+    )
+    .shared(),
+    field(
+        "secret_files",
+        Shape::TextMap,
+        "Files that hold a secret: a file's name, and the name under which `fctl secret put` keeps it. They lie in \
+         `$FLOWYARD_SECRETS`, a folder in memory that only the task may read.",
+        "{ \"key.pem\" = \"DEPLOY_KEY\" }",
     )
     .shared(),
     field("environment", Shape::Reserved, "The dependencies of a step. Reserved: refused until supported.", "").shared(),
@@ -400,6 +410,10 @@ pub(crate) const GPU: &[Field] = &[
     field("memory", Shape::Bytes, "Only devices with at least this much memory.", "\"40GiB\""),
     field("same_link_group", Shape::Boolean, "Whether all must be linked directly.", "true").or("false"),
 ];
+
+/// Keys of a variable that holds a secret.
+pub(crate) const SECRET: &[Field] =
+    &[field("secret", Shape::Name, "The name under which `fctl secret put` keeps it.", "\"API_KEY\"")];
 
 /// Keys of a range in `foreach`.
 pub(crate) const RANGE: &[Field] =

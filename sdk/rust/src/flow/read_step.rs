@@ -31,7 +31,8 @@ pub(crate) fn read_step(walk: &mut Walk<'_>, entries: &[KeyAt<'_, '_>]) -> FlowS
             "foreach" => step.foreach = read_foreach(walk, at),
             "each" => step.each = walk.text(at, "the name of a step, in quotes"),
             "needs" => step.needs = walk.texts(at, "a list of steps such as [\"split\"]"),
-            "env" => step.env = read_env(walk, at),
+            "env" => (step.env, step.secret_env) = read_env(walk, at),
+            "secret_files" => step.secret_files = read_secret_files(walk, at),
             "labels" => step.labels = read_labels(walk, at),
             "environment" | "gang" => reserved(walk, entry),
             _ => read_resource(walk, entry, &mut step),
@@ -216,19 +217,19 @@ fn read_range(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Foreach> {
     }
 }
 
-fn read_env(walk: &mut Walk<'_>, at: &At<'_, '_>) -> BTreeMap<String, String> {
+/// Variables as they are written, and those that hold a secret.
+fn read_env(walk: &mut Walk<'_>, at: &At<'_, '_>) -> (BTreeMap<String, String>, BTreeMap<String, Name>) {
     let entries = walk.table(at, "a table such as { LEVEL = \"3\" }").unwrap_or_default();
     if entries.len() > limits::ENV_VARIABLES {
         walk.problem(at, format!("at most {} variables, these are {}", limits::ENV_VARIABLES, entries.len()));
     }
-    let mut env = BTreeMap::new();
+    let (mut env, mut secrets) = (BTreeMap::new(), BTreeMap::new());
     for entry in &entries {
         if let Err(error) = flags::variable_name(entry.key) {
             walk.problems.at_span(entry.key_span.clone(), &entry.at.path, error.to_string());
         }
-        if entry.at.as_table().is_some_and(|table| table.contains_key("secret")) {
-            let help = "write the value itself, or let the command read it from a file the node has";
-            walk.problem(&entry.at, "secrets are reserved and not supported yet").help(help);
+        if entry.at.as_table().is_some() {
+            secrets.extend(read_secret(walk, &entry.at).map(|secret| (entry.key.to_owned(), secret)));
             continue;
         }
         let Some(value) = walk.text(&entry.at, "a text in quotes") else { continue };
@@ -237,7 +238,29 @@ fn read_env(walk: &mut Walk<'_>, at: &At<'_, '_>) -> BTreeMap<String, String> {
         }
         env.insert(entry.key.to_owned(), value);
     }
-    env
+    (env, secrets)
+}
+
+/// `{ secret = "NAME" }`
+fn read_secret(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Name> {
+    let entries = walk.table(at, "a text in quotes, or { secret = \"NAME\" }")?;
+    let fields = walk.fields(entries, fields::SECRET, "of a variable");
+    let Some(entry) = fields.first() else {
+        walk.wrong(at, "{ secret = \"NAME\" }");
+        return None;
+    };
+    walk.parsed(&entry.at, "the name of a secret in quotes", |text| text.parse::<Name>())
+}
+
+fn read_secret_files(walk: &mut Walk<'_>, at: &At<'_, '_>) -> BTreeMap<String, Name> {
+    let entries = walk.table(at, "a table such as { \"key.pem\" = \"NAME\" }").unwrap_or_default();
+    let mut files = BTreeMap::new();
+    for entry in &entries {
+        let file = walk.name_key(entry, "a file in `$FLOWYARD_SECRETS`");
+        let secret = walk.parsed(&entry.at, "the name of a secret in quotes", |text| text.parse::<Name>());
+        files.extend(file.zip(secret).map(|(file, secret)| (file.to_string(), secret)));
+    }
+    files
 }
 
 fn read_labels(walk: &mut Walk<'_>, at: &At<'_, '_>) -> BTreeMap<Name, String> {

@@ -79,6 +79,7 @@ const MEANING: &str = "\
 | `FLOWYARD_JOB`, `FLOWYARD_STEP`, `FLOWYARD_TASK`, `FLOWYARD_ATTEMPT` | What it is. |
 | `FLOWYARD_ITEM` | Its item as JSON; over 32 KiB it is in the file `FLOWYARD_ITEM_FILE`. |
 | `FLOWYARD_PARAMS` | All parameters as a JSON object. |
+| `FLOWYARD_SECRETS` | Folder in memory with the files of `secret_files`. Only where the step is given secrets. |
 
 Nothing else is inherited but `PATH`, `LANG` and `TZ`; `env` adds to it. Variables starting with `FLOWYARD_` cannot be set.
 ";
@@ -191,6 +192,7 @@ fn holds(shape: Shape) -> String {
         Shape::Texts => "a list of texts".to_owned(),
         Shape::Choices(choices) => format!("a list of {}", words(choices)),
         Shape::TextMap => "a table of texts".to_owned(),
+        Shape::Env => "a table of texts, or of `{ secret = \"NAME\" }`".to_owned(),
         Shape::Any => "a value of its type".to_owned(),
         Shape::List => "a list".to_owned(),
         Shape::Foreach => "`\"STEP/NAME\"`, a list, or a range".to_owned(),

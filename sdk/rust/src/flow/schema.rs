@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{BACKOFF, DEFAULTS_DOC, FLOW, Field, GPU, PARAM, RANGE, REASONS, RETRY, RETRY_RULE, STEP, Shape};
+use super::fields::{
+    BACKOFF, DEFAULTS_DOC, FLOW, Field, GPU, PARAM, RANGE, REASONS, RETRY, RETRY_RULE, SECRET, STEP, Shape,
+};
 
 const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$";
 const SIZE: &str = "^[0-9]+(\\.[0-9]+)? *(B|KB|KiB|MB|MiB|GB|GiB|TB|TiB)$";
@@ -53,6 +55,10 @@ fn shape(shape: Shape) -> Value {
         Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Shape::Choices(words) => json!({ "type": "array", "items": { "type": "string", "enum": words } }),
         Shape::TextMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::Env => json!({ "type": "object", "additionalProperties": { "anyOf": [
+            { "type": "string" },
+            table(SECRET, &["secret"]),
+        ] } }),
         Shape::Any => json!({ "type": ["string", "number", "boolean"] }),
         Shape::List => json!({ "type": "array" }),
         Shape::Foreach => json!({ "anyOf": [

@@ -57,6 +57,10 @@ pub struct FlowStep {
     pub needs: Vec<String>,
     /// Variables.
     pub env: BTreeMap<String, String>,
+    /// Variables that hold a secret of this name.
+    pub secret_env: BTreeMap<String, Name>,
+    /// Files that hold a secret of this name.
+    pub secret_files: BTreeMap<String, Name>,
     /// When a failed attempt is tried again.
     pub retry: Option<Retry>,
     /// Longest run of an attempt, in milliseconds.
@@ -166,7 +170,14 @@ impl FlowStep {
         fill(&mut self.priority, &defaults.priority);
         fill(&mut self.image, &defaults.image);
         fill(&mut self.isolation, &defaults.isolation);
-        merge(&mut self.env, &defaults.env);
+        let written: BTreeSet<String> = self.env.keys().chain(self.secret_env.keys()).cloned().collect();
+        let missing = |name: &&String| !written.contains(*name);
+        self.env.extend(defaults.env.iter().filter(|(name, _)| missing(name)).map(|(k, v)| (k.clone(), v.clone())));
+        let secrets = defaults.secret_env.iter().filter(|(name, _)| missing(name));
+        self.secret_env.extend(secrets.map(|(k, v)| (k.clone(), v.clone())));
+        for (file, secret) in &defaults.secret_files {
+            self.secret_files.entry(file.clone()).or_insert_with(|| secret.clone());
+        }
         merge(&mut self.labels, &defaults.labels);
     }
 }
