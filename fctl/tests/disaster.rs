@@ -98,20 +98,9 @@ fn a_backup_made_under_load_is_restored_and_what_ran_is_adopted_or_stopped() {
     wait_running(&fleet, "1");
     wait_running(&fleet, "2");
     let file = fleet.yard.path("lab.fybackup").display().to_string();
-    let load = [
-        "submit",
-        &fleet.owner(0),
-        "--array",
-        "0-29",
-        "--cpu",
-        "0.1",
-        "--network",
-        "host",
-        "--name",
-        "load",
-        "--",
-        "true",
-    ];
+    let load = "submit --array 0-29 --cpu 0.1 --network host --name load";
+    let owner = fleet.owner(0);
+    let load: Vec<&str> = load.split(' ').chain([owner.as_str(), "--", "true"]).collect();
     fleet.yard.ok(&load);
     let made = backup(&fleet, &file, &["--with-keys"]);
     assert_eq!(made.code(), 0, "{made:#?}");

@@ -181,3 +181,23 @@ fn a_killed_agent_finds_its_tasks_again() {
     assert_eq!(second.interrupt().code(), 0);
     guest.yard.nothing_is_left();
 }
+
+#[test]
+fn a_home_is_closed_to_other_users() {
+    let guest = match Guest::added() {
+        Ok(guest) => guest,
+        Err(reason) => return flowyard_skip::skip(&reason),
+    };
+    let dev = guest.yard.start_command(guest.as_user(guest.yard.command(&["dev"])));
+    let socket = guest.yard.home().join("api.sock");
+    common::until("the cluster", || socket.exists() && guest.run(&["jobs"]).code() == 0);
+    let mode = fs::metadata(guest.yard.home()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let mut other = guest.yard.command(&["jobs", "--endpoint", &format!("unix://{}", socket.display())]);
+    other.uid(65_534).gid(65_534);
+    let other = guest.yard.start_command(other).wait();
+    assert_ne!(other.code(), 0, "{other:#?}");
+    assert_eq!(other.stdout, "", "{other:#?}");
+    dev.interrupt();
+    guest.yard.nothing_is_left();
+}

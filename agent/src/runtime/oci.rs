@@ -94,10 +94,24 @@ pub(crate) fn describe_for_binary(parts: &Parts<'_>, seccomp: Value) -> Result<V
     };
     (linux["uidMappings"], linux["gidMappings"]) = (uids, gids);
     linux["seccomp"] = seccomp;
+    plain_files(&mut description["mounts"]);
     if user.range > 0 {
         description["process"]["user"] = json!({ "uid": user.uid, "gid": user.gid, "umask": 0o022 });
     }
     Ok(description)
+}
+
+/// What holds below a mount too means nothing for a single file, and crun then takes the file for a folder.
+fn plain_files(mounts: &mut Value) {
+    for mount in mounts.as_array_mut().into_iter().flatten() {
+        let is_file = mount["source"].as_str().is_some_and(|source| Path::new(source).is_file());
+        if mount["type"] == "bind" && is_file {
+            let options = mount["options"].as_array_mut().into_iter().flatten();
+            let kept = options.filter(|option| !matches!(option.as_str(), Some("rnosuid" | "rnodev" | "rro")));
+            let plain = kept.map(|option| if option == "rbind" { json!("bind") } else { option.clone() });
+            mount["options"] = plain.collect();
+        }
+    }
 }
 
 fn entry(inside: u32, outside: u32, size: u32) -> Value {

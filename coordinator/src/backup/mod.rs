@@ -35,7 +35,7 @@ const PART_BYTES: usize = 1024 * 1024;
 const ZSTD_LEVEL: i32 = 1;
 
 /// The files of keys in a coordinator's folder that belong to the cluster and not to the coordinator.
-pub(crate) const KEY_FILES: [&str; 1] = ["authority.pem"];
+pub(crate) const KEY_FILES: [&str; 2] = ["authority.pem", "secrets.key"];
 
 /// What a backup holds, as far as it was read.
 #[derive(Debug, Clone, PartialEq)]

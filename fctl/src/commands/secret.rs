@@ -14,6 +14,7 @@ use crate::asking::asking;
 use crate::cli::Global;
 use crate::cli::secret::{PutSecret, Secret};
 use crate::failure::Failure;
+use crate::home::Home;
 use crate::table::{Table, cell};
 use crate::{output, text};
 
@@ -56,6 +57,10 @@ fn read_value() -> Result<Vec<u8>, Failure> {
 async fn put(global: &Global, put: &PutSecret) -> Outcome {
     let (name, queue) = (put.name.to_string(), put.queue.as_ref().map(ToString::to_string));
     let request = PutSecretRequest { name: name.clone(), queue: queue.clone(), value: read_value()?.into() };
+    if global.local {
+        // A secret may be the first thing that a home keeps.
+        Home::find()?.prepare()?;
+    }
     let answer = asking(global, async |client| Ok(client.put_secret(request).await?)).await?;
     if output::is_json() {
         output::json(&json!({ "secret": name, "queue": queue, "replaced": answer.replaced }));

@@ -23,7 +23,7 @@ pub(crate) const AGENTS: usize = 5;
 /// Where the clients are.
 pub(crate) const CLIENT: &str = "client";
 /// A node is given up within a run.
-const NODES: &str = "suspect = \"4s\"\ndown = \"20s\"\nlease = \"4s\"";
+const NODES: &str = "suspect = \"4s\"\ndown = \"22s\"\nlease = \"4s\"";
 /// Nodes are alike on whatever machine this runs.
 const CPUS: &str = "2";
 /// The ports that others reach, the API's and the peers'; a proxy listens there.
