@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,7 @@ pub struct Agent {
     launches: ActorRef<Launches>,
     tasks: Tasks,
     trouble: watch::Receiver<Option<String>>,
+    folder: PathBuf,
 }
 
 impl Agent {
@@ -94,7 +95,7 @@ impl Agent {
         let desk = Arc::new(desk);
         sweep(&desk, &remembered).await;
         keep_what_is_given(&desk);
-        let outgoing = Outgoing::default();
+        let (outgoing, folder) = (Outgoing::default(), desk.config.folder.clone());
         let epoch = remembered.registered.as_ref().map_or(0, |registered| registered.epoch);
         let reconciler = Reconciler::new(Arc::clone(&desk), journal, remembered, outgoing.clone());
         let reconciler = Reconciler::spawn(reconciler);
@@ -102,7 +103,7 @@ impl Agent {
         desk.tasks.spawn(networks.keep());
         let link = Link::new(desk, reach, reconciler.clone(), outgoing, epoch);
         let trouble = link.trouble();
-        Ok(Self { inventory, link: Link::spawn(link), reconciler, launches, tasks, trouble })
+        Ok(Self { inventory, link: Link::spawn(link), reconciler, launches, tasks, trouble, folder })
     }
 
     /// What the node offers.
@@ -126,6 +127,9 @@ impl Agent {
             let _ = answer.await;
             // A launcher that keeps running does not hang up, so this wait is bounded.
             let _ = tokio::time::timeout(LAUNCHER_END, self.launches.wait_for_shutdown()).await;
+        }
+        if kill {
+            attempt::secrets::sweep(&self.folder, |_| false);
         }
         self.launches.kill();
         tokio::join!(

@@ -82,6 +82,8 @@ async fn order(desk: &Desk, member: MemberKey, start: &Start) -> Result<Order, S
     let (pid, start_ticks) = place::process(pid, &launch.sandbox)?;
     let cgroups = place::cgroups(pid)?;
     launch.argv = start.command.clone();
+    // What runs beside a task is given no secrets.
+    launch.secret_env.clear();
     if start.terminal && !start.term.is_empty() {
         launch.env.retain(|(name, _)| name != "TERM");
         launch.env.push(("TERM".to_owned(), start.term.clone()));

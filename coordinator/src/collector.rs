@@ -159,29 +159,47 @@ async fn to_forget(shared: &Shared, wanted: u64) -> Result<Vec<JobId>, StoreErro
     Ok(holdings.forget(view.finished().filter(old), wanted))
 }
 
-/// Removes blobs that nothing names and that are older than `min_age_ms`.
+/// Removes blobs that nothing names and that are older than `min_age_ms`. A copy that lacks something that is named removes nothing:
+/// what an artifact names is known only where the artifact is.
 ///
 /// # Errors
 /// When the origin cannot be read.
 pub(crate) async fn sweep(shared: &Shared, min_age_ms: u64) -> Result<Swept, ArchiveError> {
-    // A backup is of what the state named when it began; that stays until it is made.
-    let Ok(_alone) = shared.backups.try_write() else {
-        tracing::info!("a backup is being made; no blob is removed meanwhile");
-        return Ok(Swept::default());
-    };
-    let (view, durable) = (shared.feed.view(), &shared.durable);
-    let live = named_by_state(durable, &view).await?;
-    // What an artifact names is known only where the artifact is, so a copy that lacks one removes nothing.
+    match complete(shared).await? {
+        Some(live) => remove(shared, &live, min_age_ms).await,
+        None => Ok(Swept::default()),
+    }
+}
+
+/// Brings what this coordinator's copy lacks of what the state names. That is told, unless some of it is with nobody who answers.
+///
+/// # Errors
+/// When the origin cannot be read.
+pub(crate) async fn complete(shared: &Shared) -> Result<Option<LiveBlobs>, ArchiveError> {
+    let durable = &shared.durable;
+    let live = named_by_state(durable, &shared.feed.view()).await?;
     if durable.is_mirrored() {
         let lost = durable.catch_up(&live).await?;
         if lost > 0 {
             tracing::warn!(lost, "blobs that jobs name are with no coordinator that answers; nothing is removed");
-            return Ok(Swept::default());
+            return Ok(None);
         }
     }
+    Ok(Some(live))
+}
+
+/// Removes what is not named and old, unless a backup is being made: it is of what was named when it began.
+///
+/// # Errors
+/// When the origin cannot be read.
+pub(crate) async fn remove(shared: &Shared, live: &LiveBlobs, min_age_ms: u64) -> Result<Swept, ArchiveError> {
+    let Ok(_alone) = shared.backups.try_write() else {
+        tracing::info!("a backup is being made; no blob is removed meanwhile");
+        return Ok(Swept::default());
+    };
     // A wall clock that jumps ahead must not make what was just stored look old.
     let now_ms = flowyard_clock::wall_ms().min(shared.stamps.now().0);
-    Ok(durable.here().sweep(&live, min_age_ms, now_ms).await?)
+    Ok(shared.durable.here().sweep(live, min_age_ms, now_ms).await?)
 }
 
 /// Every blob and manifest that the state names: by its jobs, by the archive, by the sealed log.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use crate::collector::{BLOB_AGE_MS, sweep};
+use crate::archive::ArchiveError;
+use crate::collector::{BLOB_AGE_MS, complete, remove};
 use crate::coordinator::Shared;
 use crate::raft::Voting;
 
@@ -36,9 +37,11 @@ impl Copied {
     }
 }
 
-/// Whether this coordinator has copied all that is stored, since voters changed last.
-pub(crate) fn is_whole(shared: &Shared) -> bool {
-    !shared.durable.is_mirrored() || shared.copied.has(&shared.replica.voting())
+/// The voters since whose beginning this coordinator has copied all that is stored; none while it has not.
+pub(crate) fn copied_for(shared: &Shared) -> Vec<u64> {
+    let voting = shared.replica.voting();
+    let whole = !shared.durable.is_mirrored() || shared.copied.has(&voting);
+    if whole { voting.voters() } else { Vec::new() }
 }
 
 /// Keeps the copy of this coordinator, whether it leads or not.
@@ -63,11 +66,14 @@ pub(crate) async fn keep_copy(shared: Shared) {
 /// One look over the copy, by what everybody agrees on now: one who has just joined knows of nothing yet.
 async fn copy(shared: &Shared) -> Result<(), Status> {
     shared.fresh_view().await?;
-    let swept = sweep(shared, BLOB_AGE_MS).await;
-    swept.map(drop).map_err(|error| {
+    let incomplete = |error: ArchiveError| {
         tracing::warn!(%error, "this coordinator's copy of the stored blobs could not be completed");
         Status::unavailable(error.to_string())
-    })
+    };
+    let Some(live) = complete(shared).await.map_err(incomplete)? else {
+        return Err(Status::unavailable("some of what is named is with no coordinator that answers"));
+    };
+    remove(shared, &live, BLOB_AGE_MS).await.map(drop).map_err(incomplete)
 }
 
 #[cfg(test)]

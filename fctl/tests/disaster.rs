@@ -319,3 +319,28 @@ fn what_is_no_backup_is_refused_with_what_is_wrong_with_it() {
     until("a node that was let in anew", || connected(&fleet, "n2"));
     fleet.stop();
 }
+
+#[test]
+fn what_ends_while_no_majority_is_there_is_kept_until_one_is() {
+    let mut fleet = Fleet::formed(None);
+    fleet.grow();
+    fleet.grow();
+    fleet.add_agent("n1");
+    until("the node", || connected(&fleet, "n1"));
+    submit_waiting(&fleet, "long");
+    wait_running(&fleet, "1");
+    // One of the three is left: it answers, and can store nothing.
+    for number in [1, 2] {
+        fleet.coordinators[number].take().expect("it runs").kill();
+    }
+    open_gate(&fleet, "long");
+    until("it to end", || !runs(&fleet, "long"));
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    for number in [1, 2] {
+        fleet.run_coordinator(number);
+    }
+    assert_eq!(fleet.yard.run(&["wait", "1", &fleet.owner(0)]).code(), 0);
+    assert_eq!(attempts(&fleet, "1"), ["succeeded"], "nothing was computed twice");
+    assert_eq!(fleet.yard.ok(&["artifact", "cat", "1", "out", &fleet.owner(0)]), "ended\n");
+    fleet.stop();
+}

@@ -80,7 +80,10 @@ async fn ask(desk: &Desk, member: &DesiredMember) -> Result<BTreeMap<Name, Vec<u
             Ok(values) => return Ok(values),
             Err(status) => status,
         };
-        left -= 1;
+        // Without a session nobody can be asked: that time is not the task's.
+        if desk.stuck.borrow().fetching_ms != u64::MAX {
+            left -= 1;
+        }
         match status.code() {
             Code::FailedPrecondition | Code::PermissionDenied => {
                 return Err(users(Reason::Input, status.message().to_owned()));
@@ -106,7 +109,8 @@ fn root(agent_folder: &Path, make: bool) -> io::Result<PathBuf> {
     let of = flowyard_cas::digest_bytes(agent_folder.as_os_str().as_encoded_bytes()).to_string();
     let name = format!("flowyard-{uid}-{}", &of[..16]);
     let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let places = own.into_iter().chain([format!("/run/user/{uid}").into(), "/dev/shm".into(), "/run".into()]);
+    // First those that are mounted from boot on: the others come and go as their user logs in and out.
+    let places = ["/dev/shm".into(), "/run".into()].into_iter().chain(own).chain([format!("/run/user/{uid}").into()]);
     let mut why = io::Error::other("this node has no file system in memory (tmpfs) to keep them in");
     for place in places.filter(|place| is_memory(place)) {
         let root = place.join(&name);

@@ -75,8 +75,16 @@ fn failed(location: &Path, status: Status) -> Error {
             Error::Generic { store: STORE, source: full.into() }
         }
         Code::PermissionDenied => Error::PermissionDenied { path, source: status.into() },
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+            away(status.message().to_owned())
+        }
         _ => Error::Generic { store: STORE, source: Box::new(status) },
     }
+}
+
+/// No coordinator can take or give it now, which is what the store looks for to wait until one can.
+fn away(message: String) -> Error {
+    Error::Generic { store: STORE, source: std::io::Error::new(std::io::ErrorKind::NotConnected, message).into() }
 }
 
 fn unsupported<T>(what: &str) -> Result<T> {
@@ -200,7 +208,7 @@ impl Upload {
 }
 
 fn broken() -> Error {
-    Error::Generic { store: STORE, source: "the coordinator hung up".into() }
+    away("the coordinator hung up".to_owned())
 }
 
 #[async_trait]

@@ -5,7 +5,7 @@ use flowyard_model::limits;
 use flowyard_proto::api::submit_result::Result as Submitted;
 use flowyard_proto::api::{SubmitBatchRequest, SubmitBatchResponse, SubmitRefusal, SubmitResult};
 use futures::StreamExt;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::submit;
 use crate::coordinator::Shared;
@@ -34,7 +34,14 @@ pub(super) async fn submit_batch(
         Ok(command) => submit::propose(shared, &command).await,
         Err(refused) => Err(refused),
     });
-    let results = futures::future::join_all(answers).await.into_iter().map(|answer| SubmitResult {
+    let answers = futures::future::join_all(answers).await;
+    // What came of some is not known: the call is made again as a whole, and its keys keep what was taken from being taken twice.
+    let unknown =
+        answers.iter().find_map(|answer| answer.as_ref().err().filter(|status| status.code() == Code::Unavailable));
+    if let Some(status) = unknown {
+        return Err(status.clone());
+    }
+    let results = answers.into_iter().map(|answer| SubmitResult {
         result: Some(match answer {
             Ok(submitted) => Submitted::Submitted(submitted),
             Err(status) => {

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::access::{Action, Caller, Named, allow};
 use crate::caller;
 use crate::coordinator::Shared;
-use crate::fleet::MirrorError;
+use crate::fleet::{MirrorError, tell_stored};
 use crate::standing::{Answers, Standing, while_standing};
 
 /// Most digests asked for in one call.
@@ -173,6 +173,9 @@ impl Blobs for BlobEndpoint {
             self.shared.durable.confirm(&stored, Some(&by)).await.map_err(unconfirmed)?;
             standing.about(&format!("{} blobs", stored.len()));
             stored.iter().for_each(|digest| self.shared.readable.uploaded(*digest, by.clone()));
+            if !self.shared.durable.is_mirrored() {
+                tell_stored(&self.shared, &by, &stored).await;
+            }
         }
         let bytes = stored.iter().map(|digest| digest.length).sum();
         Ok(Response::new(PutResponse { blobs: stored.len() as u64, bytes }))

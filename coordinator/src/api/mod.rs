@@ -212,8 +212,9 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
-        let caller = allowed(&request, Action::ListJobs)?;
+        let (caller, standing) = (allowed(&request, Action::ListJobs)?, caller::standing(&request)?);
         let view = self.view(&request).await?;
+        standing.check_in(&view)?;
         let asked = request.get_ref();
         if asked.archived {
             let looks = |queue: &QueuePath| allow(&caller, Action::GetJob { queue }).is_ok();

@@ -17,6 +17,7 @@ use super::due::due;
 use super::{ArchiveError, LOGS, RECORDS, rows, unreadable};
 use crate::api::job_row;
 use crate::coordinator::Shared;
+use crate::durable::Durable;
 use crate::proposer::Proposer;
 
 /// Wait after the start, so that a short command is not slowed by it.
@@ -103,6 +104,17 @@ pub(crate) async fn retire(shared: &Shared, proposer: &Proposer, jobs: &[JobId])
     if part.is_empty() { Ok(()) } else { retire_part(shared, proposer, part).await }
 }
 
+/// The rows of a page; none if it is lost, which must not stand in the way of what is archived from now on.
+async fn rows_left(durable: &Durable, page: &ArchivePage) -> Result<BTreeMap<JobId, ArchiveRow>, ArchiveError> {
+    match rows(durable, page).await {
+        Err(ArchiveError::Store(error)) if error.is_missing() => {
+            tracing::error!(page = %page.rows, "a page of the archive is lost; it begins anew");
+            Ok(BTreeMap::new())
+        }
+        read => read,
+    }
+}
+
 async fn retire_part(shared: &Shared, proposer: &Proposer, jobs: Vec<JobId>) -> Result<(), ArchiveError> {
     let view = shared.feed.view();
     let mut stored = Stored { shared, blobs: Vec::new() };
@@ -117,7 +129,7 @@ async fn retire_part(shared: &Shared, proposer: &Proposer, jobs: Vec<JobId>) -> 
     for (page, fresh) in fresh {
         let known = view.archive_page(page).copied();
         let mut all = match &known {
-            Some(known) => rows(&shared.durable, known).await?,
+            Some(known) => rows_left(&shared.durable, known).await?,
             None => BTreeMap::new(),
         };
         all.extend(fresh.into_iter().map(|row| (row.job(), row)));
@@ -139,7 +151,7 @@ pub(crate) async fn drop_expired(shared: &Shared, proposer: &Proposer) -> Result
     let mut stored = Stored { shared, blobs: Vec::new() };
     let mut pages = Vec::new();
     for (page, known) in view.archive_pages().filter(|(_, page)| page.first_until <= now) {
-        let mut left = rows(&shared.durable, known).await?;
+        let mut left = rows_left(&shared.durable, known).await?;
         left.retain(|_, row| row.until > now);
         pages.push(PageChange { page, was: Some(known.rows), now: stored.page(&left).await? });
     }

@@ -70,6 +70,8 @@ impl Making {
         let out = BufWriter::with_capacity(PIECE_BYTES, Sending(self.bytes.clone()));
         let mut backup = BackupWriter::begin(out, self.head())?;
         backup.state(&self.view)?;
+        // Now, since they may be exchanged while the blobs are copied, and must open what this state names.
+        let keys = if self.asked.with_keys { keys(&self.shared.config.folder)? } else { Vec::new() };
         let mut lost = 0;
         if !self.asked.without_blobs {
             let kept: Kept = runtime.block_on(kept_blobs(&self.shared.durable, &self.view))?;
@@ -78,12 +80,8 @@ impl Making {
                 copy(&runtime, &self.shared.durable, digest, &mut backup)?;
             }
         }
-        if self.asked.with_keys {
-            for file in KEY_FILES {
-                if let Some(content) = key(&self.shared.config.folder, file)? {
-                    backup.key(file, content)?;
-                }
-            }
+        for (file, content) in keys {
+            backup.key(file, content)?;
         }
         backup.finish(lost)?;
         Ok(())
@@ -125,6 +123,11 @@ fn copy<W: Write>(
 }
 
 /// A file of keys; a cluster of one machine has none.
+fn keys(folder: &Path) -> Result<Vec<(&'static str, Bytes)>, MakeError> {
+    let read = |file| Ok(key(folder, file)?.map(|content| (file, content)));
+    KEY_FILES.into_iter().filter_map(|file| read(file).transpose()).collect()
+}
+
 fn key(folder: &Path, file: &str) -> Result<Option<Bytes>, MakeError> {
     let path = folder.join(file);
     match std::fs::read(&path) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flowyard_cas::{Manifest, StoreError};
+use flowyard_cas::Manifest;
 use flowyard_model::Digest;
 use flowyard_state::View;
 
@@ -30,8 +30,7 @@ pub(crate) async fn kept_blobs(durable: &Durable, view: &View) -> Result<Kept, A
     for digest in manifests {
         match durable.get_bytes(&digest).await {
             Ok(bytes) => {
-                let manifest = Manifest::decode(&bytes).map_err(|source| StoreError::Manifest { digest, source })?;
-                named.extend(manifest.blobs());
+                named.extend(Manifest::listed(digest, &bytes)?);
                 kept.blobs.insert(digest);
             }
             Err(error) if error.is_missing() => kept.lost += 1,

@@ -19,7 +19,7 @@ use crate::access::{Action, Caller};
 use crate::audit;
 use crate::caller::{self, about, allowed};
 use crate::coordinator::Shared;
-use crate::raft::{MembershipError, Unavailable};
+use crate::raft::{Member, MembershipError, Unavailable};
 use crate::standing::{Answers, while_standing};
 
 /// Longest life of a token to join.
@@ -77,15 +77,19 @@ fn life(asked_ms: u64, grant: &Grant) -> Result<u64, Status> {
 }
 
 /// Waits until these coordinators have copied all that is stored: what is with a majority of voters now has to be with one afterwards.
-async fn copied(shared: &Shared, replicas: impl Fn() -> Vec<u64>) -> Result<(), Status> {
+async fn copied(shared: &Shared, concerns: impl Fn(&Member) -> bool) -> Result<(), Status> {
     let Some(fleet) = &shared.fleet else { return Ok(()) };
+    let still = || {
+        let members: Vec<Member> = shared.replica.members().into_iter().filter(&concerns).collect();
+        fleet.membership().still_copies(&members, &shared.replica.voting().voters())
+    };
     let waited = async {
-        while fleet.membership().still_copies(replicas()).is_some() {
+        while still().is_some() {
             tokio::time::sleep(COPY_LOOK).await;
         }
     };
     let _ = tokio::time::timeout(COPY_PATIENCE, waited).await;
-    match fleet.membership().still_copies(replicas()) {
+    match still() {
         None => Ok(()),
         Some(replica) => Err(Status::failed_precondition(format!(
             "coordinator {replica} has not copied all stored blobs yet; try again when it has, or some could be lost"
@@ -191,20 +195,22 @@ impl Administration for AdministrationEndpoint {
         Ok(Response::new(super::members::status(&self.shared)))
     }
 
-    type BackupStream = ReceiverStream<Result<BackupResponse, Status>>;
+    type BackupStream = Answers<BackupResponse>;
 
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
         let caller = allowed(&request, Action::ReadAll)?;
+        let standing = caller::standing(&request)?;
         let asked = request.into_inner();
         tracing::info!(%caller, keys = asked.with_keys, "a backup is asked for");
-        Ok(Response::new(ReceiverStream::new(crate::backup::make(&self.shared, asked).await?)))
+        let made = ReceiverStream::new(crate::backup::make(&self.shared, asked).await?);
+        Ok(Response::new(while_standing(standing, Box::pin(made))))
     }
 
     async fn promote(&self, request: Request<PromoteRequest>) -> Result<Response<PromoteResponse>, Status> {
         about(&request, &format!("coordinator {}", request.get_ref().replica));
         allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
-        copied(&self.shared, || vec![replica]).await?;
+        copied(&self.shared, |member| member.peer.replica == replica).await?;
         self.shared.replica.promote(replica).await.map_err(|error| refused(&error))?;
         Ok(Response::new(PromoteResponse {}))
     }
@@ -216,14 +222,7 @@ impl Administration for AdministrationEndpoint {
         about(&request, &format!("coordinator {}", request.get_ref().replica));
         let caller = allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
-        let stay = || {
-            let members = self.shared.replica.members().into_iter();
-            members
-                .filter(|member| member.votes && member.peer.replica != replica)
-                .map(|member| member.peer.replica)
-                .collect::<Vec<u64>>()
-        };
-        copied(&self.shared, stay).await?;
+        copied(&self.shared, |member| member.votes && member.peer.replica != replica).await?;
         self.shared.replica.remove(replica).await.map_err(|error| refused(&error))?;
         // It may not come back, whatever it still has of its keys.
         if self.shared.fleet.is_some() {

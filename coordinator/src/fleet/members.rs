@@ -1,7 +1,7 @@
 //! What coordinators tell each other beside the log, and what the leader does about it: learners that have caught up vote, and
 //! what is new in the log is used once all can read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use prost::Message;
 use tokio_stream::StreamExt;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::MemberAddress;
@@ -56,9 +57,13 @@ impl Membership {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).get(&replica).cloned()
     }
 
-    /// The first of these that has not copied all that is stored; one that does not answer is not waited for.
-    pub(super) fn still_copies(&self, replicas: impl IntoIterator<Item = u64>) -> Option<u64> {
-        replicas.into_iter().find(|replica| self.said(*replica).is_some_and(|said| !said.copied))
+    /// The first of these that has not copied all that is stored since these began to vote; one that is gone is not waited for.
+    pub(super) fn still_copies(&self, members: &[Member], voters: &[u64]) -> Option<u64> {
+        let copies = |member: &&Member| match self.said(member.peer.replica) {
+            Some(said) => said.copied_for != voters,
+            None => member.heard(),
+        };
+        members.iter().find(copies).map(|member| member.peer.replica)
     }
 
     fn replace(&self, said: BTreeMap<u64, AboutResponse>) {
@@ -83,7 +88,7 @@ fn about(shared: &Shared) -> AboutResponse {
         snapshot_bytes: stats.snapshot_bytes,
         wants_vote: shared.fleet.as_ref().is_some_and(|fleet| fleet.config().wants_vote),
         engine: shared.replica.engine().name().to_owned(),
-        copied: copying::is_whole(shared),
+        copied_for: copying::copied_for(shared),
         secret_keys: shared.vault.fingerprints().iter().map(|key| key.0.to_vec().into()).collect(),
     }
 }
@@ -180,22 +185,50 @@ impl Members for MembersEndpoint {
 
 /// Those of the blobs that no other coordinator knows this caller to have uploaded or to be allowed to use.
 pub(crate) async fn not_usable_anywhere(shared: &Shared, standing: &Standing, mut left: Vec<Digest>) -> Vec<Digest> {
-    let own = shared.replica.identity().replica;
-    for member in shared.replica.members().iter().filter(|member| member.peer.replica != own) {
-        let Some(channel) = shared.peer_channel(&member.peer.address).filter(|_| !left.is_empty()) else { continue };
-        let mut usable = std::collections::BTreeSet::new();
-        for part in left.chunks(ASKED_AT_ONCE) {
-            let mut request =
-                Request::new(MissingRequest { digests: part.iter().map(|it| (*it).into()).collect(), stored_by: None });
-            request.metadata_mut().insert_bin(PASSED_ON_FOR, named(standing));
-            let asked = tokio::time::timeout(PATIENCE, BlobsClient::new(channel.clone()).missing(request)).await;
-            let Ok(Ok(answer)) = asked else { break };
-            let missing: Vec<_> = answer.into_inner().digests;
-            usable.extend(part.iter().copied().filter(|digest| !missing.contains(&(*digest).into())));
-        }
-        left.retain(|digest| !usable.contains(digest));
+    if left.is_empty() {
+        return left;
     }
+    // All at once: one that is away must not keep the answers of the others back.
+    let asked = others(shared).into_iter().map(|channel| usable_at(channel, standing, &left));
+    let usable: BTreeSet<Digest> = futures::future::join_all(asked).await.into_iter().flatten().collect();
+    left.retain(|digest| !usable.contains(digest));
     left
+}
+
+/// Those of the blobs that the caller may use as this coordinator knows.
+async fn usable_at(channel: Channel, standing: &Standing, digests: &[Digest]) -> Vec<Digest> {
+    let mut usable = Vec::new();
+    for part in digests.chunks(ASKED_AT_ONCE) {
+        let asked = part.iter().map(|digest| (*digest).into()).collect();
+        let mut request = Request::new(MissingRequest { digests: asked, stored_by: None });
+        request.metadata_mut().insert_bin(PASSED_ON_FOR, named(standing));
+        let answer = tokio::time::timeout(PATIENCE, BlobsClient::new(channel.clone()).missing(request)).await;
+        let Ok(Ok(answer)) = answer else { break };
+        let missing = answer.into_inner().digests;
+        usable.extend(part.iter().copied().filter(|digest| !missing.contains(&(*digest).into())));
+    }
+    usable
+}
+
+/// Tells the other coordinators who stored these blobs, where all have one store and so need not be sent them.
+pub(crate) async fn tell_stored(shared: &Shared, by: &str, digests: &[Digest]) {
+    let told = others(shared).into_iter().map(async |channel| {
+        for part in digests.chunks(ASKED_AT_ONCE) {
+            let digests = part.iter().map(|digest| (*digest).into()).collect();
+            let request = MissingRequest { digests, stored_by: Some(by.to_owned()) };
+            BlobsClient::new(channel.clone()).missing(request).await?;
+        }
+        Ok::<_, Status>(())
+    });
+    if tokio::time::timeout(PATIENCE, futures::future::join_all(told)).await.is_err() {
+        tracing::debug!(by, "not every coordinator heard of what was stored");
+    }
+}
+
+fn others(shared: &Shared) -> Vec<Channel> {
+    let own = shared.replica.identity().replica;
+    let members = shared.replica.members().into_iter().filter(|member| member.peer.replica != own);
+    members.filter_map(|member| shared.peer_channel(&member.peer.address)).collect()
 }
 
 /// The actor that looks after the members while this coordinator leads. It has no messages.
@@ -251,8 +284,10 @@ impl MembersWatch {
 
     /// A learner that wants to vote does, once it has caught up and copied what is stored.
     async fn promote(&self, members: &[Member], said: &BTreeMap<u64, AboutResponse>) {
+        let voters = self.shared.replica.voting().voters();
         let ready = members.iter().find(|member| {
-            let wants = said.get(&member.peer.replica).is_some_and(|said| said.wants_vote && said.copied);
+            let said = said.get(&member.peer.replica);
+            let wants = said.is_some_and(|said| said.wants_vote && said.copied_for == voters);
             !member.votes && wants && member.lag.is_some_and(|lag| lag <= crate::raft::PROMOTE_LAG_MAX)
         });
         let Some(member) = ready else { return };

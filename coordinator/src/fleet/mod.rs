@@ -34,7 +34,7 @@ pub(crate) use administration::AdministrationEndpoint;
 pub(crate) use entrance::EntranceEndpoint;
 pub use forming::{FormError, form};
 pub use joining::{JoinError, Joined, Joining, join};
-pub(crate) use members::{MembersEndpoint, Membership, not_usable_anywhere};
+pub(crate) use members::{MembersEndpoint, Membership, not_usable_anywhere, tell_stored};
 pub(crate) use mirror::{Mirror, MirrorError};
 pub(crate) use pass_on::{PassOn, PeerChannels};
 pub use recovering::{RecoverError, Survivor, recover, survey};

@@ -109,7 +109,7 @@ pub(super) fn not_served(error: &ProposeError) -> NotServed {
             Unavailable::NoQuorum => (NotServedReason::NoQuorum, None),
             Unavailable::QueueFull => (NotServedReason::QueueFull, None),
             Unavailable::OutcomeUnknown => (NotServedReason::OutcomeUnknown, None),
-            Unavailable::Stopped => (NotServedReason::Stopped, None),
+            Unavailable::Stopped | Unavailable::Failed(_) => (NotServedReason::Stopped, None),
         },
     };
     let (leader, leader_address) = leader.map_or((0, String::new()), |leader| (leader.replica, leader.address));

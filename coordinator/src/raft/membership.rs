@@ -44,7 +44,8 @@ pub struct Member {
 }
 
 impl Member {
-    fn heard(&self) -> bool {
+    /// Whether something was heard of it not long ago.
+    pub(crate) fn heard(&self) -> bool {
         self.leads || self.silent_for.is_some_and(|silent| silent <= HEARD_WITHIN)
     }
 }
@@ -59,6 +60,11 @@ impl Voting {
     /// These sets, of which there is at least one.
     pub(crate) fn of(sets: Vec<BTreeSet<u64>>) -> Self {
         Self { sets }
+    }
+
+    /// All of them, in order.
+    pub fn voters(&self) -> Vec<u64> {
+        self.sets.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Whether it votes, in any set.

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flowyard_proto::peer::raft_server::RaftServer;
@@ -27,6 +28,9 @@ use super::role_watch;
 use super::settings::{PassedOn, ReplicaConfig};
 use super::snapshot::{SnapshotError, SnapshotFolder};
 use super::types::Types;
+
+/// How long a replica that stops may take to say why.
+const STOPPING: Duration = Duration::from_secs(1);
 
 pub(super) type Library<M> = Raft<Types<<M as Machine>::Reply>, Applier<M>>;
 type LibraryTypes<M> = Types<<M as Machine>::Reply>;
@@ -160,7 +164,18 @@ impl<M: Machine> Replica<M> {
                 let _room = self.inner.intake.room(1, check_size(command.len())?)?;
                 forward::propose::<M>(&self.inner.library, &self.inner.links, leader, command).await
             }
+            Err(ProposeError::Unavailable(Unavailable::Stopped)) => Err(self.why_stopped().await.into()),
             Err(refused) => Err(refused),
+        }
+    }
+
+    /// Why it has stopped, which is known a moment later.
+    async fn why_stopped(&self) -> Unavailable {
+        let mut role = self.role();
+        let stopped = role.wait_for(|role| matches!(role, Role::Stopped { .. }));
+        match tokio::time::timeout(STOPPING, stopped).await.ok().and_then(Result::ok).as_deref() {
+            Some(Role::Stopped { fault: Some(fault) }) => Unavailable::Failed(fault.clone()),
+            _ => Unavailable::Stopped,
         }
     }
 
@@ -210,7 +225,7 @@ impl<M: Machine> Replica<M> {
             Role::Seeking => false,
         });
         match settled.await.map_err(|_| Unavailable::Stopped)?.clone() {
-            Role::Stopped { .. } => Err(Unavailable::Stopped),
+            Role::Stopped { fault } => Err(fault.map_or(Unavailable::Stopped, Unavailable::Failed)),
             ready => Ok(ready),
         }
     }

@@ -67,6 +67,9 @@ pub enum Unavailable {
     /// The replica stopped; a proposal under way may have been made or not.
     #[error("the replica has stopped")]
     Stopped,
+    /// The same, by itself, and why.
+    #[error("{0}")]
+    Failed(Arc<Fault>),
 }
 
 /// A proposal that has no reply.

@@ -86,8 +86,13 @@ impl SecretsEndpoint {
 
     async fn encrypt_anew(&self, by: &str) -> Result<RotateKeyResponse, Status> {
         let (shared, vault) = (&self.shared, &self.shared.vault);
+        let before = vault.fingerprints();
         let key = vault.change(flowyard_identity::Keyring::grow).map_err(|error| no_keys(&error))?;
-        hand_over(shared, &[]).await?;
+        if let Err(status) = hand_over(shared, &[]).await {
+            // Nothing is encrypted with it, and tries that fail must not fill the file of keys.
+            vault.change(|keys| keys.keep(&before)).map_err(|error| no_keys(&error))?;
+            return Err(status);
+        }
         let mut answer = RotateKeyResponse { encrypted: 0, lost: Vec::new() };
         let view = shared.fresh_view().await?;
         let all: Vec<(Name, KeptSecret)> =

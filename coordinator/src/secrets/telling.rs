@@ -38,7 +38,8 @@ pub(crate) async fn tell(shared: &Shared, caller: &Caller, request: SecretsReque
         let sealed = sealed.map_err(|error| Status::unavailable(format!("secret `{name}`: {error}")))?;
         let opened = shared.vault.open_sealed(&shared.cluster_id, name, &sealed);
         let plain = opened.map_err(|error| {
-            Status::failed_precondition(format!(
+            // Its key may just be on the way here, or the secret be encrypted anew at this moment.
+            Status::unavailable(format!(
                 "secret `{name}` cannot be read: {error}. Bring back the coordinators' `secrets.key`, or keep the secret anew"
             ))
         })?;

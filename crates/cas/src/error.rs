@@ -143,6 +143,19 @@ impl StoreError {
         matches!(self.cause(), Self::Stalled { .. })
     }
 
+    /// Whether the origin cannot be reached now, and may be later.
+    pub fn is_away(&self) -> bool {
+        let Self::Origin { source, .. } = self.cause() else { return false };
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**source);
+        while let Some(error) = cause {
+            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotConnected) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self.cause(), Self::DiskFull { .. })

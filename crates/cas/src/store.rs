@@ -28,6 +28,8 @@ use crate::pack::Packed;
 
 /// How many blobs are fetched or uploaded at once.
 pub const FETCHES_AT_ONCE: usize = 16;
+/// How long an origin that is away is left alone before it is asked again.
+const AWAY: Duration = Duration::from_secs(1);
 /// How many pieces of a blob wait between the network and the disk.
 const PIECES_WAITING: usize = 4;
 
@@ -50,6 +52,22 @@ pub struct Store {
     slots: Arc<Semaphore>,
     /// How long the origin may send nothing, in milliseconds; 0 for ever.
     patience_ms: Arc<AtomicU64>,
+}
+
+/// Does it, again and again as long as the origin is away.
+async fn while_away<T, F>(act: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    loop {
+        match act().await {
+            Err(error) if error.is_away() => {
+                tracing::debug!(%error, "the origin is away; it is asked again");
+                tokio::time::sleep(AWAY).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 impl Store {
@@ -201,8 +219,13 @@ impl Store {
         self.put_manifest(&packed.manifest).await
     }
 
-    /// Puts a local blob into the origin, unless it is there.
+    /// Puts a local blob into the origin, unless it is there. While the origin is away this waits: what took hours to compute must not
+    /// be lost to an outage. Whoever has less patience stops waiting.
     pub async fn upload(&self, blob: &PinnedBlob) -> Result<(), StoreError> {
+        while_away(|| self.try_upload(blob)).await
+    }
+
+    async fn try_upload(&self, blob: &PinnedBlob) -> Result<(), StoreError> {
         let _slot = self.slot().await;
         if self.origin.missing(&[blob.digest()]).await?.is_empty() {
             return Ok(());
@@ -225,6 +248,10 @@ impl Store {
     }
 
     async fn fetch(&self, digest: Digest) -> Result<PinnedBlob, StoreError> {
+        while_away(|| self.try_fetch(digest)).await
+    }
+
+    async fn try_fetch(&self, digest: Digest) -> Result<PinnedBlob, StoreError> {
         let _slot = self.slot().await;
         if let Some(path) = self.origin.file_of(&digest) {
             return self.fetch_file(digest, path).await;

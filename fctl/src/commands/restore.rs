@@ -70,7 +70,7 @@ fn losses(restored: &Restored, shared_origin: bool) -> Vec<String> {
         ),
         false => lost.push(
             "the backup has no keys, so the cluster has a new authority: every node and every person must be let in anew, with \
-             tokens of `fctl token create`"
+             tokens of `fctl token create`; secrets cannot be read: keep them anew with `fctl secret put`"
                 .to_owned(),
         ),
     }
