@@ -8,13 +8,14 @@ use std::time::Duration;
 use flowyard_agent::fleet::Reach;
 use flowyard_agent::{Agent, AgentConfig};
 use flowyard_cas::{LocalOptions, LocalStore, Origin, Store};
+use flowyard_coordinator::raft::Role;
 use flowyard_coordinator::{Config, Coordinator, Timing};
 use flowyard_sdk::client::Endpoint;
 use flowyard_sdk::shown::chain;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, codes};
 use crate::home::{AgentLock, Home, HostLock};
 use crate::output;
 use crate::settings::Settings;
@@ -27,6 +28,8 @@ const TURN: Duration = Duration::from_secs(10);
 /// How long an agent may take to connect: one that lost what it knew of its node waits until that is given up.
 const CONNECT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(5);
+/// How long a command may take to say why it was refused, before its process ends with the log.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// A running embedded cluster.
 pub(crate) struct Embedded {
@@ -45,6 +48,22 @@ pub(crate) enum Parts {
     Coordinator,
     /// Coordinator and agent.
     All,
+}
+
+/// Ends this process when its log has stopped by itself (no room, a failed disk): it could only wait for ever. What runs goes on
+/// under the launcher, and the next command takes it up.
+async fn end_with_the_log(mut role: watch::Receiver<Role>, home: Home) {
+    let stopped = role.wait_for(|role| matches!(role, Role::Stopped { fault: Some(_) })).await;
+    let Some(Role::Stopped { fault: Some(fault) }) = stopped.ok().as_deref().cloned() else { return };
+    // A command that was refused for it says so itself.
+    tokio::time::sleep(LAST_WORDS).await;
+    let failure = Failure::Home(format!(
+        "the log in {} stopped: {fault}; nothing that was acknowledged is lost and what runs goes on. Mend the disk, or free space on it, and \
+         run a command again",
+        home.path().display()
+    ));
+    let _ = failure.report();
+    std::process::exit(codes::HOME.into());
 }
 
 impl Embedded {
@@ -72,6 +91,7 @@ impl Embedded {
         };
         let coordinator =
             Coordinator::start(config, origin.clone()).await.map_err(|error| Failure::Home(chain(&error)))?;
+        tokio::spawn(end_with_the_log(coordinator.shared().replica.role(), home.clone()));
         let (stop, stopped) = oneshot::channel::<()>();
         let served = flowyard_coordinator::serve(coordinator.shared().clone(), async move {
             let _ = stopped.await;
