@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flowyard_cas::StoreError;
@@ -22,6 +23,8 @@ use crate::raft::Role;
 
 /// Messages on their way.
 const ON_THE_WAY: usize = 8;
+/// How long the next of them may wait for whoever asked: no blob is removed meanwhile, of any job.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a backup was not finished.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +52,8 @@ pub(crate) async fn make(
     tokio::task::spawn_blocking(move || {
         if let Err(error) = work.run() {
             let told = Status::unavailable(format!("the backup could not be made: {error}"));
-            // Whoever hung up needs no reason.
-            let _ = bytes.blocking_send(Err(told));
+            // Whoever hung up, or takes nothing, needs no reason.
+            let _ = Handle::current().block_on(bytes.send_timeout(Err(told), PATIENCE));
         }
     });
     Ok(made)
@@ -67,7 +70,7 @@ struct Making {
 impl Making {
     fn run(self) -> Result<(), MakeError> {
         let runtime = Handle::current();
-        let out = BufWriter::with_capacity(PIECE_BYTES, Sending(self.bytes.clone()));
+        let out = BufWriter::with_capacity(PIECE_BYTES, Sending(self.bytes.clone(), runtime.clone()));
         let mut backup = BackupWriter::begin(out, self.head())?;
         backup.state(&self.view)?;
         // Now, since they may be exchanged while the blobs are copied, and must open what this state names.
@@ -137,15 +140,17 @@ fn key(folder: &Path, file: &str) -> Result<Option<Bytes>, MakeError> {
     }
 }
 
-/// Sends what is written to whoever asked, and waits while they are slow.
-struct Sending(mpsc::Sender<Result<BackupResponse, Status>>);
+/// Sends what is written to whoever asked, and waits a while where they are slow.
+struct Sending(mpsc::Sender<Result<BackupResponse, Status>>, Handle);
 
 impl Write for Sending {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
-        let sent = self.0.blocking_send(Ok(BackupResponse { bytes: Bytes::copy_from_slice(piece) }));
-        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody takes the backup any more"))?;
-        Ok(piece.len())
+        let sent = self.0.send_timeout(Ok(BackupResponse { bytes: Bytes::copy_from_slice(piece) }), PATIENCE);
+        match self.1.block_on(sent) {
+            Ok(()) => Ok(piece.len()),
+            Err(_) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "nobody takes the backup any more")),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

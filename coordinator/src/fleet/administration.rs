@@ -223,13 +223,15 @@ impl Administration for AdministrationEndpoint {
         let caller = allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
         copied(&self.shared, |member| member.votes && member.peer.replica != replica).await?;
-        self.shared.replica.remove(replica).await.map_err(|error| refused(&error))?;
-        // It may not come back, whatever it still has of its keys.
-        if self.shared.fleet.is_some() {
+        let removed = self.shared.replica.remove(replica).await;
+        // It may not come back, whatever it still has of its keys; nor may one that an earlier call took out, and no further.
+        let gone = removed.is_ok() || matches!(removed, Err(MembershipError::Unknown { .. }));
+        if gone && self.shared.fleet.is_some() {
             let identity = Identity::Coordinator(flowyard_model::ReplicaId(replica));
             let revoke = Command::RevokeIdentity { identity, until: None, by: caller.principal() };
             self.shared.propose(&revoke).await?;
         }
+        removed.map_err(|error| refused(&error))?;
         Ok(Response::new(RemoveMemberResponse {}))
     }
 

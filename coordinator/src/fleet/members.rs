@@ -178,7 +178,7 @@ impl Members for MembersEndpoint {
             return Err(Status::permission_denied("only coordinators hand keys over"));
         };
         allowed(&request, Action::Forward { replica })?;
-        self.shared.vault.take(request.get_ref())?;
+        self.shared.vault.take(replica, &self.shared.replica.role().borrow(), request.get_ref())?;
         Ok(Response::new(KeepKeysResponse {}))
     }
 }
@@ -275,7 +275,7 @@ impl MembersWatch {
             if own.iter().all(|key| theirs.secret_keys.iter().any(|their| their.as_ref() == key.0)) {
                 continue;
             }
-            match hand_to(&self.shared, member, &[]).await {
+            match hand_to(&self.shared, member, None).await {
                 Ok(()) => tracing::info!(replica = member.peer.replica, "a coordinator was given the keys of secrets"),
                 Err(error) => tracing::debug!(%error, replica = member.peer.replica, "keys of secrets were not taken"),
             }

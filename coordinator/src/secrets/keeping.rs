@@ -13,7 +13,7 @@ use flowyard_proto::status::rejected;
 use flowyard_state::View;
 use tonic::{Request, Response, Status};
 
-use super::hand_over;
+use super::{Only, hand_over};
 use crate::access::{Action, Caller, allow};
 use crate::caller::{self, allowed};
 use crate::coordinator::Shared;
@@ -86,9 +86,10 @@ impl SecretsEndpoint {
 
     async fn encrypt_anew(&self, by: &str) -> Result<RotateKeyResponse, Status> {
         let (shared, vault) = (&self.shared, &self.shared.vault);
+        let term = shared.leading_term()?;
         let before = vault.fingerprints();
         let key = vault.change(flowyard_identity::Keyring::grow).map_err(|error| no_keys(&error))?;
-        if let Err(status) = hand_over(shared, &[]).await {
+        if let Err(status) = hand_over(shared, None).await {
             // Nothing is encrypted with it, and tries that fail must not fill the file of keys.
             vault.change(|keys| keys.keep(&before)).map_err(|error| no_keys(&error))?;
             return Err(status);
@@ -115,8 +116,8 @@ impl SecretsEndpoint {
         // Nothing is encrypted with the old ones any more.
         let mut used: Vec<Fingerprint> = shared.fresh_view().await?.secrets().map(|(_, kept)| kept.key).collect();
         used.push(key);
+        hand_over(shared, Some(Only { keys: &used, term })).await?;
         vault.change(|keys| keys.keep(&used)).map_err(|error| no_keys(&error))?;
-        hand_over(shared, &used).await?;
         Ok(answer)
     }
 }
@@ -156,7 +157,7 @@ impl Secrets for SecretsEndpoint {
             Some(key) => key,
             None => self.shared.vault.change(flowyard_identity::Keyring::grow).map_err(|error| no_keys(&error))?,
         };
-        hand_over(&self.shared, &[]).await?;
+        hand_over(&self.shared, None).await?;
         let put = Wish { name: &name, queue, replaces: None, by: caller.principal() };
         self.keep(&plain, key, put).await?;
         tracing::info!(%name, by = caller.principal(), "a secret was kept");

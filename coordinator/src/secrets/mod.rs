@@ -18,7 +18,7 @@ use flowyard_model::{Fingerprint, KeptSecret, Name};
 use flowyard_state::View;
 use tokio::sync::Mutex;
 
-pub(crate) use handing::{hand_over, hand_to};
+pub(crate) use handing::{Only, hand_over, hand_to};
 pub(crate) use keeping::SecretsEndpoint;
 pub(crate) use telling::tell;
 

@@ -9,8 +9,8 @@ use flowyard_model::{
 };
 use flowyard_proto::agent::agents_server::Agents;
 use flowyard_proto::agent::{
-    AgentMessage, CoordinatorMessage, Heartbeat, Hello, RelayFromAgent, RelayToAgent, SecretsRequest, SecretsResponse,
-    Welcome, agent_message, coordinator_message,
+    AgentMessage, CoordinatorMessage, Heartbeat, Hello, Observed, RelayFromAgent, RelayToAgent, SecretsRequest,
+    SecretsResponse, Welcome, agent_message, coordinator_message,
 };
 use flowyard_proto::{api, status};
 use flowyard_state::View;
@@ -31,6 +31,15 @@ use crate::standing::{Answers, Standing};
 
 /// How long a session that is over waits for the next leader to be known.
 const ELECTION: Duration = Duration::from_secs(2);
+
+/// How many batches of reports of one agent may wait to be judged; an agent has at most four on their way.
+const UNJUDGED: usize = 16;
+
+/// Where what an agent says goes.
+struct Heard {
+    beats: watch::Sender<Option<u64>>,
+    observed: mpsc::Sender<Observed>,
+}
 
 /// The service.
 #[derive(Clone)]
@@ -107,8 +116,11 @@ impl AgentEndpoint {
         let (feed, proposer) = (shared.feed.clone(), shared.proposer.in_term(term));
         let session = Session::spawn(Session::begin((node, incarnation), term, feed, proposer, outbox.clone()));
         let (beats, beaten) = watch::channel(None);
+        let (observed, reported) = mpsc::channel(UNJUDGED);
+        let heard = Heard { beats, observed };
         let ended = tokio::select! {
-            ended = self.listen(&mut said, &session, (node, incarnation), &beats, &standing) => ended,
+            ended = self.listen(&mut said, (node, incarnation), &heard, &standing) => ended,
+            ended = self.judge_reports(reported, &session, (node, incarnation), &standing) => ended,
             unproven = self.answer_beats(beaten, &outbox) => Err(unproven),
             moved = self.led_by_another(term) => Err(moved),
         };
@@ -166,12 +178,30 @@ impl AgentEndpoint {
         }
     }
 
+    /// Passes reports on once it is known what of them to believe, which may take as long as other coordinators take to answer:
+    /// signs of life are heard meanwhile.
+    async fn judge_reports(
+        &self,
+        mut reported: mpsc::Receiver<Observed>,
+        session: &ActorRef<Session>,
+        (node, incarnation): (NodeId, Incarnation),
+        standing: &Standing,
+    ) -> Result<(), Status> {
+        while let Some(observed) = reported.recv().await {
+            let reports = believed(&self.shared, standing, decode_reports(observed.reports)?).await?;
+            let reports = ReportAttempts { node, incarnation, reports };
+            let message = SessionMessage::Observed { sequence: observed.sequence, reports };
+            session.tell(message).await.map_err(|_| Status::aborted("the session ended"))?;
+        }
+        std::future::pending().await
+    }
+
+    /// Hears what the agent says, for as long as it says anything.
     async fn listen(
         &self,
         said: &mut Streaming<AgentMessage>,
-        session: &ActorRef<Session>,
         (node, incarnation): (NodeId, Incarnation),
-        beats: &watch::Sender<Option<u64>>,
+        heard_by: &Heard,
         standing: &Standing,
     ) -> Result<(), Status> {
         let silence = Duration::from_millis(self.shared.config.timing.suspect_ms);
@@ -191,14 +221,12 @@ impl AgentEndpoint {
             }
             match message {
                 agent_message::Message::Hello(_) => return Err(Status::invalid_argument("hello comes once")),
-                agent_message::Message::Heartbeat(beat) => drop(beats.send_replace(Some(beat.sent_at_ms))),
-                agent_message::Message::Observed(observed) => {
-                    let reports = decode_reports(observed.reports)?;
-                    let reports = believed(&self.shared, standing, reports).await?;
-                    let reports = ReportAttempts { node, incarnation, reports };
-                    let message = SessionMessage::Observed { sequence: observed.sequence, reports };
-                    session.tell(message).await.map_err(|_| Status::aborted("the session ended"))?;
-                }
+                agent_message::Message::Heartbeat(beat) => drop(heard_by.beats.send_replace(Some(beat.sent_at_ms))),
+                agent_message::Message::Observed(observed) => heard_by.observed.try_send(observed).map_err(|_| {
+                    Status::resource_exhausted(format!(
+                        "more than {UNJUDGED} reports are on their way unacknowledged; an agent waits for some of them first"
+                    ))
+                })?,
             }
         }
         Ok(())
@@ -246,10 +274,12 @@ impl Agents for AgentEndpoint {
     ) -> Result<Response<Self::SessionStream>, Status> {
         // Nothing is read of whom it cannot be for; which node it is for is said in what is read.
         let own = match caller::of(&request)? {
-            Caller::Agent { name } => name,
+            Caller::Agent { name } => {
+                caller::about(&request, &format!("node {name}"));
+                name
+            }
             _ => Name::from_str("unnamed").map_err(|error| Status::internal(error.to_string()))?,
         };
-        caller::about(&request, &format!("node {own}"));
         caller::allowed(&request, Action::Session { node: &own })?;
         let (outbox, answers) = mpsc::channel(OUTBOX);
         let (service, standing) = (self.clone(), caller::standing(&request)?);

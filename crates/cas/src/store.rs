@@ -179,12 +179,18 @@ impl Store {
         let manifest = self.manifest(manifest).await?;
         let blobs = self.get_all(manifest.blobs()).await?;
         let destination = destination.to_owned();
-        blocking("a checkout", move || {
-            let find = |digest: &Digest| blobs.get(digest).map(|blob| blob.path().to_owned());
+        let wanted = Arc::new(());
+        // Whoever asked may go away in the middle, and remove what was laid out: nothing is to be laid out after that.
+        let still = Arc::downgrade(&wanted);
+        let laid_out = blocking("a checkout", move || {
+            let wanted = || still.strong_count() > 0;
+            let find = |digest: &Digest| blobs.get(digest).filter(|_| wanted()).map(|blob| blob.path().to_owned());
             checkout(&manifest, &destination, Placing::Copy, &find)?;
             Ok(manifest)
-        })
-        .await
+        });
+        let laid_out = laid_out.await;
+        drop(wanted);
+        laid_out
     }
 
     /// Stores `bytes` here and in the origin.

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use flowyard_model::{JobId, JobSpec, limits};
+use flowyard_model::{JobId, JobSpec};
 use flowyard_proto::api;
-use flowyard_sdk::client::{Client, ClientError, fresh_key};
+use flowyard_sdk::client::{Client, ClientError, fresh_key, parts};
 use flowyard_sdk::flow::Packing;
 use serde_json::json;
 
@@ -101,8 +101,8 @@ async fn send_all(connection: &mut Connection, prepared: Vec<(JobSpec, Packing)>
         connection.persist(async |client: &mut Client| client.upload(blobs.clone()).await).await?;
     }
     let mut results = Vec::new();
-    for part in jobs.chunks(limits::JOBS_PER_BATCH) {
-        results.extend(connection.persist(async |client: &mut Client| client.submit_batch(part.to_vec()).await).await?);
+    for part in parts(jobs) {
+        results.extend(connection.persist(async |client: &mut Client| client.submit_batch(part.clone()).await).await?);
     }
     Ok(results)
 }

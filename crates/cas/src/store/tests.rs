@@ -184,3 +184,33 @@ async fn an_artifact_that_is_one_file_checks_out_as_that_file() {
     let error = store.manifest(&digest).await.unwrap_err();
     assert!(error.to_string().contains("is not a manifest"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkout_whose_asker_went_away_stops_and_leaves_nothing() {
+    const FILES: usize = 3_000;
+    let Place { folder, store } = place(true);
+    let (code, laid_out) = (folder.path().join("code"), folder.path().join("laid-out"));
+    fs::create_dir(&code).unwrap();
+    for number in 0..FILES {
+        fs::write(code.join(number.to_string()), "same").unwrap();
+    }
+    let packed = pack_path(&code, RootLink::Refuse).unwrap();
+    let manifest = store.put_packed(&packed).await.unwrap().manifest;
+    let checkout = {
+        let (store, laid_out) = (store.clone(), laid_out.clone());
+        tokio::spawn(async move { store.checkout(&manifest, &laid_out).await.map(drop) })
+    };
+    let begun = || fs::read_dir(&laid_out).is_ok_and(|mut files| files.next().is_some());
+    while !begun() {
+        tokio::task::yield_now().await;
+    }
+    checkout.abort();
+    assert!(checkout.await.unwrap_err().is_cancelled(), "it was over before it could be given up");
+    for _ in 0..500 {
+        if !laid_out.exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} files are left", fs::read_dir(&laid_out).unwrap().count());
+}

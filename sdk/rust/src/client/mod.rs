@@ -4,6 +4,7 @@ mod cluster;
 mod download;
 mod endpoint;
 mod error;
+mod parts;
 mod patience;
 mod upload;
 
@@ -22,6 +23,7 @@ use tonic::{Status, Streaming};
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
+pub use parts::parts;
 pub use patience::{Patience, fresh_key};
 pub use upload::{Sent, Source};
 
@@ -209,7 +211,7 @@ impl Client {
         }
     }
 
-    /// Submits up to 1,000 jobs in one call, each with its key; what came of each, in their order. One that is refused does not keep
+    /// Submits up to 1,000 jobs of 8 MiB together in one call (see [`parts`]), each with its key; what came of each, in their order. One that is refused does not keep
     /// the others from being taken.
     ///
     /// # Errors
