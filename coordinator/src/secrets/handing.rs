@@ -104,7 +104,8 @@ mod tests {
         let only = vec![new.0.to_vec().into()];
         let request = KeepKeysRequest { keys: leader.text(), only, term: 4 };
         let follows = |term, replica| Role::Follower { term, leader: Peer { replica, address: String::new() } };
-        for role in [follows(5, 2), follows(5, 1), follows(4, 2), Role::Leader { term: 5, ready: true }, Role::Seeking] {
+        for role in [follows(5, 2), follows(5, 1), follows(4, 2), Role::Leader { term: 5, ready: true }, Role::Seeking]
+        {
             let refused = vault.take(ReplicaId(1), &role, &request).unwrap_err();
             assert!(refused.message().contains("another leader"), "{refused}");
             assert_eq!(vault.fingerprints(), [old], "{role:?}");
