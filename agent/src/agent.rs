@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::attempt::{self, Desk, Images};
 use crate::config::AgentConfig;
+use crate::counts::Told;
 use crate::fleet::Reach;
 use crate::inventory;
 use crate::journal::Journal;
@@ -55,6 +56,7 @@ pub struct Agent {
     tasks: Tasks,
     trouble: watch::Receiver<Option<String>>,
     folder: PathBuf,
+    desk: Arc<Desk>,
 }
 
 impl Agent {
@@ -90,6 +92,7 @@ impl Agent {
             networks: Arc::clone(&networks),
             users: config.users.map(|span| UserRanges::of(span, &config.folder)),
             reach: reach.clone(),
+            counts: Arc::default(),
             config,
         };
         let desk = Arc::new(desk);
@@ -101,14 +104,19 @@ impl Agent {
         let reconciler = Reconciler::spawn(reconciler);
         desk.tasks.spawn(reach.clone().renew());
         desk.tasks.spawn(networks.keep());
-        let link = Link::new(desk, reach, reconciler.clone(), outgoing, epoch);
+        let link = Link::new(Arc::clone(&desk), reach, reconciler.clone(), outgoing, epoch);
         let trouble = link.trouble();
-        Ok(Self { inventory, link: Link::spawn(link), reconciler, launches, tasks, trouble, folder })
+        Ok(Self { inventory, link: Link::spawn(link), reconciler, launches, tasks, trouble, folder, desk })
     }
 
     /// What the node offers.
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
+    }
+
+    /// What it tells its operator in figures.
+    pub fn metrics(&self) -> Arc<dyn flowyard_telemetry::Source> {
+        Arc::new(Told { desk: Arc::clone(&self.desk) })
     }
 
     /// Why there is no session with a coordinator at the moment, if one was tried and lost.

@@ -8,6 +8,8 @@ mod agent;
 pub mod attempt;
 pub mod cgroup;
 mod config;
+mod counts;
+mod diagnosing;
 mod exec;
 pub mod fleet;
 pub mod image;

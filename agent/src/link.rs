@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flowyard_model::{Desired, Fence, Incarnation, NodeId, RegisterNode, Revision, StuckLimits, Term};
@@ -115,6 +116,8 @@ impl Link {
         self.backoff = BACKOFF;
         self.redirects = 0;
         self.trouble.send_replace(None);
+        self.desk.counts.sessions.fetch_add(1, Ordering::Relaxed);
+        self.desk.counts.connected.store(1, Ordering::Relaxed);
         let mut heartbeat = tokio::time::interval(open.heartbeat);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -248,7 +251,9 @@ impl Link {
 impl Link {
     fn renew_lease(&self, open: &Open) {
         if let Some(from_ms) = open.session.lease_from() {
-            lease::renew(&self.desk.config.lease_file(), from_ms.saturating_add(open.lease_ms));
+            let until_ms = from_ms.saturating_add(open.lease_ms);
+            self.desk.counts.lease_until_ms.store(until_ms, Ordering::Relaxed);
+            lease::renew(&self.desk.config.lease_file(), until_ms);
         }
     }
 }
@@ -291,6 +296,8 @@ impl Actor for Link {
                 lost = self.session() => lost,
             };
             // An outage of the control plane never kills work: what does not move may be theirs to give.
+            self.desk.counts.connected.store(0, Ordering::Relaxed);
+            self.desk.counts.losses.fetch_add(1, Ordering::Relaxed);
             self.desk.stuck.send_replace(StuckLimits::PAUSED);
             self.desk.store.give_up_after(0);
             match lost {

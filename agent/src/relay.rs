@@ -13,9 +13,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use crate::attempt::Desk;
-use crate::exec;
 use crate::launcher::EXIT_RECORD;
 use crate::logs::{STDERR_LOG, STDOUT_LOG};
+use crate::{diagnosing, exec};
 use flowyard_logs::{Follow, Frame, tail_frames};
 
 /// Messages on their way to the coordinator.
@@ -48,6 +48,7 @@ pub(crate) fn open(desk: Arc<Desk>, mut client: AgentsClient<Channel>, request: 
             (Some(member), Some(open_relay::Kind::Exec(start))) => {
                 exec::serve(&desk, member, start, &mut told, &outbox).await
             }
+            (None, Some(open_relay::Kind::Diagnose(_))) => diagnosing::serve(&desk, &outbox).await,
             _ => Err("the request is incomplete".to_owned()),
         };
         if let Err(why) = failed {

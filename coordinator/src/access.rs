@@ -311,6 +311,8 @@ pub enum Action<'a> {
     ReadAll,
     /// Read who did what.
     ReadAudit,
+    /// Look for a fault in what the parts say of themselves.
+    Diagnose,
     /// Ask whether the service is well, or what it offers.
     Ping,
 }
@@ -463,7 +465,9 @@ fn need(action: Action<'_>) -> Need<'_> {
         Action::ChangeSecret { queue: Some(queue) } => Need::Submit(queue),
         Action::ChangeSecret { queue: None } => Need::Operate,
         Action::RotateSecretKey => Need::Administer,
-        Action::Prune | Action::ChangeQueue | Action::ChangeNode | Action::ReadAudit => Need::Operate,
+        Action::Prune | Action::ChangeQueue | Action::ChangeNode | Action::ReadAudit | Action::Diagnose => {
+            Need::Operate
+        }
         Action::ChangeTokens | Action::Revoke | Action::ChangeMembers | Action::ReadAll => Need::Administer,
         Action::Session { .. }
         | Action::Relay { .. }
@@ -532,6 +536,7 @@ fn sentence(action: Action<'_>) -> String {
         Action::ChangeMembers => "change the members of the cluster".to_owned(),
         Action::ReadAll => "read everything".to_owned(),
         Action::ReadAudit => "read who did what".to_owned(),
+        Action::Diagnose => "read what the parts say of themselves".to_owned(),
         Action::Ping => "ask how the service is".to_owned(),
     }
 }
@@ -671,6 +676,8 @@ mod tests {
             (Action::ChangeMembers, "Oa", "Administration/TransferLeader"),
             (Action::ReadAll, "Oa", "Administration/Backup"),
             (Action::ReadAudit, "Ooa", "Administration/ReadAudit"),
+            (Action::Diagnose, "Ooa", "Administration/Diagnose"),
+            (Action::Forward { replica: ReplicaId(1) }, "Oc", "Members/Diagnose"),
             (Action::Forward { replica: ReplicaId(1) }, "Oc", "Members/ReadAudit"),
             (Action::Ping, "Ovsoanc", ""),
         ]

@@ -4,11 +4,14 @@
 
 use std::error::Error;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::time::Instant;
 
 use flowyard_model::{Changed, Entry, Reply, Revision};
 use flowyard_state::{State, View, apply};
 
 use crate::feed::Feed;
+use crate::metrics::Counts;
 use crate::raft::Machine;
 
 /// Owns the state.
@@ -17,6 +20,9 @@ pub struct Applier {
     state: State,
     changed: Changed,
     feed: Feed,
+    counts: Arc<Counts>,
+    /// When the first entry of the batch came, and how many did.
+    batch: Option<(Instant, u64)>,
 }
 
 impl Applier {
@@ -24,7 +30,14 @@ impl Applier {
     pub fn new() -> (Self, Feed) {
         let state = State::new();
         let feed = Feed::starting_with(state.view());
-        (Self { state, changed: Changed::nothing(), feed: feed.clone() }, feed)
+        let changed = Changed::nothing();
+        (Self { state, changed, feed: feed.clone(), counts: Arc::default(), batch: None }, feed)
+    }
+
+    /// The same, that counts there.
+    #[must_use]
+    pub(crate) fn counted(self, counts: Arc<Counts>) -> Self {
+        Self { counts, ..self }
     }
 }
 
@@ -33,6 +46,7 @@ impl Machine for Applier {
     type Snapshot = View;
 
     fn apply(&mut self, index: u64, payload: &[u8]) -> Reply {
+        self.batch.get_or_insert_with(|| (flowyard_clock::monotonic(), 0)).1 += 1;
         let (time, command) = match flowyard_proto::decode_entry(payload) {
             Ok(decoded) => decoded,
             Err(error) => panic!("log entry {index} cannot be read by this build: {error}"),
@@ -53,6 +67,10 @@ impl Machine for Applier {
     fn after_batch(&mut self, _index: u64) {
         let changed = std::mem::replace(&mut self.changed, Changed::nothing());
         self.feed.publish(self.state.view(), &changed);
+        if let Some((start, entries)) = self.batch.take() {
+            self.counts.apply.observe_since(start);
+            self.counts.applied.add(entries);
+        }
     }
 
     fn snapshot(&self) -> View {

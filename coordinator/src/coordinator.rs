@@ -22,6 +22,7 @@ use crate::feed::Feed;
 use crate::fleet::{Fleet, KeyError, MemberAddress, Mirror};
 use crate::leadership::Leadership;
 use crate::liveness::Heard;
+use crate::metrics::{Calls, Told};
 use crate::proposer::{ProposeError, Proposer};
 use crate::raft::{OpenError, PassedOn, Replica, ReplicaConfig, Role, Start, Unavailable};
 use crate::readable::Readable;
@@ -71,6 +72,8 @@ pub struct Shared {
     pub(crate) vault: Vault,
     /// Who did what.
     pub(crate) audit: Audit,
+    /// Calls of its services, counted.
+    pub(crate) calls: Calls,
 }
 
 /// Metadata in which a coordinator that does not lead says who does.
@@ -210,7 +213,8 @@ impl Coordinator {
             settings.start = Start::Join(fleet.config().identity);
             settings.connect = fleet.connect();
         }
-        let replica = Replica::open(settings, applier).await?;
+        let counts = Arc::default();
+        let replica = Replica::open(settings, applier.counted(Arc::clone(&counts))).await?;
         // Others may be down; this one serves them, and says what it is waiting for.
         if fleet.is_none() {
             replica.wait_ready().await?;
@@ -230,7 +234,7 @@ impl Coordinator {
             config: Arc::new(config),
             cluster_id: identity.cluster.to_string(),
             epoch: identity.epoch,
-            proposer: Proposer::new(replica.clone(), feed.clone(), stamps.clone()),
+            proposer: Proposer::new(replica.clone(), feed.clone(), stamps.clone()).counted(counts),
             feed,
             durable,
             heard: Heard::nobody(),
@@ -245,6 +249,7 @@ impl Coordinator {
             archive: Archive::default(),
             vault,
             audit,
+            calls: Calls::of_this_build(),
             fleet,
         };
         let leadership = Leadership::spawn(Leadership::new(shared.clone()));
@@ -262,6 +267,11 @@ impl Coordinator {
     /// What its services share.
     pub fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// What it tells its operator in figures.
+    pub fn metrics(&self) -> Arc<dyn flowyard_telemetry::Source> {
+        Arc::new(Told { shared: self.shared.clone() })
     }
 
     /// Stops everything and closes the log. What was acknowledged is on disk. Space is looked after first, if it is time.

@@ -130,6 +130,7 @@ impl Leadership {
         }
         if let Some(term) = term {
             tracing::info!(%term, "leading");
+            self.shared.proposer.counts().leaderships.add(1);
             self.leading = Some(Leading::start(term, &self.shared).await);
         }
     }

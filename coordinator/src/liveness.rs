@@ -175,8 +175,10 @@ impl Liveness {
                 }
                 tracing::info!(%node, ?health, "concluded about a node");
                 let command = Command::SetNodeHealth { node, incarnation, health };
-                if let Err(error) = self.proposer.propose(&command).await {
-                    tracing::warn!(%node, %error, "a conclusion about a node was not taken");
+                match self.proposer.propose(&command).await {
+                    Ok(_) if health == Health::Down => self.proposer.counts().nodes_lost.add(1),
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%node, %error, "a conclusion about a node was not taken"),
                 }
             });
         proposed.await;

@@ -1,9 +1,12 @@
 //! Puts commands into the log, stamped with the leader's time.
 
+use std::sync::Arc;
+
 use flowyard_model::{Command, Rejection, Reply, Term};
 
 use crate::applier::Applier;
 use crate::feed::Feed;
+use crate::metrics::Counts;
 use crate::raft::{ProposeError as LogError, Replica};
 use crate::stamps::Stamps;
 
@@ -15,6 +18,7 @@ pub struct Proposer {
     stamps: Stamps,
     /// The only term in which what it proposes is taken.
     term: Option<Term>,
+    counts: Arc<Counts>,
 }
 
 /// Why a command has no effect.
@@ -34,7 +38,7 @@ pub enum ProposeError {
 impl Proposer {
     /// A proposer of this replica, whose state is told by this feed, and time by these stamps.
     pub fn new(replica: Replica<Applier>, feed: Feed, stamps: Stamps) -> Self {
-        Self { replica, feed, stamps, term: None }
+        Self { replica, feed, stamps, term: None, counts: Arc::default() }
     }
 
     /// A proposer of what is decided by the leader of this term: the log takes it in that term and in no other.
@@ -42,11 +46,35 @@ impl Proposer {
         Self { term: Some(term), ..self.clone() }
     }
 
+    /// The same, that counts there.
+    #[must_use]
+    pub(crate) fn counted(self, counts: Arc<Counts>) -> Self {
+        Self { counts, ..self }
+    }
+
+    /// What this coordinator has counted so far; whoever decides counts there, too.
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
     /// Proposes a command and waits until it was applied.
     ///
     /// # Errors
     /// [`ProposeError::Rejected`] when the state refused it, or replicas of an older release would stop at it.
     pub async fn propose(&self, command: &Command) -> Result<Reply, ProposeError> {
+        let start = flowyard_clock::monotonic();
+        let reply = self.put(command).await;
+        self.counts.propose.observe_since(start);
+        let result = match &reply {
+            Ok(_) => 0,
+            Err(ProposeError::Rejected(_) | ProposeError::Encoding(_)) => 1,
+            Err(ProposeError::Log(_)) => 2,
+        };
+        self.counts.proposals[result].add(1);
+        reply
+    }
+
+    async fn put(&self, command: &Command) -> Result<Reply, ProposeError> {
         self.feed.view().supports(command)?;
         // Where this replica follows, the leader puts its own time in.
         let payload = flowyard_proto::encode_entry(self.stamps.now(), command)?;

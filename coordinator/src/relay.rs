@@ -71,12 +71,24 @@ impl Relays {
     /// # Errors
     /// When the node is not connected, or does not call back in time.
     pub async fn open(&self, node: NodeId, member: MemberKey, kind: open_relay::Kind) -> Result<Relay, Status> {
+        self.ask(node, Some(member), kind).await
+    }
+
+    /// Asks the agent of `node` to call back about itself.
+    ///
+    /// # Errors
+    /// As [`Relays::open`].
+    pub(crate) async fn open_to_agent(&self, node: NodeId, kind: open_relay::Kind) -> Result<Relay, Status> {
+        self.ask(node, None, kind).await
+    }
+
+    async fn ask(&self, node: NodeId, member: Option<MemberKey>, kind: open_relay::Kind) -> Result<Relay, Status> {
         let away = || Status::unavailable(format!("node {node} is not connected now; try again when it is"));
         let agent = self.directory.find(node).ok_or_else(away)?;
         let relay = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.lock().insert(relay, (node, sender));
-        let request = OpenRelay { relay, member: Some(member.into()), kind: Some(kind) };
+        let request = OpenRelay { relay, member: member.map(Into::into), kind: Some(kind) };
         let message = CoordinatorMessage { message: Some(coordinator_message::Message::OpenRelay(request)) };
         let opened = async {
             agent.outbox.send(Ok(message)).await.map_err(|_| away())?;

@@ -5,9 +5,10 @@ use std::future::Future;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use flowyard_identity::{Bounds, Certificates, Gate, LAPSED_MS, accept};
+use flowyard_identity::{Bounds, Certificates, Gate, LAPSED_MS, Told, accept};
 use flowyard_model::limits;
 use flowyard_proto::agent::agents_server::AgentsServer;
 use flowyard_proto::api::flowyard_server::FlowyardServer;
@@ -29,6 +30,7 @@ use crate::coordinator::{Shared, StartError};
 use crate::crowd::Crowd;
 use crate::fleet::{self, AdministrationEndpoint, EntranceEndpoint, Fleet, MembersEndpoint, PassOn};
 use crate::guesses::Guesses;
+use crate::metrics::Measured;
 use crate::raft::Speakers;
 use crate::secrets::SecretsEndpoint;
 use crate::session::AgentEndpoint;
@@ -75,9 +77,11 @@ pub fn serve(
         let served = match ports {
             None => socket.await,
             Some((fleet, api_port, peer_port)) => {
-                let api =
-                    accept_certified(accept(api_port, gate(&fleet, Certificates::Welcome { lapsed_ms: LAPSED_MS })));
-                let peers = accept_certified(accept(peer_port, gate(&fleet, Certificates::Required)));
+                let api = accept_certified(accept(
+                    api_port,
+                    gate(&shared, &fleet, Certificates::Welcome { lapsed_ms: LAPSED_MS }),
+                ));
+                let peers = accept_certified(accept(peer_port, gate(&shared, &fleet, Certificates::Required)));
                 let api = serve_door(&shared, Door::Api, crowd.clone(), api, stopped.clone());
                 let peers = serve_door(&shared, Door::Peers, crowd, peers, stopped);
                 tokio::try_join!(socket, api, peers).map(drop)
@@ -89,9 +93,11 @@ pub fn serve(
     })
 }
 
-fn gate(fleet: &Fleet, certificates: Certificates) -> Gate {
+fn gate(shared: &Shared, fleet: &Fleet, certificates: Certificates) -> Gate {
     let (trust, own) = (fleet.trust().clone(), fleet.own().clone());
-    Gate { trust, own, certificates, bounds: Bounds::STANDARD, refusals: None }
+    let counts = Arc::clone(shared.proposer.counts());
+    let refusals: Arc<Told> = Arc::new(move |_, _| counts.connections_refused.add(1));
+    Gate { trust, own, certificates, bounds: Bounds::STANDARD, refusals: Some(refusals) }
 }
 
 /// Serves one door until told to stop.
@@ -109,6 +115,7 @@ async fn serve_door(
         .max_concurrent_streams(Some(STREAMS))
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
         .http2_max_header_list_size(Some(HEADER_BYTES))
+        .layer(Measured { calls: shared.calls.clone() })
         .layer(Guesses::new(shared.audit.clone()))
         .layer(InterceptorLayer::new(doorkeeper))
         .layer(crowd)

@@ -1,10 +1,12 @@
 //! Every command and flag, with its help. Values are checked where they are read, so that an error names the flag.
 
 pub(crate) mod audit;
+pub(crate) mod debug;
 pub(crate) mod fleet;
 pub(crate) mod node;
 pub(crate) mod secret;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -53,6 +55,22 @@ pub(crate) struct Global {
     /// Say more about what goes on inside; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// How much of what goes on inside is written to standard error: error, warn, info, debug or trace; also by part, such as
+    /// info,flowyard_agent=debug
+    #[arg(long, global = true, value_name = "LEVEL", env = "FLOWYARD_LOG")]
+    pub log_level: Option<String>,
+    /// How it is written
+    #[arg(long, global = true, value_enum, default_value_t = LogKind::Text, value_name = "KIND", env = "FLOWYARD_LOG_FORMAT")]
+    pub log_format: LogKind,
+}
+
+/// How what goes on inside is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogKind {
+    /// For people
+    Text,
+    /// For programs: one JSON object per line
+    Json,
 }
 
 /// How answers are written.
@@ -119,6 +137,9 @@ pub(crate) enum Command {
     /// Show the coordinators of a cluster, or change who they are
     #[command(subcommand)]
     Cluster(fleet::Cluster),
+    /// Gather what helps to find a fault
+    #[command(subcommand)]
+    Debug(debug::Debug),
     /// Keep the token of a cluster, so that every command uses it
     Login(fleet::Login),
     /// Install the unit file with which systemd runs a coordinator or an agent
@@ -340,6 +361,9 @@ pub(crate) struct Dev {
     /// Label of this node, as LABEL=VALUE
     #[arg(long, value_name = "LABEL=VALUE", value_parser = flags::label)]
     pub label: Vec<(Name, String)>,
+    /// Let Prometheus read its metrics here, such as 127.0.0.1:9464
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A reference to a job or a part of it.

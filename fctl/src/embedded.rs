@@ -3,6 +3,7 @@
 //! Invariant: whoever holds the home's lock runs the coordinator. When it leaves while others use it, they take over, and the
 //! attempts that run meanwhile are adopted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use flowyard_agent::fleet::Reach;
@@ -12,6 +13,7 @@ use flowyard_coordinator::raft::Role;
 use flowyard_coordinator::{Config, Coordinator, Timing};
 use flowyard_sdk::client::Endpoint;
 use flowyard_sdk::shown::chain;
+use flowyard_telemetry::Source;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -132,6 +134,12 @@ impl Embedded {
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
+    }
+
+    /// What its parts tell their operator in figures.
+    pub(crate) fn metrics(&self) -> Vec<Arc<dyn Source>> {
+        let coordinator = self.coordinator.as_ref().map(Coordinator::metrics);
+        coordinator.into_iter().chain(self.agent.as_ref().map(|local| local.agent.metrics())).collect()
     }
 
     /// Ends the cluster. Unless others use it, what still runs is killed: its jobs go on with the next cluster of this home.

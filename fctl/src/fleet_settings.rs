@@ -8,14 +8,16 @@ use flowyard_coordinator::fleet::{FleetConfig, MemberAddress};
 use flowyard_coordinator::raft::Identity;
 use flowyard_model::{NetworkMode, StuckLimits};
 use flowyard_sdk::{flags, units};
+use flowyard_telemetry::Listening;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::keeping_settings::{Keeping, LogTable, RetentionTable};
+use crate::metrics_settings::MetricsTable;
 use crate::stuck_settings::StuckTable;
 
 const FILE: &str = "coordinator.toml";
-const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], [stuck], [retention], [log], [jobs], storage_budget\n# and shared_origin may be changed; then restart it. The rest says who it is.\n\n";
+const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], [stuck], [retention], [log], [jobs], [metrics],\n# storage_budget and shared_origin may be changed; then restart it. The rest says who it is.\n\n";
 
 /// The file as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,8 @@ pub(crate) struct FleetSettings {
     log: LogTable,
     #[serde(default)]
     jobs: Jobs,
+    #[serde(default, skip_serializing_if = "MetricsTable::is_empty")]
+    metrics: MetricsTable,
 }
 
 /// What holds for jobs that do not say otherwise.
@@ -91,6 +95,7 @@ impl FleetSettings {
             nodes: Nodes::default(),
             stuck: StuckTable::default(),
             jobs: Jobs::default(),
+            metrics: MetricsTable::default(),
             retention: RetentionTable::default(),
             log: LogTable::default(),
         }
@@ -198,6 +203,15 @@ impl FleetSettings {
     pub(crate) fn usual_network(&self) -> Result<NetworkMode, Failure> {
         let Some(text) = &self.jobs.network else { return Ok(NetworkMode::Private) };
         flags::network(text).map_err(|error| Failure::Usage(format!("{FILE}: jobs.network: {error}")))
+    }
+
+    /// Where figures are read, if anywhere.
+    ///
+    /// # Errors
+    /// When the file says what makes no sense.
+    pub(crate) fn metrics(&self, flag: Option<SocketAddr>) -> Result<Option<Listening>, Failure> {
+        let wrong = |(field, error)| Failure::Usage(format!("{FILE}: {field}: {error}"));
+        self.metrics.listening(flag).map_err(wrong)
     }
 
     /// Bytes of stored blobs above which ended jobs are forgotten; 0 for no bound.

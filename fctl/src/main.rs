@@ -15,8 +15,10 @@ mod failure;
 mod fleet_settings;
 mod follow;
 mod home;
+mod inside;
 mod keeping_settings;
 mod log_printer;
+mod metrics_settings;
 mod output;
 mod policy;
 mod progress;
@@ -40,7 +42,9 @@ fn main() -> ExitCode {
     }
     let cli = cli::parse();
     output::choose(cli.global.format);
-    settings::start_tracing(cli.global.verbose);
+    if let Err(failure) = inside::start(&cli.global) {
+        return failure.report();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure::Failure::Internal(format!("no threads: {error}")).report(),

@@ -2,7 +2,7 @@
 //! `config.toml`, which may name an endpoint.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use flowyard_agent::{EmbeddedChoices, Net, NetworkChoices, NoNet, NoPool, NoSpan};
@@ -10,11 +10,13 @@ use flowyard_coordinator::Timing;
 use flowyard_coordinator::raft::engine::EngineKind;
 use flowyard_model::{Name, StuckLimits};
 use flowyard_sdk::units;
+use flowyard_telemetry::Listening;
 use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::keeping_settings::{Keeping, LogTable, RetentionTable};
+use crate::metrics_settings::MetricsTable;
 use crate::stuck_settings::StuckTable;
 
 /// Bytes of stored blobs above which the oldest ended jobs are forgotten.
@@ -39,6 +41,8 @@ pub(crate) struct Settings {
     pub keeping: Keeping,
     /// Settings of its agent.
     pub agent: EmbeddedChoices,
+    metrics: MetricsTable,
+    path: PathBuf,
 }
 
 /// The file as written.
@@ -57,6 +61,8 @@ struct File {
     log: LogTable,
     #[serde(default)]
     agent: AgentFile,
+    #[serde(default)]
+    metrics: MetricsTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -158,7 +164,21 @@ impl Settings {
                 users: users.transpose()?,
                 networks: file.agent.networks().map_err(|(field, error)| wrong(field, &error))?,
             },
+            metrics: file.metrics.clone(),
+            path: path.to_owned(),
         })
+    }
+}
+
+impl Settings {
+    /// Where figures are read, if anywhere.
+    ///
+    /// # Errors
+    /// When the file says what makes no sense.
+    pub(crate) fn metrics(&self, flag: Option<SocketAddr>) -> Result<Option<Listening>, Failure> {
+        let wrong =
+            |(field, error): (&str, String)| Failure::Usage(format!("{}: {field}: {error}", self.path.display()));
+        self.metrics.listening(flag).map_err(wrong)
     }
 }
 
@@ -188,18 +208,6 @@ fn read<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failur
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
         Err(source) => Err(Failure::Local { path: path.display().to_string(), source }),
     }
-}
-
-/// Starts the log of what goes on inside, on standard error. `FLOWYARD_LOG` overrides the number of `-v`.
-pub(crate) fn start_tracing(verbose: u8) {
-    let level = match verbose {
-        0 => "error",
-        1 => "info",
-        _ => "debug",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FLOWYARD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{level},openraft=off,sled=off,h2=off")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(verbose > 1).init();
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use flowyard_cas::Store;
 use flowyard_model::{
@@ -32,6 +33,7 @@ use self::ending::{bare, platforms, stuck_end};
 pub(crate) use self::fetch::WORK;
 pub use self::images::Images;
 use crate::config::AgentConfig;
+use crate::counts::{Counted, Counts};
 use crate::fleet::Reach;
 use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
@@ -63,6 +65,8 @@ pub struct Desk {
     pub stuck: watch::Sender<StuckLimits>,
     /// How coordinators are reached.
     pub reach: Reach,
+    /// What is counted, for its operator.
+    pub(crate) counts: Arc<Counts>,
 }
 
 impl Desk {
@@ -102,6 +106,9 @@ pub struct Attempt {
     never_started: bool,
     news: News,
     stop: watch::Receiver<bool>,
+    counted: Counted,
+    /// When the launcher was asked to start it.
+    asked: Option<Instant>,
 }
 
 /// Says what was handed to the launcher, and that something was: after that it is never started a second time.
@@ -117,7 +124,9 @@ impl Attempt {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let folder = desk.folder(member.key);
-        Self { desk, context, member, folder, times: PhaseTimes::NONE, stuck: None, never_started: false, news, stop }
+        let counted = desk.counts.attempt(&context.spec.resources, member.gpus.len());
+        let (times, asked) = (PhaseTimes::NONE, None);
+        Self { desk, context, member, folder, times, stuck: None, never_started: false, news, stop, counted, asked }
     }
 
     /// Walks all phases and reports the end.
@@ -134,7 +143,12 @@ impl Attempt {
         secrets::forget(&self.desk, &self.member);
         self.times.storing = Some(now());
         self.report(Phase::Storing, None).await;
+        let start = flowyard_clock::monotonic();
         let end = self.store(end).await;
+        self.desk.counts.store.observe_since(start);
+        self.desk.counts.end(&end);
+        let logs = [&end.logs.stdout, &end.logs.stderr].into_iter().flatten().map(|log| log.length);
+        self.desk.counts.log_bytes.fetch_add(logs.sum(), Ordering::Relaxed);
         self.times.ended = Some(now());
         self.report(Phase::Ended, Some(Arc::new(end))).await;
     }
@@ -187,12 +201,15 @@ impl Attempt {
             };
         } else {
             self.times.fetching = Some(now());
-            let mut stop = self.stop.clone();
+            self.counted.enter(Phase::Fetching);
+            let (start, mut stop) = (flowyard_clock::monotonic(), self.stop.clone());
             let fetched = tokio::select! {
                 fetched = fetch::fetch(&self.desk, &self.context, &self.member, &self.folder) => fetched?,
                 () = stopped(&mut stop) => return Err(stopped_early()),
                 phase = self.watchdog(StuckPhase::Fetching) => return Err(self.stuck_in(phase)),
             };
+            self.desk.counts.fetch.observe_since(start);
+            let start = flowyard_clock::monotonic();
             let laid = tokio::select! {
                 laid = secrets::bring(&self.desk, &self.context, &self.member, fetched.user) => laid?,
                 () = stopped(&mut stop) => return Err(stopped_early()),
@@ -200,6 +217,8 @@ impl Attempt {
             let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched, laid)?;
             _pinned = fetched;
             mark_launched(&self.folder, &spec).map_err(|error| disk_failure(FOLDER, &error))?;
+            self.desk.counts.prepare.observe_since(start);
+            self.asked = Some(flowyard_clock::monotonic());
             self.ask(LaunchRequest::Start { spec: Box::new(spec), listener: sender }).await?;
         }
         self.watch(&mut events).await
@@ -216,6 +235,7 @@ impl Attempt {
                 event = events.recv() => match event {
                     Some(LaunchEvent::Started { at_ms }) => {
                         self.times.running = Some(TimeMs(at_ms));
+                        self.asked.take().iter().for_each(|asked| self.desk.counts.start.observe_since(*asked));
                         self.report(Phase::Running, None).await;
                         if !asked {
                             // Its timeout kills it without asking anybody here.
@@ -291,7 +311,8 @@ impl Attempt {
         asked.map_err(|error| platforms(Reason::Sandbox, format!("the launcher cannot be asked: {error}")))
     }
 
-    async fn report(&self, phase: Phase, end: Option<Arc<End>>) {
+    async fn report(&mut self, phase: Phase, end: Option<Arc<End>>) {
+        self.counted.enter(phase);
         let report = AttemptReport {
             member: self.member.key,
             phase,

@@ -97,7 +97,7 @@ impl Membership {
         &self.trust
     }
 
-    pub(super) fn own(&self) -> &Current {
+    pub(crate) fn own(&self) -> &Current {
         &self.own
     }
 

@@ -1,6 +1,7 @@
 //! Bytes by digest, in and out of the origin.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flowyard_cas::{BlobUpload, StoreError};
@@ -44,6 +45,7 @@ impl BlobEndpoint {
             let Some((upload, _)) = &mut upload else {
                 return Err(Status::invalid_argument("bytes came before a digest"));
             };
+            self.shared.proposer.counts().blob_bytes_in.add(part.bytes.len() as u64);
             upload.write(part.bytes).await.map_err(failed)?;
         }
         standing.check()?;
@@ -130,8 +132,15 @@ fn copies(caller: &Caller) -> Result<bool, Status> {
 }
 
 /// What a part of a blob is read as.
-fn answers(pieces: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static) -> Answers<GetResponse> {
-    Box::pin(pieces.map(|piece| piece.map(|bytes| GetResponse { bytes }).map_err(failed)))
+fn answers(
+    shared: &Shared,
+    pieces: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
+) -> Answers<GetResponse> {
+    let counts = Arc::clone(shared.proposer.counts());
+    let counted = pieces.inspect(move |piece| {
+        counts.blob_bytes_out.add(piece.as_ref().map_or(0, |bytes| bytes.len() as u64));
+    });
+    Box::pin(counted.map(|piece| piece.map(|bytes| GetResponse { bytes }).map_err(failed)))
 }
 
 #[tonic::async_trait]
@@ -188,7 +197,7 @@ impl Blobs for BlobEndpoint {
         let (digest, durable) = (decode(request.digest)?, &self.shared.durable);
         if copies(&caller)? {
             let pieces = durable.here().get_stream(&digest).await.map_err(failed)?;
-            return Ok(Response::new(while_standing(standing, answers(pieces))));
+            return Ok(Response::new(while_standing(standing, answers(&self.shared, pieces))));
         }
         check_read(&self.shared, &caller, digest, request.job).await?;
         let pieces = if request.offset == 0 && request.length.is_none() {
@@ -198,6 +207,6 @@ impl Blobs for BlobEndpoint {
                 request.length.map_or(digest.length, |length| request.offset.saturating_add(length).min(digest.length));
             durable.get_range(&digest, request.offset.min(end)..end).await
         };
-        Ok(Response::new(while_standing(standing, answers(pieces.map_err(failed)?))))
+        Ok(Response::new(while_standing(standing, answers(&self.shared, pieces.map_err(failed)?))))
     }
 }

@@ -17,7 +17,7 @@ use crate::access::Caller;
 use crate::standing::Standing;
 
 /// Calls that only look, and those by which nodes do their daily work, which is in the log.
-const UNWRITTEN: [&str; 21] = [
+const UNWRITTEN: [&str; 23] = [
     "Flowyard/GetCluster",
     "Flowyard/ListJobs",
     "Flowyard/GetJob",
@@ -31,6 +31,7 @@ const UNWRITTEN: [&str; 21] = [
     "Administration/ListTokens",
     "Administration/GetStatus",
     "Administration/ReadAudit",
+    "Administration/Diagnose",
     "Secrets/List",
     "Blobs/Missing",
     "Blobs/Get",
@@ -38,6 +39,7 @@ const UNWRITTEN: [&str; 21] = [
     "Members/About",
     "Members/KeepKeys",
     "Members/ReadAudit",
+    "Members/Diagnose",
     "Health/Check",
 ];
 

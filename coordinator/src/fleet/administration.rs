@@ -6,10 +6,10 @@ use flowyard_identity::{ApiToken, JoinToken, LAPSED_MS, LONGEST_NODE_LIFE_MS, Se
 use flowyard_model::{Command, CreateToken, Grant, Identity, Reply, TimeMs, TokenId};
 use flowyard_proto::cluster::administration_server::Administration;
 use flowyard_proto::cluster::{
-    BackupRequest, BackupResponse, ClusterStatus, CreateTokenRequest, CreateTokenResponse, GetStatusRequest,
-    ListTokensRequest, ListTokensResponse, PromoteRequest, PromoteResponse, ReadAuditRequest, ReadAuditResponse,
-    RemoveMemberRequest, RemoveMemberResponse, RevokeRequest, RevokeResponse, RevokeTokenRequest, RevokeTokenResponse,
-    TokenLine, TransferLeaderRequest, TransferLeaderResponse,
+    BackupRequest, BackupResponse, ClusterStatus, CreateTokenRequest, CreateTokenResponse, DiagnoseRequest,
+    DiagnoseResponse, GetStatusRequest, ListTokensRequest, ListTokensResponse, PromoteRequest, PromoteResponse,
+    ReadAuditRequest, ReadAuditResponse, RemoveMemberRequest, RemoveMemberResponse, RevokeRequest, RevokeResponse,
+    RevokeTokenRequest, RevokeTokenResponse, TokenLine, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -19,6 +19,7 @@ use crate::access::{Action, Caller};
 use crate::audit;
 use crate::caller::{self, about, allowed};
 use crate::coordinator::Shared;
+use crate::diagnosing;
 use crate::raft::{Member, MembershipError, Unavailable};
 use crate::standing::{Answers, while_standing};
 
@@ -114,6 +115,14 @@ impl Administration for AdministrationEndpoint {
         let standing = caller::standing(&request)?;
         let answers = audit::of_all(&self.shared, request.into_inner()).await;
         Ok(Response::new(while_standing(standing, answers)))
+    }
+
+    type DiagnoseStream = Answers<DiagnoseResponse>;
+
+    async fn diagnose(&self, request: Request<DiagnoseRequest>) -> Result<Response<Self::DiagnoseStream>, Status> {
+        allowed(&request, Action::Diagnose)?;
+        let standing = caller::standing(&request)?;
+        Ok(Response::new(while_standing(standing, diagnosing::of_all(&self.shared))))
     }
 
     async fn create_token(

@@ -13,7 +13,8 @@ use flowyard_proto::cluster::{ClusterStatus, MemberStatus, ReadAuditRequest};
 use flowyard_proto::peer::members_client::MembersClient;
 use flowyard_proto::peer::members_server::Members;
 use flowyard_proto::peer::{
-    AboutRequest, AboutResponse, KeepKeysRequest, KeepKeysResponse, ReadOwnAuditRequest, ReadOwnAuditResponse,
+    AboutRequest, AboutResponse, DiagnoseOwnRequest, DiagnoseOwnResponse, KeepKeysRequest, KeepKeysResponse,
+    ReadOwnAuditRequest, ReadOwnAuditResponse,
 };
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
@@ -29,6 +30,7 @@ use crate::audit;
 use crate::caller::{self, PASSED_ON_FOR, allowed};
 use crate::coordinator::Shared;
 use crate::copying;
+use crate::diagnosing;
 use crate::proposer::Proposer;
 use crate::raft::{Member, Role};
 use crate::secrets::hand_to;
@@ -72,7 +74,7 @@ impl Membership {
 }
 
 /// How this coordinator is.
-fn about(shared: &Shared) -> AboutResponse {
+pub(crate) fn about(shared: &Shared) -> AboutResponse {
     let stats = shared.replica.stats();
     let disk = rustix::fs::statvfs(&shared.config.folder).ok();
     let bytes = |blocks: Option<u64>| blocks.zip(disk.as_ref()).map_or(0, |(blocks, disk)| blocks * disk.f_frsize);
@@ -171,6 +173,19 @@ impl Members for MembersEndpoint {
         let answers = audit::of_this(&self.shared.audit, own, ReadAuditRequest { since_ms, follow });
         let answers = answers.map(|answer| Ok(ReadOwnAuditResponse { response: answer?.encode_to_vec().into() }));
         Ok(Response::new(while_standing(standing, Box::pin(answers))))
+    }
+
+    type DiagnoseStream = Answers<DiagnoseOwnResponse>;
+
+    async fn diagnose(&self, request: Request<DiagnoseOwnRequest>) -> Result<Response<Self::DiagnoseStream>, Status> {
+        let standing = caller::standing(&request)?;
+        let Caller::Coordinator { replica } = standing.caller else {
+            return Err(Status::permission_denied("only coordinators ask this"));
+        };
+        allowed(&request, Action::Forward { replica })?;
+        let said = diagnosing::of_this(&self.shared);
+        let said = said.map(|file| Ok(DiagnoseOwnResponse { response: file?.encode_to_vec().into() }));
+        Ok(Response::new(while_standing(standing, Box::pin(said))))
     }
 
     async fn keep_keys(&self, request: Request<KeepKeysRequest>) -> Result<Response<KeepKeysResponse>, Status> {

@@ -36,7 +36,8 @@ const LEADERS: [&str; 4] = [
 ];
 const ENTRANCE: &str = "/flowyard.cluster.v1.Entrance/";
 /// Calls of those that any coordinator answers, from its own copy of the state.
-const ANYBODYS: [&str; 7] = ["GetCluster", "Submit", "GetJob", "ListJobs", "ListTasks", "WatchJob", "ListArtifacts"];
+const ANYBODYS: [&str; 8] =
+    ["GetCluster", "Submit", "GetJob", "ListJobs", "ListTasks", "WatchJob", "ListArtifacts", "Diagnose"];
 /// Connections of passed-on calls that nobody answers are given up after this long.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 /// How long a call waits for a leader to be elected.

@@ -5,11 +5,11 @@
 
 pub mod bridge;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use flowyard_model::{ClusterVersion, Command, Entry, Plan, Reply, Revision};
+use flowyard_model::{AttemptNumber, ClusterVersion, Command, Entry, JobId, Plan, Reply, Revision, TimeMs};
 use flowyard_placement::Budget;
 use flowyard_state::{State, View, apply};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
@@ -56,15 +56,21 @@ impl Placer {
             let under_way: Vec<Plan> = self.in_flight.iter().map(|(plan, _)| plan.clone()).collect();
             let (view, seed) = (self.feed.view(), self.seed);
             let accept_ms = (view.version() >= ClusterVersion::ACCESS).then_some(self.accept_ms);
-            let solved = tokio::task::spawn_blocking(move || solve(&view, under_way, seed)).await;
+            let start = flowyard_clock::monotonic();
+            let solved = tokio::task::spawn_blocking(move || {
+                let plans = solve(&view, under_way, seed).into_iter();
+                plans.map(|plan| (firsts(&view, &plan), plan)).collect::<Vec<_>>()
+            })
+            .await;
+            self.proposer.counts().rounds.observe_since(start);
             // Its panic is ours, and the supervisor's to answer.
             let plans = solved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             if plans.is_empty() {
                 return;
             }
-            for mut plan in plans {
+            for (firsts, mut plan) in plans {
                 plan.accept_ms = accept_ms;
-                let proposed = tokio::spawn(propose(self.proposer.clone(), Command::CommitPlan(plan.clone())));
+                let proposed = tokio::spawn(propose(self.proposer.clone(), Command::CommitPlan(plan.clone()), firsts));
                 self.in_flight.push_back((plan, proposed));
             }
         }
@@ -100,9 +106,34 @@ async fn settled(in_flight: &mut VecDeque<(Plan, JoinHandle<bool>)>, stale_wait:
     }
 }
 
+/// When those jobs were submitted of which this plan would place something for the first time.
+fn firsts(view: &View, plan: &Plan) -> Vec<TimeMs> {
+    let tried_first = plan.placements.iter().filter(|placement| placement.attempt == AttemptNumber(1));
+    let jobs: BTreeSet<JobId> = tried_first.map(|placement| placement.task.job).collect();
+    let unplaced = jobs.into_iter().filter(|job| view.steps(*job).all(|(_, step)| step.started_at.is_none()));
+    unplaced.filter_map(|job| Some(view.job(job)?.submitted_at)).collect()
+}
+
+/// Counts what became of a plan with so many placements, of which so many were stale.
+fn count(proposer: &Proposer, placements: usize, stale: usize, firsts: &[TimeMs]) {
+    let counts = proposer.counts();
+    counts.placed.add(placements.saturating_sub(stale) as u64);
+    counts.stale.add(stale as u64);
+    if stale == 0 {
+        let now_ms = flowyard_clock::wall_ms();
+        let waited = |submitted: &TimeMs| Duration::from_millis(now_ms.saturating_sub(submitted.0));
+        firsts.iter().for_each(|submitted| counts.first_placed.observe(waited(submitted)));
+    }
+}
+
 /// Proposes a plan; whether all of it was taken.
-async fn propose(proposer: Proposer, command: Command) -> bool {
-    match proposer.propose(&command).await {
+async fn propose(proposer: Proposer, command: Command, firsts: Vec<TimeMs>) -> bool {
+    let placements = if let Command::CommitPlan(plan) = &command { plan.placements.len() } else { 0 };
+    let answer = proposer.propose(&command).await;
+    if let Ok(Reply::PlanCommitted { refused }) = &answer {
+        count(&proposer, placements, refused.len(), &firsts);
+    }
+    match answer {
         Ok(Reply::PlanCommitted { refused }) if refused.is_empty() => true,
         Ok(answer) => {
             tracing::debug!(?answer, "a plan was stale in part");

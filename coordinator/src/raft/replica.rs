@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flowyard_proto::peer::raft_server::RaftServer;
+use flowyard_telemetry::Distribution;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{Fatal, InitializeError, RaftError};
 use openraft::{BasicNode, ConfigError, Raft};
@@ -62,6 +63,8 @@ pub struct ReplicaStats {
     pub log: EngineStats,
     /// The last entry of the log.
     pub last_index: Option<u64>,
+    /// The last entry that is known to be decided.
+    pub committed_index: Option<u64>,
     /// The last entry the current snapshot covers.
     pub snapshot_index: Option<u64>,
     /// The size of the current snapshot.
@@ -292,14 +295,25 @@ impl<M: Machine> Replica<M> {
 
     /// Figures about log, snapshot and queue.
     pub fn stats(&self) -> ReplicaStats {
-        let current = self.inner.snapshots.current();
+        let (current, state) = (self.inner.snapshots.current(), self.inner.engine.state());
         ReplicaStats {
             log: self.inner.engine.stats(),
-            last_index: self.inner.engine.state().last.map(|last| last.index),
+            last_index: state.last.map(|last| last.index),
+            committed_index: state.committed.map(|committed| committed.index),
             snapshot_index: current.as_ref().and_then(|(meta, _)| meta.last_log_id).map(|last| last.index()),
             snapshot_bytes: current.map_or(0, |(_, file)| file.bytes()),
             proposals_in_flight: self.inner.intake.in_flight(),
         }
+    }
+
+    /// How long each batch of the log took until it was on the disk.
+    pub fn fsyncs(&self) -> Arc<Distribution> {
+        self.inner.engine.fsyncs()
+    }
+
+    /// How long writing each snapshot took.
+    pub fn snapshots_written(&self) -> &Distribution {
+        self.inner.snapshots.written()
     }
 
     /// Stops taking part, makes everything queued durable and closes the files.

@@ -10,6 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use flowyard_telemetry::Distribution;
+use flowyard_telemetry::distribution::LONG;
+
 use super::entry_record::{RecordError, decode_head, encode_head};
 use super::types::SnapshotMeta;
 
@@ -86,6 +89,8 @@ pub(super) struct SnapshotFolder {
     folder: PathBuf,
     /// Held while the pointer moves, so that it never moves back.
     current: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
+    /// How long each took to write.
+    written: Distribution,
 }
 
 impl SnapshotFolder {
@@ -105,7 +110,7 @@ impl SnapshotFolder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(io_at(&pointer)(error)),
         };
-        let opened = Self { folder: folder.to_owned(), current: Mutex::new(current) };
+        let opened = Self { folder: folder.to_owned(), current: Mutex::new(current), written: Distribution::new(LONG) };
         opened.remove_others(&["snapshot-", "current.new", "incoming-"])?;
         Ok(opened)
     }
@@ -121,8 +126,15 @@ impl SnapshotFolder {
         encode: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<SnapshotFile, SnapshotError> {
         let path = self.incoming_path(&file_name(meta));
+        let start = flowyard_clock::monotonic();
         write_file(&path, meta, encode).map_err(io_at(&path))?;
+        self.written.observe_since(start);
         self.adopt(meta, &path)
+    }
+
+    /// How long each that was made here took to write.
+    pub(super) fn written(&self) -> &Distribution {
+        &self.written
     }
 
     /// Where a file of that name is written until it is adopted.

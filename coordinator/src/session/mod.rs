@@ -8,8 +8,9 @@ mod provenance;
 mod service;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
-use flowyard_model::{Command, Health, Incarnation, NodeId, ReportAttempts, Term};
+use flowyard_model::{AttemptReport, Command, End, Health, Incarnation, NodeId, Phase, ReportAttempts, Term};
 use flowyard_proto::agent::{Acknowledged, CoordinatorMessage, coordinator_message::Message as Wire};
 use flowyard_state::View;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
@@ -48,6 +49,16 @@ pub struct Session {
 /// again.
 pub fn is_current(view: &View, node: NodeId, incarnation: Incarnation) -> bool {
     view.node(node).is_some_and(|node| node.incarnation == incarnation && node.health != Health::Down)
+}
+
+/// The ends that are news: of members that the state believes alive.
+pub(crate) fn new_ends(view: &View, reports: &[AttemptReport]) -> Vec<Arc<End>> {
+    let alive = |report: &&AttemptReport| {
+        let attempt = view.attempt(report.member.task, report.member.attempt);
+        let member = attempt.and_then(|attempt| attempt.members.get(report.member.rank.0 as usize));
+        member.is_some_and(|member| member.phase != Phase::Ended)
+    };
+    reports.iter().filter(alive).filter_map(|report| report.end.clone()).collect()
 }
 
 /// Whether reports with this number come next; those before it must not be missing, since only differences are said.
@@ -111,9 +122,14 @@ impl Session {
     /// Puts reports into the log without waiting for the ones before: the log keeps their order.
     fn pass_on(&self, sequence: u64, reports: ReportAttempts) {
         let (proposer, outbox) = (self.proposer.clone(), self.outbox.clone());
+        let (count, ends) = (reports.reports.len(), new_ends(&self.feed.view(), &reports.reports));
         tokio::spawn(async move {
             let answer = match proposer.propose(&Command::ReportAttempts(reports)).await {
-                Ok(_) => Ok(CoordinatorMessage { message: Some(Wire::Acknowledged(Acknowledged { sequence })) }),
+                Ok(_) => {
+                    proposer.counts().reports.add(count as u64);
+                    ends.iter().for_each(|end| proposer.counts().end(end));
+                    Ok(CoordinatorMessage { message: Some(Wire::Acknowledged(Acknowledged { sequence })) })
+                }
                 // The agent begins a new session, which says everything again.
                 Err(error) => Err(Status::unavailable(format!("reports could not be put into the log: {error}"))),
             };

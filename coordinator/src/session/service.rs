@@ -86,7 +86,10 @@ impl AgentEndpoint {
         let reports = believed(&self.shared, standing, reports).await?;
         for part in reports.chunks(flowyard_model::limits::REPORTS_PER_ENTRY) {
             let reports = ReportAttempts { node, incarnation, reports: part.to_vec() };
+            let ends = super::new_ends(&self.shared.feed.view(), part);
             propose(Command::ReportAttempts(reports)).await?;
+            ends.iter().for_each(|end| proposer.counts().end(end));
+            proposer.counts().reports.add(part.len() as u64);
         }
         Ok((node, incarnation))
     }

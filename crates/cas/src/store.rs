@@ -52,6 +52,21 @@ pub struct Store {
     slots: Arc<Semaphore>,
     /// How long the origin may send nothing, in milliseconds; 0 for ever.
     patience_ms: Arc<AtomicU64>,
+    looks: Arc<Looks>,
+}
+
+/// How often a blob that was asked for was here, and how often it was not.
+#[derive(Debug, Default)]
+struct Looks {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Looks {
+    fn count(&self, hits: usize, misses: usize) {
+        self.hits.fetch_add(hits as u64, Ordering::Relaxed);
+        self.misses.fetch_add(misses as u64, Ordering::Relaxed);
+    }
 }
 
 /// Does it, again and again as long as the origin is away.
@@ -75,7 +90,15 @@ impl Store {
     pub fn new(local: LocalStore, origin: Origin) -> Self {
         let slots = Arc::new(Semaphore::new(FETCHES_AT_ONCE));
         let patience_ms = Arc::default();
-        Self { local, origin, fetches: Arc::default(), trees: Arc::default(), slots, patience_ms }
+        Self {
+            local,
+            origin,
+            fetches: Arc::default(),
+            trees: Arc::default(),
+            slots,
+            patience_ms,
+            looks: Arc::default(),
+        }
     }
 
     /// The blobs on this machine.
@@ -88,6 +111,11 @@ impl Store {
         self.patience_ms.store(silence_ms, Ordering::Relaxed);
     }
 
+    /// How many blobs that were asked for were on this machine, and how many had to be fetched.
+    pub fn looks(&self) -> (u64, u64) {
+        (self.looks.hits.load(Ordering::Relaxed), self.looks.misses.load(Ordering::Relaxed))
+    }
+
     /// The durable blobs.
     pub fn origin(&self) -> &Origin {
         &self.origin
@@ -98,6 +126,7 @@ impl Store {
     pub async fn get(&self, digest: &Digest) -> Result<PinnedBlob, StoreError> {
         let (local, wanted) = (self.local.clone(), *digest);
         let here = blocking("a blob", move || present(&local, &wanted)).await?;
+        self.looks.count(usize::from(here.is_some()), usize::from(here.is_none()));
         match here {
             Some(blob) => Ok(blob),
             None => self.fetch_shared(*digest).await,
@@ -124,6 +153,7 @@ impl Store {
             Ok((found, absent))
         })
         .await?;
+        self.looks.count(found.len(), absent.len());
         let fetches = futures::stream::iter(absent).map(|digest| async move { self.fetch_shared(digest).await });
         let fetched: Vec<PinnedBlob> = fetches.buffer_unordered(FETCHES_AT_ONCE).try_collect().await?;
         found.extend(fetched.into_iter().map(|blob| (blob.digest(), blob)));

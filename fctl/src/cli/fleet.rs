@@ -127,6 +127,9 @@ pub(crate) struct CoordinatorRun {
     /// Folder of everything it keeps
     #[arg(long, value_name = "DIR", default_value = COORDINATOR_FOLDER, value_parser = folder)]
     pub folder: PathBuf,
+    /// Let Prometheus read its metrics here, such as 127.0.0.1:9464
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// `fctl agent`.
@@ -157,6 +160,9 @@ pub(crate) struct AgentRun {
     /// Folder of everything it keeps
     #[arg(long, value_name = "DIR", default_value = AGENT_FOLDER, value_parser = folder)]
     pub folder: PathBuf,
+    /// Let Prometheus read its metrics here, such as 127.0.0.1:9465
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What a token lets somebody be.

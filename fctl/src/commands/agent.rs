@@ -9,13 +9,15 @@ use flowyard_cas::{LocalOptions, LocalStore, Store};
 use flowyard_identity::JoinToken;
 use flowyard_model::Name;
 use flowyard_sdk::shown::chain;
+use flowyard_telemetry::logs;
 use serde_json::json;
 
 use super::Outcome;
 use super::coordinator::host_name;
 use super::token::read_token;
-use crate::cli::fleet::{self, AgentJoin};
+use crate::cli::fleet::{self, AgentJoin, AgentRun};
 use crate::failure::Failure;
+use crate::metrics_settings::Place;
 use crate::settings::Settings;
 use crate::signals::Stops;
 use crate::{output, supervised};
@@ -23,7 +25,7 @@ use crate::{output, supervised};
 pub(super) async fn run(command: fleet::Agent) -> Outcome {
     match command {
         fleet::Agent::Join(join) => self::join(&join).await,
-        fleet::Agent::Run(run) => serve(&run.folder).await,
+        fleet::Agent::Run(run) => serve(&run).await,
     }
 }
 
@@ -51,15 +53,19 @@ async fn join(join: &AgentJoin) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(folder: &Path) -> Outcome {
+async fn serve(run: &AgentRun) -> Outcome {
+    let folder = run.folder.as_path();
     let membership = Membership::load(folder).map_err(|error| Failure::Home(chain(&error)))?;
     let settings = Settings::of_file(&folder.join("config.toml"))?;
+    let place = Place::take(settings.metrics(run.metrics)?).await?;
     let options = LocalOptions::with_budget(settings.cache_budget_bytes);
     let local = LocalStore::open(&folder.join("cache"), options).map_err(|error| Failure::Home(chain(&error)))?;
     let exe = std::env::current_exe().map_err(Failure::local("this program"))?;
     let name = membership.name().clone();
     let config = AgentConfig::fleet(name.clone(), folder.to_owned(), &exe, settings.agent);
     let config = config.map_err(|error| Failure::Home(error.to_string()))?;
+    logs::identify("part", "agent");
+    logs::identify("name", &name);
     let mut stops = Stops::hear()?;
     let store = Store::new(local, flowyard_agent::fleet::origin(&membership));
     let doors = membership.doors().addresses();
@@ -76,6 +82,7 @@ async fn serve(folder: &Path) -> Outcome {
     } else {
         output::note(format!("the agent of node {name} runs; its coordinators: {}", doors.join(", ")));
     }
+    let _metrics = place.serve(vec![agent.metrics()]);
     let watched = supervised::ready(&format!("agent of node {name}"));
     stops.next().await;
     drop(watched);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use flowyard_proto::cluster::read_audit_response::Said;
 use flowyard_proto::cluster::{AuditEntry, ReadAuditRequest};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::asking::asking;
@@ -33,13 +33,18 @@ pub(super) async fn run(global: &Global, asked: &Audit) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// An entry for programs.
+pub(super) fn as_json(entry: &AuditEntry) -> Value {
+    let AuditEntry { at_ms, caller, role, address, action, object, result, coordinator } = entry;
+    json!({
+        "at_ms": at_ms, "caller": caller, "role": role, "address": address, "action": action, "object": object,
+        "result": result, "coordinator": coordinator,
+    })
+}
+
 fn print(entry: &AuditEntry, json: bool) {
     if json {
-        let AuditEntry { at_ms, caller, role, address, action, object, result, coordinator } = entry;
-        output::json(&json!({
-            "at_ms": at_ms, "caller": caller, "role": role, "address": address, "action": action, "object": object,
-            "result": result, "coordinator": coordinator,
-        }));
+        output::json(&as_json(entry));
         return;
     }
     let part = |text: &str| if text.is_empty() { String::new() } else { format!("  {}", text::harmless(text)) };

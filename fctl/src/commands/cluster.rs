@@ -150,7 +150,7 @@ fn warnings(status: &ClusterStatus) -> Vec<String> {
     lines
 }
 
-fn as_json(status: &ClusterStatus) -> Value {
+pub(super) fn as_json(status: &ClusterStatus) -> Value {
     let members = status.members.iter().map(|member| {
         let about = member.about.as_ref().map(|about| {
             json!({

@@ -12,14 +12,16 @@ use flowyard_coordinator::raft::{Identity, Role};
 use flowyard_coordinator::{Config, Coordinator, serve};
 use flowyard_identity::JoinToken;
 use flowyard_sdk::shown::chain;
+use flowyard_telemetry::logs;
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::Outcome;
 use super::token::read_token;
-use crate::cli::fleet::{self, CoordinatorInit, CoordinatorJoin, CoordinatorPlace};
+use crate::cli::fleet::{self, CoordinatorInit, CoordinatorJoin, CoordinatorPlace, CoordinatorRun};
 use crate::failure::Failure;
 use crate::fleet_settings::FleetSettings;
+use crate::metrics_settings::Place;
 use crate::signals::Stops;
 use crate::{output, supervised};
 
@@ -34,7 +36,7 @@ pub(super) async fn run(command: fleet::Coordinator) -> Outcome {
     match command {
         fleet::Coordinator::Init(init) => self::init(&init).await,
         fleet::Coordinator::Join(join) => self::enter(&join).await,
-        fleet::Coordinator::Run(run) => serve_folder(&run.folder).await,
+        fleet::Coordinator::Run(run) => serve_folder(&run).await,
         fleet::Coordinator::Restore(restore) => super::restore::restore(&restore).await,
         fleet::Coordinator::Recover(recover) => super::restore::recover(&recover).await,
     }
@@ -167,12 +169,8 @@ fn raise_descriptors() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
-async fn serve_folder(folder: &Path) -> Outcome {
-    raise_descriptors();
-    let settings = FleetSettings::read(folder)?;
-    let path = settings.shared_origin.clone().unwrap_or_else(|| folder.join("origin"));
-    let origin = Origin::in_directory(&path, true).map_err(|error| Failure::Home(chain(&error)))?;
-    let config = Config {
+fn config(settings: &FleetSettings, folder: &Path) -> Result<Config, Failure> {
+    Ok(Config {
         folder: folder.to_owned(),
         socket: folder.join("api.sock"),
         engine: EngineKind::default(),
@@ -186,7 +184,19 @@ async fn serve_folder(folder: &Path) -> Outcome {
         storage_budget_bytes: settings.storage_budget_bytes()?,
         shared_origin: settings.shared_origin.is_some(),
         fleet: Some(settings.fleet()?),
-    };
+    })
+}
+
+async fn serve_folder(run: &CoordinatorRun) -> Outcome {
+    raise_descriptors();
+    let folder = run.folder.as_path();
+    let settings = FleetSettings::read(folder)?;
+    let place = Place::take(settings.metrics(run.metrics)?).await?;
+    let path = settings.shared_origin.clone().unwrap_or_else(|| folder.join("origin"));
+    let origin = Origin::in_directory(&path, true).map_err(|error| Failure::Home(chain(&error)))?;
+    let config = config(&settings, folder)?;
+    logs::identify("part", "coordinator");
+    logs::identify("name", settings.fleet()?.identity.replica);
     let mut stops = Stops::hear()?;
     let coordinator = Coordinator::start(config, origin).await.map_err(|error| Failure::Home(chain(&error)))?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -202,6 +212,7 @@ async fn serve_folder(folder: &Path) -> Outcome {
         }
     };
     said_up(&settings, folder)?;
+    let _metrics = place.serve(vec![coordinator.metrics()]);
     let _watched =
         supervised::ready(&format!("coordinator {} of cluster {}", settings.fleet()?.identity.replica, settings.name));
     let replica = coordinator.shared().replica.clone();

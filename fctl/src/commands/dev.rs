@@ -7,11 +7,13 @@ use crate::cli::Dev;
 use crate::embedded::{Embedded, Parts};
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::metrics_settings::Place;
 use crate::output;
 use crate::settings::Settings;
 use crate::signals::Stops;
 
 pub(super) async fn run(dev: Dev) -> Outcome {
+    flowyard_telemetry::logs::identify("part", "embedded");
     let home = Home::find()?;
     home.prepare()?;
     let mut settings = Settings::of(&home)?;
@@ -25,6 +27,7 @@ pub(super) async fn run(dev: Dev) -> Outcome {
             home.path().display()
         )));
     };
+    let place = Place::take(settings.metrics(dev.metrics)?).await?;
     let mut stops = Stops::hear()?;
     let embedded = Embedded::start(&home, lock, Parts::All, &settings).await?;
     if let Err(failure) = embedded.connected().await {
@@ -43,6 +46,7 @@ pub(super) async fn run(dev: Dev) -> Outcome {
         ));
         output::note("submit to it from another terminal:  fctl submit flow.toml        stop it with Ctrl-C");
     }
+    let _metrics = place.serve(embedded.metrics());
     stops.next().await;
     output::note("stopping; jobs that have not ended go on when the cluster is up again");
     embedded.shutdown().await;

@@ -8,6 +8,7 @@ mod cancel;
 mod cluster;
 mod completions;
 mod coordinator;
+mod debug;
 mod dev;
 mod exec;
 mod install;
@@ -81,6 +82,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Audit(audit) => audit::run(global, &audit).await,
         Command::Secret(secret) => secret::run(global, secret).await,
         Command::Cluster(cluster) => cluster::run(global, cluster).await,
+        Command::Debug(debug) => debug::run(global, debug).await,
         Command::Login(login) => login::run(&login).await,
         Command::Install(install) => install::run(&install),
         Command::Completions(completions) => completions::run(&completions),

@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("flowyard-cas", &["flowyard-clock", "flowyard-model"]),
     ("flowyard-logs", &[]),
     ("flowyard-identity", &["flowyard-clock", "flowyard-model"]),
+    ("flowyard-telemetry", &["flowyard-clock"]),
     ("flowyard-proto", &["flowyard-model"]),
     (
         "flowyard-coordinator",
@@ -27,11 +28,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "flowyard-placement",
             "flowyard-proto",
             "flowyard-state",
+            "flowyard-telemetry",
         ],
     ),
     (
         "flowyard-agent",
-        &["flowyard-cas", "flowyard-clock", "flowyard-identity", "flowyard-logs", "flowyard-model", "flowyard-proto"],
+        &[
+            "flowyard-cas",
+            "flowyard-clock",
+            "flowyard-identity",
+            "flowyard-logs",
+            "flowyard-model",
+            "flowyard-proto",
+            "flowyard-telemetry",
+        ],
     ),
     ("flowyard-sdk", &["flowyard-cas", "flowyard-clock", "flowyard-identity", "flowyard-model", "flowyard-proto"]),
     (
@@ -45,6 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "flowyard-model",
             "flowyard-proto",
             "flowyard-sdk",
+            "flowyard-telemetry",
         ],
     ),
     ("xtask", &["flowyard-clock"]),

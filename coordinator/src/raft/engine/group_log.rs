@@ -9,6 +9,9 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use flowyard_telemetry::Distribution;
+use flowyard_telemetry::distribution::SHORT;
+
 use super::disk::{self, Batch, Loaded, LogDisk, Sweep};
 use super::engine_error::{DiskError, EngineError};
 use super::latency::LatencyWindow;
@@ -38,9 +41,10 @@ pub struct GroupLog {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Default)]
 struct Shared {
     lock: Mutex<Queue>,
+    /// How long batches took.
+    fsyncs: Arc<Distribution>,
     /// Something was queued, or the log closes.
     work: Condvar,
     /// The queue got shorter.
@@ -57,6 +61,7 @@ struct Queue {
     committed_unsaved: bool,
     end: Option<EngineError>,
     batches: u64,
+    appended: u64,
     latency: LatencyWindow,
 }
 
@@ -73,7 +78,7 @@ impl GroupLog {
     pub(super) fn start(disk: Arc<dyn LogDisk>, witness: Witness, loaded: Loaded) -> Result<Self, DiskError> {
         let (unswept, start) = (loaded.unswept, loaded.start);
         let queue = Queue { shadow: Shadow::new(loaded), ..Queue::default() };
-        let shared = Arc::new(Shared { lock: Mutex::new(queue), ..Shared::default() });
+        let shared = Arc::new(Shared::of(queue));
         let writer = Writer { disk: disk.clone(), shared: shared.clone(), witness, unswept, start };
         let thread = std::thread::Builder::new()
             .name("raft-log".into())
@@ -88,6 +93,11 @@ impl GroupLog {
 }
 
 impl Shared {
+    fn of(queue: Queue) -> Self {
+        let fsyncs = Arc::new(Distribution::new(SHORT));
+        Self { lock: Mutex::new(queue), fsyncs, work: Condvar::new(), room: Condvar::new() }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         lock(&self.lock)
     }
@@ -200,9 +210,14 @@ impl LogEngine for GroupLog {
             live_bytes,
             live_entries,
             batches: queue.batches,
+            appended: queue.appended,
             barriers: disk.as_ref().map_or(0, |disk| disk.barriers()),
             latency: queue.latency.summary(),
         }
+    }
+
+    fn fsyncs(&self) -> Arc<Distribution> {
+        self.shared.fsyncs.clone()
     }
 
     fn close(&self) {
@@ -338,9 +353,12 @@ impl Writer {
         }
         if durable {
             self.witness.note(&round.after)?;
+            let took = flowyard_clock::elapsed(started);
+            self.shared.fsyncs.observe(took);
             let mut queue = self.shared.queue();
             queue.batches += 1;
-            queue.latency.record(flowyard_clock::elapsed(started));
+            queue.appended += batch.puts.len() as u64;
+            queue.latency.record(took);
         }
         Ok(())
     }

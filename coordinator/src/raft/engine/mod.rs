@@ -23,8 +23,11 @@ mod sled_disk;
 mod witness;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use flowyard_telemetry::Distribution;
+use flowyard_telemetry::distribution::SHORT;
 
 pub use engine_error::{DiskError, EngineError, LogOpenError};
 pub(super) use frame::is_framed;
@@ -107,6 +110,8 @@ pub struct EngineStats {
     pub live_entries: u64,
     /// Batches made durable so far.
     pub batches: u64,
+    /// Entries made durable so far.
+    pub appended: u64,
     /// Barriers (fdatasync) issued so far; never fewer than the acknowledged batches.
     pub barriers: u64,
     /// How long recent batches took from the first write to the end of the barrier.
@@ -147,6 +152,11 @@ pub trait LogEngine: Send + Sync + 'static {
 
     /// Figures about the log.
     fn stats(&self) -> EngineStats;
+
+    /// How long each batch so far took until it was durable; of an engine without a disk, nothing.
+    fn fsyncs(&self) -> Arc<Distribution> {
+        Arc::new(Distribution::new(SHORT))
+    }
 
     /// Makes everything queued durable and closes the files. Later submits are refused. It waits for the disk.
     fn close(&self);

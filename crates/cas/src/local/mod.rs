@@ -103,6 +103,11 @@ impl LocalStore {
         self.index().total_bytes()
     }
 
+    /// Unpinned blobs are evicted when the store holds more than this.
+    pub fn budget_bytes(&self) -> u64 {
+        self.shared.options.budget_bytes
+    }
+
     /// Whether the blob is here. It may be gone (or turn out damaged) by the time it is asked for: pin it with
     /// [`LocalStore::get`] to rely on it.
     pub fn contains(&self, digest: &Digest) -> bool {

@@ -108,6 +108,17 @@ impl Client {
         Self { endpoint, api, blobs, administration, secrets, staleness: None }
     }
 
+    /// What the parts of the cluster say of themselves, as files.
+    ///
+    /// # Errors
+    /// Whatever any call can fail with; [`ClientError::Refused`] for who is no operator.
+    pub async fn diagnose(
+        &mut self,
+    ) -> Result<tonic::Streaming<flowyard_proto::cluster::DiagnoseResponse>, ClientError> {
+        let answer = self.administration.diagnose(flowyard_proto::cluster::DiagnoseRequest {}).await;
+        Ok(answer.map_err(|status| self.sorted(status))?.into_inner())
+    }
+
     /// Who did what, of all coordinators.
     ///
     /// # Errors
