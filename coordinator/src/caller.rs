@@ -23,7 +23,7 @@ use tonic::{Request, Status};
 use crate::access::{Action, Caller, allow};
 use crate::feed::Feed;
 use crate::raft::Speaker;
-use crate::standing::{Certified, Ground, Standing};
+use crate::standing::{Certified, Ground, Standing, by_another};
 
 /// Metadata in which a coordinator says for whom it passes a call on.
 pub(crate) const PASSED_ON_FOR: &str = "flowyard-caller-bin";
@@ -157,7 +157,10 @@ impl Interceptor for Doorkeeper {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let arrival = request.extensions().get::<Arrival>().cloned();
         let arrived = self.arrived(arrival.ok_or_else(|| Status::internal("a request of nowhere"))?);
-        arrived.check()?;
+        if let Err(refused) = arrived.check() {
+            let passed_on = self.door == Door::Peers && request.metadata().contains_key(PASSED_ON_FOR);
+            return Err(if passed_on { by_another(&refused) } else { refused });
+        }
         if let (Door::Peers, Caller::Coordinator { replica }) = (self.door, &arrived.caller) {
             request.extensions_mut().insert(Speaker(replica.0));
         }

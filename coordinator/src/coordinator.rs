@@ -30,6 +30,7 @@ use crate::relay::Relays;
 use crate::secrets::Vault;
 use crate::session::Directory;
 use crate::stamps::Stamps;
+use crate::version_mark::{self, TooNew};
 
 /// What all services share; cheap to clone.
 #[derive(Clone)]
@@ -161,6 +162,9 @@ pub(crate) fn status(error: &ProposeError) -> Status {
 /// Why a coordinator cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Its folder is of a newer cluster than this program knows.
+    #[error(transparent)]
+    TooNew(#[from] TooNew),
     /// Its replica.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -200,6 +204,7 @@ impl Coordinator {
     /// # Errors
     /// When the folder cannot be used, or the replica stops.
     pub async fn start(config: Config, origin: Origin) -> Result<Self, StartError> {
+        version_mark::check(&config.folder)?;
         let (applier, feed) = Applier::new();
         let stamps = Stamps::new(feed.clone());
         let mut settings = ReplicaConfig { engine: config.engine, purges: false, ..ReplicaConfig::new(&config.folder) };
@@ -277,6 +282,7 @@ impl Coordinator {
     /// Stops everything and closes the log. What was acknowledged is on disk. Space is looked after first, if it is time.
     pub async fn shutdown(self) {
         self.beside.iter().for_each(AbortHandle::abort);
+        version_mark::note(&self.shared.config.folder, self.shared.feed.view().version());
         // Who follows has its copy looked after while it runs, and forgets no jobs.
         if let Ok(term) = self.shared.leading_term() {
             crate::collector::collect_if_due(&self.shared, &self.shared.proposer.in_term(term)).await;

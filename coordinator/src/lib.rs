@@ -40,7 +40,9 @@ pub mod stale;
 mod stamps;
 mod standing;
 mod timekeeper;
+mod version_mark;
 
 pub use config::{Config, LogKeeping, Retention, Timing, TimingError};
 pub use coordinator::{Coordinator, LEADER, Shared, StartError};
 pub use server::serve;
+pub use version_mark::TooNew;

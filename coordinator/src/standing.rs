@@ -105,6 +105,15 @@ fn void(fault: &str) -> Status {
     Status::unauthenticated(format!("the token {fault}; ask an administrator for another one"))
 }
 
+/// What the maker of a call is told when the coordinator that passes it on is not believed: it is no fault of theirs, and another
+/// coordinator may do.
+pub(crate) fn by_another(refused: &Status) -> Status {
+    Status::unavailable(format!(
+        "the coordinator that was asked cannot pass this on to the leader: {}",
+        refused.message()
+    ))
+}
+
 /// Who calls, from where, and on what ground; it can be asked again at any time.
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
@@ -151,7 +160,9 @@ impl Standing {
         let now = TimeMs(flowyard_clock::wall_ms());
         self.ground.check(state, now)?;
         match &self.through {
-            Some(through) => Ground::Certificate(through.clone()).check(state, now),
+            Some(through) => {
+                Ground::Certificate(through.clone()).check(state, now).map_err(|refused| by_another(&refused))
+            }
             None => Ok(()),
         }
     }
@@ -236,5 +247,42 @@ impl TryFrom<Option<peer::Ground>> for Ground {
                 }))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flowyard_model::ReplicaId;
+
+    use super::*;
+
+    fn certified(who: Identity, not_after: u64) -> Certified {
+        Certified { who, serial: Serial([1; 16]), revision: Revision(1), not_after: TimeMs(not_after), lapsed: false }
+    }
+
+    fn standing(ground: Ground, through: Certified) -> Standing {
+        Standing {
+            caller: Caller::Nobody,
+            ground,
+            address: "a:1".to_owned(),
+            through: Some(through),
+            shown: None,
+            object: Arc::default(),
+            feed: Feed::starting_with(State::new().view()),
+        }
+    }
+
+    #[test]
+    fn who_asks_a_coordinator_that_the_leader_does_not_believe_is_sent_to_another_and_not_refused() {
+        let coordinator = Identity::Coordinator(ReplicaId(1));
+        let valid = certified(coordinator.clone(), u64::MAX);
+        assert!(standing(Ground::Nothing, valid.clone()).check().is_ok());
+        // The leader's clock may be the one that is wrong.
+        let told = standing(Ground::Nothing, certified(coordinator, 1)).check().unwrap_err();
+        assert_eq!(told.code(), tonic::Code::Unavailable, "{told}");
+        assert!(told.message().contains("the certificate of coordinator 1 expired"), "{told}");
+        let expired = Ground::Certificate(certified(Identity::Agent("n1".parse().unwrap()), 1));
+        let told = standing(expired, valid).check().unwrap_err();
+        assert_eq!(told.code(), tonic::Code::Unauthenticated, "their own ground is their own matter: {told}");
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use flowyard_coordinator::Timing;
 use flowyard_coordinator::fleet::{FleetConfig, MemberAddress};
 use flowyard_coordinator::raft::Identity;
-use flowyard_model::{NetworkMode, StuckLimits};
+use flowyard_model::{ClusterVersion, NetworkMode, StuckLimits};
 use flowyard_sdk::{flags, units};
 use flowyard_telemetry::Listening;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::metrics_settings::MetricsTable;
 use crate::stuck_settings::StuckTable;
 
 const FILE: &str = "coordinator.toml";
-const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], [stuck], [retention], [log], [jobs], [metrics],\n# storage_budget and shared_origin may be changed; then restart it. The rest says who it is.\n\n";
+const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], [stuck], [retention], [log], [jobs], [metrics],\n# storage_budget, shared_origin and cluster_version_at_most may be changed; then restart it. The rest says who it is.\n\n";
 
 /// The file as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub(crate) struct FleetSettings {
     pub shared_origin: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     storage_budget: Option<String>,
+    /// The cluster's version is not raised above this, so that the release before can be gone back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster_version_at_most: Option<u32>,
     api: Port,
     peers: Port,
     #[serde(default)]
@@ -90,6 +93,7 @@ impl FleetSettings {
             vote: true,
             shared_origin: None,
             storage_budget: None,
+            cluster_version_at_most: None,
             api: Port { listen: api, address: address.api.clone() },
             peers: Port { listen: peers, address: address.peers.clone() },
             nodes: Nodes::default(),
@@ -154,6 +158,7 @@ impl FleetSettings {
             peer_listen: self.peers.listen,
             address: address.map_err(|error| wrong("address", &error))?,
             wants_vote: self.vote,
+            version_at_most: self.cluster_version_at_most.map(ClusterVersion),
         })
     }
 
@@ -246,6 +251,16 @@ mod tests {
         std::fs::write(&path, text.replace("vote", "veto")).unwrap();
         let error = FleetSettings::read(folder.path()).unwrap_err().to_string();
         assert!(error.contains("veto"), "{error}");
+    }
+
+    #[test]
+    fn the_way_back_to_the_release_before_is_kept_if_asked_for() {
+        assert_eq!(settings().fleet().unwrap().version_at_most, None);
+        let folder = tempfile::tempdir().unwrap();
+        let kept = FleetSettings { cluster_version_at_most: Some(2), ..settings() };
+        kept.write(folder.path()).unwrap();
+        let read = FleetSettings::read(folder.path()).unwrap().fleet().unwrap();
+        assert_eq!(read.version_at_most, Some(ClusterVersion(2)));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The chaos suite (`tests/chaos`) against this program: the short plan, or what `FLOWYARD_CHAOS_SEED` and `FLOWYARD_CHAOS_SECONDS`
-//! ask for.
+//! ask for. `FLOWYARD_CHAOS_PROGRAM` names another program to run it against, `FLOWYARD_CHAOS_NEXT` the release that the cluster is
+//! upgraded to meanwhile; without it, that is a copy of the same program.
 #![allow(clippy::print_stdout, reason = "whoever looks for a fault wants to know what was done")]
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use flowyard_chaos::{Wish, run};
 
@@ -20,7 +21,9 @@ fn nothing_acknowledged_is_lost_whatever_is_killed_cut_off_filled_or_damaged() {
         (None, None) => Wish::Short,
         (seed, seconds) => Wish::Seed { seed: seed.unwrap_or(1), seconds: seconds.unwrap_or(60) },
     };
-    let ended = match run(Path::new(env!("CARGO_BIN_EXE_fctl")), wish) {
+    let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let program = named("FLOWYARD_CHAOS_PROGRAM").unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_fctl")));
+    let ended = match run(&program, named("FLOWYARD_CHAOS_NEXT").as_deref(), wish) {
         Ok(ended) => ended,
         Err(reason) => return flowyard_skip::skip(&format!("no chaos here: {reason}")),
     };

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::fleet::Fleet;
-use common::{Yard, until};
+use common::{Yard, until, upgrading};
 
 /// Every attempt of every task of a job, and how many lines its tasks printed.
 fn attempts(yard: &Yard, job: &str) -> Vec<usize> {
@@ -69,6 +69,27 @@ fn three_coordinators_and_two_agents_lose_nothing_when_their_leader_and_an_agent
     assert_eq!(fleet.yard.run(&["wait", "3"]).code(), 0);
     assert_eq!(fleet.yard.ok(&["logs", "3"]), "begun\nended\n");
     assert_eq!(attempts(&fleet.yard, "3"), [1], "it was adopted");
+    fleet.stop();
+}
+
+/// The program's file is replaced under a running cluster. With another release, and its version, `cargo xtask upgrade-test` does the same.
+#[test]
+fn a_running_cluster_is_upgraded_one_by_one_and_nothing_that_runs_notices() {
+    let mut fleet = upgrading::fleet();
+    let next = fleet.yard.folder().join("fctl");
+    std::fs::copy(common::program(), &next).unwrap();
+    // Two are too few to stop one of, and that is said.
+    let stopped = fleet.coordinators[2].take().map(common::Running::interrupt).unwrap();
+    assert_eq!(stopped.code(), 0, "{stopped:#?}");
+    let owner = fleet.owner(0);
+    until("its silence to be noticed", || fleet.members().iter().any(|member| member["about"].is_null()));
+    fleet.yard.refused(
+        112,
+        &["no coordinator should be stopped now", "does not answer"],
+        &["cluster", "check", &owner],
+    );
+    fleet.run_coordinator(2);
+    upgrading::upgrade(&mut fleet, &upgrading::Next { program: &next, is_release: false });
     fleet.stop();
 }
 

@@ -19,6 +19,7 @@ mod storm;
 mod tally;
 mod test;
 mod tidy;
+mod tree;
 mod upgrade;
 mod workspace;
 
@@ -46,7 +47,7 @@ usage: cargo xtask COMMAND
   fuzz [TARGET] [--seconds N] [--seed N]
                            hostile bytes for everything that reads the network or a disk
   storm [CONNECTIONS]      ten thousand connections of strangers against one coordinator
-  upgrade-test             the release before, built from the history, and what it left taken over
+  upgrade-test             a home of the release before taken over; a cluster upgraded to the release after, built for it
   bench NAME               measure; without a name, list what there is";
 
 fn main() -> ExitCode {

@@ -3,8 +3,9 @@
 //!
 //! What can be made wrong at a seam, without another build, is in `tests/sim/src/mutation.rs` and runs in the test suite.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::tree::{copy_tree, read, write};
 use crate::workspace::Workspace;
 
 /// Seeds within which a wrong product must be noticed.
@@ -123,7 +124,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<bool, S
         |patch: &&Patch| arguments.is_empty() || arguments.iter().any(|word| patch.name.contains(word.as_str()));
     let target = workspace.metadata()?.target_directory;
     let copy = target.join("mutate");
-    copy_tree(workspace, &copy)?;
+    copy_tree(workspace, &copy, &[])?;
     let mut unnoticed = Vec::new();
     for patch in PATCHES.iter().filter(chosen) {
         let file = copy.join(patch.file);
@@ -161,27 +162,4 @@ fn is_noticed(workspace: &Workspace, copy: &Path, target: &Path) -> Result<bool,
         println!("  {line}");
     }
     Ok(!output.status.success())
-}
-
-/// Every file of the repository as it is now; what did not change keeps its time, so that it is not built again.
-fn copy_tree(workspace: &Workspace, copy: &Path) -> Result<(), String> {
-    for file in workspace.files()? {
-        let (from, to): (PathBuf, PathBuf) = (workspace.root.join(&file), copy.join(&file));
-        let bytes = std::fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
-        if std::fs::read(&to).is_ok_and(|there| there == bytes) {
-            continue;
-        }
-        let folder = to.parent().ok_or("a file lies in a folder")?;
-        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        std::fs::write(&to, bytes).map_err(|error| format!("{}: {error}", to.display()))?;
-    }
-    Ok(())
-}
-
-fn read(file: &Path) -> Result<String, String> {
-    std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
-}
-
-fn write(file: &Path, text: &str) -> Result<(), String> {
-    std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
 }

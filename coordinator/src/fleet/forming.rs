@@ -55,8 +55,9 @@ pub async fn form(folder: &Path, address: &MemberAddress, engine: EngineKind) ->
     let identity = replica.identity();
     let proposer = Proposer::new(replica.clone(), feed.clone(), Stamps::new(feed.clone()));
     // Nobody older is here, so everything this build knows may be used.
-    if feed.view().version() < ClusterVersion::NEWEST {
-        proposer.propose(&Command::RaiseVersion { version: ClusterVersion::NEWEST }).await?;
+    while feed.view().version() < ClusterVersion::NEWEST {
+        let version = ClusterVersion(feed.view().version().0 + 1);
+        proposer.propose(&Command::RaiseVersion { version }).await?;
     }
     replica.shutdown().await;
     let cluster: ClusterId = identity.cluster.to_string().parse().map_err(|_| FormError::Cluster)?;

@@ -35,6 +35,7 @@ use crate::proposer::Proposer;
 use crate::raft::{Member, Role};
 use crate::secrets::hand_to;
 use crate::standing::{Answers, Standing, while_standing};
+use crate::version_mark;
 
 /// How often the leader asks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -73,16 +74,22 @@ impl Membership {
     }
 }
 
+/// Writes down which version the cluster has, so that a program which does not know it is not started here.
+fn note_version(shared: &Shared) {
+    version_mark::note(&shared.config.folder, shared.feed.view().version());
+}
+
 /// How this coordinator is.
 pub(crate) fn about(shared: &Shared) -> AboutResponse {
     let stats = shared.replica.stats();
     let disk = rustix::fs::statvfs(&shared.config.folder).ok();
     let bytes = |blocks: Option<u64>| blocks.zip(disk.as_ref()).map_or(0, |(blocks, disk)| blocks * disk.f_frsize);
     let expires = shared.fleet.as_ref().map(|fleet| fleet.own().get().identified().not_after.0);
+    let view = shared.feed.view();
     AboutResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        newest_version: ClusterVersion::NEWEST.0,
-        applied: shared.feed.view().revision().0,
+        newest_version: newest_version(shared.fleet.as_ref().and_then(|fleet| fleet.config().version_at_most)).0,
+        applied: view.revision().0,
         certificate_expires_at_ms: expires.unwrap_or(0),
         disk_bytes: bytes(disk.as_ref().map(|disk| disk.f_blocks)),
         disk_free_bytes: bytes(disk.as_ref().map(|disk| disk.f_bavail)),
@@ -93,6 +100,18 @@ pub(crate) fn about(shared: &Shared) -> AboutResponse {
         copied_for: copying::copied_for(shared),
         secret_keys: shared.vault.fingerprints().iter().map(|key| key.0.to_vec().into()).collect(),
     }
+}
+
+/// The newest cluster version that this coordinator agrees to: what its build knows, unless its operator keeps the way back.
+fn newest_version(at_most: Option<ClusterVersion>) -> ClusterVersion {
+    at_most.map_or(ClusterVersion::NEWEST, |most| most.min(ClusterVersion::NEWEST))
+}
+
+/// The next cluster version, once every member has said that it agrees to it; who did not answer has said nothing.
+fn agreed(now: ClusterVersion, said: impl IntoIterator<Item = Option<u32>>) -> Option<ClusterVersion> {
+    let next = ClusterVersion(now.0 + 1);
+    let common = said.into_iter().map(Option::unwrap_or_default).min()?;
+    (next.0 <= common && next <= ClusterVersion::NEWEST).then_some(next)
 }
 
 /// The members as this coordinator, which should lead, knows them.
@@ -154,6 +173,7 @@ impl Members for MembersEndpoint {
         if follows && time_ms > 0 {
             self.shared.stamps.told(TimeMs(time_ms));
         }
+        note_version(&self.shared);
         Ok(Response::new(about(&self.shared)))
     }
 
@@ -270,6 +290,7 @@ impl MembersWatch {
         self.hand_keys(&members, &said).await;
         self.promote(&members, &said).await;
         self.raise(&members, &said).await;
+        note_version(&self.shared);
         if let Some(fleet) = &self.shared.fleet {
             fleet.membership().replace(said);
         }
@@ -314,12 +335,8 @@ impl MembersWatch {
 
     /// Uses what is new once every member has said that it can read it.
     async fn raise(&self, members: &[Member], said: &BTreeMap<u64, AboutResponse>) {
-        let common = members.iter().map(|member| said.get(&member.peer.replica).map_or(0, |said| said.newest_version));
-        let Some(common) = common.min() else { return };
-        let next = ClusterVersion(self.shared.feed.view().version().0 + 1);
-        if next.0 > common || next > ClusterVersion::NEWEST {
-            return;
-        }
+        let knows = |member: &Member| said.get(&member.peer.replica).map(|said| said.newest_version);
+        let Some(next) = agreed(self.shared.feed.view().version(), members.iter().map(knows)) else { return };
         match self.proposer.propose(&Command::RaiseVersion { version: next }).await {
             Ok(_) => tracing::info!(version = %next, "all coordinators can: the cluster's version was raised"),
             Err(error) => tracing::debug!(%error, "the cluster's version could not be raised"),
@@ -355,5 +372,34 @@ impl Actor for MembersWatch {
                 () = wait => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEWEST: u32 = ClusterVersion::NEWEST.0;
+
+    #[test]
+    fn the_version_is_raised_once_everybody_agrees_and_not_before() {
+        let before = ClusterVersion(NEWEST - 1);
+        assert_eq!(agreed(before, [Some(NEWEST), Some(NEWEST), Some(NEWEST)]), Some(ClusterVersion::NEWEST));
+        assert_eq!(agreed(before, [Some(NEWEST), Some(NEWEST), Some(before.0)]), None, "one is of the release before");
+        assert_eq!(agreed(before, [Some(NEWEST), Some(NEWEST), None]), None, "one has not answered");
+        assert_eq!(agreed(before, []), None, "nobody is known yet");
+    }
+
+    #[test]
+    fn versions_are_raised_one_by_one_and_none_that_this_build_does_not_know() {
+        assert_eq!(agreed(ClusterVersion(0), [Some(NEWEST)]), Some(ClusterVersion(1)));
+        assert_eq!(agreed(ClusterVersion::NEWEST, [Some(NEWEST + 1), Some(NEWEST + 1)]), None);
+    }
+
+    #[test]
+    fn an_operator_can_keep_the_way_back_and_cannot_go_ahead_of_the_build() {
+        assert_eq!(newest_version(None), ClusterVersion::NEWEST);
+        assert_eq!(newest_version(Some(ClusterVersion(1))), ClusterVersion(1));
+        assert_eq!(newest_version(Some(ClusterVersion(NEWEST + 1))), ClusterVersion::NEWEST);
     }
 }

@@ -25,7 +25,7 @@ use flowyard_identity::{
     Authority, AuthorityError, Clock, Connector, Credential, CredentialError, Current, Identified, IssueError,
     NODE_LIFE_MS, Order, Refused, Renewal, SignError, Subject, Trust,
 };
-use flowyard_model::{Epoch, ReplicaId, TimeMs};
+use flowyard_model::{ClusterVersion, Epoch, ReplicaId, TimeMs};
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 
@@ -58,6 +58,8 @@ pub struct FleetConfig {
     pub address: MemberAddress,
     /// Whether it is to vote once it has caught up.
     pub wants_vote: bool,
+    /// The cluster's version is not raised above this while this coordinator is a member.
+    pub version_at_most: Option<ClusterVersion>,
 }
 
 /// Why the keys of a coordinator cannot be used.

@@ -117,6 +117,7 @@ impl Host {
                 peer_listen: listen(&self.address.peers),
                 address: self.address.clone(),
                 wants_vote: true,
+                version_at_most: None,
             }),
         };
         let coordinator = Coordinator::start(config, self.origin.clone()).await.unwrap();

@@ -225,6 +225,8 @@ pub(crate) struct TokenRevoke {
 pub(crate) enum Cluster {
     /// Show the members and how they are
     Status,
+    /// See whether any one coordinator may be stopped now, as an upgrade does
+    Check(ClusterCheck),
     /// List the segments in which applied entries of the log are kept
     LogSegments,
     /// Let a coordinator vote that only learns
@@ -241,6 +243,20 @@ pub(crate) enum Cluster {
     Backup(ClusterBackup),
     /// Read a backup and see that it is whole
     VerifyBackup(VerifyBackup),
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  fctl cluster check                 what stands against stopping a coordinator, if anything does
+  fctl cluster check --wait 5m       until nothing does: between two coordinators of an upgrade";
+
+/// `fctl cluster check`.
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub(crate) struct ClusterCheck {
+    /// Wait so long until nothing stands against it
+    #[arg(long, value_name = "TIME", value_parser = units::positive_duration_ms)]
+    pub wait: Option<u64>,
 }
 
 const BACKUP_EXAMPLES: &str = "\

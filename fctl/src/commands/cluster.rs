@@ -9,7 +9,7 @@ use flowyard_proto::cluster::{
 use flowyard_proto::peer::{self, identity};
 use serde_json::{Value, json};
 
-use super::{Outcome, log_segments};
+use super::{Outcome, cluster_check, log_segments};
 use crate::asking::asking;
 use crate::cli::Global;
 use crate::cli::fleet::Cluster;
@@ -20,6 +20,7 @@ use crate::{output, text};
 pub(super) async fn run(global: &Global, command: Cluster) -> Outcome {
     match command {
         Cluster::Status => return status(global).await,
+        Cluster::Check(check) => return cluster_check::run(global, &check).await,
         Cluster::LogSegments => return log_segments::run(global).await,
         Cluster::Promote(one) => {
             let request = PromoteRequest { replica: one.member };

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod cancel;
 mod cluster;
+mod cluster_check;
 mod completions;
 mod coordinator;
 mod debug;

@@ -8,6 +8,7 @@
 
 pub mod fleet;
 pub mod network;
+pub mod upgrading;
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;

@@ -112,27 +112,32 @@ pub(crate) fn files(told: &Told) -> Vec<(Digest, Vec<u8>)> {
     by.map(|(task, attempt)| (written_by(job, task, attempt).1, content(job, task, attempt))).collect()
 }
 
-/// Whether two attempts of a task that must not run twice were alive at once, by what they wrote outside.
-pub(crate) fn overlaps(traces: &Path) -> Vec<String> {
-    let mut wrong = Vec::new();
+/// When an attempt was first and last alive, in nanoseconds.
+type Life = (u64, u64);
+
+/// The tasks that must not run twice, by what their attempts wrote outside: a file each, since each is another user.
+pub(crate) fn traced(traces: &Path) -> BTreeMap<String, BTreeMap<u32, Life>> {
+    let mut found: BTreeMap<String, BTreeMap<u32, Life>> = BTreeMap::new();
     for entry in std::fs::read_dir(traces).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some((tag, attempt)) = name.rsplit_once('.') else { continue };
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        if let Some(what) = overlap(&text) {
-            wrong.push(format!("{}: {what}", entry.file_name().to_string_lossy()));
+        if let (Ok(attempt), Some(life)) = (attempt.parse(), life(&text)) {
+            found.entry(tag.to_owned()).or_default().insert(attempt, life);
         }
     }
-    wrong
+    found
 }
 
-fn overlap(text: &str) -> Option<String> {
-    let mut lives: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
-    for line in text.lines() {
-        let (attempt, at) = line.split_once(' ')?;
-        let (attempt, at) = (attempt.parse().ok()?, at.parse().ok()?);
-        let life = lives.entry(attempt).or_insert((at, at));
-        *life = (life.0.min(at), life.1.max(at));
-    }
-    let lives: Vec<_> = lives.into_iter().collect();
+fn life(text: &str) -> Option<Life> {
+    let times = text.lines().filter_map(|line| line.parse().ok());
+    times
+        .fold(None, |life: Option<Life>, at| life.map_or(Some((at, at)), |(from, to)| Some((from.min(at), to.max(at)))))
+}
+
+/// Whether two attempts of a task were alive at once.
+pub(crate) fn overlap(lives: &BTreeMap<u32, Life>) -> Option<String> {
+    let lives: Vec<_> = lives.iter().collect();
     let twice = lives.windows(2).find(|pair| pair[1].1.0 < pair[0].1.1)?;
     Some(format!("attempt {} began before attempt {} was gone", twice[1].0, twice[0].0))
 }
@@ -206,7 +211,14 @@ mod tests {
 
     #[test]
     fn a_task_that_ran_twice_at_once_is_found() {
-        assert_eq!(overlap("1 10\n1 20\n2 30\n2 40\n"), None);
-        assert!(overlap("1 10\n2 15\n1 20\n2 30\n").is_some());
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("s-1.1", "10\n20\n");
+        write("s-1.2", "30\n40\n");
+        write("s-k2.1", "10\n20\n");
+        write("s-k2.2", "15\n30\n");
+        let traced = traced(folder.path());
+        assert_eq!(traced.keys().collect::<Vec<_>>(), ["s-1", "s-k2"]);
+        assert_eq!((overlap(&traced["s-1"]), overlap(&traced["s-k2"]).is_some()), (None, true));
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::damage;
 use crate::fleet::{AGENTS, Begun, COORDINATORS, Fleet};
 use crate::proxy::Link;
+use crate::{damage, programs};
 
 /// Certificates live for a day.
 const A_DAY_AND_MORE_MS: i64 = 25 * 3_600_000;
@@ -54,6 +54,10 @@ pub(crate) enum Fault {
     LostForGood(usize),
     /// All coordinators, then all agents, are restarted one by one.
     RollingRestart,
+    /// The next host gets the next program: the cluster is of two versions until all have it.
+    UpgradeOne,
+    /// All hosts that are left get the next program, coordinators first.
+    RollingUpgrade,
     /// The leader hands over.
     HandOver,
 }
@@ -112,9 +116,12 @@ impl Fault {
             Self::ClockJump(..) => "clock jump (coordinator)",
             Self::Expiry(_) => "certificates expired",
             Self::OriginDown(_) => "origin down",
+            Self::PowerCut(several) if several.contains(&Who::Coordinator(0)) => "power cut of all coordinators",
             Self::PowerCut(_) => "power cut of several nodes",
             Self::LostForGood(_) => "node lost for good",
             Self::RollingRestart => "rolling restart",
+            Self::UpgradeOne => "one host upgraded",
+            Self::RollingUpgrade => "rolling upgrade",
             Self::HandOver => "leadership handed over",
         }
     }
@@ -125,6 +132,7 @@ impl Fault {
         match self {
             Self::SlowSync(_) | Self::ClockJump(..) | Self::Expiry(_) => fleet.preload.is_some(),
             Self::BadBlobs(Who::Coordinator(_), _) => !fleet.shares_origin,
+            Self::UpgradeOne | Self::RollingUpgrade => programs::is_possible(fleet),
             _ => true,
         }
     }
@@ -178,10 +186,9 @@ impl Fault {
             Self::ClockJump(who, ms) => fleet.skew(&who.host(), |skew| skew.0 = *ms)?,
             Self::Expiry(who) => fleet.skew(&who.host(), |skew| skew.0 = A_DAY_AND_MORE_MS)?,
             Self::OriginDown(number) => {
-                let origin = format!("{}/origin", fleet.coordinator_folder(*number));
-                fleet
-                    .host(&format!("c{number}"))
-                    .run("mount", &["-t", "tmpfs", "-o", "ro,size=4k", "gone", &origin])?;
+                for (host, origin) in fleet.origin(*number) {
+                    fleet.host(&host).run("mount", &["-t", "tmpfs", "-o", "ro,size=4k", "gone", &origin])?;
+                }
             }
             Self::PowerCut(several) => several.iter().for_each(|who| fleet.switch_off(&who.host())),
             Self::LostForGood(number) => {
@@ -189,6 +196,11 @@ impl Fault {
                 fleet.switch_off(&format!("n{number}"));
             }
             Self::RollingRestart => rolling_restart(fleet)?,
+            Self::UpgradeOne => programs::upgrade_next(fleet)?,
+            Self::RollingUpgrade => {
+                programs::upgrade_next(fleet)?;
+                programs::upgrade_all(fleet)?;
+            }
             Self::HandOver => hand_over(fleet)?,
         }
         Ok(())
@@ -221,7 +233,12 @@ impl Fault {
                     fleet.switch_on(&who.host())?;
                 }
             }
-            Self::BadBlobs(..) | Self::LostForGood(_) | Self::RollingRestart | Self::HandOver => {}
+            Self::BadBlobs(..)
+            | Self::LostForGood(_)
+            | Self::RollingRestart
+            | Self::UpgradeOne
+            | Self::RollingUpgrade
+            | Self::HandOver => {}
         }
         Ok(())
     }
@@ -279,6 +296,8 @@ impl fmt::Display for Fault {
             Self::PowerCut(several) => write!(f, "{} lose their power", list(several)),
             Self::LostForGood(number) => write!(f, "n{number} loses its power for good"),
             Self::RollingRestart => f.write_str("all are restarted one by one"),
+            Self::UpgradeOne => f.write_str("the next host is upgraded"),
+            Self::RollingUpgrade => f.write_str("all hosts that are left are upgraded, coordinators first"),
             Self::HandOver => f.write_str("the leader hands over"),
         }
     }

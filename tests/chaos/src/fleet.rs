@@ -1,20 +1,22 @@
 //! The cluster under test: three coordinators and five agents, each a process on a host of its own, formed by the commands that an
 //! operator types.
 
+mod forming;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use flowyard_proto::api::Node;
-use flowyard_proto::cluster::{MemberStatus, RemoveMemberRequest};
+use flowyard_proto::cluster::MemberStatus;
 
 use crate::host::Host;
 use crate::network::Network;
 use crate::owner::Owner;
 use crate::preload::Preload;
 use crate::process::{Process, tail};
+use crate::programs::Programs;
 use crate::proxy::{Link, Proxy, Weather};
 use crate::system::{PATIENCE, waited};
 
@@ -22,14 +24,6 @@ pub(crate) const COORDINATORS: usize = 3;
 pub(crate) const AGENTS: usize = 5;
 /// Where the clients are.
 pub(crate) const CLIENT: &str = "client";
-/// A node is given up within a run.
-const NODES: &str = "suspect = \"4s\"\ndown = \"22s\"\nlease = \"4s\"";
-/// Nodes are alike on whatever machine this runs.
-const CPUS: &str = "2";
-/// The ports that others reach, the API's and the peers'; a proxy listens there.
-const PORTS: [u16; 2] = [7400, 7401];
-/// Where coordinators listen, behind it.
-const BEHIND: [u16; 2] = [17400, 17401];
 const COORDINATOR_RUNS: &str = " runs; agents and people reach it";
 const AGENT_RUNS: &str = "the agent of node ";
 /// What a coordinator says of a log that it does not use.
@@ -62,7 +56,7 @@ pub(crate) enum Begun {
 /// Hosts, processes and what is between them.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    program: PathBuf,
+    pub(crate) programs: Programs,
     folder: PathBuf,
     pub(crate) owner: Owner,
     pub(crate) coordinators: Vec<Seat>,
@@ -74,6 +68,8 @@ pub(crate) struct Fleet {
     pub(crate) preload: Option<Preload>,
     weather: Arc<Weather>,
     started: u32,
+    /// The cluster's version once it was formed.
+    pub(crate) formed_version: u32,
     _proxies: Vec<Proxy>,
     hosts: BTreeMap<String, Host>,
     pub(crate) network: Network,
@@ -82,7 +78,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Hosts with nothing on them. The folder keeps what everybody says.
     pub(crate) fn hosts(
-        program: &Path,
+        programs: Programs,
         folder: &Path,
         preload: Option<Preload>,
         shares_origin: bool,
@@ -91,6 +87,7 @@ impl Fleet {
         let names: Vec<String> = coordinators.chain((0..AGENTS).map(|number| format!("n{number}"))).collect();
         let all: Vec<&str> = names.iter().map(String::as_str).chain([CLIENT]).collect();
         let network = Network::of(&all)?;
+        network.can_part("c0", "c1")?;
         let (mut hosts, mut proxies, weather) = (BTreeMap::new(), Vec::new(), Arc::new(Weather::default()));
         for name in &names {
             hosts.insert(name.clone(), Host::new(name, &network, &folder.join("disks"))?);
@@ -98,11 +95,11 @@ impl Fleet {
                 preload.set(name, 0, 0).map_err(|error| error.to_string())?;
             }
             if name.starts_with('c') {
-                proxies.push(Proxy::start(&network.path(name), &doors(&network.address(name)), &weather)?);
+                proxies.push(Proxy::start(&network.path(name), &forming::doors(&network.address(name)), &weather)?);
             }
         }
         Ok(Self {
-            program: program.to_owned(),
+            programs,
             folder: folder.to_owned(),
             owner: Owner::new().map_err(|error| error.to_string())?,
             coordinators: Vec::new(),
@@ -112,47 +109,11 @@ impl Fleet {
             preload,
             weather,
             started: 0,
+            formed_version: 0,
             _proxies: proxies,
             hosts,
             network,
         })
-    }
-
-    /// Forms the cluster on them.
-    pub(crate) fn form(&mut self) -> Result<(), String> {
-        let folder = self.coordinator_folder(0);
-        let init = ["coordinator", "init", "--cluster", "lab", "--folder", &folder].map(str::to_owned);
-        self.coordinators.push(Seat::default());
-        self.run_on("c0", &[&init[..], &self.places("c0")].concat())?;
-        self.configure(&folder)?;
-        self.must_run_coordinator(0)?;
-        for number in 1..COORDINATORS {
-            self.coordinators.push(Seat::default());
-            self.join_coordinator(number)?;
-        }
-        for number in 0..AGENTS {
-            let name = format!("n{number}");
-            let mut join = self.line("agent", 0)?;
-            join.extend(["--name".to_owned(), name.clone(), "--folder".to_owned(), self.agent_folder(number)]);
-            self.run_on(&name, &join)?;
-            let settings = format!(
-                "cache_budget = \"64MiB\"\n[agent]\ncpu = \"{CPUS}\"\nallow_mounts = [\"{}\"]\n",
-                self.outside().display()
-            );
-            let path = Path::new(&self.agent_folder(number)).join("config.toml");
-            std::fs::write(path, settings).map_err(|error| error.to_string())?;
-            self.agents.push(Seat::default());
-            self.run_agent(number)?;
-        }
-        Ok(())
-    }
-
-    /// A person's token for the clients.
-    pub(crate) fn token(&mut self) -> Result<String, String> {
-        let words = "token create --role submitter --queue default --name ann --ttl 30d";
-        let mut words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-        words.push(self.owner_flag(0));
-        Ok(self.run_on("c0", &words)?.trim().to_owned())
     }
 
     /// A folder that every host sees, in which tasks leave traces.
@@ -204,7 +165,8 @@ impl Fleet {
 
     /// A command of the program on a host, as that host's clock and disk are.
     fn command(&self, host: &str, args: &[String]) -> Result<Command, String> {
-        let mut command = self.hosts[host].command(&self.program).ok_or_else(|| format!("host {host} is off"))?;
+        let mut command =
+            self.hosts[host].command(self.programs.of(host)).ok_or_else(|| format!("host {host} is off"))?;
         command.args(args).current_dir(&self.folder).env("XDG_CONFIG_HOME", self.folder.join("config"));
         command.env("FLOWYARD_LOG", "info").env_remove("FLOWYARD_ENDPOINT").env_remove("FLOWYARD_HOME");
         if let Some(preload) = &self.preload {
@@ -229,34 +191,6 @@ impl Fleet {
         Process::start(self.command(host, &args)?, said).map_err(|error| error.to_string())
     }
 
-    fn configure(&self, folder: &str) -> Result<(), String> {
-        let path = Path::new(folder).join("coordinator.toml");
-        let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
-        let text = text.replace("\n[nodes]", &format!("\n[nodes]\n{NODES}"));
-        std::fs::write(&path, text).map_err(|error| error.to_string())
-    }
-
-    /// Where a coordinator is reached and where it listens, as flags.
-    fn places(&self, host: &str) -> Vec<String> {
-        let address = self.network.address(host);
-        let flag = |name: &str, place: String| [name.to_owned(), place];
-        let all = [
-            flag("--address", format!("{address}:{}", PORTS[0])),
-            flag("--listen", format!("127.0.0.1:{}", BEHIND[0])),
-            flag("--peer-address", format!("{address}:{}", PORTS[1])),
-            flag("--peer-listen", format!("127.0.0.1:{}", BEHIND[1])),
-        ];
-        let shared = self.shares_origin.then(|| flag("--shared-origin", self.shared_origin().display().to_string()));
-        all.into_iter().chain(shared).flatten().collect()
-    }
-
-    /// The words of the line that lets another host in, as coordinator `from` prints it.
-    fn line(&self, role: &str, from: usize) -> Result<Vec<String>, String> {
-        let words = ["token", "create", "--role", role, &self.owner_flag(from)].map(str::to_owned);
-        let line = self.run_on(&format!("c{from}"), &words)?;
-        Ok(line.split_whitespace().skip(1).map(str::to_owned).collect())
-    }
-
     /// Starts a coordinator and waits until it serves, or says why it does not.
     pub(crate) fn run_coordinator(&mut self, number: usize) -> Result<Begun, String> {
         let folder = self.coordinator_folder(number);
@@ -278,47 +212,10 @@ impl Fleet {
         }
     }
 
-    /// Adds a coordinator on a host that has none, and waits until it votes.
-    fn join_coordinator(&mut self, number: usize) -> Result<(), String> {
-        let from = self.another(number)?;
-        let (host, folder) = (format!("c{number}"), self.coordinator_folder(number));
-        let mut join = self.line("coordinator", from)?;
-        join.extend(["--folder".to_owned(), folder.clone()]);
-        self.run_on(&host, &[&join[..], &self.places(&host)].concat())?;
-        self.configure(&folder)?;
-        self.must_run_coordinator(number)?;
-        let votes = waited(PATIENCE, || self.replica(number, from).is_some_and(|(_, votes)| votes));
-        if votes { Ok(()) } else { Err(format!("c{number} does not get to vote")) }
-    }
-
-    /// Replaces a coordinator whose disk is lost: it is taken out, and its host joins anew.
-    pub(crate) fn replace_coordinator(&mut self, number: usize) -> Result<(), String> {
-        let from = self.another(number)?;
-        let (replica, _) = self.replica(number, from).ok_or_else(|| format!("c{number} is no member"))?;
-        let remove = RemoveMemberRequest { replica };
-        self.owner.ask(&self.socket(from), async |client| client.remove_member(remove).await)?;
-        self.coordinators[number].life += 1;
-        self.join_coordinator(number)
-    }
-
-    /// The id of a coordinator and whether it votes, as coordinator `from` knows it.
-    fn replica(&self, number: usize, from: usize) -> Option<(u64, bool)> {
-        let address = format!("{}:{}", self.network.address(&format!("c{number}")), PORTS[0]);
-        let status = self.owner.status(&self.socket(from)).ok()?;
-        let found = status.members.iter().find(|member| member.api_address == address)?;
-        Some((found.replica, found.votes))
-    }
-
     /// A coordinator that answers, another one than `not`.
     fn answering(&self, not: Option<usize>) -> Option<usize> {
         let mut numbers = (0..self.coordinators.len()).filter(|number| Some(*number) != not);
         numbers.find(|number| self.owner.status(&self.socket(*number)).is_ok())
-    }
-
-    /// A coordinator beside this one that answers, once one does: they may be about to choose their leader.
-    fn another(&self, number: usize) -> Result<usize, String> {
-        let found = flowyard_clock::patiently(PATIENCE, || self.answering(Some(number)));
-        found.ok_or_else(|| format!("no other coordinator than c{number} answers"))
     }
 
     /// The coordinator that leads, once one does.
@@ -328,12 +225,18 @@ impl Fleet {
             let status = self.answering(None).and_then(|from| self.owner.status(&self.socket(from)).ok());
             let leader = status.and_then(|status| status.members.into_iter().find(|member| member.leads));
             let is = |number: &usize, address: &str| {
-                address == format!("{}:{}", self.network.address(&format!("c{number}")), PORTS[0])
+                address == format!("{}:{}", self.network.address(&format!("c{number}")), forming::PORTS[0])
             };
             found = leader.and_then(|it| (0..self.coordinators.len()).find(|number| is(number, &it.api_address)));
             found.is_some()
         });
         found
+    }
+
+    /// The cluster's version, as a coordinator that answers tells it.
+    pub(crate) fn cluster_version(&self) -> Option<u32> {
+        let from = self.answering(None)?;
+        self.owner.status(&self.socket(from)).ok().map(|status| status.cluster_version)
     }
 
     pub(crate) fn run_agent(&mut self, number: usize) -> Result<(), String> {
@@ -475,10 +378,4 @@ impl Fleet {
     pub(crate) fn hosts_on(&self) -> impl Iterator<Item = (&String, &Host)> {
         self.hosts.iter().filter(|(_, host)| host.is_on())
     }
-}
-
-/// From the ports that others reach to those behind.
-fn doors(address: &str) -> Vec<(SocketAddr, SocketAddr)> {
-    let place = |address: &str, port: u16| format!("{address}:{port}").parse().expect("it is an address");
-    PORTS.iter().zip(BEHIND).map(|(port, behind)| (place(address, *port), place("127.0.0.1", behind))).collect()
 }

@@ -121,6 +121,22 @@ impl Host {
         all.into_iter().filter(|(_, line)| !line.starts_with("sleep 86400")).collect()
     }
 
+    /// Interfaces that it did not have at first, and tables in its packet filter that are the product's.
+    pub(crate) fn networks(&self) -> Vec<String> {
+        let lines = |words: &[&str]| -> Vec<String> {
+            let mut command = Command::new("nsenter");
+            let out =
+                command.arg(format!("--net={}", self.network)).arg("--").args(words).stdin(Stdio::null()).output();
+            // A program that is not installed has made nothing either.
+            let said = out.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+            said.lines().map(str::to_owned).collect()
+        };
+        let ours = |line: &String| line.contains(": lo:") || line.contains(": eth0");
+        let mut found: Vec<String> = lines(&["ip", "-o", "link"]).into_iter().filter(|line| !ours(line)).collect();
+        found.extend(lines(&["nft", "list", "tables"]).into_iter().filter(|line| line.contains("flowyard")));
+        found
+    }
+
     /// Where something is mounted on it that is not on the machine itself, by the mount's place.
     pub(crate) fn mounts(&self) -> Vec<String> {
         let places = |process: &str| -> Vec<String> {

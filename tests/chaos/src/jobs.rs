@@ -67,7 +67,7 @@ impl Shape {
             Self::Plain => format!("{store}; sleep 0.3; echo done"),
             Self::Reads => format!("grep -q {tag} \"$FLOWYARD_INPUT_WORDS\" || exit 9; {store}"),
             Self::Single => format!(
-                "i=0; while [ $i -lt 15 ]; do echo \"$FLOWYARD_ATTEMPT $(date +%s%N)\" >> {}/{tag}; sleep 0.2; i=$((i+1)); done",
+                "i=0; while [ $i -lt 15 ]; do date +%s%N >> {}/{tag}.$FLOWYARD_ATTEMPT; sleep 0.2; i=$((i+1)); done",
                 outside.display()
             ),
             Self::Fails => "exit 3".to_owned(),

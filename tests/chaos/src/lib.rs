@@ -27,6 +27,7 @@ mod owner;
 mod plan;
 mod preload;
 mod process;
+mod programs;
 mod proxy;
 mod run;
 mod summary;

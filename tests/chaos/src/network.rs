@@ -97,10 +97,19 @@ impl Network {
     /// # Panics
     /// When the system refuses.
     pub fn reach(&self, from: &str, to: &str, reached: bool) {
+        self.rule(from, to, reached).unwrap();
+    }
+
+    fn rule(&self, from: &str, to: &str, reached: bool) -> Result<(), String> {
         let verb = if reached { "-D" } else { "-A" };
         let rule = ["iptables", "-w", verb, "INPUT", "-s", &self.address(from), "-j", "DROP"];
         let space = format!("--net={}", self.path(to));
-        succeed("nsenter", &[&[space.as_str(), "--"], &rule[..]].concat()).unwrap();
+        succeed("nsenter", &[&[space.as_str(), "--"], &rule[..]].concat())
+    }
+
+    /// Whether packets between two hosts can be made to vanish here.
+    pub(crate) fn can_part(&self, one: &str, other: &str) -> Result<(), String> {
+        self.rule(one, other, false).and_then(|()| self.rule(one, other, true))
     }
 
     /// Has two groups of hosts hear nothing of each other, or hear each other again.

@@ -1,6 +1,8 @@
 //! What the suite asks as the cluster's owner, through each coordinator's own socket.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flowyard_proto::{api, cluster};
@@ -16,6 +18,8 @@ const PAGE: u32 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Owner {
     runtime: Runtime,
+    /// Connections that answered last time.
+    open: RefCell<BTreeMap<PathBuf, Client>>,
 }
 
 /// All that a cluster says about a job.
@@ -28,7 +32,10 @@ pub(crate) struct Told {
 
 impl Owner {
     pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self { runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()? })
+        Ok(Self {
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+            open: RefCell::default(),
+        })
     }
 
     /// Asks at a coordinator's socket.
@@ -37,10 +44,15 @@ impl Owner {
         socket: &Path,
         question: impl AsyncFnOnce(&mut Client) -> Result<T, ClientError>,
     ) -> Result<T, String> {
+        let known = self.open.borrow_mut().remove(socket);
         self.runtime.block_on(async {
-            let mut client = Client::new(Endpoint::socket(socket));
+            let mut client = known.unwrap_or_else(|| Client::new(Endpoint::socket(socket)));
             let answer = tokio::time::timeout(QUESTION, question(&mut client)).await;
-            answer.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())
+            let answer = answer.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string());
+            if answer.is_ok() {
+                self.open.borrow_mut().insert(socket.to_owned(), client);
+            }
+            answer
         })
     }
 

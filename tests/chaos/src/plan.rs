@@ -84,6 +84,9 @@ impl Plan {
             18 => Fault::RollingRestart,
             19 => Fault::HandOver,
             20 => Fault::Expiry(self.agent()),
+            28 | 29 => Fault::UpgradeOne,
+            30 => Fault::RollingUpgrade,
+            31 => Fault::PowerCut((0..COORDINATORS).map(Who::Coordinator).collect()),
             kind => self.agent_fault(kind),
         }
     }
@@ -111,9 +114,10 @@ impl Plan {
     }
 }
 
-/// Kinds in the deck; those from [`AGENT_KINDS`] on are an agent's.
-const KINDS: u64 = 28;
-const AGENT_KINDS: u64 = 21;
+/// Kinds in the deck.
+const KINDS: u64 = 32;
+/// Those of agents alone, which may come beside one of a coordinator.
+const AGENT_KINDS: [u64; 2] = [21, 27];
 
 impl Iterator for Plan {
     type Item = Round;
@@ -128,7 +132,7 @@ impl Iterator for Plan {
         let kind = self.card();
         let mut faults = vec![self.fault(kind)];
         if kind < 17 && self.dice.roll(COMPANY) == 0 {
-            let kind = self.dice.within(AGENT_KINDS, KINDS - 1);
+            let kind = self.dice.within(AGENT_KINDS[0], AGENT_KINDS[1]);
             faults.push(self.agent_fault(kind));
         }
         Some(Round { faults, lasts, calm })
@@ -154,7 +158,7 @@ pub(crate) fn short() -> Vec<Round> {
         round(vec![Fault::DiskFull(Who::Agent(3))], 1_000),
         round(vec![Fault::PowerCut(vec![Who::Agent(0), Who::Agent(1)])], 1_000),
         round(vec![Fault::TornLog(2, 7)], 300),
-        round(vec![Fault::Restart(Who::Leader)], 500),
+        round(vec![Fault::UpgradeOne], 500),
     ]
 }
 
@@ -179,7 +183,7 @@ mod tests {
         };
         for seed in 0..20 {
             let kinds = kinds(seed);
-            assert!(kinds.len() >= 24 && kinds.contains("node lost for good"), "seed {seed}: {kinds:?}");
+            assert!(kinds.len() >= 28 && kinds.contains("node lost for good"), "seed {seed}: {kinds:?}");
         }
     }
 

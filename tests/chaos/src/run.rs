@@ -14,13 +14,14 @@ use crate::history::{Answer, Call, Operation};
 use crate::owner::Told;
 use crate::plan::{self, LOST, Plan, Round};
 use crate::preload::Preload;
+use crate::programs::{self, Programs};
 use crate::summary::Summary;
 use crate::system::waited;
 use crate::{account, calls, ends};
 
 /// How long all that was submitted may take to end once everything is mended: a node is given up after twenty seconds, and the
 /// machine is small.
-const TO_THE_END: Duration = Duration::from_secs(120);
+const TO_THE_END: Duration = Duration::from_secs(300);
 /// Calm before the clients stop.
 const CALM: Duration = Duration::from_secs(1);
 
@@ -57,14 +58,15 @@ pub struct Ended {
     pub violations: Vec<String>,
 }
 
-/// Runs a plan against the program.
+/// Runs a plan against the program. With a `next` release, the cluster is upgraded to that meanwhile; else to a copy of the same
+/// program.
 ///
 /// # Errors
 /// Why nothing can be run on this machine.
 ///
 /// # Panics
 /// When the cluster cannot even be formed, or does not come back.
-pub fn run(program: &Path, wish: Wish) -> Result<Ended, String> {
+pub fn run(program: &Path, next: Option<&Path>, wish: Wish) -> Result<Ended, String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("only root may make hosts with networks of their own".to_owned());
     }
@@ -79,7 +81,8 @@ pub fn run(program: &Path, wish: Wish) -> Result<Ended, String> {
     };
     // Every third seed has one origin for all coordinators.
     let shares_origin = matches!(wish, Wish::Seed { seed, .. } if seed.is_multiple_of(3));
-    let fleet = Fleet::hosts(program, folder.path(), preload, shares_origin)?;
+    let programs = Programs::new(program, next, folder.path())?;
+    let fleet = Fleet::hosts(programs, folder.path(), preload, shares_origin)?;
     let ended = of(fleet, wish, left_out, folder.path());
     if !ended.violations.is_empty() {
         println!("what everybody said is kept in {}", folder.keep().display());
@@ -229,13 +232,15 @@ impl Looking {
             self.job(tag, *job);
         }
         self.nodes();
-        let outside = self.fleet.outside();
-        self.summary.traced = std::fs::read_dir(&outside).map_or(0, Iterator::count);
-        self.wrong.extend(ends::overlaps(&outside).into_iter().map(|what| format!("ran twice at once: {what}")));
+        self.wrong.extend(programs::violation(&self.fleet));
+        self.summary.versions = [self.fleet.formed_version, self.fleet.cluster_version().unwrap_or_default()];
+        let traced = ends::traced(&self.fleet.outside());
+        self.summary.traced = traced.len();
+        let twice = traced.iter().filter_map(|(tag, lives)| Some((tag, ends::overlap(lives)?)));
+        self.wrong.extend(twice.map(|(tag, how)| format!("{tag} ran twice at once: {how}")));
+        self.summary.looked = account::look(&self.fleet);
         self.wrong.extend(self.fleet.stop());
-        let (looked, left) = account::violations(&self.fleet);
-        self.summary.looked = looked;
-        self.wrong.extend(left);
+        self.wrong.extend(account::violations(&self.fleet));
         account::remove_cgroups(&self.fleet);
         self.wrong.extend(self.fleet.panics());
     }
@@ -301,12 +306,7 @@ impl Looking {
         };
         let cancelled = self.operations.iter().any(|it| it.call == Call::Cancel(job));
         self.wrong.extend(ends::violations(&first, tag, cancelled));
-        for (number, other) in told.iter().enumerate().skip(1) {
-            if other.as_ref() != Ok(&first) {
-                self.wrong
-                    .push(format!("c{number} tells of job {job} otherwise than c0: {}", difference(other, &first)));
-            }
-        }
+        self.wrong.extend(differences(job, &told, &first));
         self.summary.compared += 1;
         let attempts = first.tasks.iter().flat_map(|task| &task.attempts).flat_map(|attempt| &attempt.members);
         for member in attempts {
@@ -349,6 +349,13 @@ impl Looking {
     }
 }
 
+/// Coordinators that tell of a job otherwise than the first.
+fn differences(job: u64, told: &[Result<Told, String>], first: &Told) -> Vec<String> {
+    let others = told.iter().enumerate().skip(1).filter(|(_, other)| other.as_ref() != Ok(first));
+    let say = |(number, other)| format!("c{number} tells of job {job} otherwise than c0: {}", difference(other, first));
+    others.map(say).collect()
+}
+
 /// Where two stories part.
 fn difference(one: &Result<Told, String>, other: &Told) -> String {
     const AROUND: usize = 150;
@@ -367,5 +374,25 @@ fn phase(phase: api::JobPhase) -> &'static str {
         api::JobPhase::Failed => "failed as they should",
         api::JobPhase::Cancelled => "cancelled",
         api::JobPhase::Active | api::JobPhase::Unspecified => "active",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_that_tells_something_else_is_found() {
+        let told = |state: api::JobPhase| {
+            let row = api::JobRow { job: 7, state: state.into(), ..api::JobRow::default() };
+            let job = api::Job { row: Some(row), ..api::Job::default() };
+            Ok(Told { job, tasks: Vec::new(), artifacts: Vec::new() })
+        };
+        let (same, other) = (told(api::JobPhase::Succeeded), told(api::JobPhase::Failed));
+        let first = same.clone().unwrap();
+        assert_eq!(differences(7, &[same.clone(), same.clone(), same.clone()], &first), Vec::<String>::new());
+        assert_eq!(differences(7, &[same.clone(), other, same.clone()], &first).len(), 1);
+        let away = differences(7, &[same.clone(), same, Err("no answer".to_owned())], &first);
+        assert!(away[0].starts_with("c2 tells of job 7 otherwise"), "{away:?}");
     }
 }

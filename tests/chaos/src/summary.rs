@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::account::Looked;
+use crate::account;
 
 /// The figures of one run.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,8 @@ pub(crate) struct Summary {
     /// Processes that ended by themselves where they may, and were started again.
     pub(crate) fell: u32,
     pub(crate) replaced: u32,
+    /// The cluster's version at first and at the end.
+    pub(crate) versions: [u32; 2],
     pub(crate) calls: usize,
     pub(crate) unanswered: usize,
     pub(crate) jobs: BTreeMap<&'static str, u32>,
@@ -25,7 +27,7 @@ pub(crate) struct Summary {
     pub(crate) objects: usize,
     pub(crate) compared: usize,
     pub(crate) traced: usize,
-    pub(crate) looked: Looked,
+    pub(crate) looked: account::Looked,
 }
 
 fn list<V: fmt::Display>(counts: &BTreeMap<&'static str, V>) -> String {
@@ -46,6 +48,8 @@ impl fmt::Display for Summary {
             "  processes   {} ended by themselves on a full disk, {} coordinators replaced",
             self.fell, self.replaced
         )?;
+        let [first, last] = self.versions;
+        writeln!(f, "  cluster     version {first} at first, {last} at the end")?;
         writeln!(f, "  calls       {}, {} of them without an answer", self.calls, self.unanswered)?;
         writeln!(f, "  jobs        {jobs}: {}", list(&self.jobs))?;
         writeln!(f, "  attempts    {}, {} of them lost", self.attempts, self.lost_attempts)?;
@@ -53,6 +57,10 @@ impl fmt::Display for Summary {
         writeln!(f, "              {} artifacts, read from every coordinator;", self.artifacts)?;
         writeln!(f, "              {} jobs as each coordinator tells them;", self.compared)?;
         writeln!(f, "              {} tasks that must not run twice;", self.traced)?;
-        write!(f, "              nothing left on {} hosts with {} cgroups", self.looked.hosts, self.looked.cgroups)
+        let account::Looked { hosts, processes, cgroups } = self.looked;
+        write!(
+            f,
+            "              what is left on {hosts} hosts of {processes} processes besides agents, and {cgroups} cgroups"
+        )
     }
 }
