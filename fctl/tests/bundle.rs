@@ -33,6 +33,30 @@ fn keep_secret(yard: &Yard, owner: &str, name: &str, value: &str) {
     assert!(child.wait().unwrap().success());
 }
 
+/// Each file of a whole bundle is there, and says what it is for.
+fn says_how_everything_is(files: &BTreeMap<String, String>) {
+    for (name, word) in [
+        ("README.txt", "Nothing is missing."),
+        ("fctl.json", "release"),
+        ("cluster/status.json", "\"leads\": true"),
+        ("cluster/nodes.json", "\"n1\""),
+        ("cluster/jobs.json", "\"wary\""),
+        ("audit.jsonl", "\"Secrets/Put\""),
+        ("coordinators/1/about.json", "\"leader\""),
+        ("coordinators/1/settings.txt", "suspect_ms: 8000"),
+        ("coordinators/1/state.json", "\"jobs_finished\": "),
+        ("coordinators/1/metrics.txt", "flowyard_coordinator_leader 1.0"),
+        ("coordinators/1/log.jsonl", "\"message\":\"an agent connected\""),
+        ("agents/n1/settings.txt", "log_limit_bytes"),
+        ("agents/n1/inventory.txt", "cpu_milli: 2000"),
+        ("agents/n1/metrics.txt", "flowyard_agent_connected 1.0"),
+        ("agents/n1/log.jsonl", "\"part\":\"agent\",\"name\":\"n1\""),
+    ] {
+        let text = files.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", files.keys()));
+        assert!(text.contains(word), "`{word}` is not in {name}: {text}");
+    }
+}
+
 #[test]
 fn a_bundle_says_how_everything_is_also_when_much_is_down_and_never_a_secret() {
     let mut fleet = Fleet::formed(None);
@@ -56,26 +80,7 @@ fn a_bundle_says_how_everything_is_also_when_much_is_down_and_never_a_secret() {
     let ran = yard.run(&["debug", "bundle", &owner, path.to_str().unwrap()]);
     assert_eq!(ran.code(), 0, "{ran:#?}");
     let files = unpacked(&path);
-    for (name, word) in [
-        ("README.txt", "Nothing is missing."),
-        ("fctl.json", "release"),
-        ("cluster/status.json", "\"leads\": true"),
-        ("cluster/nodes.json", "\"n1\""),
-        ("cluster/jobs.json", "\"wary\""),
-        ("audit.jsonl", "\"Secrets/Put\""),
-        ("coordinators/1/about.json", "\"leader\""),
-        ("coordinators/1/settings.txt", "suspect_ms: 8000"),
-        ("coordinators/1/state.json", "\"jobs_finished\": "),
-        ("coordinators/1/metrics.txt", "flowyard_coordinator_leader 1.0"),
-        ("coordinators/1/log.jsonl", "\"message\":\"an agent connected\""),
-        ("agents/n1/settings.txt", "log_limit_bytes"),
-        ("agents/n1/inventory.txt", "cpu_milli: 2000"),
-        ("agents/n1/metrics.txt", "flowyard_agent_connected 1.0"),
-        ("agents/n1/log.jsonl", "\"part\":\"agent\",\"name\":\"n1\""),
-    ] {
-        let text = files.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", files.keys()));
-        assert!(text.contains(word), "`{word}` is not in {name}: {text}");
-    }
+    says_how_everything_is(&files);
     let other = files.keys().filter(|name| name.ends_with("/about.json")).count();
     assert_eq!(other, 2, "both coordinators say how they are: {:?}", files.keys());
     let key = std::fs::read_to_string(Path::new(&fleet.at("c0")).join("authority.pem")).unwrap();
