@@ -30,7 +30,7 @@ use crate::relay::Relays;
 use crate::secrets::Vault;
 use crate::session::Directory;
 use crate::stamps::Stamps;
-use crate::version_mark::{self, TooNew};
+use crate::version_mark::{self, NewerCluster};
 
 /// What all services share; cheap to clone.
 #[derive(Clone)]
@@ -164,7 +164,7 @@ pub(crate) fn status(error: &ProposeError) -> Status {
 pub enum StartError {
     /// Its folder is of a newer cluster than this program knows.
     #[error(transparent)]
-    TooNew(#[from] TooNew),
+    NewerCluster(#[from] NewerCluster),
     /// Its replica.
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -45,4 +45,4 @@ mod version_mark;
 pub use config::{Config, LogKeeping, Retention, Timing, TimingError};
 pub use coordinator::{Coordinator, LEADER, Shared, StartError};
 pub use server::serve;
-pub use version_mark::TooNew;
+pub use version_mark::NewerCluster;

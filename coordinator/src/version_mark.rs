@@ -16,7 +16,7 @@ use flowyard_model::ClusterVersion;
      start the release that was running here, or a newer one",
     path = folder.display(), release = env!("CARGO_PKG_VERSION"), newest = ClusterVersion::NEWEST
 )]
-pub struct TooNew {
+pub struct NewerCluster {
     /// The folder.
     pub folder: PathBuf,
     /// The version of its cluster.
@@ -30,10 +30,10 @@ fn file(folder: &Path) -> PathBuf {
 /// Whether this program knows the version that the folder's cluster had when it was last written down.
 ///
 /// # Errors
-/// [`TooNew`] if not. What cannot be read says nothing, and is left to the log.
-pub(crate) fn check(folder: &Path) -> Result<(), TooNew> {
+/// [`NewerCluster`] if not. What cannot be read says nothing, and is left to the log.
+pub(crate) fn check(folder: &Path) -> Result<(), NewerCluster> {
     match read(folder) {
-        Some(found) if found > ClusterVersion::NEWEST => Err(TooNew { folder: folder.to_owned(), found }),
+        Some(found) if found > ClusterVersion::NEWEST => Err(NewerCluster { folder: folder.to_owned(), found }),
         _ => Ok(()),
     }
 }

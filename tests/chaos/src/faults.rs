@@ -243,10 +243,13 @@ impl Fault {
         Ok(())
     }
 
-    /// Whether the product may end by itself under it: the log of a full disk cannot be written, and a coordinator whose log
-    /// cannot be written stops.
-    pub(crate) fn may_fell(&self) -> bool {
-        matches!(self, Self::DiskFull(_))
+    /// The host on which the product may end by itself under it: the log of a full disk cannot be written, and a coordinator whose
+    /// log cannot be written stops.
+    pub(crate) fn may_fell(&self) -> Option<String> {
+        match self {
+            Self::DiskFull(who) => Some(who.host()),
+            _ => None,
+        }
     }
 }
 

@@ -46,6 +46,8 @@ struct Run {
     start: Instant,
     summary: Summary,
     wrong: Vec<String>,
+    /// Hosts whose disks were full in the last round.
+    full: Vec<String>,
 }
 
 /// What a run came to.
@@ -111,7 +113,7 @@ fn of(mut fleet: Fleet, wish: Wish, left_out: Vec<String>, folder: &Path) -> End
     let clients = Clients::start(&space, &token, seed.unwrap_or(0), &work, &outside);
     let clients = clients.unwrap_or_else(|reason| panic!("{reason}"));
     let summary = Summary { seed, left_out: left_out.clone(), ..Summary::default() };
-    let mut run = Run { fleet, clients, start: monotonic(), summary, wrong: Vec::new() };
+    let mut run = Run { fleet, clients, start: monotonic(), summary, wrong: Vec::new(), full: Vec::new() };
     match seed {
         None => plan::short().into_iter().for_each(|round| run.round(round)),
         Some(seed) => {
@@ -162,7 +164,10 @@ impl Run {
             self.summary.replaced += self.lives() - lives;
         }
         std::thread::sleep(round.calm);
-        self.fallen(struck.iter().any(Fault::may_fell));
+        // Ending takes a while: one that met a full disk may be seen to have ended a round later.
+        let full: Vec<String> = struck.iter().filter_map(Fault::may_fell).collect();
+        let before = std::mem::replace(&mut self.full, full.clone());
+        self.fallen(&[full, before].concat());
     }
 
     fn lives(&self) -> u32 {
@@ -176,11 +181,11 @@ impl Run {
         }
     }
 
-    /// Who ended without being told to is started again; it is wrong unless the fault explains it.
-    fn fallen(&mut self, may: bool) {
+    /// Who ended without being told to is started again; it is wrong unless their host is one of those where that may be.
+    fn fallen(&mut self, may: &[String]) {
         for how in self.fleet.fallen() {
             self.say(&how);
-            if may {
+            if may.iter().any(|host| how.starts_with(&format!("{host}-"))) {
                 self.summary.fell += 1;
             } else {
                 self.wrong.push(how);
@@ -195,7 +200,7 @@ impl Run {
         self.expect("after everything was mended", settled);
         std::thread::sleep(CALM);
         self.summary.calls = self.clients.calls();
-        let Self { fleet, clients, start, summary, wrong } = self;
+        let Self { fleet, clients, start, summary, wrong, .. } = self;
         let history = clients.stop().unwrap_or_else(|reason| panic!("{reason}"));
         let (operations, refused) = history.taken();
         let mut looking = Looking { fleet, operations, summary, wrong };
