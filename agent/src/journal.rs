@@ -151,6 +151,15 @@ impl Journal {
     }
 }
 
+/// Opens the journal in a file of anything, as an agent does that starts; whether it remembers something then. For tests.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub fn remembers_from(path: &Path) -> io::Result<bool> {
+    let (_, remembered) = Journal::open(path)?;
+    Ok(remembered.registered.is_some() || !remembered.members.is_empty())
+}
+
 fn line(record: &Record) -> Vec<u8> {
     let mut bytes =
         serde_json::to_vec(record).unwrap_or_else(|error| panic!("a journal record is plain data: {error}"));

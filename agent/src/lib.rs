@@ -34,5 +34,6 @@ mod users;
 
 pub use agent::{Agent, AgentError};
 pub use config::{AgentConfig, BadUsers, EmbeddedChoices};
+pub use journal::remembers_from;
 pub use network::{Net, NetworkChoices, NoNet, NoPool, Pool};
 pub use users::{NoSpan, Span, SpanTaken};

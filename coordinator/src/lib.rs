@@ -44,5 +44,6 @@ mod version_mark;
 
 pub use config::{Config, LogKeeping, Retention, Timing, TimingError};
 pub use coordinator::{Coordinator, LEADER, Shared, StartError};
+pub use sealing::sealed_again;
 pub use server::serve;
 pub use version_mark::NewerCluster;

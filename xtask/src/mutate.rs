@@ -1,8 +1,10 @@
 //! `cargo xtask mutate`: the product made wrong on purpose, one small change of its source at a time, in a copy of the tree; the
 //! simulator must notice each. It is a test of the simulator's checkers, and takes some minutes.
 //!
-//! What can be made wrong at a seam, without another build, is in `tests/sim/src/mutation.rs` and runs in the test suite.
+//! The copy is built once, with all changes in it; which of them is in force is said when it is run. What can be made wrong at a
+//! seam, without another build, is in `tests/sim/src/mutation.rs` and runs in the test suite.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::tree::{copy_tree, read, write};
@@ -10,6 +12,18 @@ use crate::workspace::Workspace;
 
 /// Seeds within which a wrong product must be noticed.
 const SEEDS: &str = "40";
+/// Stands in a patch for the condition that this patch is in force.
+const WRONG: &str = "WRONG";
+/// Names the patch that is in force, by its place in the list.
+const IN_FORCE: &str = "FLOWYARD_MADE_WRONG";
+/// What is added to each file that is changed.
+const SWITCH: &str = r#"
+fn made_wrong(number: usize) -> bool {
+    static IN_FORCE: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
+    let read = || std::env::var("FLOWYARD_MADE_WRONG").ok()?.parse().ok();
+    *IN_FORCE.get_or_init(read) == Some(number)
+}
+"#;
 
 /// A change that breaks a property.
 struct Patch {
@@ -17,6 +31,8 @@ struct Patch {
     file: &'static str,
     find: &'static str,
     put: &'static str,
+    /// The mutation of the simulator in whose circumstances it is looked for; none: in usual ones.
+    like: Option<&'static str>,
 }
 
 const PATCHES: &[Patch] = &[
@@ -24,139 +40,170 @@ const PATCHES: &[Patch] = &[
         name: "what a lost attempt reports is taken",
         file: "crates/state/src/report.rs",
         find: "if node.incarnation != wish.incarnation {",
-        put: "if false {",
+        put: "if node.incarnation != wish.incarnation && !WRONG {",
+        like: None,
     },
     Patch {
         name: "a placement of any attempt number is taken",
         file: "crates/state/src/plan.rs",
-        find: "placement.attempt.0 as usize == attempts + 1",
-        put: "placement.attempt.0 as usize > attempts.min(0)",
+        find: "if ready && placement.attempt.0 as usize == attempts + 1 {",
+        put: "if ready && (WRONG || placement.attempt.0 as usize == attempts + 1) {",
+        like: None,
     },
     Patch {
         name: "a device is not given back",
         file: "crates/state/src/room.rs",
-        find: "used.gpu_milli[index.0 as usize] -= share_milli;",
-        put: "used.gpu_milli[index.0 as usize] -= share_milli * 0;",
+        find: "*held = held.saturating_sub(share_milli);",
+        put: "*held = held.saturating_sub(if WRONG { 0 } else { share_milli });",
+        like: None,
     },
     Patch {
         name: "a node takes more than it has",
         file: "crates/state/src/room.rs",
         find: "if !room || !tokens {",
-        put: "if !tokens {",
+        put: "if (!room && !WRONG) || !tokens {",
+        like: None,
     },
     Patch {
         name: "a task is tried once more than its rule allows",
         file: "crates/state/src/retry.rs",
         find: "let again = spent <= rule.times && rule.on",
-        put: "let again = spent <= rule.times + 1 && rule.on",
+        put: "let again = spent <= rule.times + u32::from(WRONG) && rule.on",
+        like: None,
     },
     Patch {
         name: "an incarnation is used again",
         file: "crates/state/src/node.rs",
-        find: "Incarnation(newest.0 + 1)",
-        put: "Incarnation(newest.0)",
+        find: "Incarnation(newest.0.saturating_add(1))",
+        put: "Incarnation(newest.0.saturating_add(u64::from(!WRONG)))",
+        like: None,
     },
     Patch {
         name: "an attempt that was asked to stop publishes",
         file: "crates/state/src/attempt.rs",
-        find: "AttemptDesired::Stop if by_itself",
-        put: "AttemptDesired::Stop if by_itself && end.outcome != AttemptOutcome::Succeeded",
+        find: "AttemptDesired::Stop if by_itself =>",
+        put: "AttemptDesired::Stop if by_itself && !(WRONG && end.outcome == AttemptOutcome::Succeeded) =>",
+        like: None,
     },
     Patch {
         name: "a gang goes on without a member",
         file: "crates/state/src/attempt.rs",
         find: "    if stop_others {",
-        put: "    if stop_others && key.rank.0 > 7 {",
+        put: "    if stop_others && !WRONG {",
+        like: None,
     },
     Patch {
         name: "the end of a member is not named as a change",
         file: "crates/state/src/attempt.rs",
         find: "    changed.nodes.insert(node);\n    changed.placement = true;",
-        put: "    changed.placement = true;",
+        put: "    if !WRONG {\n        changed.nodes.insert(node);\n    }\n    changed.placement = true;",
+        like: None,
     },
     Patch {
         name: "an attempt whose device is gone ends before its program",
         file: "crates/state/src/node.rs",
-        find: "        if state.version() < ClusterVersion::ACCESS {\n            end_member",
-        put: "        if state.version() <= ClusterVersion::NEWEST {\n            end_member",
+        find: "if state.version() < ClusterVersion::ACCESS {\n            end_member",
+        put: "if state.version() < ClusterVersion::ACCESS || WRONG {\n            end_member",
+        like: None,
     },
     Patch {
         name: "a node is given to another agent under a lease",
         file: "crates/state/src/node.rs",
         find: "Health::Suspect => state.live_keys(id).any(leased),",
-        put: "Health::Suspect => state.live_keys(id).any(leased) && id.0 == 0,",
+        put: "Health::Suspect => state.live_keys(id).any(leased) && !WRONG,",
+        like: None,
     },
     Patch {
         name: "a closed node takes work",
         file: "crates/state/src/plan.rs",
         find: "node.health == Health::Up && node.scheduling == Scheduling::Open;",
-        put: "node.health == Health::Up && node.scheduling <= Scheduling::Drained;",
+        put: "node.health == Health::Up && (WRONG || node.scheduling == Scheduling::Open);",
+        like: None,
     },
     Patch {
         name: "an agent is not told what is gone",
         file: "coordinator/src/session/desired.rs",
         find: "filter(|key| !now.contains_key(key)).copied().collect();",
-        put: "filter(|key| !now.contains_key(key)).copied().take(0).collect();",
+        put: "filter(|key| !now.contains_key(key) && !WRONG).copied().collect();",
+        like: None,
     },
     Patch {
         name: "a lease is renewed before the coordinator said what it wants",
         file: "agent/src/session.rs",
         find: "(self.received > 0).then_some(self.answered_ms)",
-        put: "(self.received < u64::MAX).then_some(self.answered_ms)",
+        put: "(self.received > 0 || WRONG).then_some(self.answered_ms)",
+        like: None,
     },
     Patch {
         name: "a task runs on after its lease",
         file: "agent/src/launcher/ending.rs",
         find: "                return self.end(Reason::LeaseExpired, None, now);",
-        put: "                *until = now + 1_000_000;",
+        put: "                if !WRONG {\n                    return self.end(Reason::LeaseExpired, None, now);\n                }\n                *until = now + 1_000_000;",
+        like: Some("RenewWithoutSession"),
     },
     Patch {
         name: "a task begins under a lease that is over",
         file: "agent/src/launcher/ending.rs",
         find: "Some(until) if until > now => Ok(until),",
-        put: "Some(until) => Ok(until.max(now + 60_000)),",
+        put: "Some(until) if until > now => Ok(until),\n        Some(_) if WRONG => Ok(now + 60_000),",
+        like: Some("BeginWithoutLease"),
     },
 ];
 
-/// Makes every change alone, and runs the simulator; `false` when one was not noticed.
+/// Makes the copy, builds it, and runs the simulator with each change in force; `false` when one was not noticed.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<bool, String> {
     let chosen =
-        |patch: &&Patch| arguments.is_empty() || arguments.iter().any(|word| patch.name.contains(word.as_str()));
+        |patch: &Patch| arguments.is_empty() || arguments.iter().any(|word| patch.name.contains(word.as_str()));
     let target = workspace.metadata()?.target_directory;
     let copy = target.join("mutate");
     copy_tree(workspace, &copy, &[])?;
-    let mut unnoticed = Vec::new();
-    for patch in PATCHES.iter().filter(chosen) {
-        let file = copy.join(patch.file);
-        let text = read(&file)?;
-        if text.matches(patch.find).count() != 1 {
-            return Err(format!("{}: {} must hold exactly once: {}", patch.name, patch.file, patch.find));
-        }
-        write(&file, &text.replace(patch.find, patch.put))?;
-        let noticed = is_noticed(workspace, &copy, &target)?;
-        write(&file, &text)?;
-        println!("{}: {}", patch.name, if noticed { "noticed" } else { "NOT NOTICED" });
-        if !noticed {
-            unnoticed.push(patch.name);
-        }
-    }
-    Ok(unnoticed.is_empty())
-}
-
-/// Whether the simulator fails. A tree that does not build is an error of the patch.
-fn is_noticed(workspace: &Workspace, copy: &Path, target: &Path) -> Result<bool, String> {
-    let cargo = |arguments: &[&str]| {
-        let mut command = workspace.cargo(arguments);
-        command.current_dir(copy).env("CARGO_TARGET_DIR", target);
-        command
-    };
-    let built = cargo(&["build", "--quiet", "--package", "flowyard-sim"]).status();
-    if !built.map_err(|error| format!("cannot run cargo: {error}"))?.success() {
+    put_patches(workspace, &copy)?;
+    let built = workspace.cargo(&["build", "--quiet", "--package", "flowyard-sim"]);
+    let built = in_copy(built, &copy, &target).status().map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !built.success() {
         return Err("the changed tree does not build".to_owned());
     }
+    let (mut noticed, mut unnoticed) = (0, 0);
+    for (number, patch) in PATCHES.iter().enumerate().filter(|(_, patch)| chosen(patch)) {
+        let seen = is_noticed(&target, number, patch)?;
+        println!("{}: {}", patch.name, if seen { "noticed" } else { "NOT NOTICED" });
+        *(if seen { &mut noticed } else { &mut unnoticed }) += 1;
+    }
+    println!("{noticed} changes were noticed, {unnoticed} were not");
+    Ok(unnoticed == 0)
+}
+
+/// Puts every change into the copy, each under its own condition.
+fn put_patches(workspace: &Workspace, copy: &Path) -> Result<(), String> {
+    let files: BTreeSet<_> = PATCHES.iter().map(|patch| patch.file).collect();
+    for file in files {
+        let original = read(&workspace.root.join(file))?;
+        let mut text = original.clone();
+        for (number, patch) in PATCHES.iter().enumerate().filter(|(_, patch)| patch.file == file) {
+            if original.matches(patch.find).count() != 1 {
+                return Err(format!("{}: {file} must hold exactly once: {}", patch.name, patch.find));
+            }
+            let put = patch.put.replace(WRONG, &format!("made_wrong({number})"));
+            text = text.replace(patch.find, &put);
+        }
+        write(&copy.join(file), &(text + SWITCH))?;
+    }
+    Ok(())
+}
+
+fn in_copy(mut command: std::process::Command, copy: &Path, target: &Path) -> std::process::Command {
+    command.current_dir(copy).env("CARGO_TARGET_DIR", target);
+    command
+}
+
+/// Whether the simulator fails with this change in force.
+fn is_noticed(target: &Path, number: usize, patch: &Patch) -> Result<bool, String> {
     let mut sim = std::process::Command::new(target.join("debug").join("sim"));
-    let output = sim.args(["--runs", SEEDS, "--first-failure", "yes"]).output();
-    let output = output.map_err(|error| format!("cannot run the simulator: {error}"))?;
+    sim.args(["--runs", SEEDS, "--first-failure", "yes"]).env(IN_FORCE, number.to_string());
+    if let Some(like) = patch.like {
+        sim.args(["--like", like]);
+    }
+    let output = sim.output().map_err(|error| format!("cannot run the simulator: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     if let Some(line) = text.lines().find(|line| line.starts_with("FAILED")) {
         println!("  {line}");

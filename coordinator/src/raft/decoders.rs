@@ -2,6 +2,8 @@
 //!
 //! Each says what it made of the bytes, written down again, or nothing when it refused them. None panics.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use flowyard_proto::peer;
 use prost::Message;
@@ -9,6 +11,7 @@ use prost::Message;
 use super::engine::LogPoint;
 use super::engine::Record;
 use super::entry_record::{decode_entry, decode_head, encode_entry, encode_head};
+use super::snapshot::SnapshotFolder;
 use super::wire;
 
 /// An entry of the log.
@@ -46,4 +49,34 @@ pub fn ballot(bytes: &[u8]) -> Option<Vec<u8>> {
 /// A value of the log in its frame, under the key of entry 7; and as a vote.
 pub fn framed(bytes: &[u8]) -> bool {
     super::engine::is_framed(bytes)
+}
+
+/// The record that says whose folder it is.
+pub fn home(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some(super::home::rewritten(std::str::from_utf8(bytes).ok()?)?.into_bytes())
+}
+
+/// What lies beside a log and says how far it was acknowledged.
+pub fn witness(bytes: &[u8]) -> Option<Vec<u8>> {
+    super::engine::noted(bytes)
+}
+
+/// A folder of snapshots: how many bytes the current one makes of a machine; nothing when there is none, or it is refused.
+pub fn snapshot_folder(folder: &Path) -> Option<u64> {
+    let (_, file) = SnapshotFolder::open(folder).ok()?.current()?;
+    let mut bytes = 0;
+    let restored = file.restore(|machine| {
+        bytes = std::io::copy(machine, &mut std::io::sink())?;
+        Ok(())
+    });
+    restored.ok().map(|()| bytes)
+}
+
+/// Makes a folder of snapshots with one of a machine of these bytes, after nothing at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn make_snapshot_folder(folder: &Path, machine: &[u8]) -> Result<(), super::SnapshotError> {
+    let meta = super::types::SnapshotMeta { last_log_id: None, last_membership: Default::default() };
+    SnapshotFolder::open(folder)?.write(&meta, |out| out.write_all(machine)).map(drop)
 }

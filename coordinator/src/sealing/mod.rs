@@ -54,6 +54,11 @@ pub(crate) enum SealError {
     Pack(#[from] std::io::Error),
 }
 
+/// A sealed segment, read and written again; nothing when it is refused. For tests that hand over anything.
+pub fn sealed_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    segment::encode(&segment::decode(bytes).ok()?).ok()
+}
+
 /// Seals and purges for as long as the coordinator runs.
 pub(crate) async fn keep(shared: Shared) {
     let mut troubled = false;

@@ -72,8 +72,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Record>, SegmentError> {
     let mut input = zstd::Decoder::new(packed)?;
     let mut records: Vec<Record> = Vec::new();
     while let Some(index) = next_index(&mut input)? {
-        if let Some(expected) = records.last().map(|last| last.point.index + 1).filter(|expected| *expected != index) {
-            return Err(SegmentError::Gap { expected, found: index });
+        if let Some(last) = records.last().map(|last| last.point.index)
+            && last.checked_add(1) != Some(index)
+        {
+            return Err(SegmentError::Gap { expected: last.saturating_add(1), found: index });
         }
         let (mut term, mut length) = ([0; 8], [0; 4]);
         input.read_exact(&mut term)?;

@@ -36,6 +36,7 @@ mod apply;
 mod attempt;
 mod check;
 mod closing;
+mod differences;
 mod forget;
 mod graph;
 mod indexes;
@@ -58,6 +59,7 @@ mod tick;
 
 pub use apply::apply;
 pub use check::{Violation, check_all};
+pub use differences::Differences;
 pub use indexes::{Load, ReadyStep};
 pub use records::RecordError;
 pub use state::{State, StepKey, View};

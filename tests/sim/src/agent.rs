@@ -8,7 +8,7 @@ use flowyard_agent::attempt::{lost, stopped_early};
 use flowyard_agent::reconcile::{Action, Observed, Wishes, reconcile};
 use flowyard_model::*;
 
-use crate::host::{Exit, Host, end_of};
+use crate::host::{Exit, Host, end_of, unwritten};
 use crate::link::Link;
 use crate::mutation::Mutation;
 use crate::outside::{Outside, TIMING};
@@ -168,7 +168,7 @@ impl Host {
         self.accept_again(outside, key);
     }
 
-    fn stop_member(&mut self, outside: &mut Outside, key: MemberKey) {
+    pub(crate) fn stop_member(&mut self, outside: &mut Outside, key: MemberKey) {
         let Some(held) = self.agent_mut().held.get_mut(&key) else { return };
         held.stopping = true;
         outside.stopped.push(key);
@@ -189,7 +189,8 @@ impl Host {
                 let longest = if outside.dice.chance(200) { 200_000 } else { 4_000 };
                 // What an agent before it has fetched is there already.
                 let longest = if self.agent_mut().taken_up.contains(&key) { 30 } else { longest };
-                let delay = outside.dice.within(10, longest);
+                let slow = outside.circumstances.slow_fetching && longest > 30 && outside.dice.chance(500);
+                let delay = if slow { outside.dice.within(10_000, 200_000) } else { outside.dice.within(10, longest) };
                 self.agent_mut().held.get_mut(&key).expect("it is held").phase = Phase::Fetching;
                 self.plan_agent(outside, delay, InAgent::Step { member: key, run });
                 self.news(outside, key);
@@ -223,7 +224,10 @@ impl Host {
     /// A program ended while the agent lives, or before it began.
     fn store(&mut self, outside: &mut Outside, key: MemberKey) {
         let exit: Option<Exit> = self.disk.members.get(&key).and_then(|kept| kept.exit.clone());
-        let end = exit.map_or_else(lost, |exit| end_of(outside, key, &exit));
+        let end = match exit {
+            None if outside.mutates(Mutation::PublishUnwritten) => unwritten(),
+            exit => exit.map_or_else(lost, |exit| end_of(outside, key, &exit)),
+        };
         self.finish(outside, key, end);
     }
 
@@ -246,6 +250,9 @@ impl Host {
             // It takes it for told, and lets it go.
             self.agent_mut().held.remove(&key);
             return self.forget(outside, key);
+        }
+        if report.end.is_some() && self.disk.members.get(&key).is_some_and(|kept| kept.exit.is_some()) {
+            outside.told_ended.insert(key);
         }
         self.put(outside, report);
         if self.agent_mut().wishes.is_undesired(key) {

@@ -18,7 +18,7 @@ pub struct Coverage {
     /// How often each kind of fault happened.
     faults: BTreeMap<FaultKind, u64>,
     /// Ends that were not by the task itself, by their reason.
-    reasons: BTreeMap<Reason, u64>,
+    reasons: BTreeMap<String, u64>,
 }
 
 impl Coverage {
@@ -31,14 +31,36 @@ impl Coverage {
     }
 
     pub(crate) fn ended(&mut self, reason: Reason) {
-        *self.reasons.entry(reason).or_insert(0) += 1;
+        *self.reasons.entry(format!("{reason:?}")).or_insert(0) += 1;
     }
 
     /// Adds another run's.
     pub fn merge(&mut self, other: &Self) {
         other.hits.iter().for_each(|(cell, count)| *self.hits.entry(*cell).or_insert(0) += count);
         other.faults.iter().for_each(|(kind, count)| *self.faults.entry(*kind).or_insert(0) += count);
-        other.reasons.iter().for_each(|(reason, count)| *self.reasons.entry(*reason).or_insert(0) += count);
+        other.reasons.iter().for_each(|(reason, count)| *self.reasons.entry(reason.clone()).or_insert(0) += count);
+    }
+
+    /// One number on each line, after what it counts.
+    pub(crate) fn to_text(&self) -> String {
+        let hits = self.hits.iter().map(|((kind, column), count)| format!("{}\t{column}\t{count}\n", kind.name()));
+        let faults = self.faults.iter().map(|(kind, count)| format!("{}\t{count}\n", kind.name()));
+        let reasons = self.reasons.iter().map(|(reason, count)| format!("ended\t{reason}\t{count}\n"));
+        hits.chain(faults).chain(reasons).collect()
+    }
+
+    /// Takes one line of what [`Self::to_text`] wrote; `None` if it is none.
+    pub(crate) fn take(&mut self, name: &str, count: u64) -> Option<()> {
+        let kind = |name: &str| FaultKind::ALL.into_iter().find(|kind| kind.name() == name);
+        match name.split_once('\t') {
+            None => drop(self.faults.insert(kind(name)?, count)),
+            Some(("ended", reason)) => drop(self.reasons.insert(reason.to_owned(), count)),
+            Some((name, column)) => {
+                let column = column.parse().ok().filter(|column| *column < PHASES.len())?;
+                self.hits.insert((kind(name)?, column), count);
+            }
+        }
+        Some(())
     }
 
     /// How many faults happened.
@@ -69,7 +91,7 @@ impl Coverage {
 
     /// The reasons of ends, with how often each was given.
     pub fn reasons(&self) -> String {
-        let counted = self.reasons.iter().map(|(reason, count)| format!("{reason:?} {count}"));
+        let counted = self.reasons.iter().map(|(reason, count)| format!("{reason} {count}"));
         counted.collect::<Vec<_>>().join(", ")
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use flowyard_model::*;
 
+use crate::circumstances::FAVOURED;
 use crate::clock::DRIFT_PPM;
 use crate::group::REPLICAS;
 use crate::leader::Origin;
@@ -77,8 +78,19 @@ pub(crate) enum Repair {
 }
 
 /// How long something is broken: mostly seconds, sometimes longer than it takes to give a node up.
-fn lasts(outside: &mut Outside) -> u64 {
+fn lasts(outside: &mut Outside, kind: FaultKind) -> u64 {
+    if let Some((least, most)) = outside.circumstances.lasts(kind) {
+        return outside.dice.within(least, most);
+    }
     if outside.dice.chance(350) { outside.dice.within(50_000, 240_000) } else { outside.dice.within(300, 25_000) }
+}
+
+fn draw_kind(outside: &mut Outside) -> FaultKind {
+    let favoured = outside.circumstances.faults;
+    if !favoured.is_empty() && outside.dice.chance(FAVOURED) {
+        return favoured[outside.dice.within(0, favoured.len() as u64 - 1) as usize].0;
+    }
+    FaultKind::ALL[outside.dice.within(0, FaultKind::ALL.len() as u64 - 1) as usize]
 }
 
 fn repair(outside: &mut Outside, after_ms: u64, repair: Repair) {
@@ -91,10 +103,13 @@ impl World {
         if self.outside.healed {
             return Ok(());
         }
-        let next = self.outside.dice.within(1_000, 30_000);
+        let (least, most) = self.outside.circumstances.spacing_ms;
+        let next = self.outside.dice.within(least, most);
         self.outside.schedule.after(next, Event::Fault);
-        let kind = FaultKind::ALL[self.outside.dice.within(0, FaultKind::ALL.len() as u64 - 1) as usize];
+        let kind = draw_kind(&mut self.outside);
         let agent = self.outside.dice.within(0, self.hosts.len() as u64 - 1) as usize;
+        let same = self.outside.circumstances.one_machine && self.outside.dice.chance(FAVOURED);
+        let agent = if same { 0 } else { agent };
         let replica = self.outside.dice.within(0, REPLICAS as u64 - 1) as usize;
         self.group.note_majority(&self.outside);
         if let Some(hosts) = self.break_it(kind, agent, replica)? {
@@ -137,7 +152,7 @@ impl World {
             FaultKind::Doubling => network.doubling = dice.within(5, 100),
             _ => network.reorder = dice.within(5, 100),
         }
-        let after_ms = lasts(&mut self.outside);
+        let after_ms = lasts(&mut self.outside, kind);
         repair(&mut self.outside, after_ms, Repair::Network);
     }
 
@@ -149,7 +164,7 @@ impl World {
             }
             return;
         }
-        let after_ms = lasts(outside);
+        let after_ms = lasts(outside, kind);
         let ways: &[Way] = match kind {
             FaultKind::SilenceUp => &[Way::Up],
             FaultKind::SilenceDown => &[Way::Down],
@@ -176,7 +191,7 @@ impl World {
             return None;
         }
         let outside = &mut self.outside;
-        let after_ms = lasts(outside);
+        let after_ms = lasts(outside, kind);
         if kind == FaultKind::AgentPaused {
             if outside.dice.chance(500) {
                 self.hosts[agent].paused = true;
@@ -215,7 +230,7 @@ impl World {
     fn break_coordinator(&mut self, kind: FaultKind, replica: usize) -> Result<bool, String> {
         let leader = self.group.leader();
         let other = leader.map(|leader| (leader + 1 + replica % (REPLICAS - 1)) % REPLICAS);
-        let after_ms = lasts(&mut self.outside);
+        let after_ms = lasts(&mut self.outside, kind);
         let one = match kind {
             FaultKind::LeaderKilled | FaultKind::LeaderIsolated => leader,
             FaultKind::FollowerKilled | FaultKind::LeaderMoved => other,
@@ -320,6 +335,18 @@ impl World {
         unneeded.take(3).copied().collect()
     }
 
+    /// An agent's process goes on, with everything that came meanwhile, in its order: what a coordinator said before it hung up
+    /// can still be read.
+    fn take_what_waited(&mut self, agent: usize) -> Result<(), String> {
+        for event in std::mem::take(&mut self.hosts[agent].waiting) {
+            match event {
+                Event::Down { stream, message } => self.hosts[agent].told(&mut self.outside, stream, message),
+                event => self.handle(event)?,
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn repair(&mut self, repair: Repair) -> Result<(), String> {
         let outside = &mut self.outside;
         match repair {
@@ -334,8 +361,7 @@ impl World {
             Repair::StartAgent { agent } => self.hosts[agent].start_agent(outside),
             Repair::Resume { agent } => {
                 (self.hosts[agent].paused, self.hosts[agent].pauses_next) = (false, false);
-                let waiting = std::mem::take(&mut self.hosts[agent].waiting);
-                waiting.into_iter().for_each(|event| outside.schedule.after(0, event));
+                self.take_what_waited(agent)?;
             }
             Repair::StartReplica { replica } => self.group.replicas[replica].start(outside, &self.group.chosen)?,
             Repair::ResumeReplica { replica } => {

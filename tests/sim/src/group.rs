@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use flowyard_model::*;
-use flowyard_state::{State, View, apply};
+use flowyard_state::{State, View};
 
 use crate::checkers::{self, Checker, Seen};
 use crate::leader::{Leader, Origin, Proposal};
@@ -15,6 +15,7 @@ use crate::mutation::Mutation;
 use crate::outside::Outside;
 use crate::replica::{Replica, Shown};
 use crate::schedule::{AtReplica, Event};
+use crate::wrong;
 
 pub(crate) const REPLICAS: usize = 3;
 /// Entries between two comparisons of whole states.
@@ -152,10 +153,18 @@ impl Group {
             let again = SubmitJob { key: None, ..wish.clone() };
             self.choose(outside, Command::SubmitJob(again), time)?;
         }
+        if let Command::ReportAttempts(wish) = &command
+            && outside.mutation == Some(Mutation::SkipFence)
+        {
+            for astray in wrong::unfenced(&self.front, wish) {
+                outside.mutates(Mutation::SkipFence);
+                self.choose(outside, Command::ReportAttempts(astray), time)?;
+            }
+        }
         let index = Revision(self.chosen.len() as u64 + 1);
         let entry = Entry { index, time, command };
         let before = self.front.view();
-        let effects = apply(&mut self.front, entry.clone());
+        let effects = wrong::apply(&mut self.front, entry.clone(), outside);
         outside.trace.add(outside.now() ^ (index.0 << 40), (&entry, &effects));
         self.chosen.push(entry);
         self.effects.push(effects.clone());
@@ -168,11 +177,13 @@ impl Group {
 
     fn check(&mut self, outside: &Outside, before: &View, effects: &Effects) -> Result<(), String> {
         let entry = self.chosen.last().expect("it was just chosen");
+        let differences = self.front.differences(before);
         let seen = Seen {
             before,
             state: &self.front,
             entry,
             effects,
+            differences: &differences,
             acknowledged: &outside.acknowledged,
             forgotten: &outside.forgotten,
             submitted: outside.submitted,

@@ -159,9 +159,10 @@ impl Host {
         };
         let dice = &mut outside.dice;
         let will = if dice.chance(850) { WaitStatus::Exited(0) } else { WaitStatus::Exited(dice.within(1, 3) as i32) };
-        let obeys = dice.chance(700);
+        let obeys = dice.chance(700) && !outside.circumstances.stubborn;
         let long = if dice.chance(250) { 240_000 } else { 30_000 };
-        let lasts = dice.within(50, long);
+        let long = if outside.circumstances.long_programs { (100_000, 300_000) } else { (50, long) };
+        let lasts = dice.within(long.0, long.1);
         let program = Program { member, ending: Ending::new(&spec, now_ms, lease_until), will, obeys };
         self.programs.insert(run, program);
         outside.schedule.after(lasts, Event::Exit { agent: self.at, run });
@@ -255,7 +256,10 @@ impl Host {
             match undo {
                 Undo::Registered(before) => self.disk.registration = before,
                 Undo::Accepted(member) => drop(self.disk.members.remove(&member)),
-                Undo::Forgotten(member, kept) => drop(self.disk.members.insert(member, kept)),
+                Undo::Forgotten(member, kept) => {
+                    outside.told_ended.remove(&member);
+                    self.disk.members.insert(member, kept);
+                }
             }
         }
     }
@@ -307,6 +311,14 @@ pub(crate) fn end_of(outside: &mut Outside, member: MemberKey, exit: &Exit) -> E
         end.outputs.insert(output_name(), Output { manifest, list });
         outside.written.insert(manifest, member);
     }
+    end
+}
+
+/// As an agent would say that takes what it lost sight of for done.
+pub(crate) fn unwritten() -> End {
+    let mut end = of_exit(&record(ExitCause::Exited { code: 0 }));
+    let manifest = Digest { hash: [7; 32], length: 7 };
+    end.outputs.insert(output_name(), Output { manifest, list: Some(ItemList { items: manifest, count: 1 }) });
     end
 }
 

@@ -8,7 +8,7 @@ use flowyard_model::*;
 use flowyard_state::{State, apply};
 
 use crate::dice::Dice;
-use crate::outside::TIMING;
+use crate::outside::{Outside, TIMING};
 
 /// What every task writes, and what lists are read from.
 pub(crate) fn output_name() -> Name {
@@ -65,7 +65,9 @@ pub(crate) fn idle_cluster(inventories: &[Arc<Inventory>]) -> State {
 }
 
 /// A job that the cluster could run if nothing broke.
-pub(crate) fn job(dice: &mut Dice, number: usize, known: &[JobId], cluster: &State) -> SubmitJob {
+pub(crate) fn job(outside: &mut Outside, number: usize, known: &[JobId], cluster: &State) -> SubmitJob {
+    let stubborn = outside.circumstances.stubborn;
+    let dice = &mut outside.dice;
     let queue = if dice.chance(200) { small_queue(1).path } else { QueuePath::fallback() };
     let after = match known {
         [] => Vec::new(),
@@ -75,6 +77,10 @@ pub(crate) fn job(dice: &mut Dice, number: usize, known: &[JobId], cluster: &Sta
     let mut steps = graph(dice);
     for step in &mut steps {
         decorate(dice, step);
+        if stubborn {
+            (step.on_disconnect, step.kill_grace_ms) = (OnDisconnect::Stop, TIMING.longest_grace_ms());
+            step.timeout_ms = None;
+        }
         if !bridge::could_ever_run(cluster, &queue, step) {
             step.resources.gpus.clear();
             step.size = 1;

@@ -10,6 +10,7 @@
 
 mod agent;
 mod checkers;
+mod circumstances;
 mod clock;
 mod coverage;
 mod dice;
@@ -28,12 +29,15 @@ mod replica;
 mod schedule;
 mod sessions;
 mod summary;
+mod totals;
 mod trace;
 mod world;
+mod wrong;
 
 pub use coverage::Coverage;
 pub use faults::FaultKind;
 pub use many::run_all;
 pub use mutation::Mutation;
 pub use summary::{Failure, Summary};
-pub use world::{run, run_wrong};
+pub use totals::Totals;
+pub use world::{run, run_right, run_wrong};

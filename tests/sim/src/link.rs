@@ -39,6 +39,10 @@ impl Host {
 
     /// The session is over; another is begun, elsewhere.
     fn lose_link(&mut self, outside: &mut Outside) {
+        if outside.mutates(Mutation::StopOnOutage) {
+            let held: Vec<_> = self.agent.iter().flat_map(|agent| agent.held.keys().copied()).collect();
+            held.into_iter().for_each(|key| self.stop_member(outside, key));
+        }
         let Some(agent) = &mut self.agent else { return };
         if let Some(link) = agent.link.take() {
             outside.close(link.stream, Way::Up);

@@ -3,12 +3,19 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::mutation::Mutation;
 use crate::summary::{Failure, Summary};
-use crate::world::run;
+use crate::world::{run, run_right};
 
 /// Runs these many seeds from the first on, in so many threads; `each` is told of every one as it ends, and says whether to
-/// go on. A panic is a failure of its seed.
-pub fn run_all(first: u64, runs: u64, threads: u64, each: impl FnMut(u64, Result<Summary, Failure>) -> bool + Send) {
+/// go on. A panic is a failure of its seed. The circumstances are usual ones, or those in which something would be noticed.
+pub fn run_all(
+    (first, runs): (u64, u64),
+    threads: u64,
+    like: Option<Mutation>,
+    each: impl FnMut(u64, Result<Summary, Failure>) -> bool + Send,
+) {
+    let one = |seed| like.map_or_else(|| run(seed, false), |mutation| run_right(seed, mutation));
     let (next, each) = (AtomicU64::new(first), Mutex::new(each));
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -19,7 +26,7 @@ pub fn run_all(first: u64, runs: u64, threads: u64, each: impl FnMut(u64, Result
                         return;
                     }
                     let panicked = || Failure { seed, at_ms: 0, broken: "panicked; see above".to_owned() };
-                    let result = std::panic::catch_unwind(|| run(seed, false)).unwrap_or_else(|_| Err(panicked()));
+                    let result = std::panic::catch_unwind(|| one(seed)).unwrap_or_else(|_| Err(panicked()));
                     if !(each.lock().expect("nobody panics with the lock"))(seed, result) {
                         next.store(first + runs, Ordering::Relaxed);
                     }

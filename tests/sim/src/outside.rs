@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flowyard_coordinator::Timing;
 use flowyard_model::{Digest, JobId, MemberKey, OnDisconnect};
 
+use crate::circumstances::Circumstances;
 use crate::dice::Dice;
 use crate::message::{Down, Up};
 use crate::mutation::Mutation;
@@ -22,6 +23,8 @@ pub(crate) struct Outside {
     pub(crate) trace: Trace,
     /// Whether nothing breaks any more.
     pub(crate) healed: bool,
+    /// What is likelier than usual.
+    pub(crate) circumstances: Circumstances,
     /// What the product is made to do wrong, to see that it is noticed.
     pub(crate) mutation: Option<Mutation>,
     /// Jobs that a client was told of.
@@ -34,6 +37,8 @@ pub(crate) struct Outside {
     pub(crate) written: BTreeMap<Digest, MemberKey>,
     /// Programs that run, wherever, by run: whose, and whether it must never run twice.
     pub(crate) live: BTreeMap<u64, (MemberKey, OnDisconnect)>,
+    /// Members of whose program's end an agent has spoken, and remembers it.
+    pub(crate) told_ended: BTreeSet<MemberKey>,
     /// Members that agents stopped just now.
     pub(crate) stopped: Vec<MemberKey>,
     /// A property of the machines that was broken.
@@ -84,6 +89,9 @@ impl Outside {
         if let Some((other, _)) = other {
             self.broken
                 .get_or_insert(format!("{member:?} begins to run while {other:?} runs, and must never run twice"));
+        }
+        if self.told_ended.contains(&member) {
+            self.broken.get_or_insert(format!("{member:?} begins to run again, after its end was reported"));
         }
         self.live.insert(run, (member, on_disconnect));
     }

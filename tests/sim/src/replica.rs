@@ -1,16 +1,15 @@
 //! One coordinator: what its disk keeps, what its process knows, and what it does when it leads.
 
-use std::collections::BTreeMap;
-
 use flowyard_coordinator::liveness::LastHeard;
 use flowyard_model::*;
-use flowyard_state::{State, apply};
+use flowyard_state::State;
 
 use crate::clock::Clock;
 use crate::leader::Leader;
 use crate::mutation::Mutation;
 use crate::outside::Outside;
 use crate::schedule::{AtReplica, Event};
+use crate::wrong;
 
 /// Entries between two snapshots.
 const SNAPSHOT_ENTRIES: usize = 400;
@@ -112,7 +111,7 @@ impl Replica {
         if differs && outside.mutates(Mutation::ApplyDiffers) {
             entry.time.0 += 1;
         }
-        apply(&mut self.state, entry)
+        wrong::apply(&mut self.state, entry, outside)
     }
 
     /// Applies the next chosen entry.
@@ -141,7 +140,7 @@ impl Replica {
     /// What a client that follows a job is shown.
     pub(crate) fn shown(&self, job: JobId) -> Option<Shown> {
         let record = self.state.job(job)?.clone();
-        let steps = self.state.steps(job).map(|(index, step)| (index, step.clone())).collect();
+        let steps = self.state.steps(job).map(|(_, step)| step.clone()).collect();
         let tasks = self.state.tasks_of(job).map(|(key, task)| (key, task.clone())).collect();
         Some(Shown { job: record, steps, tasks })
     }
@@ -151,6 +150,6 @@ impl Replica {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
     pub(crate) job: std::sync::Arc<Job>,
-    steps: BTreeMap<StepIndex, std::sync::Arc<Step>>,
-    tasks: BTreeMap<TaskKey, std::sync::Arc<Task>>,
+    steps: Vec<std::sync::Arc<Step>>,
+    tasks: Vec<(TaskKey, std::sync::Arc<Task>)>,
 }

@@ -1,6 +1,7 @@
 //! Time and what happens in it: events in the order of their time, then of their making.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use flowyard_model::{JobId, MemberKey, Plan};
 
@@ -95,12 +96,15 @@ pub(crate) enum InAgent {
 pub(crate) struct Schedule {
     now: u64,
     made: u64,
-    events: BTreeMap<(u64, u64), Event>,
+    /// When, in which order among those of the same time, and where the event is.
+    order: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
 }
 
 impl Schedule {
     pub(crate) fn new() -> Self {
-        Self { now: 0, made: 0, events: BTreeMap::new() }
+        Self { now: 0, made: 0, order: BinaryHeap::new(), events: Vec::new(), free: Vec::new() }
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -110,7 +114,12 @@ impl Schedule {
     /// Lets something happen after so many milliseconds.
     pub(crate) fn after(&mut self, delay_ms: u64, event: Event) {
         self.made += 1;
-        self.events.insert((self.now + delay_ms, self.made), event);
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[at] = Some(event);
+        self.order.push(Reverse((self.now + delay_ms, self.made, at)));
     }
 
     /// Lets something happen at a time, or now if that is past.
@@ -120,8 +129,9 @@ impl Schedule {
 
     /// The next event; time moves on to it.
     pub(crate) fn next(&mut self) -> Option<Event> {
-        let ((time, _), event) = self.events.pop_first()?;
+        let Reverse((time, _, at)) = self.order.pop()?;
         self.now = time;
-        Some(event)
+        self.free.push(at);
+        self.events[at].take()
     }
 }

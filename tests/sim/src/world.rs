@@ -6,6 +6,7 @@ use std::sync::Arc;
 use flowyard_model::{AttemptDesired, Command, Health, JobId, MemberKey, OnDisconnect, Phase, Scheduling, SubmitJob};
 use flowyard_state::State;
 
+use crate::circumstances::Circumstances;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
 use crate::group::{Group, REPLICAS};
@@ -63,18 +64,26 @@ pub(crate) struct World {
 /// # Errors
 /// The first rule that does not hold.
 pub fn run(seed: u64, full: bool) -> Result<Summary, Failure> {
-    run_wrong(seed, full, None).0
+    World::new(seed, full, Circumstances::USUAL, None).run(seed)
 }
 
-/// Runs one seed with a product that is wrong; and how often it could do wrong.
-pub fn run_wrong(seed: u64, full: bool, mutation: Option<Mutation>) -> (Result<Summary, Failure>, u64) {
-    let mut world = World::new(seed, full, mutation);
+/// Runs one seed with a product that is wrong, in circumstances in which that matters; and how often it could do wrong.
+pub fn run_wrong(seed: u64, mutation: Mutation) -> (Result<Summary, Failure>, u64) {
+    let mut world = World::new(seed, false, mutation.circumstances(), Some(mutation));
     let result = world.run(seed);
     (result, world.outside.mutated)
 }
 
+/// Runs one seed in the same circumstances with the product as it is.
+///
+/// # Errors
+/// The first rule that does not hold.
+pub fn run_right(seed: u64, mutation: Mutation) -> Result<Summary, Failure> {
+    World::new(seed, false, mutation.circumstances(), None).run(seed)
+}
+
 impl World {
-    fn new(seed: u64, full: bool, mutation: Option<Mutation>) -> Self {
+    fn new(seed: u64, full: bool, circumstances: Circumstances, mutation: Option<Mutation>) -> Self {
         let mut dice = Dice::new(seed);
         let count = dice.within(3, 5) as usize;
         let inventories: Vec<_> = (0..count).map(|_| Arc::new(jobs::inventory(&mut dice))).collect();
@@ -85,12 +94,14 @@ impl World {
             network: Network::new(),
             trace: Trace::new(full),
             healed: false,
+            circumstances,
             mutation,
             acknowledged: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             submitted: jobs,
             written: BTreeMap::new(),
             live: BTreeMap::new(),
+            told_ended: BTreeSet::new(),
             stopped: Vec::new(),
             broken: None,
             mutated: 0,
@@ -153,7 +164,7 @@ impl World {
         unreachable!("machines are looked at for ever")
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), String> {
+    pub(crate) fn handle(&mut self, event: Event) -> Result<(), String> {
         let Some(event) = self.unless_paused(event) else { return Ok(()) };
         match event {
             Event::Up { stream, message } => {
@@ -275,10 +286,11 @@ impl World {
         if self.clients[client].job.is_some() {
             return;
         }
-        let known = self.outside.acknowledged.difference(&self.outside.forgotten);
-        let known: Vec<_> = known.copied().collect();
         let Self { outside, idle, .. } = self;
-        self.clients[client].wish.get_or_insert_with(|| jobs::job(&mut outside.dice, client, &known, idle));
+        self.clients[client].wish.get_or_insert_with(|| {
+            let known: Vec<_> = outside.acknowledged.difference(&outside.forgotten).copied().collect();
+            jobs::job(outside, client, &known, idle)
+        });
         let replica = outside.dice.within(0, REPLICAS as u64 - 1) as usize;
         if !outside.dice.chance(outside.network.loss) {
             let delay = outside.dice.within(1, outside.network.delay_ms);

@@ -99,7 +99,13 @@ impl DiskError {
         match self {
             Self::Damaged(_) | Self::Panicked(_) | Self::Sled(sled::Error::Corruption { .. }) => true,
             Self::Sled(sled::Error::ReportableBug(_)) => true,
-            Self::Redb(error) => matches!(**error, redb::Error::Corrupted(_)),
+            // A file that ends before what it should hold: no disk says that of itself.
+            Self::Sled(sled::Error::Io(error)) => error.kind() == io::ErrorKind::UnexpectedEof,
+            Self::Redb(error) => match &**error {
+                redb::Error::Corrupted(_) => true,
+                redb::Error::Io(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+                _ => false,
+            },
             Self::Sled(_) | Self::Io { .. } | Self::Newer { .. } => false,
         }
     }
@@ -154,4 +160,19 @@ pub enum LogOpenError {
         /// What was wrong.
         source: DiskError,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_ends_too_early_is_damage_and_a_full_disk_is_not() {
+        let errors = |kind: io::ErrorKind| {
+            let redb = DiskError::Redb(Box::new(redb::Error::Io(kind.into())));
+            [DiskError::Sled(sled::Error::Io(kind.into())), redb]
+        };
+        assert!(errors(io::ErrorKind::UnexpectedEof).iter().all(DiskError::is_damage));
+        assert!(!errors(io::ErrorKind::StorageFull).iter().any(DiskError::is_damage));
+    }
 }

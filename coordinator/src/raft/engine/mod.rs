@@ -36,6 +36,7 @@ pub(super) use group_log::limit_bytes;
 pub use latency::BarrierLatency;
 pub use memory_log::MemoryLog;
 pub use open::{EngineKind, open_log};
+pub(super) use witness::noted;
 
 /// The largest payload of one entry. Larger commands are refused before they are queued.
 pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;

@@ -104,6 +104,11 @@ impl Witness {
     }
 }
 
+/// What these bytes note, written down again; for tests that hand over anything.
+pub(in crate::raft) fn noted(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some(Noted::decode(bytes.try_into().ok()?)?.encode().to_vec())
+}
+
 impl Noted {
     fn of(state: &EngineState) -> Self {
         Self {

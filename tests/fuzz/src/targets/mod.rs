@@ -1,6 +1,7 @@
 //! Every decoder of what the network or a disk says, by name.
 
 mod files;
+mod folders;
 mod identity;
 mod messages;
 mod words;
@@ -20,7 +21,7 @@ pub struct Target {
 
 /// All of them.
 pub fn all() -> Vec<Target> {
-    [messages::TARGETS, files::TARGETS, identity::TARGETS, words::TARGETS].concat()
+    [messages::TARGETS, files::TARGETS, folders::TARGETS, identity::TARGETS, words::TARGETS].concat()
 }
 
 /// What reads memory only.

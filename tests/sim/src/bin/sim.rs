@@ -1,96 +1,107 @@
-//! `sim [--seed N] [--runs K] [--threads T] [--first-failure yes]`: runs K seeds from N on and prints what was seen, and every
-//! seed that fails, or only the first.
+//! `sim [--seed N] [--runs K] [--threads T] [--first-failure yes] [--keep FILE]`: runs K seeds from N on and prints what was
+//! seen, and every seed that fails, or only the first; with a file, what was seen is kept there too; with a mutation, in the
+//! circumstances in which it would be noticed.
+//! `sim --merge FILE...`: prints what was seen in all the runs whose files these are.
 //! `sim --mutations [--seed N] [--runs K]`: makes the product wrong in every way that is known, and prints which seed noticed.
 // A command for people: it prints.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
 
-use flowyard_sim::{Coverage, Failure, Mutation, Summary, run, run_all, run_wrong};
+use flowyard_sim::{Failure, Mutation, Summary, Totals, run, run_all, run_wrong};
 
+const USAGE: &str = "usage: sim [--mutations] [--seed N] [--runs K] [--threads T] [--first-failure yes] [--keep FILE] [--like MUTATION]\n       \
+                     sim --merge FILE...";
 /// Runs from which on no cell of the coverage may be empty.
 const RUNS_THAT_COVER: u64 = 1_000;
 /// One of so many seeds is run twice, and has to have the same history.
 const COMPARED: u64 = 100;
 
-#[derive(Default)]
-struct Totals {
-    runs: u64,
-    jobs: u64,
-    attempts: u64,
-    succeeded: u64,
-    entries: u64,
-    simulated_ms: u64,
-    least_faults: Option<u64>,
-    coverage: Coverage,
-    failures: Vec<Failure>,
-}
-
-impl Totals {
-    fn add(&mut self, seed: u64, result: Result<Summary, Failure>) {
-        self.runs += 1;
-        let summary = match result {
-            Ok(summary) if seed.is_multiple_of(COMPARED) && run(seed, false).as_ref() != Ok(&summary) => {
-                let broken = "two runs of this seed have different histories".to_owned();
-                return self.fail(Failure { seed, at_ms: summary.simulated_ms, broken });
-            }
-            Ok(summary) => summary,
-            Err(failure) => return self.fail(failure),
-        };
-        self.jobs += summary.jobs;
-        self.attempts += summary.attempts;
-        self.succeeded += summary.succeeded;
-        self.entries += summary.entries;
-        self.simulated_ms += summary.simulated_ms;
-        self.least_faults = Some(self.least_faults.map_or(summary.faults, |least| least.min(summary.faults)));
-        self.coverage.merge(&summary.coverage);
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        println!("FAILED {failure}");
-        self.failures.push(failure);
-    }
-}
-
 fn main() -> ExitCode {
     let mut arguments: Vec<_> = std::env::args().skip(1).collect();
-    let mutations = arguments.first().is_some_and(|first| first == "--mutations");
-    arguments.drain(..usize::from(mutations));
-    let Some(([seed, runs, threads], first_failure)) = parse(&arguments) else {
-        eprintln!("usage: sim [--mutations] [--seed N] [--runs K] [--threads T] [--first-failure yes]");
+    let first = arguments.first().cloned().unwrap_or_default();
+    arguments.drain(..usize::from(["--mutations", "--merge"].contains(&&first[..])));
+    if first == "--merge" {
+        return merged(&arguments);
+    }
+    let Some(asked) = Asked::parse(&arguments) else {
+        eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    if mutations {
-        return all_noticed(seed, runs);
-    }
+    if first == "--mutations" { all_noticed(asked.seed, asked.runs) } else { many(&asked) }
+}
+
+fn many(asked: &Asked) -> ExitCode {
     let start = flowyard_clock::monotonic();
     let mut totals = Totals::default();
-    run_all(seed, runs, threads, |seed, result| {
-        totals.add(seed, result);
-        if totals.runs.is_multiple_of(RUNS_THAT_COVER) {
-            report(&totals, flowyard_clock::elapsed(start).as_secs_f64());
+    run_all((asked.seed, asked.runs), asked.threads, asked.like, |seed, result| {
+        match compared(asked, seed, result) {
+            Ok(summary) => totals.add(&summary),
+            Err(failure) => {
+                println!("FAILED {failure}");
+                totals.fail();
+            }
         }
-        !first_failure || totals.failures.is_empty()
+        totals.took_ms = flowyard_clock::elapsed(start).as_millis() as u64;
+        if totals.runs.is_multiple_of(RUNS_THAT_COVER) {
+            println!("{}", line(&totals));
+        }
+        !asked.first_failure || totals.failed == 0
     });
+    if let Some(file) = &asked.keep
+        && let Err(error) = std::fs::write(file, totals.to_text())
+    {
+        eprintln!("sim: {file}: {error}");
+        return ExitCode::FAILURE;
+    }
+    report(&totals)
+}
+
+/// Some seeds are run again: they have one history.
+fn compared(asked: &Asked, seed: u64, result: Result<Summary, Failure>) -> Result<Summary, Failure> {
+    let summary = result?;
+    if asked.like.is_none() && seed.is_multiple_of(COMPARED) && run(seed, false).as_ref() != Ok(&summary) {
+        let broken = "two runs of this seed have different histories".to_owned();
+        return Err(Failure { seed, at_ms: summary.simulated_ms, broken });
+    }
+    Ok(summary)
+}
+
+fn merged(files: &[String]) -> ExitCode {
+    let mut totals = Totals::default();
+    for file in files {
+        let read = std::fs::read_to_string(file).map_err(|error| error.to_string());
+        match read.and_then(|text| Totals::from_text(&text).ok_or("it was not kept by `sim --keep`".to_owned())) {
+            Ok(kept) => totals.merge(&kept),
+            Err(error) => {
+                eprintln!("sim: {file}: {error}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    report(&totals)
+}
+
+fn report(totals: &Totals) -> ExitCode {
     println!("{}", totals.coverage.table());
     println!("ends by reason: {}", totals.coverage.reasons());
-    report(&totals, flowyard_clock::elapsed(start).as_secs_f64());
+    println!("{}", line(totals));
     let empty = totals.coverage.empty_cells();
-    let covered = runs < RUNS_THAT_COVER || empty.is_empty();
+    let covered = totals.runs < RUNS_THAT_COVER || empty.is_empty();
     if !empty.is_empty() {
         println!(
             "never met: {}",
             empty.iter().map(|(kind, phase)| format!("{} x {phase:?}", kind.name())).collect::<Vec<_>>().join(", ")
         );
     }
-    if totals.failures.is_empty() && covered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if totals.failed == 0 && covered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn all_noticed(first: u64, runs: u64) -> ExitCode {
     let mut all = true;
     for mutation in Mutation::ALL {
         let noticed = (first..first + runs).find_map(|seed| {
-            let wrong = std::panic::catch_unwind(|| run_wrong(seed, false, Some(mutation)));
+            let wrong = std::panic::catch_unwind(|| run_wrong(seed, mutation));
             wrong.map_or(Some((seed, "panicked".to_owned())), |(result, _)| Some((seed, result.err()?.broken)))
         });
         match noticed {
@@ -107,38 +118,49 @@ fn all_noticed(first: u64, runs: u64) -> ExitCode {
     if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn report(totals: &Totals, seconds: f64) {
-    println!(
+fn line(totals: &Totals) -> String {
+    let seconds = totals.took_ms as f64 / 1_000.0;
+    format!(
         "seeds {}, failed {}, jobs {}, attempts {}, tasks succeeded {}, faults {} (at least {} in each), entries {}, simulated hours {}, \
          seconds {seconds:.0}, seeds/s {:.1}",
         totals.runs,
-        totals.failures.len(),
+        totals.failed,
         totals.jobs,
         totals.attempts,
         totals.succeeded,
         totals.coverage.faults(),
-        totals.least_faults.unwrap_or(0),
+        totals.least_faults,
         totals.entries,
         totals.simulated_ms / 3_600_000,
         totals.runs as f64 / seconds.max(0.001),
-    );
+    )
 }
 
-fn parse(arguments: &[String]) -> Option<([u64; 3], bool)> {
-    let (mut seed, mut runs, mut threads, mut first_failure) = (1, 1, 2, false);
-    for pair in arguments.chunks(2) {
-        let [name, value] = pair else { return None };
-        let field = match name.as_str() {
-            "--seed" => &mut seed,
-            "--runs" => &mut runs,
-            "--threads" => &mut threads,
-            "--first-failure" => {
-                first_failure = value == "yes";
-                continue;
+/// What the command line says.
+struct Asked {
+    seed: u64,
+    runs: u64,
+    threads: u64,
+    first_failure: bool,
+    keep: Option<String>,
+    like: Option<Mutation>,
+}
+
+impl Asked {
+    fn parse(arguments: &[String]) -> Option<Self> {
+        let mut asked = Self { seed: 1, runs: 1, threads: 2, first_failure: false, keep: None, like: None };
+        for pair in arguments.chunks(2) {
+            let [name, value] = pair else { return None };
+            match name.as_str() {
+                "--seed" => asked.seed = value.parse().ok()?,
+                "--runs" => asked.runs = value.parse().ok()?,
+                "--threads" => asked.threads = value.parse().ok()?,
+                "--first-failure" => asked.first_failure = value == "yes",
+                "--like" => asked.like = Some(Mutation::named(value)?),
+                "--keep" => asked.keep = Some(value.clone()),
+                _ => return None,
             }
-            _ => return None,
-        };
-        *field = value.parse().ok()?;
+        }
+        Some(asked)
     }
-    Some(([seed, runs, threads], first_failure))
 }

@@ -20,7 +20,10 @@ impl Checker for ClosedNodesEmpty {
             let goes_on = seen.state.live_members(id).any(|(_, attempt, _)| attempt.desired == AttemptDesired::Run);
             require(!(overdue && goes_on), || format!("the drain of node {id} is due, and something goes on there"))?;
         }
-        for (id, _) in seen.before.nodes().filter(|(id, _)| seen.state.node(*id).is_none()) {
+        for id in seen.differences.nodes.iter().copied() {
+            if seen.before.node(id).is_none() || seen.state.node(id).is_some() {
+                continue;
+            }
             require(live(seen.before, id).is_empty(), || format!("node {id} was forgotten with what lives on it"))?;
             require(seen.effects.changed.nodes.contains(&id), || format!("node {id} was forgotten and is not named"))?;
         }

@@ -13,8 +13,8 @@ mod success;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flowyard_model::{Attempt, Digest, Effects, Entry, JobId, MemberKey, Phase, Task, TaskIndex, TaskKey};
-use flowyard_state::{State, View};
+use flowyard_model::{Attempt, Digest, Effects, Entry, JobId, MemberKey, Phase, Task, TaskKey};
+use flowyard_state::{Differences, State, View};
 
 /// One applied entry, as the checkers see it.
 pub(crate) struct Seen<'a> {
@@ -22,6 +22,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) state: &'a State,
     pub(crate) entry: &'a Entry,
     pub(crate) effects: &'a Effects,
+    /// What the entry really changed.
+    pub(crate) differences: &'a Differences,
     /// Jobs that a client was told of.
     pub(crate) acknowledged: &'a BTreeSet<JobId>,
     /// Jobs that somebody asked to forget.
@@ -42,7 +44,7 @@ pub(crate) trait Checker {
 pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(invariants::Invariants),
-        Box::new(changes::ChangesAreNamed::new()),
+        Box::new(changes::ChangesAreNamed),
         Box::new(closing::ClosedNodesEmpty),
         Box::new(acknowledged::NoAcknowledgedJobIsLost),
         Box::new(success::OneSuccessPerTask::new()),
@@ -58,13 +60,9 @@ pub(crate) fn require(holds: bool, broken: impl FnOnce() -> String) -> Result<()
     if holds { Ok(()) } else { Err(broken()) }
 }
 
-/// The touched tasks of the jobs that an entry changed.
+/// The touched tasks that an entry changed: what held of the others holds on.
 fn changed_tasks<'a>(seen: &'a Seen<'_>) -> impl Iterator<Item = (TaskKey, &'a Task)> {
-    let jobs = seen.effects.changed.jobs.iter();
-    jobs.flat_map(|job| seen.state.steps(*job).map(move |(step, _)| (*job, step))).flat_map(|(job, step)| {
-        let tasks = seen.state.tasks_from(job, step, TaskIndex(0));
-        tasks.map(move |(task, record)| (TaskKey { job, step, task }, &**record))
-    })
+    seen.differences.tasks.iter().filter_map(|key| Some((*key, &**seen.state.task(*key)?)))
 }
 
 fn is_live(attempt: &Attempt) -> bool {

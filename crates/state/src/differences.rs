@@ -1,0 +1,103 @@
+//! What differs between two states, found by what they do not share: cheap where one came from the other. For tests and the
+//! simulation.
+
+use std::collections::BTreeSet;
+
+use flowyard_model::{JobId, MemberKey, NodeId, Phase, TaskKey};
+use imbl::{ordmap, ordset};
+
+use crate::state::{State, StepKey};
+
+/// What is otherwise in a state than in one before it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Differences {
+    /// Jobs that differ, or a step of theirs, and those that came or went.
+    pub jobs: BTreeSet<JobId>,
+    /// Touched tasks that differ, came or went.
+    pub tasks: BTreeSet<TaskKey>,
+    /// Nodes that differ, came or went, or of which anything else is wanted.
+    pub nodes: BTreeSet<NodeId>,
+    /// Whether a step became ready that was not.
+    pub more_ready: bool,
+}
+
+impl State {
+    /// How this state differs from one before it.
+    pub fn differences(&self, before: &Self) -> Differences {
+        let mut found = Differences::default();
+        found.jobs.extend(before.jobs.diff(&self.jobs).map(|item| *key(item)));
+        found.jobs.extend(before.steps.diff(&self.steps).map(|item| key(item).0));
+        for item in before.tasks.diff(&self.tasks) {
+            let step: StepKey = *key(item);
+            let tasks = |state: &Self| state.tasks.get(&step).cloned().unwrap_or_default();
+            let (old, new) = (tasks(before), tasks(self));
+            let at = |task: &_| TaskKey { job: step.0, step: step.1, task: *task };
+            found.tasks.extend(old.diff(&new).map(|item| at(key(item))));
+        }
+        found.nodes.extend(before.nodes.diff(&self.nodes).map(|item| *key(item)));
+        found.nodes.extend(before.indexes.live.diff(&self.indexes.live).map(|item| live_node(&item)));
+        for key in &found.tasks {
+            let Some(attempt) = self.task(*key).and_then(|task| task.attempts.last()) else { continue };
+            let known = before.attempt(*key, attempt.number).map(|attempt| attempt.desired);
+            let live = attempt.members.iter().filter(|member| member.phase != Phase::Ended);
+            found.nodes.extend(live.filter(|_| known != Some(attempt.desired)).map(|member| member.node));
+        }
+        let mut ready = before.indexes.ready.diff(&self.indexes.ready);
+        found.more_ready = ready.any(|item| matches!(item, ordset::DiffItem::Add(_)));
+        found
+    }
+}
+
+fn key<'a, K, V>(item: ordmap::DiffItem<'a, 'a, K, V>) -> &'a K {
+    match item {
+        ordmap::DiffItem::Add(key, _) | ordmap::DiffItem::Remove(key, _) => key,
+        ordmap::DiffItem::Update { new: (key, _), .. } => key,
+    }
+}
+
+fn live_node(item: &ordset::DiffItem<'_, '_, (NodeId, MemberKey)>) -> NodeId {
+    let (ordset::DiffItem::Add((node, _)) | ordset::DiffItem::Remove((node, _))) = item;
+    *node
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use flowyard_model::{Command, Entry, Queue, Revision, StepIndex, Task, TaskIndex, TaskState, TimeMs};
+
+    use super::*;
+    use crate::apply;
+
+    fn task(state: TaskState) -> Arc<Task> {
+        Arc::new(Task { state, attempts: Vec::new(), spent: 0, unblamed: 0 })
+    }
+
+    #[test]
+    fn what_changed_came_or_went_is_found_and_nothing_else() {
+        let mut before = State::new();
+        for step in 0..40 {
+            let tasks = (0..40).map(|index| (TaskIndex(index), task(TaskState::Ready))).collect();
+            before.tasks.insert((JobId(u64::from(step / 4)), StepIndex(step % 4)), tasks);
+        }
+        let mut now = before.clone();
+        assert_eq!(now.differences(&before), Differences::default());
+        let changed = now.tasks.get_mut(&(JobId(3), StepIndex(1))).expect("it is there");
+        changed.insert(TaskIndex(7), task(TaskState::Active));
+        changed.remove(&TaskIndex(9));
+        now.tasks.remove(&(JobId(8), StepIndex(3)));
+        let found = now.differences(&before);
+        assert_eq!((found.jobs.len(), found.nodes.len(), found.more_ready), (0, 0, false));
+        let of_three: Vec<_> = found.tasks.iter().filter(|key| key.job == JobId(3)).map(|key| key.task.0).collect();
+        assert_eq!((of_three, found.tasks.len()), (vec![7, 9], 42));
+    }
+
+    #[test]
+    fn an_entry_that_touches_no_job_and_no_node_makes_no_difference() {
+        let before = State::new();
+        let mut now = before.clone();
+        let queue = Queue { path: "other".parse().expect("it is a path"), weight: 1, max_active: None };
+        apply(&mut now, Entry { index: Revision(1), time: TimeMs(1), command: Command::PutQueue(queue) });
+        assert_eq!(now.differences(&before), Differences::default());
+    }
+}
