@@ -20,6 +20,8 @@ use nix::unistd::Pid;
 
 /// Where clouds have what a machine may know of itself.
 const METADATA: &str = "169.254.169.254";
+/// An address that leads to no other network.
+const LINK_LOCAL: &str = "169.254.7.7";
 /// The lowest id of tasks' users.
 const FIRST_ID: u32 = 0x7000_0000;
 
@@ -53,10 +55,26 @@ for word in sys.argv[1:]:
         print(name, "no", flush=True)
 "#;
 
+/// Reads files, connects to sockets and looks at processes, below each of the roots; says what it reached.
+const REACH: &str = r#"
+import os, socket, sys
+for root in os.environ["ROOTS"].split(":"):
+    for word in sys.argv[1:]:
+        how, path = word.split("=", 1)
+        try:
+            if how == "call":
+                s = socket.socket(socket.AF_UNIX); s.settimeout(2); s.connect(root + path)
+            else:
+                open(root + path, "rb").read(1)
+            print("reached", root + path, flush=True)
+        except OSError as error:
+            print("tried", root + path, error.strerror, flush=True)
+"#;
+
 /// A fleet of one node, and what is around it.
 struct Site {
     fleet: Fleet,
-    servers: Vec<Child>,
+    servers: Vec<Server>,
 }
 
 impl Site {
@@ -106,9 +124,19 @@ impl Site {
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
+    /// Has the node pass on what comes to its port 8081 to another machine, as those do that run containers of other kinds.
+    fn publish(&self, node: &str, web: &str) {
+        let to_web = format!("ip daddr {node} tcp dport 8081 dnat to {web}:80");
+        let chain =
+            |name: &str, hook: &str| format!("chain {name} {{\ntype nat hook {hook} priority -100;\n{to_web}\n}}\n");
+        let rules = format!("table ip published {{\n{}{}}}\n", chain("into", "prerouting"), chain("own", "output"));
+        let loaded = self.program("n0", "nft", &[&rules]).output().expect("nft runs");
+        assert!(loaded.status.success(), "{loaded:?}");
+    }
+
     fn serve(&mut self, host: &str, ports: &[&str]) {
         let mut command = self.program(host, "python3", &[&["-c", SERVER], ports].concat());
-        self.servers.push(command.stdout(Stdio::null()).spawn().expect("a server"));
+        self.servers.push(Server(command.stdout(Stdio::null()).spawn().expect("a server")));
     }
 
     /// What can be reached from a host itself.
@@ -170,12 +198,20 @@ impl Site {
         self.fleet.at("n0").into()
     }
 
-    fn stop(mut self) {
-        for server in &mut self.servers {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
-        self.fleet.stop();
+    fn stop(self) {
+        let Self { fleet, servers } = self;
+        drop(servers);
+        fleet.stop();
+    }
+}
+
+/// A server beside the cluster, which ends with the test, however that ends.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -205,6 +241,9 @@ fn tasks_reach_other_machines_and_nothing_that_is_the_nodes_the_clouds_or_anothe
     let settings = format!("[agent]\ncpu = \"4\"\nnameservers = [\"{web}\"]\ndeny_addresses = [\"10.77.0.200\"]\n");
     site.fleet.add_agent_with("n0", &settings);
     site.ip("web", &["address", "add", "10.77.0.200/24", "dev", "eth0"]);
+    site.ip("web", &["address", "add", &format!("{LINK_LOCAL}/32"), "dev", "eth0"]);
+    site.ip("n0", &["route", "add", LINK_LOCAL, "dev", "eth0"]);
+    site.publish(&node, &web);
     let ann = site.fleet.token(&["--role", "submitter", "--queue", "default", "--name", "ann"]);
     site.fleet.log_in(&ann);
     let nodes = site.fleet.client(&["nodes"]).stdout;
@@ -229,19 +268,68 @@ fn tasks_reach_other_machines_and_nothing_that_is_the_nodes_the_clouds_or_anothe
         format!("node={node}:8080"),
         format!("names={web}:53"),
         "denied=10.77.0.200:80".to_owned(),
+        format!("link={LINK_LOCAL}:80"),
+        format!("published={node}:8081"),
     ];
-    let all = format!("web {node}\nmetadata {node}\nnode {node}\nnames {node}\ndenied {node}\n");
+    let rest = format!("names {node}\ndenied {node}\nlink {node}\npublished {node}\n");
+    let all = format!("web {node}\nmetadata {node}\nnode {node}\n{rest}");
     until("the servers", || site.tries("n0", &places) == all);
     // Its own network is what a task gets that asks for none. Behind the node's address, and only to others.
     let private = site.task_tries(&[], &places);
-    assert_eq!(private, format!("web {node}\nmetadata no\nnode no\nnames {node}\ndenied no\n"));
+    assert_eq!(private, format!("web {node}\nmetadata no\nnode no\nnames {node}\ndenied no\nlink no\npublished no\n"));
     assert_eq!(site.task_tries(&["--network", "private"], &places), private);
     let host = site.task_tries(&["--network", "host"], &places);
-    assert_eq!(host, format!("web {node}\nmetadata no\nnode {node}\nnames {node}\ndenied {node}\n"));
+    assert_eq!(host, format!("web {node}\nmetadata no\nnode {node}\n{rest}"));
     let none = site.task_tries(&["--network", "none"], &places);
-    assert_eq!(none, "web no\nmetadata no\nnode no\nnames no\ndenied no\n");
+    assert_eq!(none, "web no\nmetadata no\nnode no\nnames no\ndenied no\nlink no\npublished no\n");
 
     two_tasks_are_strangers(&site, &web, &node);
+    site.stop();
+}
+
+#[test]
+fn no_path_leads_from_a_task_to_the_agent_its_keys_or_other_tasks() {
+    let Some(mut site) = Site::open() else { return };
+    site.fleet.add_agent_with("n0", "[agent]\ncpu = \"4\"\n");
+    let ann = site.fleet.token(&["--role", "submitter", "--queue", "default", "--name", "ann"]);
+    site.fleet.log_in(&ann);
+    let other = site
+        .submit(&["--network", "host"], "echo secret > mine; echo here; while [ ! -e /tmp/gate ]; do sleep 0.1; done");
+    site.says(&other, "here");
+    let (agent, coordinator) = (site.fleet.at("n0"), site.fleet.at("c0"));
+    let work = fs::read_dir(site.agent_folder().join("attempts")).expect("its attempts").flatten().next();
+    let work = work.expect("one").path().join("work/mine").display().to_string();
+    let processes = site.fleet.yard.processes();
+    let (pid, _) = processes.iter().find(|(_, line)| line.contains("agent run")).expect("the agent");
+    // By its path, and by the roots of whatever processes can be seen.
+    let files = ["credential.pem", "member.json", "launcher/launcher.log"].map(|name| format!("{agent}/{name}"));
+    let files = [&files[..], &[format!("{coordinator}/authority.pem"), work]].concat();
+    let sockets = [format!("{agent}/launcher/launcher.sock"), format!("{coordinator}/api.sock")];
+    let try_all = |roots: &str| {
+        let words =
+            files.iter().map(|file| format!("read={file}")).chain(sockets.iter().map(|at| format!("call={at}")));
+        let words: Vec<String> = words.chain([format!("look=/proc/{pid}/environ")]).collect();
+        let roots = format!("ROOTS={roots}");
+        [&["env".to_owned(), roots, "python3".to_owned(), "-c".to_owned(), REACH.to_owned()], &words[..]].concat()
+    };
+    let reached = |said: &str| said.lines().filter(|line| line.starts_with("reached ")).count();
+    // Root of the node reaches all of it, so the paths are right.
+    let words = try_all("");
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let out = site.program("n0", words[0], &words[1..]).output().expect("python runs");
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(reached(&said), files.len() + sockets.len() + 1, "{said}{out:?}");
+    let words = try_all(":/proc/1/root:/proc/self/root:/proc/self/cwd/../..");
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    for network in ["private", "host"] {
+        let submit = ["submit", "--wait", "--cpu", "0.1", "--memory", "128MiB", "--network", network, "--"];
+        let ran = site.fleet.client(&[&submit[..], &words].concat());
+        assert_eq!(ran.code(), 0, "{ran:#?}");
+        let said = site.logs(&last_job(&ran.stderr, &ran.stdout));
+        assert!(reached(&said) == 0 && said.contains("tried"), "{network}: {said}");
+    }
+    assert_eq!(site.fleet.client(&["exec", &other, "--", "touch", "/tmp/gate"]).code(), 0);
+    site.ends(&other);
     site.stop();
 }
 
@@ -266,6 +354,9 @@ t = socket.socket(); t.bind((\"\", 9000)); t.listen(); t.settimeout(60); t.accep
     };
     let around = [format!("task={at}:9000"), format!("gateway={gateway}:8080"), format!("web={web}:80")];
     assert_eq!(site.task_tries(&[], &around), format!("task no\ngateway no\nweb {node}\n"));
+    // Also from a machine that knows the way there.
+    site.ip("web", &["route", "add", "198.19.0.0/16", "via", node]);
+    assert_eq!(site.tries("web", &around[..1]), "task no\n", "nobody outside begins a connection to a task");
     let two = site.submit(&[], "echo here; while [ ! -e /tmp/gate ]; do sleep 0.1; done");
     site.says(&two, "here");
     assert_eq!(site.task_users().len(), 2, "each its own");

@@ -133,7 +133,7 @@ fn container_spec(
         mounts.push(Mount { mapped: true, ..bind(folder.join(ITEM_FILE), CONTAINER_ITEM.into(), true) });
     }
     for mount in &step.mounts {
-        let path = allowed_mount(desk, &mount.path)?;
+        let path = allowed_mount(&desk.config.allow_mounts, &mount.path)?;
         mounts.push(bind(path.clone(), path, mount.read_only));
     }
     let root = match (&step.image, &fetched.image) {
@@ -183,10 +183,10 @@ fn private_network(desk: &Desk, folder: &Path, root: &Root, mounts: &mut Vec<Mou
 }
 
 /// The real path of a mount, if the agent's configuration allows it; links are followed before it is compared.
-fn allowed_mount(desk: &Desk, path: &str) -> Result<PathBuf, End> {
+fn allowed_mount(allowed: &[PathBuf], path: &str) -> Result<PathBuf, End> {
     let real = std::fs::canonicalize(path)
         .map_err(|error| users(Reason::Refused, format!("mount `{path}`: {error} on this node")))?;
-    match desk.config.allow_mounts.iter().any(|allowed| real.starts_with(allowed)) {
+    match allowed.iter().any(|allowed| real.starts_with(allowed)) {
         true => Ok(real),
         false => Err(refused(&format!(
             "mount `{path}` is not among the folders that this node's agent allows (`allow_mounts`)"
@@ -210,4 +210,28 @@ fn granted(desk: &Desk, member: &DesiredMember) -> Result<Vec<Gpu>, End> {
 /// The operator's settings forbid it here: the user must change the step, so it is the user's.
 fn refused(message: &str) -> End {
     users(Reason::Refused, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_in_allowed_folders_is_mounted_whatever_a_link_says() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path().canonicalize().expect("its path");
+        let at = |name: &str| folder.join(name);
+        for name in ["open/data", "open-too", "closed"] {
+            std::fs::create_dir_all(at(name)).expect("a folder");
+        }
+        std::os::unix::fs::symlink(at("closed"), at("open/out")).expect("a link");
+        std::os::unix::fs::symlink(at("open/data"), at("in")).expect("a link");
+        let allowed = [at("open")];
+        let mount = |name: &str| allowed_mount(&allowed, &at(name).display().to_string());
+        assert_eq!(mount("open/data").ok(), Some(at("open/data")));
+        assert_eq!(mount("in").ok(), Some(at("open/data")), "it is where the link leads to");
+        for outside in ["closed", "open-too", "open/out", "open/../closed", "open/nothing"] {
+            assert_eq!(mount(outside).expect_err(outside).reason, Reason::Refused, "{outside}");
+        }
+    }
 }

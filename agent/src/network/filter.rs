@@ -241,4 +241,21 @@ mod tests {
                 && !private.contains("drop\n  }\n  chain from")
         );
     }
+
+    #[test]
+    fn neither_version_6_nor_what_the_node_translates_is_let_out_of_a_private_network() {
+        let script = filter().script();
+        let chain = script.split("chain from_task {").nth(1).and_then(|rest| rest.split('}').next());
+        let rules: Vec<&str> =
+            chain.expect("the chain").lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let at =
+            |rule: &str| rules.iter().position(|line| *line == rule).unwrap_or_else(|| panic!("{rule}: {rules:?}"));
+        let first_accept = rules.iter().position(|line| line.ends_with("accept")).expect("something is let out");
+        for rule in [
+            "meta nfproto ipv6 reject with icmpx admin-prohibited",
+            "ct status dnat reject with icmpx admin-prohibited",
+        ] {
+            assert!(at(rule) < first_accept, "{rule}: {rules:?}");
+        }
+    }
 }

@@ -244,3 +244,24 @@ fn make_file(path: &Path, mode: u32) -> Result<(), RuntimeError> {
     let made = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     made.map(drop).map_err(failed("make file", path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/security.md");
+
+    #[test]
+    fn what_is_hidden_is_what_the_page_about_security_says() {
+        let hidden = default_hidden(None, Path::new("/srv/agent"));
+        assert!(hidden.contains(&PathBuf::from("/root")) && hidden.contains(&PathBuf::from("/srv/agent")));
+        assert!(HOST_SECRETS.iter().all(|secret| hidden.contains(&PathBuf::from(secret))));
+        let listed: Vec<&str> = PAGE.split('`').skip(1).step_by(2).collect();
+        // A copy has a dash at its end; the page speaks of copies, and of what lies in a folder without the folder.
+        let names = HOST_SECRETS.iter().map(|secret| secret.trim_end_matches('-')).chain(HOME_SECRETS);
+        for name in names.chain(["/tmp", "/run", "/boot"]) {
+            let said = listed.iter().any(|word| name == *word || name.ends_with(&format!("/{word}")));
+            assert!(said, "docs/security.md does not name {name}");
+        }
+    }
+}

@@ -342,3 +342,24 @@ fn drop_stdio() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_could_gain_rights_is_not_started() {
+        // A thread of its own: the flag is a thread's, and is never taken back.
+        let asked = std::thread::spawn(|| {
+            // SAFETY: takes integers only.
+            let set = unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) } == 1;
+            let before = demand_no_new_privileges().is_ok();
+            // SAFETY: takes integers only; it holds for this thread.
+            unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+            (set, before, demand_no_new_privileges().is_ok())
+        });
+        let (set, before, after) = asked.join().expect("an answer");
+        assert_eq!(before, set, "without the flag it is refused");
+        assert!(after);
+    }
+}

@@ -7,6 +7,7 @@ mod house;
 mod leading;
 mod node;
 mod parts;
+mod ports;
 mod secrets;
 mod storing;
 mod watching;

@@ -14,12 +14,15 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need { program: "busybox", package: "busybox-static", reason: "the one file of the images that tests build" },
+    Need { program: "curl", package: "curl", reason: "machines of a cloud get the program with it" },
     Need { program: "crun", package: "crun", reason: "an OCI runtime behind the runtime trait; the bench's yardstick" },
     Need { program: "ip", package: "iproute2", reason: "hosts with networks of their own, for the chaos suite" },
     Need { program: "nft", package: "nftables", reason: "private networks, and what tasks may not reach" },
     Need { program: "iptables", package: "iptables", reason: "partitions, for the chaos suite" },
     Need { program: "python3", package: "python3", reason: "the example flows" },
     Need { program: "runc", package: "runc", reason: "a second OCI runtime behind the runtime trait" },
+    Need { program: "ssh", package: "openssh-client", reason: "hosts that Terraform's scripts reach" },
+    Need { program: "sshd", package: "openssh-server", reason: "hosts that Terraform's scripts reach" },
     Need { program: "strace", package: "strace", reason: "counts the log's disk barriers" },
     Need { program: "systemd-analyze", package: "systemd", reason: "checks the unit files" },
     Need { program: "unshare", package: "util-linux", reason: "mount namespaces for tests and benches" },
@@ -55,7 +58,8 @@ fn install(workspace: &Workspace, missing: &[&Need]) {
     let packages = missing.iter().map(|need| need.package);
     let mut update = workspace.command("apt-get");
     let mut install = workspace.command("apt-get");
-    install.env("DEBIAN_FRONTEND", "noninteractive");
+    // No daemon that a package brings is to be started on this machine: at this run level none is.
+    install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
     install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
     let done = succeeds(update.args(["update", "--quiet"])).and_then(|()| succeeds(&mut install));
     if let Err(reason) = done {
