@@ -31,7 +31,7 @@ mod tests {
     fn what_is_secret_is_shown_by_no_debug() {
         let put = cluster::PutSecretRequest { value: "open sesame".into(), ..Default::default() };
         let told = agent::SecretsResponse { values: [("K".to_owned(), "open sesame".into())].into() };
-        let keys = peer::KeepKeysRequest { keys: "open sesame".to_owned(), only: Vec::new() };
+        let keys = peer::KeepKeysRequest { keys: "open sesame".to_owned(), only: Vec::new(), term: 0 };
         let joined = cluster::JoinResponse { authority_key: "open sesame".to_owned(), ..Default::default() };
         let made = cluster::CreateTokenResponse { text: "open sesame".to_owned(), ..Default::default() };
         let join = cluster::JoinRequest { secret: "open sesame".into(), ..Default::default() };
