@@ -151,12 +151,32 @@ impl Rack {
     }
 }
 
+/// Takes away cgroups of a launcher that was ended with its host.
+fn remove_cgroups(record: &str) {
+    for place in record.lines().map(Path::new).filter(|place| place.starts_with("/sys/fs/cgroup")) {
+        // What was in them may take a moment to be gone.
+        for _ in 0..50 {
+            let slots = fs::read_dir(place).into_iter().flatten().flatten();
+            slots.for_each(|slot| drop(fs::remove_dir(slot.path())));
+            if !place.exists() || fs::remove_dir(place).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
 impl Drop for Rack {
     fn drop(&mut self) {
+        let names: Vec<String> = self.hosts.keys().cloned().collect();
+        // Where a test has failed, launchers are left.
+        let records = names.iter().map(|name| self.ssh(name, "cat /var/lib/flowyard/agent/launcher/cgroups").stdout);
+        let records: Vec<Vec<u8>> = records.collect();
         for host in self.hosts.values_mut() {
             // What runs there ends with its first process, which this one takes along.
             let _ = host.kill();
             let _ = host.wait();
         }
+        records.iter().for_each(|record| remove_cgroups(&String::from_utf8_lossy(record)));
     }
 }
