@@ -147,7 +147,7 @@ async fn engine(kind: EngineKind, folder: &Path) -> Result<(), Box<dyn Error>> {
 async fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = tempfile::tempdir_in(folder)?;
-    for kind in [EngineKind::Sled, EngineKind::Redb] {
+    for kind in EngineKind::ALL {
         floor(folder.path())?.print("4 KiB append + fdatasync");
         engine(kind, folder.path()).await?;
     }

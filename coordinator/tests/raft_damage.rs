@@ -42,6 +42,7 @@ fn main_file(engine: EngineKind, folder: &Path) -> PathBuf {
     folder.join(match engine {
         EngineKind::Sled => "sled/db",
         EngineKind::Redb => "log.redb",
+        EngineKind::Journal => "0000000001.journal",
     })
 }
 
@@ -78,7 +79,7 @@ fn whole_or_refused(engine: EngineKind, folder: &Path, what: &str) -> bool {
 
 #[test]
 fn a_log_that_lost_its_end_is_refused_and_kept_aside() {
-    for engine in [EngineKind::Sled, EngineKind::Redb] {
+    for engine in EngineKind::ALL {
         let folder = tempfile::tempdir().unwrap();
         let original = folder.path().join("original");
         fill(engine, &original);
@@ -96,7 +97,7 @@ fn a_log_that_lost_its_end_is_refused_and_kept_aside() {
 
 #[test]
 fn a_log_with_a_damaged_byte_is_whole_or_refused() {
-    for engine in [EngineKind::Sled, EngineKind::Redb] {
+    for engine in EngineKind::ALL {
         let folder = tempfile::tempdir().unwrap();
         let original = folder.path().join("original");
         fill(engine, &original);
@@ -190,7 +191,7 @@ fn small_disk_config(engine: EngineKind, folder: &Path) -> ReplicaConfig {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_stops_the_replica_and_costs_nothing_acknowledged() {
-    for engine in [EngineKind::Sled, EngineKind::Redb] {
+    for engine in EngineKind::ALL {
         let folder = tempfile::tempdir().unwrap();
         let Some(disk) = SmallDisk::mount(folder.path().join("small")) else { return };
         let replica = disk.0.join("replica");

@@ -33,6 +33,11 @@ fn nothing_acknowledged_by_redb_is_lost_by_kill() {
     kill_loop(EngineKind::Redb);
 }
 
+#[test]
+fn nothing_acknowledged_by_the_journal_is_lost_by_kill() {
+    kill_loop(EngineKind::Journal);
+}
+
 fn rounds() -> u64 {
     std::env::var("FLOWYARD_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20)
 }
@@ -119,7 +124,7 @@ fn a_panic_while_applying_ends_the_process() {
 
 #[test]
 fn every_acknowledged_batch_had_its_barrier() {
-    for engine in [EngineKind::Sled, EngineKind::Redb] {
+    for engine in EngineKind::ALL {
         let folder = tempfile::tempdir().unwrap();
         let trace = folder.path().join("trace");
         let traced = Command::new("strace")

@@ -11,7 +11,7 @@ use flowyard_coordinator::raft::{
     COMMAND_BYTES_MAX, HomeError, OpenError, ProposeError, Replica, ReplicaConfig, Role, Unavailable,
 };
 
-const ENGINES: [EngineKind; 2] = [EngineKind::Sled, EngineKind::Redb];
+const ENGINES: [EngineKind; 3] = EngineKind::ALL;
 
 fn config(folder: &Path, engine: EngineKind) -> ReplicaConfig {
     ReplicaConfig { engine, ..ReplicaConfig::new(folder) }

@@ -137,7 +137,8 @@ impl Settings {
             text.as_ref().map(|text| units::bytes(text).map_err(|error| wrong(field, &error))).transpose()
         };
         let engine = file.engine.as_ref().map(|name| {
-            EngineKind::from_name(name).ok_or_else(|| wrong("engine", &format!("`{name}` is none of: sled, redb")))
+            EngineKind::from_name(name)
+                .ok_or_else(|| wrong("engine", &format!("`{name}` is none of: journal, redb, sled")))
         });
         let users =
             file.agent.users.as_ref().map(|text| text.parse().map_err(|error: NoSpan| wrong("agent.users", &error)));

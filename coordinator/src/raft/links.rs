@@ -5,12 +5,16 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use flowyard_proto::peer;
 use flowyard_proto::peer::raft_client::RaftClient;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -52,11 +56,13 @@ pub(super) struct Links {
     connect: Arc<dyn Connect>,
     /// By replica and purpose; an entry is replaced when the replica's address changes.
     open: Mutex<BTreeMap<(u64, Lane), Link>>,
+    /// How many connections have ended, by replica and purpose.
+    ended: Mutex<BTreeMap<(u64, Lane), watch::Sender<u64>>>,
 }
 
 impl Links {
     pub(super) fn new(identity: Identity, connect: Arc<dyn Connect>) -> Self {
-        Self { identity, connect, open: Mutex::default() }
+        Self { identity, connect, open: Mutex::default(), ended: Mutex::default() }
     }
 
     pub(super) fn identity(&self) -> &Identity {
@@ -73,21 +79,36 @@ impl Links {
         if let Some((_, client)) = open.get(&(replica, lane)).filter(|(known, _)| known == address) {
             return client.clone();
         }
-        let client = RaftClient::new(self.channel(address.to_owned()))
+        let client = RaftClient::new(self.channel(address.to_owned(), self.ending(replica, lane)))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         open.insert((replica, lane), (address.to_owned(), client.clone()));
         client
     }
 
-    fn channel(&self, address: String) -> Channel {
+    /// Changes whenever a connection to this replica, for this purpose, has ended.
+    pub(super) fn ended(&self, replica: u64, lane: Lane) -> watch::Receiver<u64> {
+        self.ending(replica, lane).subscribe()
+    }
+
+    fn ending(&self, replica: u64, lane: Lane) -> watch::Sender<u64> {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.entry((replica, lane)).or_default().clone()
+    }
+
+    /// Whether a connection can be opened now; it is closed at once.
+    pub(super) async fn try_connect(&self, address: &str) -> io::Result<()> {
+        open(&*self.connect, address).await.map(drop)
+    }
+
+    fn channel(&self, address: String, ended: watch::Sender<u64>) -> Channel {
         let connect = self.connect.clone();
         let connector = tower::service_fn(move |_: Uri| {
-            let (opening, address) = (connect.connect(&address), address.clone());
+            let (connect, address, ended) = (connect.clone(), address.clone(), ended.clone());
             async move {
-                let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
-                let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                opened.map(TokioIo::<Box<dyn Wire>>::new).map_err(|source| NotConnected { address, source })
+                let opened = open(&*connect, &address).await;
+                let noted = opened.map(|wire| TokioIo::new(Noted { wire, ended }));
+                noted.map_err(|source| NotConnected { address, source })
             }
         });
         // The name is never resolved: the connector knows where to go.
@@ -98,6 +119,55 @@ impl Links {
             .initial_stream_window_size(4 * 1024 * 1024)
             .initial_connection_window_size(8 * 1024 * 1024)
             .connect_with_connector_lazy(connector)
+    }
+}
+
+async fn open(connect: &dyn Connect, address: &str) -> io::Result<Box<dyn Wire>> {
+    let opened = tokio::time::timeout(CONNECT_TIMEOUT, connect.connect(address)).await;
+    opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// A connection whose end is told.
+struct Noted {
+    wire: Box<dyn Wire>,
+    ended: watch::Sender<u64>,
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.ended.send_modify(|count| *count += 1);
+    }
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
     }
 }
 

@@ -20,6 +20,7 @@
 pub mod decoders;
 pub mod engine;
 
+mod absence;
 mod applier;
 mod connect;
 mod entry_record;

@@ -14,6 +14,7 @@ use openraft::errors::{Fatal, InitializeError, RaftError};
 use openraft::{BasicNode, ConfigError, Raft};
 use tokio::sync::watch;
 
+use super::absence;
 use super::applier::Applier;
 use super::engine::{EngineError, EngineKind, EngineStats, LogEngine, LogOpenError, Record, open_log};
 use super::forward;
@@ -144,6 +145,7 @@ impl<M: Machine> Replica<M> {
         let library = Raft::new(identity.replica, settings, Network::new(links.clone()), store, applier).await;
         let library = library.map_err(fault::<M>)?;
         let role = role_watch::spawn(library.clone(), applied);
+        absence::spawn(library.clone(), links.clone(), role.clone());
         let intake = Intake::new(library.clone(), config.proposals_max, config.proposal_bytes_max);
         let (passed_on, keep_entries, shut) = (config.passed_on, config.keep_entries, AtomicBool::new(false));
         let running =

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::{Config, ConfigError, SnapshotPolicy};
@@ -10,6 +11,13 @@ use openraft::{Config, ConfigError, SnapshotPolicy};
 use super::connect::{Connect, TcpConnect};
 use super::engine::EngineKind;
 use super::home::Start;
+
+/// How long after its last sign of life a leader is left alone, whatever others say. A vote before is refused.
+pub(super) const LEASE: Duration = Duration::from_millis(400);
+/// The shortest silence after the lease that makes a follower stand for election; the longest is as long as the lease. So a leader
+/// may be silent for 700 ms at least: a process that waits for a core or for the disk is no fault. One that is gone is replaced
+/// sooner, see [`absence`](super::absence).
+const PATIENCE_MIN_MS: u64 = 300;
 
 type Prepare = dyn Fn(Bytes) -> Result<Bytes, String> + Send + Sync;
 
@@ -93,8 +101,8 @@ impl ReplicaConfig {
             cluster_name: cluster.to_owned(),
             enable_tick: false,
             heartbeat_interval: 50,
-            election_timeout_min: 250,
-            election_timeout_max: 500,
+            election_timeout_min: PATIENCE_MIN_MS,
+            election_timeout_max: LEASE.as_millis() as u64,
             enable_pre_vote: Some(true),
             // A restart is a new term: whoever holds an order of the old one can tell.
             enable_leader_restore: Some(false),

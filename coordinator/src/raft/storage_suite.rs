@@ -18,7 +18,7 @@ use super::types::Types;
 
 /// Counts what it applied.
 #[derive(Default)]
-struct Count(u64);
+pub(super) struct Count(u64);
 
 impl Machine for Count {
     type Reply = u64;
@@ -75,6 +75,11 @@ async fn sled_passes_the_storage_suite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redb_passes_the_storage_suite() {
     Suite::test_all(Builder(|folder| Arc::new(open_log(EngineKind::Redb, folder).unwrap()))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_passes_the_storage_suite() {
+    Suite::test_all(Builder(|folder| Arc::new(open_log(EngineKind::Journal, folder).unwrap()))).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

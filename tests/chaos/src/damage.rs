@@ -15,7 +15,10 @@ const TAIL: u64 = 2_048;
 pub(crate) fn log_tail(folder: &Path, seed: u64) -> Result<(), String> {
     let mut dice = Dice::new(seed);
     let log = files_below(&folder.join("log"));
-    let file = log.iter().find(|path| path.file_name().is_some_and(|name| name == "db" || name == "log.redb"));
+    // Of several files of a journal the newest one has the end.
+    let is_log = |name: &str| name == "db" || name == "log.redb" || name.ends_with(".journal");
+    let named = |path: &&PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(is_log);
+    let file = log.iter().rfind(named);
     let file = file.ok_or_else(|| format!("{} has no log", folder.display()))?;
     let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);

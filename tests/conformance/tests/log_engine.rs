@@ -45,6 +45,11 @@ fn redb_conforms() {
 }
 
 #[test]
+fn the_journal_conforms() {
+    log_engine(|| on_disk(EngineKind::Journal));
+}
+
+#[test]
 fn memory_conforms() {
     log_engine(|| InMemory);
 }

@@ -31,6 +31,16 @@ fn all_whole(workload: Workload, runs: u64) {
 }
 
 #[test]
+fn a_log_in_the_journal_keeps_its_promises_through_power_cuts() {
+    all_whole(Workload::Log(EngineKind::Journal), 8);
+}
+
+#[test]
+fn a_replica_in_the_journal_keeps_its_promises_through_power_cuts() {
+    all_whole(Workload::Replica(EngineKind::Journal), 5);
+}
+
+#[test]
 fn a_log_in_redb_keeps_its_promises_through_power_cuts() {
     all_whole(Workload::Log(EngineKind::Redb), 8);
 }

@@ -35,6 +35,11 @@ impl Fctl {
         command
     }
 
+    /// The program itself.
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Where the embedded cluster keeps its state.
     pub(crate) fn home(&self) -> &Path {
         &self.home

@@ -3,6 +3,7 @@
 //! Machines are shared and noisy, so only ratios of one run count; a wall figure is information. A bench is a file here
 //! and a line in [`BENCHES`].
 
+mod cluster;
 mod crun;
 mod fctl;
 mod figures;
@@ -15,17 +16,31 @@ use crate::workspace::Workspace;
 struct Bench {
     name: &'static str,
     says: &'static str,
-    run: fn(&Workspace) -> Result<(), String>,
+    /// With the words that follow its name.
+    run: fn(&Workspace, &[String]) -> Result<(), String>,
 }
 
 const BENCHES: &[Bench] = &[
     Bench {
         name: "floors",
         says: "what this machine can do at most: spawned processes, crun containers",
-        run: floors::run,
+        run: |workspace, _| floors::run(workspace),
     },
-    Bench { name: "local", says: "the embedded cluster: tasks, containers, latency, memory", run: local::run },
-    Bench { name: "command-line", says: "how long fctl itself takes to start and end", run: fctl::run },
+    Bench {
+        name: "local",
+        says: "the embedded cluster: tasks, containers, latency, memory",
+        run: |workspace, _| local::run(workspace),
+    },
+    Bench {
+        name: "cluster",
+        says: "three coordinators beside etcd: submit|failover|soak|..., --quick, --minutes N",
+        run: cluster::run,
+    },
+    Bench {
+        name: "command-line",
+        says: "how long fctl itself takes to start and end",
+        run: |workspace, _| fctl::run(workspace),
+    },
 ];
 
 /// Runs the bench that is named, or lists them.
@@ -40,6 +55,6 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<bool, S
     }
     let bench =
         BENCHES.iter().find(|bench| bench.name == name).ok_or_else(|| format!("no bench is called `{name}`"))?;
-    (bench.run)(workspace)?;
+    (bench.run)(workspace, &arguments[1..])?;
     Ok(true)
 }

@@ -1,6 +1,6 @@
 //! The log on disk: what the Raft adapter stores, behind one small trait.
 //!
-//! Owns: the vocabulary of the log ([`Op`], [`Record`], [`Ballot`], [`LogPoint`]), the two disk engines and the memory
+//! Owns: the vocabulary of the log ([`Op`], [`Record`], [`Ballot`], [`LogPoint`]), the three disk engines and the memory
 //! engine, group commit, the tail cache, and every check made when a log is opened.
 //! Must not: know the Raft library, the replicated state, or what a payload means.
 //!
@@ -14,6 +14,8 @@ mod disk;
 mod engine_error;
 mod frame;
 mod group_log;
+mod journal_disk;
+mod journal_file;
 mod latency;
 mod memory_log;
 mod open;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::disk::{self, Loaded, LogDisk};
 use super::engine_error::{DiskError, LogOpenError};
 use super::group_log::{GroupLog, unpanicked};
+use super::journal_disk::JournalDisk;
 use super::redb_disk::RedbDisk;
 use super::shadow::TAIL_BYTES_MAX;
 use super::sled_disk::{self, SledDisk};
@@ -24,22 +25,28 @@ pub enum EngineKind {
     /// sled, behind its guards; quicker for single entries, and torn writes of a power cut may cost the whole log.
     Sled,
     /// redb.
-    #[default]
     Redb,
+    /// Files of our own.
+    #[default]
+    Journal,
 }
 
 impl EngineKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sled, Self::Redb, Self::Journal];
+
     /// Its name in files and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sled => "sled",
             Self::Redb => "redb",
+            Self::Journal => "journal",
         }
     }
 
     /// The engine of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Sled, Self::Redb].into_iter().find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -76,6 +83,7 @@ fn open_checked(kind: EngineKind, folder: &Path) -> Result<(Box<dyn LogDisk>, Wi
     let opened = match kind {
         EngineKind::Sled => open_sled(folder, &witness),
         EngineKind::Redb => load_checked(|| RedbDisk::open(folder), &witness),
+        EngineKind::Journal => load_checked(|| JournalDisk::open(folder), &witness),
     };
     opened.map(|(disk, loaded)| (disk, witness, loaded))
 }

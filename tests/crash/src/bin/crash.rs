@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use flowyard_crash::writers::{Order, Workload, write};
 use flowyard_crash::{Chain, End, missing};
 
-const USAGE: &str = "usage: crash [--seed N] [--runs K] [--writers N] [--engine sled|redb|origin|local|WORKLOAD]";
+const USAGE: &str =
+    "usage: crash [--seed N] [--runs K] [--writers N] [--engine sled|redb|journal|origin|local|WORKLOAD]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

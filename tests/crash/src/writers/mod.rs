@@ -33,11 +33,13 @@ pub enum Workload {
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Log(EngineKind::Sled),
         Self::Log(EngineKind::Redb),
+        Self::Log(EngineKind::Journal),
         Self::Replica(EngineKind::Sled),
         Self::Replica(EngineKind::Redb),
+        Self::Replica(EngineKind::Journal),
         Self::Origin,
         Self::Local,
     ];
