@@ -39,6 +39,8 @@ const AT_ONCE: usize = 16;
 const AGENTS: usize = 200;
 /// Bytes of one file.
 const FILE_BYTES: usize = 1024 * 1024;
+/// Files that one agent may send; it has five.
+const AGENT_FILES: usize = 8;
 
 type Outbox = mpsc::Sender<Result<DiagnoseResponse, Status>>;
 
@@ -206,18 +208,20 @@ async fn ask_coordinator(channel: Channel, outbox: &Outbox) -> Result<(), String
 }
 
 async fn ask_agent(shared: &Shared, node: NodeId, name: &str, outbox: &Outbox) {
-    let heard = tokio::time::timeout(PATIENCE, hear_agent(shared, node, name, outbox)).await;
-    let why = match heard {
-        Ok(Ok(())) => return,
-        Ok(Err(status)) => status.message().to_owned(),
-        Err(_) => format!("it did not answer within {} s", PATIENCE.as_secs()),
-    };
-    send(outbox, missing(&format!("agents/{name}"), &why)).await;
+    if let Err(why) = hear_agent(shared, node, name, outbox).await {
+        send(outbox, missing(&format!("agents/{name}"), &why)).await;
+    }
 }
 
-async fn hear_agent(shared: &Shared, node: NodeId, name: &str, outbox: &Outbox) -> Result<(), Status> {
-    let mut relay = shared.relays.open_to_agent(node, open_relay::Kind::Diagnose(DiagnoseRelay {})).await?;
-    while let Some(said) = relay.next().await? {
+/// Only the agent's own silence is counted against it, not how slowly the answer is read; and it says so much and no more.
+async fn hear_agent(shared: &Shared, node: NodeId, name: &str, outbox: &Outbox) -> Result<(), String> {
+    let slow = |_| format!("it did not answer within {} s", PATIENCE.as_secs());
+    let refused = |status: Status| status.message().to_owned();
+    let opening = shared.relays.open_to_agent(node, open_relay::Kind::Diagnose(DiagnoseRelay {}));
+    let mut relay = tokio::time::timeout(PATIENCE, opening).await.map_err(slow)?.map_err(refused)?;
+    for _ in 0..AGENT_FILES {
+        let next = tokio::time::timeout(PATIENCE, relay.next()).await.map_err(slow)?;
+        let Some(said) = next.map_err(refused)? else { return Ok(()) };
         let relay_from_agent::Message::Diagnosis(said) = said else { continue };
         // A name is an agent's word: it does not leave its folder.
         let plain: String = said.name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')).collect();

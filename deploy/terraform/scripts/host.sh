@@ -146,29 +146,33 @@ token() {
     "$PROGRAM" -o json token create --role "$1" --ttl 10m | sed -n 's/.*"text":"\([^"]*\)".*/\1/p'
 }
 
-# The coordinators: NUMBER ADDRESS VOTES LEADS LAG ANSWERS, a line each.
+# The coordinators: NUMBER ADDRESS VOTES LEADS LAG ANSWERS, a line each. Fails where nobody answers: that is not the same as none.
 members() {
-    "$PROGRAM" -o json cluster status | sed 's/{"coordinator":/\n&/g' | sed -n \
+    told=$("$PROGRAM" -o json cluster status) || return 1
+    printf '%s\n' "$told" | sed 's/{"coordinator":/\n&/g' | sed -n \
         's/^{"coordinator":\([0-9]*\),"address":"\([^"]*\)".*"votes":\([a-z]*\),"leads":\([a-z]*\),"lag_entries":\([^,]*\),.*"about":\([n{]\).*/\1 \2 \3 \4 \5 \6/p' |
         sed 's/n$/false/; s/{$/true/'
 }
 
 # The nodes: NAME HEALTH CONNECTED, a line each.
 nodes() {
-    "$PROGRAM" -o json nodes | sed 's/{"node":/\n&/g' |
+    told=$("$PROGRAM" -o json nodes) || return 1
+    printf '%s\n' "$told" | sed 's/{"node":/\n&/g' |
         sed -n 's/^{"node":[^,]*,"name":"\([^"]*\)".*"health":"\([a-z]*\)".*"connected":\([a-z]*\),.*/\1 \2 \3/p'
 }
 
 # Empties a node, if there is one of this name.
 drain() {
-    nodes | grep -q "^$1 " || return 0
+    known=$(nodes) || return 1
+    printf '%s\n' "$known" | grep -q "^$1 " || return 0
     "$PROGRAM" node drain "$1" --deadline "$2" --reason 'it is removed' --wait
 }
 
 # Forgets a node, and shuts out whoever has its key.
 forget() {
-    if nodes | grep -q "^$1 "; then
-        "$PROGRAM" node remove "$1"
+    known=$(nodes) || return 1
+    if printf '%s\n' "$known" | grep -q "^$1 "; then
+        "$PROGRAM" node remove "$1" || return 1
     fi
     "$PROGRAM" cluster revoke "agent/$1" >/dev/null
 }

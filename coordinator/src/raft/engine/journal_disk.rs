@@ -155,7 +155,8 @@ impl JournalDisk {
         Ok(())
     }
 
-    /// Makes the next file, with a head that becomes durable with its first batch.
+    /// Makes the next file. Its head is durable before its first batch is begun: a batch without a head is damage, and not what a
+    /// power cut leaves.
     fn create(&self, sequence: u64) -> Result<(u64, Numbered), DiskError> {
         let number = self.journal().files.last_key_value().map_or(1, |(number, _)| number + 1);
         let path = file_path(&self.folder, number);
@@ -164,6 +165,7 @@ impl JournalDisk {
         let salt = uuid::Uuid::new_v4().as_u64_pair().0;
         let head = Head { number, first_sequence: sequence, salt }.encode();
         write_at(&file, &head, 0).map_err(DiskError::io(&path))?;
+        self.barrier(&file, &path)?;
         let (end, length) = (head.len() as u64, head.len() as u64);
         Ok((number, Numbered { file: Arc::new(file), path, salt, end, length, last_index: None }))
     }

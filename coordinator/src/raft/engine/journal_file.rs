@@ -27,8 +27,6 @@ const BATCH_MAGIC: &[u8; 4] = b"FYB1";
 const BATCH_HEAD_BYTES: usize = 4 + 8 + 8 + 4 + 4;
 const BATCH_CRC_AT: usize = BATCH_HEAD_BYTES - 4;
 const FILE_HEAD_BYTES: usize = 8 + 8 + 8 + 8 + 4;
-/// More than any batch has: what is longer was not written by us.
-const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Who a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,7 +188,7 @@ impl Read {
         let head = self.bytes.get(at..at + BATCH_HEAD_BYTES)?;
         let length = u32::from_le_bytes([head[20], head[21], head[22], head[23]]) as usize;
         let ours = head.starts_with(BATCH_MAGIC) && word(head, 4) == sequence && word(head, 12) == self.head.salt;
-        if !ours || length > BODY_BYTES_MAX {
+        if !ours {
             return None;
         }
         let body = self.bytes.get(at + BATCH_HEAD_BYTES..at + BATCH_HEAD_BYTES + length)?;

@@ -118,9 +118,27 @@ $FLOWYARD_HOSTS
 END
 }
 
+# A coordinator that is a member and stands still (its program did not start, or we were ended before it was started) is started before
+# anything else: that takes nothing from the cluster, and whoever asks that all are well would wait for it.
+start_what_stands_still() {
+    while read -r role name target _; do
+        [ "$role" = coordinator ] && has coordinator "$name" || continue
+        pid=$(host "$target" pid_of coordinator </dev/null) || pid=0
+        [ "${pid:-0}" = 0 ] || continue
+        place "$name" "$target"
+        say "$name: its coordinator stands still, and is started first"
+        host "$target" run coordinator </dev/null >/dev/null ||
+            fail "$name was not started; the hosts after it are left as they were"
+        host "$target" facts </dev/null >"$work/$name.facts"
+    done <<END
+$FLOWYARD_HOSTS
+END
+}
+
 [ -f "$FLOWYARD_PROGRAM" ] || fail "there is no $FLOWYARD_PROGRAM"
 lock
 look_at_all
+start_what_stands_still
 walk coordinator there
 walk coordinator new
 walk agent all

@@ -93,19 +93,24 @@ patiently() {
 
 # Whether all coordinators vote, answer and keep up, one leads, and this one is among them; without, but for this one.
 all_well_with() {
-    ask members | awk -v one="$1" '
+    ask members >"$work/all" || return 1
+    awk -v one="$1" '
         $3 != "true" || $6 != "true" || $5 == "null" || $5 > 1000 { bad = 1 }
         $4 == "true" { leads = 1 }
         $2 == one { found = 1 }
-        END { exit !(found && leads && !bad) }'
+        END { exit !(found && leads && !bad) }' "$work/all"
 }
 
 all_well_without() {
-    ask members | awk -v one="$1" '
+    ask members >"$work/all" || {
+        echo "no coordinator says how the others are"
+        return 1
+    }
+    awk -v one="$1" '
         $2 != one && ($3 != "true" || $6 != "true") { printf "coordinator %s at %s does not vote or answer\n", $1, $2; bad = 1 }
-        END { exit bad }'
+        END { exit bad || NR == 0 }' "$work/all"
 }
 
 node_is_up() {
-    ask nodes | grep -q "^$1 up true\$"
+    ask nodes >"$work/all" && grep -q "^$1 up true\$" "$work/all"
 }

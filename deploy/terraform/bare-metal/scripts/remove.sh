@@ -36,7 +36,7 @@ remove_agent() {
 
 # Whether it is no coordinator any more, or was taken out just now. One that leads cannot be: it hands that over first.
 is_out() {
-    ask members >"$work/now" || return 1
+    ask members >"$work/now" && [ -s "$work/now" ] || return 1
     read -r number leads <<END || return 0
 $(awk -v one="$FLOWYARD_ADDRESS" '$2 == one { print $1, $4 }' "$work/now")
 END
@@ -48,12 +48,13 @@ END
 }
 
 remove_coordinator() {
-    if ! ask members >"$work/now"; then
+    if ! ask members >"$work/now" || [ ! -s "$work/now" ]; then
         cat "$work/error" >&2
         fail "no coordinator answers; nothing was changed. If the cluster is lost for good: terraform state rm the coordinators"
     fi
     if ! awk -v one="$FLOWYARD_ADDRESS" '$2 != one { other = 1 } END { exit !other }' "$work/now"; then
-        [ -z "$(ask nodes)" ] || fail "$FLOWYARD_NAME is the last coordinator, and the cluster has nodes; keep a coordinator that is there"
+        ask nodes >"$work/nodes" || fail "$FLOWYARD_NAME does not say whether the cluster has nodes; nothing was changed"
+        [ ! -s "$work/nodes" ] || fail "$FLOWYARD_NAME is the last coordinator, and the cluster has nodes; keep a coordinator that is there"
         # Without it there is no cluster. Its past is not ours to throw away.
         clear_host clear coordinator keep
         return

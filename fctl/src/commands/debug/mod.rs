@@ -4,9 +4,9 @@
 
 mod scrub;
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
@@ -169,6 +169,8 @@ fn write(path: &Path, gathered: &mut Gathered) -> Result<(), Failure> {
     };
     gathered.files.insert(0, ("README.txt".into(), format!("{HEAD}\n{missing}").into_bytes()));
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed())?;
+    // One that was there keeps its mode otherwise.
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed())?;
     let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
     for (name, content) in &gathered.files {
         let mut head = tar::Header::new_gnu();
