@@ -5,9 +5,11 @@
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use flowyard_model::{Changed, Entry, Reply, Revision};
+use flowyard_model::{Changed, Entry, Record, Reply, Revision};
+use flowyard_proto::SnapshotError;
 use flowyard_state::{State, View, apply};
 
 use crate::feed::Feed;
@@ -82,9 +84,35 @@ impl Machine for Applier {
     }
 
     fn restore(&mut self, input: &mut dyn Read) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let records = flowyard_proto::read_records(input)?.collect::<Result<Vec<_>, _>>()?;
-        self.state = State::from_records(records)?;
+        self.state = state_of(flowyard_proto::read_records(input)?)?;
         self.feed.restart(self.state.view());
         Ok(())
     }
+}
+
+/// Records that are handed on together, and how many such hands are on their way.
+const HANDED_ON: usize = 1_024;
+const ON_THE_WAY: usize = 8;
+
+/// The state of these records, which are read while those before are put in their places: a large one is there in half the time.
+fn state_of(
+    mut records: impl Iterator<Item = Result<Record, SnapshotError>>,
+) -> Result<State, Box<dyn Error + Send + Sync>> {
+    std::thread::scope(|scope| {
+        let (sender, received) = sync_channel::<Vec<Record>>(ON_THE_WAY);
+        let placing = scope.spawn(move || State::from_records(received.into_iter().flatten()));
+        let read = loop {
+            let some: Result<Vec<Record>, SnapshotError> = records.by_ref().take(HANDED_ON).collect();
+            match some {
+                // Who does not take them has found something wrong, and says what.
+                Ok(some) if some.is_empty() || sender.send(some).is_err() => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        drop(sender);
+        let placed = placing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        read?;
+        Ok(placed?)
+    })
 }

@@ -24,6 +24,8 @@ const HEAD_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Speed over size: a snapshot is written while the replica works.
 const ZSTD_LEVEL: i32 = 1;
 const POINTER: &str = "current";
+/// Bytes that wait for the disk at most while a snapshot is written: the log's barriers wait behind them.
+const UNSYNCED_BYTES: usize = 1024 * 1024;
 
 /// A snapshot that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -202,8 +204,8 @@ fn write_file(
     meta: &SnapshotMeta,
     encode: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut out =
-        Hashing { to: BufWriter::with_capacity(256 * 1024, File::create(path)?), hasher: blake3::Hasher::new() };
+    let file = Paced { file: File::create(path)?, unsynced: 0 };
+    let mut out = Hashing { to: BufWriter::with_capacity(256 * 1024, file), hasher: blake3::Hasher::new() };
     let head = encode_head(meta);
     out.write_all(MAGIC)?;
     out.write_all(&(head.len() as u32).to_le_bytes())?;
@@ -212,7 +214,29 @@ fn write_file(
     encode(&mut packed)?;
     let Hashing { mut to, hasher } = packed.finish()?;
     to.write_all(hasher.finalize().as_bytes())?;
-    to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    to.into_inner().map_err(io::IntoInnerError::into_error)?.file.sync_all()
+}
+
+/// A file that is brought to the disk piece by piece.
+struct Paced {
+    file: File,
+    unsynced: usize,
+}
+
+impl Write for Paced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= UNSYNCED_BYTES {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 struct Hashing<W> {

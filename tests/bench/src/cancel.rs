@@ -58,7 +58,7 @@ async fn running(asked: &Asked, place: &Path) -> Result<(), String> {
     let process = one.start()?;
     one.serving().await?;
     compare("that all run", || one.client(), &one.spec, jobs).await?;
-    process.stop();
+    process.kill();
     Ok(())
 }
 

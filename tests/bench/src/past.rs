@@ -118,6 +118,7 @@ impl Past {
         let plan = Plan { based_on, seed: 1, budget: 10_000, placer_version: 1, placements, accept_ms: None };
         match self.say(Command::CommitPlan(plan))? {
             Reply::PlanCommitted { refused } if refused.is_empty() => {}
+            Reply::PlanCommitted { refused } => return Err(format!("{} placements were refused", refused.len())),
             other => return Err(format!("a plan was answered with {other:?}")),
         }
         let at = |ms| Some(TimeMs(NOW_MS + self.index + ms));
@@ -156,9 +157,10 @@ fn end(job: JobId, task: u32) -> End {
 
 fn inventory() -> Inventory {
     Inventory {
-        cpu_milli: 1_000_000,
-        memory_bytes: 1 << 44,
-        disk_bytes: 1 << 44,
+        // Room for everything at once.
+        cpu_milli: 1 << 40,
+        memory_bytes: 1 << 50,
+        disk_bytes: 1 << 50,
         gpus: vec![],
         tokens: BTreeMap::new(),
         labels: BTreeMap::new(),
