@@ -102,12 +102,13 @@ fn state_of(
         let (sender, received) = sync_channel::<Vec<Record>>(ON_THE_WAY);
         let placing = scope.spawn(move || State::from_records(received.into_iter().flatten()));
         let read = loop {
-            let some: Result<Vec<Record>, SnapshotError> = records.by_ref().take(HANDED_ON).collect();
-            match some {
-                // Who does not take them has found something wrong, and says what.
-                Ok(some) if some.is_empty() || sender.send(some).is_err() => break Ok(()),
-                Ok(_) => {}
+            let some = match records.by_ref().take(HANDED_ON).collect::<Result<Vec<Record>, SnapshotError>>() {
+                Ok(some) => some,
                 Err(error) => break Err(error),
+            };
+            // Who does not take them has found something wrong, and says what.
+            if some.is_empty() || sender.send(some).is_err() {
+                break Ok(());
             }
         };
         drop(sender);
