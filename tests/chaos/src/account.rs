@@ -113,22 +113,22 @@ mod tests {
     #[test]
     fn whatever_is_left_on_a_host_is_found() {
         let folder = tempfile::tempdir().unwrap();
-        let made = Network::of(&["a"]).and_then(|network| Ok((Host::new("a", &network, folder.path())?, network)));
+        let made = Network::of(&["h0"]).and_then(|network| Ok((Host::new("h0", &network, folder.path())?, network)));
         let (host, _network) = match made {
             Ok(made) => made,
             Err(reason) => return flowyard_skip::skip(&format!("only root may make hosts: {reason}")),
         };
-        assert_eq!(left_on("a", &host), Vec::<String>::new());
+        assert_eq!(left_on("h0", &host), Vec::<String>::new());
         host.run("sh", &["-c", "sleep 1000 >/dev/null 2>&1 &"]).unwrap();
         host.run("mount", &["-t", "tmpfs", "left", "/mnt"]).unwrap();
         host.run("ip", &["link", "add", "left0", "type", "bridge"]).unwrap();
-        let found = left_on("a", &host).join("\n");
+        let found = left_on("h0", &host).join("\n");
         assert!(found.contains("still runs `sleep 1000") && found.contains("a mount at /mnt"), "{found}");
         assert!(found.contains("in its network") && found.contains("left0"), "{found}");
         let Some(cgroup) = cgroup(&host) else { return flowyard_skip::skip("no cgroup can be made here") };
         let sleeper = host.processes()[0].0;
         std::fs::write(cgroup.join("cgroup.procs"), sleeper.to_string()).unwrap();
-        let found = left_on("a", &host).join("\n");
+        let found = left_on("h0", &host).join("\n");
         drop(host);
         waited(PATIENCE, || std::fs::remove_dir(&cgroup).is_ok());
         assert!(found.contains("has processes in") && !cgroup.exists(), "{found}");
