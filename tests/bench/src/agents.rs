@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flowyard_clock::{elapsed, monotonic};
 use flowyard_model::JobId;
-use flowyard_proto::api::{GetJobRequest, ListTasksRequest, LogsRequest, TaskState};
+use flowyard_proto::api::{Attempt, GetJobRequest, ListTasksRequest, LogsRequest, Task, TaskState};
 use flowyard_sdk::client::Client;
 
 use crate::asked::Asked;
@@ -106,10 +106,24 @@ async fn ended(client: &mut Client, JobId(job): JobId) -> Result<(), String> {
 async fn count_tasks(client: &mut Client, JobId(job): JobId, count: u32, toll: &mut Toll) -> Result<(), String> {
     let asked = ListTasksRequest { job, limit: 1_000, ..ListTasksRequest::default() };
     let tasks = client.list_tasks(asked).await.map_err(|error| error.to_string())?.tasks;
-    let whole = tasks.iter().filter(|task| task.state() == TaskState::Succeeded && task.attempts.len() == 1).count();
+    let is_whole = |task: &&Task| task.state() == TaskState::Succeeded && task.attempts.len() == 1;
+    let whole = tasks.iter().filter(is_whole).count();
+    for task in tasks.iter().filter(|task| !is_whole(task)) {
+        println!("    job {job} task {}: {}", task.task, story(task));
+    }
     toll.tasks += u64::from(count);
     toll.disturbed += u64::from(count) - whole as u64;
     Ok(())
+}
+
+/// How each attempt of a task ended.
+fn story(task: &Task) -> String {
+    let ended = |attempt: &Attempt| {
+        let end = attempt.members.first().and_then(|member| member.end.as_ref());
+        let how = end.map(|end| format!("{:?} {:?} {}", end.outcome(), end.reason(), end.message));
+        format!("#{} {}", attempt.number, how.unwrap_or_else(|| "has no end".to_owned()))
+    };
+    task.attempts.iter().map(ended).collect::<Vec<_>>().join("; ")
 }
 
 /// The longest beginning that is as it was printed counts; whatever follows is missing.

@@ -36,7 +36,7 @@ pub(crate) async fn run(asked: &Asked, place: &Path) -> Result<(), String> {
     for _ in 0..2 {
         fleet.add_agent("cpu = \"4\"\n").await?;
     }
-    let times = if asked.quick { 3 } else { 40 };
+    let times = if asked.quick { 3 } else { 30 };
     let (mut theirs, mut ours, mut placed) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..times {
         theirs.push(etcd_once(&mut etcd, number).await?);
