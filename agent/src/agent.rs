@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use flowyard_cas::Store;
 use flowyard_model::{Inventory, StuckLimits};
+use flowyard_telemetry::traces::Exporter;
 use kameo::actor::{ActorRef, Spawn};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -65,6 +66,19 @@ impl Agent {
     /// # Errors
     /// When its folder or journal cannot be used.
     pub async fn start(config: AgentConfig, store: Store, reach: Reach) -> Result<Self, AgentError> {
+        Self::start_traced(config, store, reach, None).await
+    }
+
+    /// The same, and tells a collector what it does for each job.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub async fn start_traced(
+        config: AgentConfig,
+        store: Store,
+        reach: Reach,
+        exporter: Option<Exporter>,
+    ) -> Result<Self, AgentError> {
         let folder = |source| AgentError::Folder { path: config.folder.display().to_string(), source };
         std::fs::create_dir_all(config.attempts()).map_err(folder)?;
         close(&config.folder).map_err(folder)?;
@@ -93,6 +107,8 @@ impl Agent {
             users: config.users.map(|span| UserRanges::of(span, &config.folder)),
             reach: reach.clone(),
             counts: Arc::default(),
+            exporter,
+            cluster: watch::Sender::new(String::new()),
             config,
         };
         let desk = Arc::new(desk);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use flowyard_model::{AttemptOutcome, Blame, End, Phase, Reason, Resources};
 use flowyard_telemetry::distribution::LONG;
@@ -85,6 +86,17 @@ impl Counts {
         let counted = Counted { counts: Arc::clone(self), phase: None, held };
         counted.hold(1);
         counted
+    }
+
+    /// A stage of an attempt took this long. What its process takes is its user's business.
+    pub(crate) fn stage(&self, name: &str, took: Duration) {
+        match name {
+            "fetch" => self.fetch.observe(took),
+            "prepare" => self.prepare.observe(took),
+            "start" => self.start.observe(took),
+            "store" => self.store.observe(took),
+            _ => {}
+        }
     }
 
     /// An attempt ended so.

@@ -211,6 +211,7 @@ impl Link {
         self.desk.stuck.send_replace(limits);
         self.reach.learn(welcome.addresses.clone());
         let (cluster, epoch) = (welcome.cluster.clone(), welcome.epoch);
+        self.desk.cluster.send_replace(cluster.clone());
         let message = ReconcilerMessage::Registered(Registration { cluster, epoch, node, incarnation });
         self.reconciler.tell(message).await.map_err(|_| LinkError::Gone)
     }

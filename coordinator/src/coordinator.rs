@@ -6,6 +6,7 @@ use flowyard_cas::Origin;
 use flowyard_identity::KeyringError;
 use flowyard_model::{Command, Reply, Term};
 use flowyard_state::View;
+use flowyard_telemetry::traces::Exporter;
 use kameo::actor::{ActorRef, Spawn};
 use tokio::task::AbortHandle;
 use tonic::Status;
@@ -30,6 +31,7 @@ use crate::relay::Relays;
 use crate::secrets::Vault;
 use crate::session::Directory;
 use crate::stamps::Stamps;
+use crate::tracer::Tracer;
 use crate::version_mark::{self, NewerCluster};
 
 /// What all services share; cheap to clone.
@@ -204,6 +206,14 @@ impl Coordinator {
     /// # Errors
     /// When the folder cannot be used, or the replica stops.
     pub async fn start(config: Config, origin: Origin) -> Result<Self, StartError> {
+        Self::start_traced(config, origin, None).await
+    }
+
+    /// The same, and tells a collector what it does for each job.
+    ///
+    /// # Errors
+    /// As [`Coordinator::start`].
+    pub async fn start_traced(config: Config, origin: Origin, exporter: Option<Exporter>) -> Result<Self, StartError> {
         version_mark::check(&config.folder)?;
         let (applier, feed) = Applier::new();
         let stamps = Stamps::new(feed.clone());
@@ -232,6 +242,7 @@ impl Coordinator {
             }
             _ => Durable::of(origin),
         };
+        let tracer = exporter.map(|exporter| Tracer::new(exporter, &identity.cluster.to_string()));
         let directory = Directory::empty();
         let vault = Vault::open(&config.folder)?;
         let audit = Audit::open(&config.folder).map_err(StartError::Audit)?;
@@ -239,7 +250,9 @@ impl Coordinator {
             config: Arc::new(config),
             cluster_id: identity.cluster.to_string(),
             epoch: identity.epoch,
-            proposer: Proposer::new(replica.clone(), feed.clone(), stamps.clone()).counted(counts),
+            proposer: Proposer::new(replica.clone(), feed.clone(), stamps.clone())
+                .counted(counts)
+                .traced(tracer.clone()),
             feed,
             durable,
             heard: Heard::nobody(),
@@ -260,6 +273,7 @@ impl Coordinator {
         let leadership = Leadership::spawn(Leadership::new(shared.clone()));
         let mut beside: Vec<AbortHandle> = Vec::new();
         beside.push(tokio::spawn(shared.audit.clone().keep()).abort_handle());
+        beside.extend(tracer.map(|tracer| tokio::spawn(tracer.keep(shared.clone())).abort_handle()));
         beside.extend(shared.fleet.clone().map(|fleet| tokio::spawn(fleet.renew()).abort_handle()));
         beside.push(tokio::spawn(crate::archive::keep(shared.clone())).abort_handle());
         beside.push(tokio::spawn(crate::sealing::keep(shared.clone())).abort_handle());

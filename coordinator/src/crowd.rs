@@ -4,7 +4,6 @@
 //! been sent. A request has to come within a time, but for those whose streams are meant to stay open.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +15,9 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
 
 use crate::access::Caller;
+use crate::around::{Answer, Around, Request, UntilSent, until_sent};
 use crate::standing::Standing;
 
 /// Calls of one person at a time.
@@ -44,7 +43,7 @@ pub(crate) struct Crowd {
 
 /// A call that is counted, until dropped.
 #[derive(Debug)]
-struct Counted {
+pub(crate) struct Counted {
     who: String,
     crowd: Crowd,
 }
@@ -93,58 +92,39 @@ pub(crate) fn host(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 
-impl<S> Layer<S> for Crowd {
-    type Service = Counting<S>;
+impl Around for Crowd {
+    type Call = Option<Counted>;
 
-    fn layer(&self, inner: S) -> Counting<S> {
-        Counting { crowd: self.clone(), inner }
+    fn asked(&self, request: &mut Request) -> Result<Self::Call, Status> {
+        let Some(standing) = request.extensions().get::<Standing>() else { return Ok(None) };
+        let counted = self.begin(standing)?;
+        if counted.is_some() {
+            in_time(request);
+        }
+        Ok(counted)
+    }
+
+    async fn answered(&self, counted: Self::Call, answer: Answer) -> Answer {
+        match counted {
+            Some(counted) => until_sent(answer, counted),
+            None => answer,
+        }
     }
 }
 
-/// What is behind the count.
-#[derive(Clone)]
-pub(crate) struct Counting<S> {
-    crowd: Crowd,
-    inner: S,
-}
+impl UntilSent for Counted {}
 
-impl<S> Service<http::Request<Body>> for Counting<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let counted = match request.extensions().get::<Standing>().map(|standing| self.crowd.begin(standing)) {
-            Some(Ok(counted)) => counted,
-            Some(Err(status)) => return Box::pin(async move { Ok(status.into_http()) }),
-            None => None,
-        };
-        let request = if counted.is_some() { in_time(request) } else { request };
-        let answered = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answered.await?;
-            Ok(answer.map(|body| Body::new(Watched { body, counted })))
-        })
-    }
-}
-
-/// The request, whose body has to come within its time.
-fn in_time(request: http::Request<Body>) -> http::Request<Body> {
+/// Its body has to come within its time.
+fn in_time(request: &mut Request) {
     let path = request.uri().path();
     let (patience, anew) = match () {
-        () if OPEN.contains(&path) => return request,
+        () if OPEN.contains(&path) => return,
         () if path == UPLOAD => (PART, true),
         () => (WHOLE, false),
     };
-    request.map(|body| Body::new(Timely { body, until: Box::pin(tokio::time::sleep(patience)), patience, anew }))
+    let body = std::mem::take(request.body_mut());
+    let until = Box::pin(tokio::time::sleep(patience));
+    *request.body_mut() = Body::new(Timely { body, until, patience, anew });
 }
 
 /// A body that is given up when it is too slow.
@@ -176,33 +156,6 @@ impl http_body::Body for Timely {
             }
             Poll::Pending => Poll::Pending,
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// An answer that counts as a call until it has been sent.
-struct Watched {
-    body: Body,
-    counted: Option<Counted>,
-}
-
-impl http_body::Body for Watched {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(None) = frame {
-            self.counted = None;
-        }
-        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,19 +4,13 @@
 //! the time in which very many wrong ones are waiting for their answers.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
 
+use crate::around::{Answer, Around, Request};
 use crate::audit::{Audit, Entry};
 use crate::caller::Arrival;
 
@@ -107,62 +101,32 @@ impl Drop for Entered {
     }
 }
 
-impl<S> Layer<S> for Guesses {
-    type Service = Guessing<S>;
+impl Around for Guesses {
+    /// Where a call came from whose maker has shown no certificate, and what was called.
+    type Call = Option<(IpAddr, String)>;
 
-    fn layer(&self, inner: S) -> Guessing<S> {
-        Guessing { guesses: self.clone(), inner }
-    }
-}
-
-/// What is behind it.
-#[derive(Clone)]
-pub(crate) struct Guessing<S> {
-    guesses: Guesses,
-    inner: S,
-}
-
-impl<S, B> Service<http::Request<Body>> for Guessing<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible>,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes, Error = Status> + Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let stranger = match request.extensions().get::<Arrival>() {
-            Some(Arrival::Port { identified: None, address, .. }) => Some(address.ip()),
-            _ => None,
+    fn asked(&self, request: &mut Request) -> Result<Self::Call, Status> {
+        let Some(Arrival::Port { identified: None, address, .. }) = request.extensions().get::<Arrival>() else {
+            return Ok(None);
         };
-        let answered = |inner: &mut S, request| {
-            let answered = inner.call(request);
-            async move { Ok(answered.await?.map(Body::new)) }
-        };
-        let Some(address) = stranger else { return Box::pin(answered(&mut self.inner, request)) };
-        let (guesses, path) = (self.guesses.clone(), request.uri().path().to_owned());
-        if guesses.is_crowded(address) {
+        let address = address.ip();
+        if self.is_crowded(address) {
             let many = "too many wrong tokens were shown from this address just now; ask again in a few seconds";
-            return Box::pin(async move { Ok(Status::unavailable(many).into_http()) });
+            return Err(Status::unavailable(many));
         }
-        let answered = answered(&mut self.inner, request);
-        Box::pin(async move {
-            let answer: http::Response<Body> = answered.await?;
-            let status = Status::from_header_map(answer.headers());
-            if let Some(status) = status.filter(|status| status.code() == Code::Unauthenticated) {
-                guesses.audit.write_stranger(Entry::of_stranger(address, &path, &status));
-                let wait = guesses.wrong(address, flowyard_clock::boot_ms());
-                let _entered = guesses.enter(address);
-                tokio::time::sleep(wait).await;
-            }
-            Ok(answer)
-        })
+        Ok(Some((address, request.uri().path().to_owned())))
+    }
+
+    async fn answered(&self, stranger: Self::Call, answer: Answer) -> Answer {
+        let Some((address, path)) = stranger else { return answer };
+        let status = Status::from_header_map(answer.headers());
+        if let Some(status) = status.filter(|status| status.code() == Code::Unauthenticated) {
+            self.audit.write_stranger(Entry::of_stranger(address, &path, &status));
+            let wait = self.wrong(address, flowyard_clock::boot_ms());
+            let _entered = self.enter(address);
+            tokio::time::sleep(wait).await;
+        }
+        answer
     }
 }
 

@@ -7,6 +7,7 @@ pub mod access;
 mod api;
 mod applier;
 mod archive;
+mod around;
 mod audit;
 pub mod backup;
 mod caller;
@@ -40,6 +41,7 @@ pub mod stale;
 mod stamps;
 mod standing;
 mod timekeeper;
+mod tracer;
 mod version_mark;
 
 pub use config::{Config, LogKeeping, Retention, Timing, TimingError};

@@ -9,6 +9,7 @@ use crate::feed::Feed;
 use crate::metrics::Counts;
 use crate::raft::{ProposeError as LogError, Replica};
 use crate::stamps::Stamps;
+use crate::tracer::Tracer;
 
 /// A handle for proposing; cheap to clone.
 #[derive(Clone)]
@@ -19,6 +20,7 @@ pub struct Proposer {
     /// The only term in which what it proposes is taken.
     term: Option<Term>,
     counts: Arc<Counts>,
+    tracer: Option<Tracer>,
 }
 
 /// Why a command has no effect.
@@ -38,7 +40,7 @@ pub enum ProposeError {
 impl Proposer {
     /// A proposer of this replica, whose state is told by this feed, and time by these stamps.
     pub fn new(replica: Replica<Applier>, feed: Feed, stamps: Stamps) -> Self {
-        Self { replica, feed, stamps, term: None, counts: Arc::default() }
+        Self { replica, feed, stamps, term: None, counts: Arc::default(), tracer: None }
     }
 
     /// A proposer of what is decided by the leader of this term: the log takes it in that term and in no other.
@@ -50,6 +52,17 @@ impl Proposer {
     #[must_use]
     pub(crate) fn counted(self, counts: Arc<Counts>) -> Self {
         Self { counts, ..self }
+    }
+
+    /// The same, whose work is told to a collector.
+    #[must_use]
+    pub(crate) fn traced(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
+    }
+
+    /// Who tells a collector of jobs, if anybody does; whoever decides tells it, too.
+    pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
     }
 
     /// What this coordinator has counted so far; whoever decides counts there, too.

@@ -24,13 +24,12 @@ use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 
 use crate::api::{ApiEndpoint, BlobEndpoint};
-use crate::audit::Audited;
+use crate::around::Surround;
 use crate::caller::{Accepted, Door, Doorkeeper, accept_certified, accept_users};
 use crate::coordinator::{Shared, StartError};
 use crate::crowd::Crowd;
 use crate::fleet::{self, AdministrationEndpoint, EntranceEndpoint, Fleet, MembersEndpoint, PassOn};
 use crate::guesses::Guesses;
-use crate::metrics::Measured;
 use crate::raft::Speakers;
 use crate::secrets::SecretsEndpoint;
 use crate::session::AgentEndpoint;
@@ -115,12 +114,12 @@ async fn serve_door(
         .max_concurrent_streams(Some(STREAMS))
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
         .http2_max_header_list_size(Some(HEADER_BYTES))
-        .layer(Measured { calls: shared.calls.clone() })
-        .layer(Guesses::new(shared.audit.clone()))
+        .layer(Surround(shared.calls.clone()))
+        .layer(Surround(Guesses::new(shared.audit.clone())))
         .layer(InterceptorLayer::new(doorkeeper))
-        .layer(crowd)
+        .layer(Surround(crowd))
         .layer(PassOn { shared: shared.clone(), door })
-        .layer(Audited { audit: shared.audit.clone() });
+        .layer(Surround(shared.audit.clone()));
     let stop = async move {
         // It ends when it is told to, or with who would tell.
         let _ = stopped.wait_for(|stopped| *stopped).await;

@@ -170,6 +170,12 @@ pub(crate) struct Submit {
     /// How to wait for it
     #[command(flatten)]
     pub waiting: Waiting,
+    /// Print the id of its trace, which OpenTelemetry collectors know it by
+    #[arg(long, conflicts_with = "batch")]
+    pub trace: bool,
+    /// Tell an OpenTelemetry collector of this machine of the submission, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "FLOWYARD_OTLP")]
+    pub otlp: Option<String>,
     /// Makes the same submission, sent twice, one job
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
@@ -364,6 +370,9 @@ pub(crate) struct Dev {
     /// Let Prometheus read its metrics here, such as 127.0.0.1:9464
     #[arg(long, value_name = "IP:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Tell an OpenTelemetry collector of this machine what is done for each job, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "FLOWYARD_OTLP")]
+    pub otlp: Option<String>,
 }
 
 /// A reference to a job or a part of it.

@@ -21,6 +21,7 @@ use crate::failure::{Failure, codes};
 use crate::home::{AgentLock, Home, HostLock};
 use crate::output;
 use crate::settings::Settings;
+use crate::traced;
 
 /// How long a stopping server may take to finish what it is asked.
 const STOP: Duration = Duration::from_secs(2);
@@ -91,8 +92,10 @@ impl Embedded {
             shared_origin: true,
             fleet: None,
         };
-        let coordinator =
-            Coordinator::start(config, origin.clone()).await.map_err(|error| Failure::Home(chain(&error)))?;
+        let exporter = traced::exporter(settings.otlp.as_deref(), "flowyard-coordinator")?;
+        let coordinator = Coordinator::start_traced(config, origin.clone(), exporter)
+            .await
+            .map_err(|error| Failure::Home(chain(&error)))?;
         tokio::spawn(end_with_the_log(coordinator.shared().replica.role(), home.clone()));
         let (stop, stopped) = oneshot::channel::<()>();
         let served = flowyard_coordinator::serve(coordinator.shared().clone(), async move {
@@ -196,7 +199,9 @@ impl LocalAgent {
         let exe = std::env::current_exe().map_err(Failure::local("this program"))?;
         let config = AgentConfig::embedded(home.path().to_owned(), folder, &exe, settings.agent.clone());
         let channel = Endpoint::socket(home.socket()).channel();
-        let agent = Agent::start(config, Store::new(local, origin), Reach::Embedded(channel)).await;
+        let exporter = traced::exporter(settings.otlp.as_deref(), "flowyard-agent")?;
+        let store = Store::new(local, origin);
+        let agent = Agent::start_traced(config, store, Reach::Embedded(channel), exporter).await;
         let agent = agent.map_err(|error| Failure::Home(chain(&error)))?;
         say_limits(home, &agent.inventory().abilities.enforcement);
         Ok(Some(Self { agent, _lock: lock }))

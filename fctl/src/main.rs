@@ -23,6 +23,7 @@ mod output;
 mod policy;
 mod progress;
 mod record;
+mod s3;
 mod settings;
 mod signals;
 mod stuck_settings;
@@ -32,6 +33,7 @@ mod table;
 mod target;
 mod terminal;
 mod text;
+mod traced;
 
 use std::process::ExitCode;
 

@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub keeping: Keeping,
     /// Settings of its agent.
     pub agent: EmbeddedChoices,
+    /// The collector that is told of jobs; from the flag of `fctl dev`.
+    pub otlp: Option<String>,
     metrics: MetricsTable,
     path: PathBuf,
 }
@@ -165,6 +167,7 @@ impl Settings {
                 users: users.transpose()?,
                 networks: file.agent.networks().map_err(|(field, error)| wrong(field, &error))?,
             },
+            otlp: None,
             metrics: file.metrics.clone(),
             path: path.to_owned(),
         })

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use common::fleet::Fleet;
+use common::store::Store;
 use common::{Ran, until};
 use nix::sys::signal::Signal;
 
@@ -75,6 +76,11 @@ fn backup(fleet: &Fleet, file: &str, more: &[&str]) -> Ran {
 
 /// Takes the coordinators away, and makes the first host's folder anew from a backup.
 fn restore(fleet: &mut Fleet, file: &str) -> Ran {
+    restore_with(fleet, common::Yard::run, file)
+}
+
+/// The same, where something else runs the command.
+fn restore_with(fleet: &mut Fleet, run: impl FnOnce(&common::Yard, &[&str]) -> Ran, file: &str) -> Ran {
     let folder = PathBuf::from(fleet.at("c0"));
     let settings = std::fs::read_to_string(folder.join("coordinator.toml")).unwrap();
     let place = |section: &str| {
@@ -85,7 +91,7 @@ fn restore(fleet: &mut Fleet, file: &str) -> Ran {
     std::fs::rename(&folder, folder.with_extension("lost")).unwrap();
     let at = fleet.at("c0");
     let places = ["--address", &api, "--listen", &api, "--peer-address", &peers, "--peer-listen", &peers];
-    fleet.yard.run(&[&["coordinator", "restore", file, "--folder", &at], &places[..]].concat())
+    run(&fleet.yard, &[&["coordinator", "restore", file, "--folder", &at], &places[..]].concat())
 }
 
 #[test]
@@ -304,8 +310,8 @@ fn what_is_no_backup_is_refused_with_what_is_wrong_with_it() {
     assert_eq!(std::fs::read_dir(fleet.yard.path("")).unwrap().count(), 6, "nothing half-made is left");
     fleet.yard.refused(
         110,
-        &["files of this machine", "fctl cluster backup - | aws s3 cp - s3://b/k"],
-        &["cluster", "backup", "s3://b/k", &fleet.owner(0)],
+        &["files of this machine, objects at s3://", "fctl cluster backup - | gsutil cp - gs://b/k"],
+        &["cluster", "backup", "gs://b/k", &fleet.owner(0)],
     );
     // Without keys: a new authority, which the old node does not believe.
     fleet.coordinators[0].take().expect("it runs").kill();
@@ -317,6 +323,69 @@ fn what_is_no_backup_is_refused_with_what_is_wrong_with_it() {
     assert_ne!(refused.code(), 0, "a token of the old authority is good for nothing: {refused:#?}");
     fleet.add_agent("n2");
     until("a node that was let in anew", || connected(&fleet, "n2"));
+    fleet.stop();
+}
+
+/// What a backup in an object store must do when the store does not do what it should.
+fn a_store_that_misbehaves_leaves_no_half_backup(fleet: &Fleet, store: &Store, object: &str, backup: &[&str]) {
+    let file = store.path("objects/backups/lab/one.fybackup");
+    let denied = store.run_with(&fleet.yard, "another secret", backup);
+    assert_eq!(denied.code(), 117, "{denied:#?}");
+    denied.says(&["SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"]);
+    std::fs::write(store.path("damage"), "1").unwrap();
+    let damaged = store.run(&fleet.yard, backup);
+    assert_eq!(damaged.code(), 110, "{damaged:#?}");
+    damaged.says(&[object]);
+    assert!(!file.exists(), "what does not read back is not left there");
+    let none = store.run(&fleet.yard, &["cluster", "verify-backup", object]);
+    assert_eq!(none.code(), 117, "{none:#?}");
+    none.says(&[object, "not found"]);
+}
+
+#[test]
+fn a_backup_goes_to_an_object_store_in_parts_is_read_back_and_restored_from_there() {
+    let mut fleet = Fleet::formed(None);
+    let Some(store) = Store::open(&fleet.yard) else { return fleet.stop() };
+    fleet.add_agent("n1");
+    until("the node", || connected(&fleet, "n1"));
+    let mut large = vec![0; 40 << 20];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut large).unwrap();
+    fleet.yard.write("large", &large);
+    fleet.yard.ok(&["submit", &fleet.owner(0), "--input", "large=./large", "--", "true"]);
+    let (object, owner) = ("s3://backups/lab/one.fybackup", fleet.owner(0));
+    let asked = ["-o", "json", "cluster", "backup", object, "--with-keys", &owner];
+
+    // It is busy at first, and asked again.
+    std::fs::write(store.path("busy"), "2").unwrap();
+    let made = store.run(&fleet.yard, &asked);
+    assert_eq!(made.code(), 0, "{made:#?}");
+    let told: serde_json::Value = serde_json::from_str(&made.stdout).unwrap();
+    assert!(told["blob_bytes"].as_u64().unwrap() > 40 << 20 && told["keys"] == 1, "{told}");
+    assert_eq!(std::fs::read_to_string(store.path("parts")).unwrap(), "2");
+    let file = store.path("objects/backups/lab/one.fybackup");
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), told["bytes"].as_u64().unwrap());
+    let again = store.run(&fleet.yard, &asked);
+    assert_eq!(again.code(), 110, "{again:#?}");
+    again.says(&["s3://backups/lab/one.fybackup exists", "--overwrite"]);
+    let overwrite = [&asked[..], &["--overwrite"]].concat();
+    a_store_that_misbehaves_leaves_no_half_backup(&fleet, &store, object, &overwrite);
+    assert_eq!(store.run(&fleet.yard, &overwrite).code(), 0);
+    assert_eq!(std::fs::read_dir(store.path("uploads")).unwrap().count(), 0, "no parts are left");
+    let checked = store.run(&fleet.yard, &["cluster", "verify-backup", object]);
+    assert!(checked.code() == 0 && checked.stdout.contains("is whole"), "{checked:#?}");
+
+    fleet.coordinators[0].take().expect("it runs").kill();
+    let restored = restore_with(&mut fleet, |yard, args| store.run(yard, args), object);
+    assert_eq!(restored.code(), 0, "{restored:#?}");
+    let left = std::fs::read_dir(fleet.yard.home()).unwrap().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("partial")).collect();
+    assert!(left.is_empty(), "the copy is gone: {left:?}");
+    fleet.run_coordinator(0);
+    let status = fleet.yard.json(&["cluster", "status", &fleet.owner(0)]);
+    assert_eq!((status["epoch"].as_u64(), status["name"].as_str()), (Some(1), Some("lab")));
+    let again = fleet.yard.path("again").display().to_string();
+    let told: serde_json::Value = serde_json::from_str(&backup(&fleet, &again, &[]).stdout).unwrap();
+    assert!(told["blob_bytes"].as_u64().unwrap() > 40 << 20 && told["lost_blobs"] == 0, "{told}");
     fleet.stop();
 }
 

@@ -11,7 +11,7 @@ use super::ending::{bare, platforms, users};
 use super::environment::{ITEM_BYTES, Places, environment};
 use super::fetch::{Fetched, ITEM_FILE, WORK};
 use super::secrets::Laid;
-use super::{Desk, FOLDER, disk_failure, write_shown};
+use super::{Desk, FOLDER, disk_failure, stages, write_shown};
 use crate::inventory::gpu;
 use crate::runtime::spec::{ContainerSpec, LaunchSpec, Limits, Mount, Network, Root, Sandbox};
 use crate::runtime::{self, default_hidden};
@@ -56,6 +56,13 @@ pub(super) fn spec(
     let image_env = fetched.image.as_ref().map_or(&[][..], |(_, config)| &config.env);
     let mut env = environment(context, member, places, fetched.item.as_deref(), image_env);
     env.extend(gpu::variables(&gpus));
+    if desk.exporter.is_some() {
+        let (name, value) = stages::handed_on(&desk.cluster.borrow(), member.key);
+        // A step that is part of a trace of its user's stays so.
+        if !step.env.contains_key(&name) {
+            env.push((name, value));
+        }
+    }
     let mut sandbox = match step.isolation {
         Isolation::Process => process_sandbox(desk)?,
         Isolation::Container => Sandbox::Container(Box::new(container_spec(desk, context, folder, fetched, &gpus)?)),

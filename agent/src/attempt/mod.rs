@@ -9,6 +9,7 @@ mod fetch;
 mod images;
 mod launch;
 pub(crate) mod secrets;
+mod stages;
 mod store;
 mod watchdog;
 
@@ -18,13 +19,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flowyard_cas::Store;
 use flowyard_model::{
     AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Epoch, Inventory, MemberKey, Phase, PhaseTimes, Reason,
     StepContext, StuckLimits, StuckPhase, TimeMs,
 };
+use flowyard_telemetry::traces::Exporter;
 use futures::FutureExt;
 use kameo::actor::ActorRef;
 use tokio::sync::{mpsc, watch};
@@ -32,6 +34,7 @@ use tokio::sync::{mpsc, watch};
 use self::ending::{bare, platforms, stuck_end};
 pub(crate) use self::fetch::WORK;
 pub use self::images::Images;
+use self::stages::{FETCH, PREPARE, RUN, START, STORE, Stages};
 use crate::config::AgentConfig;
 use crate::counts::{Counted, Counts};
 use crate::fleet::Reach;
@@ -67,6 +70,10 @@ pub struct Desk {
     pub reach: Reach,
     /// What is counted, for its operator.
     pub(crate) counts: Arc<Counts>,
+    /// Who is told what is done for each job, if anybody is.
+    pub(crate) exporter: Option<Exporter>,
+    /// The cluster, once it is known.
+    pub(crate) cluster: watch::Sender<String>,
 }
 
 impl Desk {
@@ -107,8 +114,7 @@ pub struct Attempt {
     news: News,
     stop: watch::Receiver<bool>,
     counted: Counted,
-    /// When the launcher was asked to start it.
-    asked: Option<Instant>,
+    stages: Stages,
 }
 
 /// Says what was handed to the launcher, and that something was: after that it is never started a second time.
@@ -125,8 +131,8 @@ impl Attempt {
     ) -> Self {
         let folder = desk.folder(member.key);
         let counted = desk.counts.attempt(&context.spec.resources, member.gpus.len());
-        let (times, asked) = (PhaseTimes::NONE, None);
-        Self { desk, context, member, folder, times, stuck: None, never_started: false, news, stop, counted, asked }
+        let (times, stages) = (PhaseTimes::NONE, Stages::default());
+        Self { desk, context, member, folder, times, stuck: None, never_started: false, news, stop, counted, stages }
     }
 
     /// Walks all phases and reports the end.
@@ -143,9 +149,12 @@ impl Attempt {
         secrets::forget(&self.desk, &self.member);
         self.times.storing = Some(now());
         self.report(Phase::Storing, None).await;
-        let start = flowyard_clock::monotonic();
+        self.stages.begin(STORE, &self.desk.counts);
         let end = self.store(end).await;
-        self.desk.counts.store.observe_since(start);
+        self.stages.end(&self.desk.counts);
+        if let Some(exporter) = &self.desk.exporter {
+            self.stages.tell(exporter, &self.desk.cluster.borrow(), self.member.key);
+        }
         self.desk.counts.end(&end);
         let logs = [&end.logs.stdout, &end.logs.stderr].into_iter().flatten().map(|log| log.length);
         self.desk.counts.log_bytes.fetch_add(logs.sum(), Ordering::Relaxed);
@@ -202,14 +211,14 @@ impl Attempt {
         } else {
             self.times.fetching = Some(now());
             self.counted.enter(Phase::Fetching);
-            let (start, mut stop) = (flowyard_clock::monotonic(), self.stop.clone());
+            self.stages.begin(FETCH, &self.desk.counts);
+            let mut stop = self.stop.clone();
             let fetched = tokio::select! {
                 fetched = fetch::fetch(&self.desk, &self.context, &self.member, &self.folder) => fetched?,
                 () = stopped(&mut stop) => return Err(stopped_early()),
                 phase = self.watchdog(StuckPhase::Fetching) => return Err(self.stuck_in(phase)),
             };
-            self.desk.counts.fetch.observe_since(start);
-            let start = flowyard_clock::monotonic();
+            self.stages.begin(PREPARE, &self.desk.counts);
             let laid = tokio::select! {
                 laid = secrets::bring(&self.desk, &self.context, &self.member, fetched.user) => laid?,
                 () = stopped(&mut stop) => return Err(stopped_early()),
@@ -217,8 +226,7 @@ impl Attempt {
             let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched, laid)?;
             _pinned = fetched;
             mark_launched(&self.folder, &spec).map_err(|error| disk_failure(FOLDER, &error))?;
-            self.desk.counts.prepare.observe_since(start);
-            self.asked = Some(flowyard_clock::monotonic());
+            self.stages.begin(START, &self.desk.counts);
             self.ask(LaunchRequest::Start { spec: Box::new(spec), listener: sender }).await?;
         }
         self.watch(&mut events).await
@@ -235,7 +243,7 @@ impl Attempt {
                 event = events.recv() => match event {
                     Some(LaunchEvent::Started { at_ms }) => {
                         self.times.running = Some(TimeMs(at_ms));
-                        self.asked.take().iter().for_each(|asked| self.desk.counts.start.observe_since(*asked));
+                        self.stages.begin_since(RUN, at_ms * 1_000, &self.desk.counts);
                         self.report(Phase::Running, None).await;
                         if !asked {
                             // Its timeout kills it without asking anybody here.

@@ -22,8 +22,13 @@ pub(super) async fn submit(
     standing: &Standing,
     request: SubmitRequest,
 ) -> Result<SubmitResponse, Status> {
+    let began_us = flowyard_clock::wall_us();
     let command = checked(shared, standing, request).await?;
+    let admitted_us = flowyard_clock::wall_us();
     let answer = propose(shared, &command).await?;
+    if let Some(tracer) = shared.proposer.tracer().filter(|_| !answer.existing) {
+        tracer.submitted(answer.job, began_us, admitted_us);
+    }
     standing.about(&format!("job {}", answer.job));
     Ok(answer)
 }

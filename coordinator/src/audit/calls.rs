@@ -2,18 +2,13 @@
 //!
 //! A call is written down by the coordinator that answers it. What it is about is said by whoever reads the request.
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use tonic::Status;
-use tonic::body::Body;
-use tower::{Layer, Service};
+use tonic::{Code, Status};
 
 use super::{Audit, Entry};
 use crate::access::Caller;
+use crate::around::{Answer, Around, Request};
 use crate::standing::Standing;
 
 /// Calls that only look, and those by which nodes do their daily work, which is in the log.
@@ -51,27 +46,6 @@ fn call(path: &str) -> (&str, bool) {
     let call = path.rsplit_once('.').map_or(path, |(_, call)| call).trim_start_matches('/');
     let replicas = path.contains(".Raft/");
     (call, !replicas && !UNWRITTEN.contains(&call) && !path.starts_with("/grpc."))
-}
-
-/// Writes down what the services behind it answer.
-#[derive(Clone)]
-pub(crate) struct Audited {
-    pub audit: Audit,
-}
-
-impl<S> Layer<S> for Audited {
-    type Service = Writing<S>;
-
-    fn layer(&self, inner: S) -> Writing<S> {
-        Writing { audit: self.audit.clone(), inner }
-    }
-}
-
-/// The services.
-#[derive(Clone)]
-pub(crate) struct Writing<S> {
-    audit: Audit,
-    inner: S,
 }
 
 /// What an entry says of who called.
@@ -115,41 +89,28 @@ impl Entry {
     }
 }
 
-impl<S> Service<http::Request<Body>> for Writing<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+/// Writes down what the services behind it answer.
+impl Around for Audit {
+    /// Who called, if that is known, and what.
+    type Call = Option<(Standing, String)>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
+    fn asked(&self, request: &mut Request) -> Result<Self::Call, Status> {
+        let standing = request.extensions().get::<Standing>().cloned();
+        Ok(standing.map(|standing| (standing, request.uri().path().to_owned())))
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let standing = request.extensions().get::<Standing>().cloned();
-        let path = request.uri().path().to_owned();
-        let audit = self.audit.clone();
-        let answered = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answered.await?;
-            if let Some(standing) = standing {
-                let refused =
-                    Status::from_header_map(answer.headers()).filter(|status| status.code() != tonic::Code::Ok);
-                let denied = refused.as_ref().is_some_and(|status| {
-                    matches!(status.code(), tonic::Code::PermissionDenied | tonic::Code::Unauthenticated)
-                });
-                let (name, written) = call(&path);
-                let daily =
-                    name == UPLOAD && matches!(standing.caller, Caller::Agent { .. } | Caller::Coordinator { .. });
-                if denied || written && !daily {
-                    audit.write(entry_of(&standing, &path, refused.as_ref()));
-                }
-            }
-            Ok(answer)
-        })
+    async fn answered(&self, asked: Self::Call, answer: Answer) -> Answer {
+        let Some((standing, path)) = asked else { return answer };
+        let refused = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok);
+        let denied = refused
+            .as_ref()
+            .is_some_and(|status| matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated));
+        let (name, written) = call(&path);
+        let daily = name == UPLOAD && matches!(standing.caller, Caller::Agent { .. } | Caller::Coordinator { .. });
+        if denied || written && !daily {
+            self.write(entry_of(&standing, &path, refused.as_ref()));
+        }
+        answer
     }
 }
 

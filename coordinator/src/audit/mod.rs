@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-pub(crate) use calls::{Audited, entry_of};
+pub(crate) use calls::entry_of;
 pub(crate) use reading::{of_all, of_this};
 
 /// Bytes after which a file is followed by the next.

@@ -3,24 +3,18 @@
 //! Invariant: a call that no service has is counted as `other`, so that nobody can make figures up.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::task::{Context, Poll};
+use std::time::Instant;
 
-use bytes::Bytes;
 use flowyard_telemetry::Distribution;
 use flowyard_telemetry::distribution::SHORT;
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
 use prost::Message;
-use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
 
 use super::counts::Count;
+use crate::around::{Answer, Around, Request, UntilSent, until_sent};
 
 /// Every code there is, in the order of their numbers.
 pub(super) const CODES: [&str; 17] = [
@@ -45,7 +39,7 @@ pub(super) const CODES: [&str; 17] = [
 
 /// One call of one service.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(crate) struct Call {
     /// From the request's head to the answer's.
     pub seconds: Distribution,
     /// Whose answer is not at its end.
@@ -102,56 +96,22 @@ impl Calls {
     }
 }
 
-/// Counts what the services behind it answer.
-#[derive(Clone)]
-pub(crate) struct Measured {
-    pub calls: Calls,
-}
+impl Around for Calls {
+    type Call = (Open, Instant);
 
-impl<S> Layer<S> for Measured {
-    type Service = Measuring<S>;
-
-    fn layer(&self, inner: S) -> Measuring<S> {
-        Measuring { calls: self.calls.clone(), inner }
-    }
-}
-
-/// The services.
-#[derive(Clone)]
-pub(crate) struct Measuring<S> {
-    calls: Calls,
-    inner: S,
-}
-
-impl<S> Service<http::Request<Body>> for Measuring<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
+    fn asked(&self, request: &mut Request) -> Result<Self::Call, Status> {
+        Ok((Open::begin(self.of(request.uri().path())), flowyard_clock::monotonic()))
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let call = self.calls.of(request.uri().path());
-        let mut open = Open::begin(call);
-        let start = flowyard_clock::monotonic();
-        let answered = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answered.await?;
-            open.call.seconds.observe_since(start);
-            open.heard(answer.headers());
-            Ok(answer.map(|body| Body::new(Answering { body, open })))
-        })
+    async fn answered(&self, (mut open, start): Self::Call, answer: Answer) -> Answer {
+        open.call.seconds.observe_since(start);
+        open.trailers(answer.headers());
+        until_sent(answer, open)
     }
 }
 
 /// A call whose answer is not at its end yet; counted when it is dropped.
-struct Open {
+pub(crate) struct Open {
     call: Arc<Call>,
     code: Code,
 }
@@ -162,10 +122,12 @@ impl Open {
         // What ends without a word was given up by its caller.
         Self { call, code: Code::Cancelled }
     }
+}
 
+impl UntilSent for Open {
     /// A status stands in the head of an answer without a body, else behind the body.
-    fn heard(&mut self, headers: &HeaderMap) {
-        if let Some(status) = Status::from_header_map(headers) {
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(status) = Status::from_header_map(trailers) {
             self.code = status.code();
         }
     }
@@ -175,34 +137,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.call.open.fetch_sub(1, Ordering::Relaxed);
         self.call.codes[self.code as usize].add(1);
-    }
-}
-
-struct Answering {
-    body: Body,
-    open: Open,
-}
-
-impl http_body::Body for Answering {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.open.heard(trailers);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

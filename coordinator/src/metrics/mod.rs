@@ -9,6 +9,6 @@ mod calls;
 mod counts;
 mod told;
 
-pub(crate) use calls::{Calls, Measured};
+pub(crate) use calls::Calls;
 pub(crate) use counts::Counts;
 pub(crate) use told::Told;

@@ -129,9 +129,13 @@ fn count(proposer: &Proposer, placements: usize, stale: usize, firsts: &[TimeMs]
 /// Proposes a plan; whether all of it was taken.
 async fn propose(proposer: Proposer, command: Command, firsts: Vec<TimeMs>) -> bool {
     let placements = if let Command::CommitPlan(plan) = &command { plan.placements.len() } else { 0 };
+    let began_us = flowyard_clock::wall_us();
     let answer = proposer.propose(&command).await;
     if let Ok(Reply::PlanCommitted { refused }) = &answer {
         count(&proposer, placements, refused.len(), &firsts);
+        if let (Some(tracer), Command::CommitPlan(plan), true) = (proposer.tracer(), &command, refused.is_empty()) {
+            tracer.placed(plan, began_us);
+        }
     }
     match answer {
         Ok(Reply::PlanCommitted { refused }) if refused.is_empty() => true,

@@ -123,11 +123,19 @@ impl Session {
     fn pass_on(&self, sequence: u64, reports: ReportAttempts) {
         let (proposer, outbox) = (self.proposer.clone(), self.outbox.clone());
         let (count, ends) = (reports.reports.len(), new_ends(&self.feed.view(), &reports.reports));
+        let began_us = flowyard_clock::wall_us();
+        let ended = self.proposer.tracer().map(|_| {
+            let ended = reports.reports.iter().filter(|report| report.end.is_some());
+            ended.map(|report| report.member).collect::<Vec<_>>()
+        });
         tokio::spawn(async move {
             let answer = match proposer.propose(&Command::ReportAttempts(reports)).await {
                 Ok(_) => {
                     proposer.counts().reports.add(count as u64);
                     ends.iter().for_each(|end| proposer.counts().end(end));
+                    if let (Some(tracer), Some(ended)) = (proposer.tracer(), ended) {
+                        tracer.reported(&ended, began_us);
+                    }
                     Ok(CoordinatorMessage { message: Some(Wire::Acknowledged(Acknowledged { sequence })) })
                 }
                 // The agent begins a new session, which says everything again.

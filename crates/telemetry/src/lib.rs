@@ -7,6 +7,7 @@
 //! | [`process`] | the figures of this process itself |
 //! | [`listening`] | where that page may be read, and by whom |
 //! | [`endpoint`] | answering who reads it |
+//! | [`traces`] | what was done for one job, by whom and for how long, for OpenTelemetry |
 //! | [`logs`] | what goes on inside, as lines of JSON, and the newest of them in memory |
 //!
 //! This crate knows nothing of jobs or of the cluster: each part says itself what it counts, by being a [`Source`].
@@ -20,6 +21,7 @@ pub mod exposition;
 pub mod listening;
 pub mod logs;
 pub mod process;
+pub mod traces;
 
 pub use distribution::Distribution;
 pub use endpoint::{ServeError, Served, serve};

@@ -96,7 +96,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = RESTORE_EXAMPLES)]
 pub(crate) struct CoordinatorRestore {
-    /// The backup that `fctl cluster backup` made
+    /// The backup that `fctl cluster backup` made: a file, or s3://BUCKET/KEY
     #[arg(value_name = "FILE")]
     pub backup: PathBuf,
     /// What people call the cluster; as in the backup if not given
@@ -130,6 +130,9 @@ pub(crate) struct CoordinatorRun {
     /// Let Prometheus read its metrics here, such as 127.0.0.1:9464
     #[arg(long, value_name = "IP:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Tell an OpenTelemetry collector of this machine what is done for each job, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "FLOWYARD_OTLP")]
+    pub otlp: Option<String>,
 }
 
 /// `fctl agent`.
@@ -163,6 +166,9 @@ pub(crate) struct AgentRun {
     /// Let Prometheus read its metrics here, such as 127.0.0.1:9465
     #[arg(long, value_name = "IP:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Tell an OpenTelemetry collector of this machine what is done for each job, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "FLOWYARD_OTLP")]
+    pub otlp: Option<String>,
 }
 
 /// What a token lets somebody be.
@@ -263,13 +269,14 @@ const BACKUP_EXAMPLES: &str = "\
 Examples:
   fctl cluster backup /backup/lab.fybackup                            the state and all blobs that jobs name
   fctl cluster backup /backup/lab.fybackup --with-keys                and the cluster's keys: nodes and people come back by themselves
-  fctl cluster backup - | aws s3 cp - s3://bucket/lab.fybackup        somewhere else";
+  fctl cluster backup s3://bucket/lab.fybackup                        in an object store; AWS_ACCESS_KEY_ID and so on say who asks
+  fctl cluster backup - | gsutil cp - gs://bucket/lab.fybackup        somewhere else";
 
 /// `fctl cluster backup`.
 #[derive(Debug, Args)]
 #[command(after_help = BACKUP_EXAMPLES)]
 pub(crate) struct ClusterBackup {
-    /// The file to write; `-` is standard output
+    /// The file to write, or s3://BUCKET/KEY; `-` is standard output
     #[arg(value_name = "FILE")]
     pub file: String,
     /// With the keys of the cluster: whoever has them can be anybody in it
@@ -286,7 +293,7 @@ pub(crate) struct ClusterBackup {
 /// `fctl cluster verify-backup`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyBackup {
-    /// The file; `-` is standard input
+    /// The file, or s3://BUCKET/KEY; `-` is standard input
     #[arg(value_name = "FILE")]
     pub file: String,
 }

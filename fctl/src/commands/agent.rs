@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::metrics_settings::Place;
 use crate::settings::Settings;
 use crate::signals::Stops;
-use crate::{output, supervised};
+use crate::{output, supervised, traced};
 
 pub(super) async fn run(command: fleet::Agent) -> Outcome {
     match command {
@@ -57,6 +57,7 @@ async fn serve(run: &AgentRun) -> Outcome {
     let folder = run.folder.as_path();
     let membership = Membership::load(folder).map_err(|error| Failure::Home(chain(&error)))?;
     let settings = Settings::of_file(&folder.join("config.toml"))?;
+    let exporter = traced::exporter(run.otlp.as_deref(), "flowyard-agent")?;
     let place = Place::take(settings.metrics(run.metrics)?).await?;
     let options = LocalOptions::with_budget(settings.cache_budget_bytes);
     let local = LocalStore::open(&folder.join("cache"), options).map_err(|error| Failure::Home(chain(&error)))?;
@@ -70,7 +71,7 @@ async fn serve(run: &AgentRun) -> Outcome {
     let store = Store::new(local, flowyard_agent::fleet::origin(&membership));
     let doors = membership.doors().addresses();
     let agent = tokio::select! {
-        started = Agent::start(config, store, Reach::Fleet(membership)) => started,
+        started = Agent::start_traced(config, store, Reach::Fleet(membership), exporter) => started,
         // What keeps it from starting may last; it can be told to stop meanwhile.
         _ = stops.next() => return Ok(ExitCode::SUCCESS),
     };

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use flowyard_coordinator::backup::{BackupError, Summary, verify};
 use flowyard_proto::cluster::BackupRequest;
 use flowyard_sdk::client::Client;
@@ -15,6 +16,7 @@ use crate::asking::asking;
 use crate::cli::Global;
 use crate::cli::fleet::ClusterBackup;
 use crate::failure::Failure;
+use crate::s3::{S3File, Upload};
 use crate::{output, text};
 
 /// Standard output, or input.
@@ -34,18 +36,22 @@ pub(super) async fn make(global: &Global, asked: &ClusterBackup) -> Result<(), F
             return Err(Failure::Usage("a backup is no text: write it to a file, or into a pipe".to_owned()));
         }
         let mut out = io::stdout().lock();
-        asking(global, async |client| receive(client, request, &mut out, "standard output").await).await?;
+        asking(global, async |client| receive(client, request, &mut Sink::File(&mut out, "standard output")).await)
+            .await?;
         output::note("written, and not read back; check what arrived with `fctl cluster verify-backup FILE`");
         return Ok(());
     }
-    let destination = local(&asked.file, "fctl cluster backup - | aws s3 cp - ")?;
+    if let Some(object) = S3File::named(&asked.file)? {
+        return send(global, asked, request, &object).await;
+    }
+    let destination = local(&asked.file, "fctl cluster backup - | gsutil cp - ")?;
     if destination.exists() && !asked.overwrite {
         return Err(exists(&destination));
     }
     let beside = Beside::create(&destination)?;
     let path = beside.path.display().to_string();
-    let written = asking(global, async |client| receive(client, request, &mut &beside.file, &path).await);
-    written.await?;
+    let mut file = &beside.file;
+    asking(global, async |client| receive(client, request, &mut Sink::File(&mut file, &path)).await).await?;
     beside.file.sync_all().map_err(Failure::local(&path))?;
     let summary = read_back(&beside.path)?;
     beside.place(&destination, asked.overwrite)?;
@@ -53,22 +59,89 @@ pub(super) async fn make(global: &Global, asked: &ClusterBackup) -> Result<(), F
     Ok(())
 }
 
+/// Makes a backup as an object of a store. It is there once all of it was sent, and goes away again if it does not read back whole.
+async fn send(global: &Global, asked: &ClusterBackup, request: BackupRequest, object: &S3File) -> Result<(), Failure> {
+    if !asked.overwrite && object.exists().await? {
+        return Err(exists(Path::new(&asked.file)));
+    }
+    let mut upload = object.create().await?;
+    let sent = asking(global, async |client| receive(client, request, &mut Sink::Object(&mut upload)).await).await;
+    if let Err(error) = sent {
+        upload.abort().await;
+        return Err(error);
+    }
+    upload.finish().await?;
+    match read_object(object, &asked.file).await {
+        Ok(summary) => tell(&asked.file, &summary, "written and read back"),
+        Err(error) => {
+            // What is no backup is not to be found one day by whoever needs one.
+            object.remove().await?;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
 /// Reads a backup, and says what is in it.
-pub(super) fn check(file: &str) -> Result<(), Failure> {
-    let summary = match file {
-        STANDARD => verify(io::stdin().lock()).map_err(|error| unusable(file, &error))?,
-        file => read_back(&local(file, "aws s3 cp ... - | fctl cluster verify-backup -; not ")?)?,
+pub(super) async fn check(file: &str) -> Result<(), Failure> {
+    let summary = match (file, S3File::named(file)?) {
+        (STANDARD, _) => verify(io::stdin().lock()).map_err(|error| unusable(file, &error))?,
+        (file, Some(object)) => read_object(&object, file).await?,
+        (file, None) => read_back(&local(file, "gsutil cp ... - | fctl cluster verify-backup -; not ")?)?,
     };
     tell(file, &summary, "is whole");
     Ok(())
 }
 
-async fn receive(client: &mut Client, request: BackupRequest, out: &mut impl Write, path: &str) -> Result<(), Failure> {
+async fn read_object(object: &S3File, file: &str) -> Result<Summary, Failure> {
+    object.read(verify).await?.map_err(|error| unusable(file, &error))
+}
+
+/// A backup as a file of this machine for as long as it is read: itself, or a copy of an object that lies beside `folder`.
+pub(super) struct Fetched {
+    pub path: PathBuf,
+    _copy: Option<Beside>,
+}
+
+impl Fetched {
+    pub(super) async fn of(backup: &str, folder: &Path) -> Result<Self, Failure> {
+        let Some(object) = S3File::named(backup)? else {
+            let path = local(backup, "gsutil cp ... FILE, then: fctl coordinator restore FILE; not ")?;
+            return Ok(Self { path, _copy: None });
+        };
+        let copy = Beside::create(folder)?;
+        let mut file = copy.file.try_clone().map_err(Failure::local(copy.path.display()))?;
+        let copied = object.read(move |mut bytes| io::copy(&mut bytes, &mut file)).await?;
+        copied.map_err(Failure::local(backup))?;
+        Ok(Self { path: copy.path.clone(), _copy: Some(copy) })
+    }
+}
+
+/// Where the bytes of a backup go.
+enum Sink<'a, 'b> {
+    /// A file of this machine, and what it is called.
+    File(&'a mut (dyn Write + 'b), &'a str),
+    Object(&'a mut Upload<'b>),
+}
+
+impl Sink<'_, '_> {
+    async fn put(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        match self {
+            Sink::File(out, path) => out.write_all(&bytes).map_err(Failure::local(path)),
+            Sink::Object(upload) => upload.put(bytes).await,
+        }
+    }
+}
+
+async fn receive(client: &mut Client, request: BackupRequest, into: &mut Sink<'_, '_>) -> Result<(), Failure> {
     let mut pieces = client.backup(request).await?;
     while let Some(piece) = pieces.message().await.map_err(|status| client.sorted(status))? {
-        out.write_all(&piece.bytes).map_err(Failure::local(path))?;
+        into.put(piece.bytes).await?;
     }
-    out.flush().map_err(Failure::local(path))
+    match into {
+        Sink::File(out, path) => out.flush().map_err(Failure::local(path)),
+        Sink::Object(_) => Ok(()),
+    }
 }
 
 fn read_back(path: &Path) -> Result<Summary, Failure> {
@@ -84,11 +157,11 @@ pub(super) fn unusable(path: &str, error: &BackupError) -> Failure {
     }
 }
 
-/// A path of this machine; object stores have tools of their own.
+/// A path of this machine; other object stores have tools of their own.
 pub(super) fn local(file: &str, pipe: &str) -> Result<PathBuf, Failure> {
     match file.split_once("://") {
         Some((scheme, _)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Err(Failure::Usage(format!(
-            "`{}`: backups are files of this machine, or standard output; use the store's own tool, such as: {pipe}{}",
+            "`{}`: backups are files of this machine, objects at s3://, or standard output; use the store's own tool, such as: {pipe}{}",
             text::harmless(file),
             text::harmless(file)
         ))),
@@ -183,9 +256,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn object_stores_are_left_to_their_own_tools() {
-        let told = local("s3://bucket/x", "fctl cluster backup - | aws s3 cp - ").unwrap_err().to_string();
-        assert!(told.contains("fctl cluster backup - | aws s3 cp - s3://bucket/x"), "{told}");
+    fn other_object_stores_are_left_to_their_own_tools() {
+        let told = local("gs://bucket/x", "fctl cluster backup - | gsutil cp - ").unwrap_err().to_string();
+        assert!(told.contains("fctl cluster backup - | gsutil cp - gs://bucket/x"), "{told}");
         assert_eq!(local("./a:b", "").unwrap(), PathBuf::from("./a:b"));
     }
 }

@@ -36,7 +36,7 @@ pub(super) async fn run(global: &Global, command: Cluster) -> Outcome {
         Cluster::TransferLeader(one) => hand_over(global, Some(one.member)).await?,
         Cluster::StepDown => hand_over(global, None).await?,
         Cluster::Backup(backup) => super::backup::make(global, &backup).await?,
-        Cluster::VerifyBackup(check) => super::backup::check(&check.file)?,
+        Cluster::VerifyBackup(check) => super::backup::check(&check.file).await?,
         Cluster::Revoke(revoke) => {
             let identity = whom(&revoke.who)?;
             asking(global, async |client| Ok(client.revoke(RevokeRequest { identity: Some(identity) }).await?)).await?;

@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use crate::fleet_settings::FleetSettings;
 use crate::metrics_settings::Place;
 use crate::signals::Stops;
-use crate::{output, supervised};
+use crate::{output, supervised, traced};
 
 /// Port of the API, if none is named; the peers' port is the next.
 const API_PORT: u16 = 7400;
@@ -191,6 +191,7 @@ async fn serve_folder(run: &CoordinatorRun) -> Outcome {
     raise_descriptors();
     let folder = run.folder.as_path();
     let settings = FleetSettings::read(folder)?;
+    let exporter = traced::exporter(run.otlp.as_deref(), "flowyard-coordinator")?;
     let place = Place::take(settings.metrics(run.metrics)?).await?;
     let path = settings.shared_origin.clone().unwrap_or_else(|| folder.join("origin"));
     let origin = Origin::in_directory(&path, true).map_err(|error| Failure::Home(chain(&error)))?;
@@ -198,7 +199,8 @@ async fn serve_folder(run: &CoordinatorRun) -> Outcome {
     logs::identify("part", "coordinator");
     logs::identify("name", settings.fleet()?.identity.replica);
     let mut stops = Stops::hear()?;
-    let coordinator = Coordinator::start(config, origin).await.map_err(|error| Failure::Home(chain(&error)))?;
+    let coordinator =
+        Coordinator::start_traced(config, origin, exporter).await.map_err(|error| Failure::Home(chain(&error)))?;
     let (stop, stopped) = oneshot::channel::<()>();
     let served = serve(coordinator.shared().clone(), async move {
         // Told, or with who would tell gone: it ends either way.

@@ -27,6 +27,7 @@ pub(super) async fn run(dev: Dev) -> Outcome {
             home.path().display()
         )));
     };
+    settings.otlp = dev.otlp;
     let place = Place::take(settings.metrics(dev.metrics)?).await?;
     let mut stops = Stops::hear()?;
     let embedded = Embedded::start(&home, lock, Parts::All, &settings).await?;

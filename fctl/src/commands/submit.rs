@@ -6,6 +6,7 @@ use flowyard_model::{JobId, JobSpec};
 use flowyard_proto::api;
 use flowyard_sdk::client::{Client, ClientError, fresh_key, parts};
 use flowyard_sdk::flow::Packing;
+use flowyard_telemetry::traces::{Exporter, TraceId};
 use serde_json::json;
 
 use super::{Outcome, wait};
@@ -13,12 +14,14 @@ use crate::cli::{Global, Submit};
 use crate::connect::Connection;
 use crate::embedded::Parts;
 use crate::failure::Failure;
-use crate::{output, submission, text};
+use crate::{output, submission, text, traced};
 
 pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
     if !submit.batch.is_empty() {
         return batch(global, &submit).await;
     }
+    let exporter = traced::exporter(submit.otlp.as_deref(), "fctl")?;
+    let began_us = flowyard_clock::wall_us();
     let (spec, packing) = submission::prepare(&submit, submit.flow.as_deref())?;
     let mut connection = Connection::open(global, Parts::All).await?;
     let (job, existing) = match send(&mut connection, &spec, packing, submit.key.clone()).await {
@@ -28,9 +31,15 @@ pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
             return Err(error);
         }
     };
+    let trace = match submit.trace || exporter.is_some() {
+        true => tell_trace(&mut connection, exporter, job, began_us).await?,
+        false => None,
+    };
+    let trace = trace.filter(|_| submit.trace);
     if output::is_json() {
-        output::json(&serde_json::json!({ "job": job.0, "existing": existing }));
+        output::json(&serde_json::json!({ "job": job.0, "existing": existing, "trace": trace }));
     } else {
+        trace.iter().for_each(|trace| output::note(format!("trace {trace}")));
         let again = if existing { " (submitted before with this key)" } else { "" };
         output::note(format!("job {job} `{}`{again}", spec.name));
     }
@@ -50,6 +59,20 @@ pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
     let outcome = wait::until_end(&mut connection, job, how).await;
     connection.close().await;
     outcome
+}
+
+/// The id of the job's trace; who has an exporter tells a collector of the submission.
+async fn tell_trace(
+    connection: &mut Connection,
+    exporter: Option<Exporter>,
+    job: JobId,
+    began_us: u64,
+) -> Result<Option<String>, Failure> {
+    let cluster = connection.persist(async |client| client.get_cluster(api::GetClusterRequest {}).await).await?;
+    if let Some(exporter) = exporter {
+        traced::submitted(&exporter, &cluster.id, job, began_us).await;
+    }
+    Ok(Some(TraceId::of_job(&cluster.id, job.0).to_string()))
 }
 
 /// Submits several flow files, in as few calls as there may be.

@@ -8,6 +8,7 @@
 
 pub mod fleet;
 pub mod network;
+pub mod store;
 pub mod upgrading;
 
 use std::fs::{self, File};

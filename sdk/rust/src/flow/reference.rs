@@ -79,6 +79,7 @@ const MEANING: &str = "\
 | `FLOWYARD_JOB`, `FLOWYARD_STEP`, `FLOWYARD_TASK`, `FLOWYARD_ATTEMPT` | What it is. |
 | `FLOWYARD_ITEM` | Its item as JSON; over 32 KiB it is in the file `FLOWYARD_ITEM_FILE`. |
 | `FLOWYARD_PARAMS` | All parameters as a JSON object. |
+| `TRACEPARENT` | The `run` span of its trace (W3C Trace Context), where the agent tells a collector (`--otlp`): OpenTelemetry's SDKs read it. `env` may set another. |
 | `FLOWYARD_SECRETS` | Folder in memory with the files of `secret_files`. Only where the step is given secrets. |
 
 Nothing else is inherited but `PATH`, `LANG` and `TZ`; `env` adds to it. Variables starting with `FLOWYARD_` cannot be set.

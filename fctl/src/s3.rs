@@ -1,0 +1,147 @@
+//! A backup in an object store that speaks S3: sent in parts while it is made, read as a stream.
+//!
+//! Owns: which object an `s3://` address names, and how its bytes come and go. Must not: know what a backup is made of.
+//!
+//! Invariant: an object is there whole or not at all: parts that never became one are taken back.
+
+mod http;
+
+use std::io::Read;
+
+use bytes::Bytes;
+use flowyard_sdk::shown::{chain, shown};
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, RetryConfig, WriteMultipart};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use self::http::Plain;
+use crate::failure::Failure;
+
+const SCHEME: &str = "s3://";
+/// Size of a part. A store takes 10,000 parts, so a backup has at most 312 GiB.
+const PART_BYTES: usize = 32 << 20;
+/// Parts on their way at a time.
+const PARTS: usize = 2;
+/// How long a request is tried again when the store does not answer, or says that it is busy.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// One object.
+#[derive(Debug)]
+pub(crate) struct S3File {
+    store: AmazonS3,
+    key: Path,
+    shown: String,
+}
+
+impl S3File {
+    /// The object that a text names; nothing if it is no `s3://` address.
+    ///
+    /// # Errors
+    /// When the address, or what the environment says of the store, makes no sense.
+    pub(crate) fn named(text: &str) -> Result<Option<Self>, Failure> {
+        let Some(rest) = text.strip_prefix(SCHEME) else { return Ok(None) };
+        let wrong = |why: &str| Failure::Usage(format!("`{}`: {why}; write s3://BUCKET/KEY", shown(text)));
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.is_empty() || key.is_empty() {
+            return Err(wrong("a bucket or a key is missing"));
+        }
+        let key = Path::parse(key).map_err(|error| wrong(&error.to_string()))?;
+        let retry = RetryConfig { retry_timeout: PATIENCE, ..RetryConfig::default() };
+        let store = AmazonS3Builder::from_env().with_bucket_name(bucket).with_http_connector(Plain).with_retry(retry);
+        let store = store.build().map_err(|error| wrong(&chain(&error)))?;
+        Ok(Some(Self { store, key, shown: shown(text) }))
+    }
+
+    /// Whether there is such an object.
+    pub(crate) async fn exists(&self) -> Result<bool, Failure> {
+        match self.store.head(&self.key).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.failed("look for it", &error)),
+        }
+    }
+
+    /// Begins to write it; it is not there before [`Upload::finish`].
+    pub(crate) async fn create(&self) -> Result<Upload<'_>, Failure> {
+        let begun = self.store.put_multipart(&self.key).await;
+        let begun = begun.map_err(|error| self.failed("begin to write it", &error))?;
+        Ok(Upload { file: self, parts: WriteMultipart::new_with_chunk_size(begun, PART_BYTES) })
+    }
+
+    /// Removes it.
+    pub(crate) async fn remove(&self) -> Result<(), Failure> {
+        self.store.delete(&self.key).await.map_err(|error| self.failed("remove it", &error))
+    }
+
+    /// Has `read` read all of it, on a thread of its own.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let got = self.store.get(&self.key).await.map_err(|error| self.failed("read it", &error))?;
+        let reader = SyncIoBridge::new(StreamReader::new(got.into_stream()));
+        let done = tokio::task::spawn_blocking(move || read(Box::new(reader)));
+        done.await.map_err(|panic| Failure::Internal(panic.to_string()))
+    }
+
+    fn failed(&self, what: &str, error: &object_store::Error) -> Failure {
+        let told = match error {
+            object_store::Error::NotFound { .. } => {
+                "not found: the store has no such object, or no such bucket".to_owned()
+            }
+            error => format!(
+                "{}; where the store is and who asks is taken from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, \
+                 AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
+                chain(error)
+            ),
+        };
+        let source = std::io::Error::other(format!("cannot {what}: {told}"));
+        Failure::Local { path: self.shown.clone(), source }
+    }
+}
+
+/// An object that is being written.
+pub(crate) struct Upload<'a> {
+    file: &'a S3File,
+    parts: WriteMultipart,
+}
+
+impl Upload<'_> {
+    /// Adds these bytes; waits where too much is on its way.
+    pub(crate) async fn put(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        let room = self.parts.wait_for_capacity(PARTS).await;
+        room.map_err(|error| self.file.failed("write it", &error))?;
+        self.parts.put(bytes);
+        Ok(())
+    }
+
+    /// Makes the object of what was put. On an error there is none.
+    pub(crate) async fn finish(self) -> Result<(), Failure> {
+        self.parts.finish().await.map(|_| ()).map_err(|error| self.file.failed("write it", &error))
+    }
+
+    /// Takes back what was put.
+    pub(crate) async fn abort(self) {
+        // The failure that led here is told; a store forgets parts of its own accord, by its rules for them.
+        let _ = self.parts.abort().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_named_by_its_bucket_and_key_and_other_texts_are_none() {
+        let file = S3File::named("s3://bucket/folder/lab.fybackup").unwrap().unwrap();
+        assert_eq!(file.key.to_string(), "folder/lab.fybackup");
+        for other in ["lab.fybackup", "/s3://x", "gs://bucket/key", "-"] {
+            assert!(S3File::named(other).unwrap().is_none(), "{other}");
+        }
+        for wrong in ["s3://", "s3://bucket", "s3://bucket/", "s3:///key", "s3://bucket/a//b"] {
+            let told = S3File::named(wrong).unwrap_err().to_string();
+            assert!(told.contains("write s3://BUCKET/KEY"), "{told}");
+        }
+    }
+}
