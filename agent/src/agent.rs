@@ -85,12 +85,12 @@ impl Agent {
         spread(&config.attempts());
         lease::end_of_earlier_boot(&config.lease_file()).map_err(folder)?;
         let (journal, remembered) = Journal::open(&config.journal()).map_err(folder)?;
-        let (enforcement, mut known) = watch::channel(None);
+        let (serving, mut known) = watch::channel(None);
         let launcher = config.folder.join("launcher");
         std::fs::create_dir_all(&launcher).map_err(folder)?;
-        let launches = Launches::spawn(Launches::new(launcher, config.launcher.clone(), enforcement));
-        let enforcement =
-            known.wait_for(Option::is_some).await.map_err(|_| AgentError::Launcher)?.ok_or(AgentError::Launcher)?;
+        let launches = Launches::spawn(Launches::new(launcher, config.launcher.clone(), serving));
+        let first = known.wait_for(Option::is_some).await.map_err(|_| AgentError::Launcher)?.clone();
+        let enforcement = first.ok_or(AgentError::Launcher)?.enforcement;
         // After the launcher is ours: one that just leaves takes the filter with it.
         let networks = Arc::new(networks(&config).await);
         let inventory = Arc::new(inventory::probe(&config, &enforcement, &networks));
@@ -99,6 +99,7 @@ impl Agent {
         let desk = Desk {
             store,
             launches: launches.clone(),
+            serving: known,
             images,
             inventory: Arc::clone(&inventory),
             tasks: tasks.clone(),
@@ -227,7 +228,7 @@ async fn end_stray(desk: &Desk, folder: &Path) {
         return;
     }
     let (listener, mut events) = mpsc::channel(4);
-    let adopt = LaunchRequest::Adopt { folder: folder.to_owned(), listener };
+    let adopt = LaunchRequest::Adopt { folder: folder.to_owned(), handed: None, listener };
     let stop = LaunchRequest::Stop { folder: folder.to_owned(), grace_ms: None };
     if desk.launches.tell(adopt).await.is_err() || desk.launches.tell(stop).await.is_err() {
         return;

@@ -199,4 +199,4 @@ fn read(path: &Path) -> io::Result<Remembered> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,6 +13,7 @@ use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::attempt::Handed;
 use crate::cgroup::Enforcement;
 use crate::launcher::protocol::Event;
 use crate::launcher::{LauncherClient, StartCommand, read_exit};
@@ -24,6 +25,15 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Places in a listener's channel that only an end may take.
 const ROOM_FOR_END: usize = 1;
 
+/// The launcher that serves.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// How it enforces limits.
+    pub enforcement: Enforcement,
+    /// Its name among all there ever were; `None` for one of a release that does not say.
+    pub launcher: Option<String>,
+}
+
 /// What one attempt hears about its process.
 #[derive(Debug)]
 pub enum LaunchEvent {
@@ -34,7 +44,7 @@ pub enum LaunchEvent {
     },
     /// It is over.
     Ended(ExitRecord),
-    /// Neither the launcher nor the folder knows of it: it was lost.
+    /// Neither the launcher nor the folder knows of it, and it may have run under an earlier launcher: it was lost.
     Gone,
 }
 
@@ -43,15 +53,17 @@ pub enum LaunchEvent {
 pub enum LaunchRequest {
     /// Run this, and tell `listener`.
     Start {
-        /// What to run.
-        spec: Box<LaunchSpec>,
+        /// What to run; in its folder, too.
+        handed: Box<Handed>,
         /// Who wants to know; has room for at least three events.
         listener: mpsc::Sender<LaunchEvent>,
     },
-    /// Tell `listener` about something that was started before.
+    /// Tell `listener` about something that an earlier agent was about to start, or did; what the launcher never heard of is started.
     Adopt {
         /// Its folder.
         folder: PathBuf,
+        /// What was handed over; without it nothing is started.
+        handed: Option<Box<Handed>>,
         /// Who wants to know.
         listener: mpsc::Sender<LaunchEvent>,
     },
@@ -78,6 +90,14 @@ pub enum LaunchRequest {
     },
 }
 
+/// Somebody who waits for news of a folder.
+#[derive(Debug)]
+struct Waiting {
+    listener: mpsc::Sender<LaunchEvent>,
+    /// What was asked for, should the launcher not have heard of it.
+    handed: Option<Box<Handed>>,
+}
+
 /// What is known of something that runs.
 #[derive(Debug, Clone, Copy)]
 struct Process {
@@ -91,9 +111,9 @@ struct Process {
 pub struct Launches {
     folder: PathBuf,
     start: StartCommand,
-    enforcement: watch::Sender<Option<Enforcement>>,
+    serving: watch::Sender<Option<Serving>>,
     connection: Option<(LauncherClient, mpsc::Receiver<Event>)>,
-    listeners: BTreeMap<PathBuf, mpsc::Sender<LaunchEvent>>,
+    listeners: BTreeMap<PathBuf, Waiting>,
     /// Everything that runs, or was asked to on this connection, as far as it was heard of.
     running: BTreeMap<PathBuf, Process>,
     /// Whether this connection has said what runs.
@@ -107,12 +127,12 @@ pub struct Launches {
 }
 
 impl Launches {
-    /// What it is made from: the launcher's folder, how one is started, and where to say how it enforces limits.
-    pub fn new(folder: PathBuf, start: StartCommand, enforcement: watch::Sender<Option<Enforcement>>) -> Self {
+    /// What it is made from: the launcher's folder, how one is started, and where to say which one serves.
+    pub fn new(folder: PathBuf, start: StartCommand, serving: watch::Sender<Option<Serving>>) -> Self {
         Self {
             folder,
             start,
-            enforcement,
+            serving,
             connection: None,
             listeners: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -166,8 +186,8 @@ impl Launches {
 
     async fn on_event(&mut self, event: Event) {
         match event {
-            Event::Running { attempts, enforcement } => {
-                self.enforcement.send_replace(Some(enforcement));
+            Event::Running { attempts, enforcement, launcher } => {
+                self.serving.send_replace(Some(Serving { enforcement, launcher }));
                 for one in attempts {
                     self.running.insert(one.folder, Process { pid: one.pid, started_at_ms: one.started_at_ms });
                 }
@@ -211,9 +231,10 @@ impl Launches {
             Some(Process { started_at_ms: Some(at_ms), .. }) => LaunchEvent::Started { at_ms: *at_ms },
             Some(Process { started_at_ms: None, .. }) => return,
             None if unsent => return,
-            None => match read_exit(folder) {
-                Ok(Some(record)) => LaunchEvent::Ended(record),
-                Ok(None) | Err(_) => LaunchEvent::Gone,
+            None => match (read_exit(folder), self.unheard(folder)) {
+                (Ok(Some(record)), _) => LaunchEvent::Ended(record),
+                (Ok(None), Some(spec)) => return self.start(spec).await,
+                (Ok(None), None) | (Err(_), _) => LaunchEvent::Gone,
             },
         };
         let over = !matches!(event, LaunchEvent::Started { .. });
@@ -223,9 +244,18 @@ impl Launches {
         }
     }
 
+    /// What was handed over for a folder, if it was to this very launcher. One that neither runs it nor has written down its end was
+    /// never asked: the request was lost with whoever was to send it. (An end that it could not write down, it tells when asked.)
+    fn unheard(&self, folder: &Path) -> Option<LaunchSpec> {
+        let handed = self.listeners.get(folder)?.handed.as_ref()?;
+        let serving = self.serving.borrow();
+        let serves = serving.as_ref()?.launcher.as_ref()?;
+        (handed.launcher.as_ref() == Some(serves)).then(|| handed.spec.clone())
+    }
+
     /// There is always room for the end: news of a start, which the end repeats, is left out where it would take it.
     async fn tell(&self, folder: &Path, event: LaunchEvent) {
-        let Some(listener) = self.listeners.get(folder) else { return };
+        let Some(Waiting { listener, .. }) = self.listeners.get(folder) else { return };
         let end = !matches!(event, LaunchEvent::Started { .. });
         if end || listener.capacity() > ROOM_FOR_END {
             // An attempt that does not listen any more has its end already.
@@ -270,12 +300,13 @@ impl Message<LaunchRequest> for Launches {
 
     async fn handle(&mut self, request: LaunchRequest, _: &mut Context<Self, ()>) {
         match request {
-            LaunchRequest::Start { spec, listener } => {
-                self.listeners.insert(spec.folder.clone(), listener);
-                self.start(*spec).await;
+            LaunchRequest::Start { handed, listener } => {
+                let spec = handed.spec.clone();
+                self.listeners.insert(spec.folder.clone(), Waiting { listener, handed: Some(handed) });
+                self.start(spec).await;
             }
-            LaunchRequest::Adopt { folder, listener } => {
-                self.listeners.insert(folder.clone(), listener);
+            LaunchRequest::Adopt { folder, handed, listener } => {
+                self.listeners.insert(folder.clone(), Waiting { listener, handed });
                 if self.told {
                     self.look_up(&folder).await;
                 }

@@ -6,6 +6,7 @@
 pub mod ending;
 pub mod environment;
 mod fetch;
+mod handed;
 mod images;
 mod launch;
 pub(crate) mod secrets;
@@ -14,8 +15,6 @@ mod store;
 mod watchdog;
 
 use std::convert::Infallible;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,15 +32,17 @@ use tokio::sync::{mpsc, watch};
 
 use self::ending::{bare, platforms, stuck_end};
 pub(crate) use self::fetch::WORK;
+pub use self::handed::Handed;
+pub(crate) use self::handed::{LAUNCHED, launched};
 pub use self::images::Images;
 use self::stages::{FETCH, PREPARE, RUN, START, STORE, Stages};
 use crate::config::AgentConfig;
 use crate::counts::{Counted, Counts};
 use crate::fleet::Reach;
 use crate::launcher::read_exit;
-use crate::launches::{LaunchEvent, LaunchRequest, Launches};
+use crate::launches::{LaunchEvent, LaunchRequest, Launches, Serving};
 use crate::network::Networks;
-use crate::runtime::spec::{ExitCause, ExitRecord, LaunchSpec};
+use crate::runtime::spec::{ExitCause, ExitRecord};
 use crate::tasks::Tasks;
 use crate::users::UserRanges;
 
@@ -54,6 +55,8 @@ pub struct Desk {
     pub store: Store,
     /// Processes.
     pub launches: ActorRef<Launches>,
+    /// Which launcher serves.
+    pub serving: watch::Receiver<Option<Serving>>,
     /// Unpacked images.
     pub images: Images,
     /// Where tasks of attempts are started.
@@ -116,9 +119,6 @@ pub struct Attempt {
     counted: Counted,
     stages: Stages,
 }
-
-/// Says what was handed to the launcher, and that something was: after that it is never started a second time.
-pub(crate) const LAUNCHED: &str = "launched";
 
 impl Attempt {
     /// An attempt that has not begun.
@@ -197,7 +197,8 @@ impl Attempt {
             if let Ok(Some(record)) = read_exit(&self.folder) {
                 return Ok(self.exited(&record));
             }
-            self.ask(LaunchRequest::Adopt { folder: self.folder.clone(), listener: sender }).await?;
+            let (folder, handed) = (self.folder.clone(), Handed::read(&self.folder).map(Box::new));
+            self.ask(LaunchRequest::Adopt { folder, handed, listener: sender }).await?;
             let (desk, context, member) = (Arc::clone(&self.desk), Arc::clone(&self.context), self.member.clone());
             // Beside watching it: what cannot be pinned now, since the origin is away, must not keep it from being adopted.
             let pinned = async {
@@ -225,9 +226,11 @@ impl Attempt {
             };
             let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched, laid)?;
             _pinned = fetched;
-            mark_launched(&self.folder, &spec).map_err(|error| disk_failure(FOLDER, &error))?;
+            let launcher = self.desk.serving.borrow().as_ref().and_then(|serving| serving.launcher.clone());
+            let handed = Box::new(Handed { spec, launcher });
+            handed.write().map_err(|error| disk_failure(FOLDER, &error))?;
             self.stages.begin(START, &self.desk.counts);
-            self.ask(LaunchRequest::Start { spec: Box::new(spec), listener: sender }).await?;
+            self.ask(LaunchRequest::Start { handed, listener: sender }).await?;
         }
         self.watch(&mut events).await
     }
@@ -345,21 +348,10 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-fn mark_launched(folder: &Path, spec: &LaunchSpec) -> std::io::Result<()> {
-    let mut file =
-        std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(folder.join(LAUNCHED))?;
-    file.write_all(&serde_json::to_vec(spec)?)
-}
-
 /// Writes a file that the task is to read, whatever this process makes of its own files.
 fn write_shown(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::write(path, text)?;
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
-}
-
-/// What was handed to the launcher for the attempt in `folder`, if anything was.
-pub(crate) fn launched(folder: &Path) -> Option<LaunchSpec> {
-    serde_json::from_slice(&std::fs::read(folder.join(LAUNCHED)).ok()?).ok()
 }
 
 /// The end of an attempt that was asked to stop before its process was started.
@@ -401,3 +393,6 @@ pub(crate) fn disk_failure(subject: &str, error: &std::io::Error) -> End {
     let reason = if error.raw_os_error() == Some(libc::ENOSPC) { Reason::Disk } else { Reason::Sandbox };
     platforms(reason, format!("{subject}: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use flowyard_model::{
 
 use super::*;
 
-fn context() -> Arc<StepContext> {
+pub(crate) fn context() -> Arc<StepContext> {
     let spec = StepSpec {
         name: "train".parse().unwrap(),
         command: vec!["true".to_owned()],
@@ -52,7 +52,7 @@ fn context() -> Arc<StepContext> {
     })
 }
 
-fn member(task: u32) -> DesiredMember {
+pub(crate) fn member(task: u32) -> DesiredMember {
     let task = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(task) };
     let key = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
     DesiredMember { key, gpus: Vec::new(), inputs: BTreeMap::new(), item: None, known: Phase::Placed }

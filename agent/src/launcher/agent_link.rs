@@ -96,6 +96,11 @@ impl AgentLink {
         }
     }
 
+    /// Says nothing more, and reads what is left: another agent has taken its place.
+    pub(super) fn hang_up(&mut self) {
+        self.fail_output();
+    }
+
     fn fail_output(&mut self) {
         self.output_failed = true;
         self.unsent = Vec::new();

@@ -48,6 +48,8 @@ pub(super) enum Leave {
 #[derive(Debug)]
 pub(super) struct Launcher {
     home: PathBuf,
+    /// Like no other launcher's.
+    id: String,
     reactor: Reactor,
     listener: UnixListener,
     agent: Option<AgentLink>,
@@ -86,6 +88,7 @@ impl Launcher {
         reactor.add(&listener, Source::Listener)?;
         Ok(Self {
             home: home.to_owned(),
+            id: uuid::Uuid::new_v4().to_string(),
             reactor,
             listener,
             agent: None,
@@ -169,6 +172,7 @@ impl Launcher {
         let Some(mut agent) = AgentLink::accept(stream, &self.reactor)? else { return Ok(()) };
         if let Some(mut before) = self.agent.take() {
             before.unwatch(&self.reactor);
+            before.hang_up();
             loop {
                 while let Some(request) = before.next_request() {
                     self.obey(request);
@@ -220,6 +224,9 @@ impl Launcher {
         if let Some(key) = self.by_folder.get(&spec.folder) {
             let event = self.attempts.get(*key).and_then(Option::as_ref).and_then(|watched| watched.attempt.started());
             event.iter().for_each(|event| self.tell(event));
+        } else if let Some((folder, record)) = self.unrecorded.iter().find(|(folder, _)| *folder == spec.folder) {
+            let event = Event::Ended { folder: folder.clone(), record: record.clone() };
+            self.tell(&event);
         } else if spec.folder.join(EXIT_RECORD).exists() {
             self.tell_earlier_end(&spec.folder);
         } else if self.leaving {
@@ -396,7 +403,8 @@ impl Launcher {
     }
 
     fn tell_end(&mut self, folder: PathBuf, record: ExitRecord) {
-        if write_exit(&folder, &record).is_err() {
+        // A folder that is gone was taken away by an agent that knew the end.
+        if write_exit(&folder, &record).is_err() && folder.exists() {
             self.unrecorded.push((folder.clone(), record.clone()));
         }
         self.tell(&Event::Ended { folder, record });
@@ -420,7 +428,8 @@ impl Launcher {
         });
         let queued =
             self.containers.iter().map(|spec| Running { folder: spec.folder.clone(), pid: 0, started_at_ms: None });
-        Event::Running { enforcement: self.pool.enforcement(), attempts: attempts.chain(queued).collect() }
+        let (enforcement, attempts) = (self.pool.enforcement(), attempts.chain(queued).collect());
+        Event::Running { enforcement, attempts, launcher: Some(self.id.clone()) }
     }
 
     /// Sends what was queued; lets go of an agent that went and of which nothing more waits.

@@ -9,7 +9,8 @@
 //! folder, which must exist: `stdout.log`, `stderr.log` (once there is output), `exit.json`.
 //!
 //! Invariants: one launcher per folder. An attempt is started at most once: a folder with an exit record is never run again. What
-//! is neither in the launcher's list nor has an exit record was lost with an earlier launcher, and does not run.
+//! is neither in the launcher's list nor has an exit record does not run: it was lost with an earlier launcher, or this one was never
+//! asked for it, or it could not write the record and keeps it.
 
 mod agent_link;
 mod attempt;
@@ -35,7 +36,7 @@ mod socket;
 mod spawn;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs::File;
 use std::io;

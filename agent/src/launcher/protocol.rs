@@ -39,12 +39,17 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// The first record of a connection, and the answer to `List`. What is not in it and was started has its exit record.
+    /// The first record of a connection, and the answer to `List`. What is not in it and was started by this launcher has its
+    /// exit record, unless that could not be written.
     Running {
         /// How limits are enforced.
         enforcement: Enforcement,
         /// Everything that runs.
         attempts: Vec<Running>,
+        /// This launcher, among all there ever were. What was asked of it, is not in the list and has no exit record, it never
+        /// heard of, or it could not write the record down and tells it when asked again.
+        #[serde(default)]
+        launcher: Option<String>,
     },
     /// The user's process runs. For a process attempt this is told when it is made; if its program then cannot be executed,
     /// `Ended` follows at once and its record says that nothing was started.

@@ -77,7 +77,7 @@ async fn an_image_of_an_adopted_attempt_stays() {
         log_limit_bytes: 0,
         lease_file: None,
     };
-    crate::attempt::mark_launched(&attempt, &launch).expect("a note");
+    crate::attempt::Handed { spec: launch, launcher: None }.write().expect("a note");
     crowd(&images).await;
     assert!(tree.exists());
 }

@@ -55,7 +55,7 @@ struct Yard {
     ordinary: bool,
 }
 
-fn start_command(folder: &Path, ordinary: bool) -> StartCommand {
+pub(crate) fn start_command(folder: &Path, ordinary: bool) -> StartCommand {
     let arguments = ["launcher::tests::becomes_a_launcher", "--exact", "--nocapture", "--test-threads=1", "-q"];
     StartCommand {
         program: std::env::current_exe().expect("own path"),
@@ -155,6 +155,11 @@ impl Yard {
     }
 }
 
+/// A connection of an agent that is going to die, over which it sends what it still can.
+pub(crate) fn dying_agent(home: &Path) -> std::os::unix::net::UnixStream {
+    socket::connect(home).expect("launcher")
+}
+
 fn home(folder: &Path) -> PathBuf {
     folder.join("home")
 }
@@ -163,7 +168,7 @@ async fn connect(folder: &Path, ordinary: bool) -> (LauncherClient, mpsc::Receiv
     let (client, mut events) =
         LauncherClient::connect_or_start(folder, start_command(folder, ordinary)).await.expect("a launcher");
     match events.recv().await.expect("first event") {
-        Event::Running { enforcement, attempts } => (client, events, enforcement, attempts),
+        Event::Running { enforcement, attempts, .. } => (client, events, enforcement, attempts),
         other => panic!("the first event was {other:?}"),
     }
 }

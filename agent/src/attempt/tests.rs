@@ -1,0 +1,225 @@
+//! An agent is killed at each step of an attempt's way to its process and back, and the next one takes up what lies there: here each of
+//! these states is made as the dead agent would have left it, beside a real launcher.
+
+use std::io::Write;
+
+use flowyard_cas::{LocalOptions, LocalStore, Origin};
+use kameo::actor::Spawn;
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::EmbeddedChoices;
+use crate::inventory;
+use crate::journal::tests as journal;
+use crate::launcher::protocol::{Event, Request, encode};
+use crate::launcher::tests::{dying_agent, start_command};
+use crate::launcher::{EXIT_RECORD, LauncherClient};
+use crate::network::NetworkChoices;
+use crate::runtime::spec::{LaunchSpec, Limits, Sandbox};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const MIB: u64 = 1 << 20;
+
+/// An agent's folder, with a launcher that outlives its agents.
+struct Yard {
+    folder: TempDir,
+    config: AgentConfig,
+}
+
+impl Yard {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let choices = EmbeddedChoices {
+            fake_gpus: 0,
+            oci_runtime: None,
+            labels: Default::default(),
+            allow_mounts: Vec::new(),
+            cpu_milli: None,
+            memory_bytes: None,
+            user: None,
+            users: None,
+            networks: NetworkChoices { filter: false, ..NetworkChoices::default() },
+        };
+        let (home, exe) = (folder.path().to_owned(), Path::new("/nothing"));
+        let mut config = AgentConfig::embedded(home.clone(), home.join("agent"), exe, choices);
+        config.launcher = start_command(&config.folder.join("launcher"), false);
+        std::fs::create_dir_all(config.attempts()).expect("made");
+        Self { folder, config }
+    }
+
+    fn launcher(&self) -> PathBuf {
+        self.config.folder.join("launcher")
+    }
+
+    /// The first agent's connection to its launcher, and how the launcher is called.
+    async fn connect(&self) -> (LauncherClient, mpsc::Receiver<Event>, Option<String>) {
+        let connected = LauncherClient::connect_or_start(&self.launcher(), self.config.launcher.clone()).await;
+        let (client, mut events) = connected.expect("a launcher");
+        match events.recv().await.expect("an event") {
+            Event::Running { launcher, .. } => (client, events, launcher),
+            other => panic!("the first event was {other:?}"),
+        }
+    }
+
+    /// Where a task leaves a line each time it runs.
+    fn trace(&self, task: u32) -> PathBuf {
+        self.folder.path().join(format!("ran-{task}"))
+    }
+
+    fn times_run(&self, task: u32) -> usize {
+        std::fs::read_to_string(self.trace(task)).map_or(0, |text| text.lines().count())
+    }
+
+    fn command(&self, task: u32) -> Vec<String> {
+        let gate = self.folder.path().join(format!("closed-{task}"));
+        let script =
+            format!("echo ran >> {}; while [ -e {} ]; do sleep 0.01; done", self.trace(task).display(), gate.display());
+        ["/bin/sh".to_owned(), "-c".to_owned(), script].into()
+    }
+
+    /// The attempt's folder as far as it is made before the launcher is asked, and what it is to be asked.
+    fn fetched(&self, task: u32) -> LaunchSpec {
+        let folder = self.config.attempts().join(format!("1-0-{task}-1.0"));
+        std::fs::create_dir_all(folder.join(WORK)).expect("made");
+        LaunchSpec {
+            name: format!("1/train/{task}#1"),
+            workdir: folder.join(WORK),
+            folder,
+            argv: self.command(task),
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            secret_env: Vec::new(),
+            limits: Limits { cpu_milli: 0, memory_bytes: 0, pids: 0, shm_bytes: 0, disk_bytes: 0 },
+            sandbox: Sandbox::Process,
+            timeout_ms: None,
+            kill_grace_ms: 0,
+            stop_signal: Default::default(),
+            log_limit_bytes: MIB,
+            lease_file: None,
+        }
+    }
+
+    /// The next agent.
+    async fn agent(&self) -> Arc<Desk> {
+        let (sender, mut serving) = watch::channel(None);
+        let launches = Launches::spawn(Launches::new(self.launcher(), self.config.launcher.clone(), sender));
+        let first = serving.wait_for(Option::is_some).await.expect("a launcher").clone().expect("it serves");
+        let networks = Arc::new(Networks::none(&self.config.folder, "a test"));
+        let local = LocalStore::open(&self.folder.path().join("blobs"), LocalOptions::with_budget(64 * MIB));
+        let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        Arc::new(Desk {
+            store: Store::new(local.expect("a store"), Origin::in_memory()),
+            launches,
+            serving,
+            images: Images::in_folder(self.config.folder.join("images"), self.config.attempts()),
+            tasks: Tasks::default(),
+            users: None,
+            inventory: Arc::new(inventory::probe(&self.config, &first.enforcement, &networks)),
+            networks,
+            stuck: watch::Sender::new(StuckLimits::PAUSED),
+            reach: Reach::Embedded(channel),
+            counts: Arc::default(),
+            exporter: None,
+            cluster: watch::Sender::new(String::new()),
+            config: self.config.clone(),
+        })
+    }
+
+    /// What the next agent says of a task that the one before had taken.
+    async fn taken_up(&self, desk: &Arc<Desk>, task: u32) -> End {
+        let mut context = StepContext::clone(&journal::context());
+        context.spec.command = self.command(task);
+        let ((news, mut told), (_stop, stopping)) = (mpsc::channel(16), watch::channel(false));
+        let attempt = Attempt::new(Arc::clone(desk), Arc::new(context), journal::member(task), news, stopping);
+        let walk = tokio::spawn(attempt.walk(Begun::Before));
+        let end = async {
+            while let Some(report) = told.recv().await {
+                if let Some(end) = report.end {
+                    return End::clone(&end);
+                }
+            }
+            panic!("no end of task {task}")
+        };
+        let end = tokio::time::timeout(PATIENCE, end).await.unwrap_or_else(|_| panic!("no end of task {task} in time"));
+        walk.await.expect("a walk");
+        end
+    }
+
+    async fn close(self, desk: Arc<Desk>) {
+        let (asked, answer) = tokio::sync::oneshot::channel();
+        desk.launches.tell(LaunchRequest::Shutdown { kill: true, asked }).await.expect("asked");
+        let _ = answer.await;
+        desk.launches.wait_for_shutdown().await;
+    }
+}
+
+async fn ends(events: &mut mpsc::Receiver<Event>, count: usize) {
+    let mut left = count;
+    while left > 0 {
+        let event = tokio::time::timeout(PATIENCE, events.recv()).await.expect("in time").expect("a launcher");
+        left -= usize::from(matches!(event, Event::Ended { .. }));
+    }
+}
+
+#[tokio::test]
+async fn wherever_an_agent_was_killed_the_attempt_runs_once_and_its_end_is_told() {
+    let yard = Yard::new();
+    let (client, mut events, launcher) = yard.connect().await;
+    let noted = |task| {
+        let handed = Handed { spec: yard.fetched(task), launcher: launcher.clone() };
+        handed.write().expect("written");
+        handed.spec
+    };
+    // Of task 0 there is nothing. Of 1, what was fetched; of 2, half of the note.
+    std::fs::write(yard.fetched(1).workdir.join("code.py"), "half").expect("written");
+    std::fs::write(yard.fetched(2).folder.join("launched.part"), "{\"name\":").expect("written");
+    // 3 ended and wrote that down; 4 ended, and its end could not be written down; 5 runs.
+    std::fs::create_dir(yard.fetched(4).folder.join("exit.part")).expect("made");
+    std::fs::write(yard.folder.path().join("closed-5"), "").expect("written");
+    for task in [3, 4, 5] {
+        client.start(noted(task)).await.expect("a launcher");
+    }
+    ends(&mut events, 2).await;
+    assert!(noted(3).folder.join(EXIT_RECORD).exists() && !noted(4).folder.join(EXIT_RECORD).exists());
+    // 6 was asked for as its agent died, 7 with half a request; of 8 there is only the note.
+    let (mut bytes, mut half) = (Vec::new(), Vec::new());
+    encode(&Request::Start(Box::new(noted(6))), &mut bytes);
+    encode(&Request::Start(Box::new(noted(7))), &mut half);
+    bytes.extend_from_slice(&half[..half.len() / 2]);
+    dying_agent(&yard.launcher()).write_all(&bytes).expect("sent");
+    noted(8);
+    drop((client, events));
+
+    let desk = yard.agent().await;
+    std::fs::remove_file(yard.folder.path().join("closed-5")).expect("opened");
+    let mut disturbed = Vec::new();
+    for task in 0..=8 {
+        let end = yard.taken_up(&desk, task).await;
+        if (end.outcome, yard.times_run(task)) != (AttemptOutcome::Succeeded, 1) {
+            disturbed.push(format!(
+                "task {task}: run {} times, {:?}: {}",
+                yard.times_run(task),
+                end.reason,
+                end.message
+            ));
+        }
+    }
+    assert_eq!(disturbed, [""; 0]);
+    yard.close(desk).await;
+}
+
+#[tokio::test]
+async fn what_an_earlier_launcher_may_have_run_is_lost_and_not_run_again() {
+    let yard = Yard::new();
+    drop(yard.connect().await);
+    let of = |task, launcher: Option<&str>| Handed { spec: yard.fetched(task), launcher: launcher.map(str::to_owned) };
+    of(0, Some("an earlier one")).write().expect("written");
+    of(1, None).write().expect("written");
+    // After a power cut the note may be there without what was in it.
+    std::fs::write(yard.fetched(2).folder.join(LAUNCHED), "").expect("written");
+    let desk = yard.agent().await;
+    for task in 0..=2 {
+        let end = yard.taken_up(&desk, task).await;
+        assert_eq!((end.reason, yard.times_run(task)), (Reason::NodeLost, 0), "task {task}: {end:?}");
+    }
+    yard.close(desk).await;
+}
