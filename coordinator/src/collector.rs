@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_secs(3_600);
 const PAGES_AT_ONCE: usize = 64;
 /// Wait after the start, so that a short command is not slowed by it.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
+/// How long a stop may look after space: enough for what short lives leave. A cluster with more lives long enough for its first look.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// The actor. It has no messages.
 pub(crate) struct Collector {
@@ -67,10 +69,19 @@ impl Actor for Collector {
     }
 }
 
-/// Looks after space at the end of a short life, if nobody did for as long as a long one would wait.
+/// Looks after space at the end of a short life, as far as there is time.
 ///
 /// A cluster that lives for single commands never sees its hourly look, and would fill the disk in a year.
-pub(crate) async fn collect_if_due(shared: &Shared, proposer: &Proposer) {
+pub(crate) async fn last_look(shared: &Shared, proposer: &Proposer) {
+    if tokio::time::timeout(LAST_LOOK, collect_if_due(shared, proposer)).await.is_err() {
+        tracing::info!(
+            "space was not looked after to the end: it takes longer than a stop may; the next start does it"
+        );
+    }
+}
+
+/// Looks after space, if nobody did for as long as a long life waits.
+async fn collect_if_due(shared: &Shared, proposer: &Proposer) {
     let note = shared.config.folder.join("collected");
     let noted = std::fs::read_to_string(&note).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let now_ms = flowyard_clock::wall_ms();
@@ -207,7 +218,11 @@ pub(crate) async fn remove(shared: &Shared, live: &LiveBlobs, min_age_ms: u64) -
 /// # Errors
 /// When the archive cannot be read: then nobody knows what it keeps.
 pub(crate) async fn named_by_state(durable: &Durable, view: &View) -> Result<LiveBlobs, ArchiveError> {
-    let mut live = named_by_jobs(view);
+    let jobs = view.clone();
+    // Nobody else has to wait while a million tasks are gone through.
+    let named = tokio::task::spawn_blocking(move || named_by_jobs(&jobs)).await;
+    let mut live =
+        named.map_err(|panic| ArchiveError::Unreadable { what: "jobs".to_owned(), why: panic.to_string() })?;
     sealing::add_live(view, &mut live);
     archive::add_live(durable, view, &mut live).await?;
     Ok(live)
@@ -238,4 +253,35 @@ pub(crate) fn named_by(view: &View, id: JobId, job: &Job) -> LiveBlobs {
         }
     }
     named
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use flowyard_cas::Origin;
+    use object_store::memory::InMemory;
+    use object_store::throttle::{ThrottleConfig, ThrottledStore};
+
+    use super::*;
+    use crate::fixture;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stop_does_not_wait_until_every_blob_was_looked_for() {
+        // As with so many blobs that going through them takes an hour.
+        let slow = ThrottleConfig { wait_list_per_call: HOUR, ..ThrottleConfig::default() };
+        let blobs = Origin::in_objects(Arc::new(ThrottledStore::new(InMemory::new(), slow)));
+        let (coordinator, folder) = fixture::coordinator_over(blobs).await;
+        tokio::time::timeout(Duration::from_secs(60), coordinator.shutdown()).await.expect("it stops");
+        assert!(!folder.path().join("coordinator/collected").exists(), "the next start need not look");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_short_life_ends_with_a_look_after_space() {
+        let (coordinator, folder) = fixture::coordinator().await;
+        coordinator.shutdown().await;
+        assert!(folder.path().join("coordinator/collected").exists());
+    }
 }

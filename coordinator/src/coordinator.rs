@@ -245,6 +245,7 @@ impl Coordinator {
         let tracer = exporter.map(|exporter| Tracer::new(exporter, &identity.cluster.to_string()));
         let directory = Directory::empty();
         let vault = Vault::open(&config.folder)?;
+        let readable = Readable::open(&config.folder);
         let audit = Audit::open(&config.folder).map_err(StartError::Audit)?;
         let shared = Shared {
             config: Arc::new(config),
@@ -262,7 +263,7 @@ impl Coordinator {
             relays: Relays::none(directory.clone()),
             directory,
             copied: Copied::default(),
-            readable: Readable::nothing(),
+            readable,
             backups: Arc::default(),
             archive: Archive::default(),
             vault,
@@ -293,13 +294,16 @@ impl Coordinator {
         Arc::new(Told { shared: self.shared.clone() })
     }
 
-    /// Stops everything and closes the log. What was acknowledged is on disk. Space is looked after first, if it is time.
+    /// Stops everything and closes the log. What was acknowledged is on disk. A cluster of one process, which may live for single
+    /// commands only, looks after space first if it is time, for a moment.
     pub async fn shutdown(self) {
         self.beside.iter().for_each(AbortHandle::abort);
         version_mark::note(&self.shared.config.folder, self.shared.feed.view().version());
-        // Who follows has its copy looked after while it runs, and forgets no jobs.
-        if let Ok(term) = self.shared.leading_term() {
-            crate::collector::collect_if_due(&self.shared, &self.shared.proposer.in_term(term)).await;
+        // In a fleet space is looked after while coordinators run, and others wait for this one to let the leadership go.
+        if self.shared.fleet.is_none()
+            && let Ok(term) = self.shared.leading_term()
+        {
+            crate::collector::last_look(&self.shared, &self.shared.proposer.in_term(term)).await;
         }
         let _ = self.leadership.stop_gracefully().await;
         self.leadership.wait_for_shutdown().await;

@@ -44,6 +44,11 @@ pub(crate) fn registration(name: &str) -> RegisterNode {
 
 /// A coordinator that leads, in a folder of its own.
 pub(crate) async fn coordinator() -> (Coordinator, TempDir) {
+    coordinator_over(Origin::in_memory()).await
+}
+
+/// The same, with these blobs.
+pub(crate) async fn coordinator_over(origin: Origin) -> (Coordinator, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {
         folder: folder.path().join("coordinator"),
@@ -60,7 +65,7 @@ pub(crate) async fn coordinator() -> (Coordinator, TempDir) {
         shared_origin: true,
         fleet: None,
     };
-    (Coordinator::start(config, Origin::in_memory()).await.unwrap(), folder)
+    (Coordinator::start(config, origin).await.unwrap(), folder)
 }
 
 /// A node of this coordinator.

@@ -42,6 +42,7 @@ mod stamps;
 mod standing;
 mod timekeeper;
 mod tracer;
+mod uploads;
 mod version_mark;
 
 pub use config::{Config, LogKeeping, Retention, Timing, TimingError};

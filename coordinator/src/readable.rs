@@ -1,9 +1,10 @@
 //! Which blobs somebody may read: those that something they may look at names, itself or through an artifact.
 //!
-//! Owns what artifacts name, as far as it was read. What is read once is kept, since an artifact never changes.
+//! Owns what artifacts name, as far as it was read, and who stored what. What is read once is kept, since an artifact never changes.
 //! Invariant: knowing a digest is no right to read it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flowyard_cas::{LiveBlobs, Manifest, ManifestError, StoreError};
@@ -15,20 +16,19 @@ use crate::access::{Action, Caller, Named, allow};
 use crate::collector::named_by;
 use crate::durable::Durable;
 use crate::session::allocated;
+use crate::uploads::Uploads;
 
 /// Blobs of artifacts that are kept in mind; beyond that all is read anew.
 const KEPT: usize = 2_000_000;
-/// How long an upload that no job names yet may be used by who made it.
-const UPLOAD_MS: u64 = 3 * 3_600 * 1_000;
 /// Manifests that are read at a time when they are named for the first time.
 const READ_AT_ONCE: usize = 4;
-/// Uploads remembered.
-const UPLOADS: usize = 1_000_000;
 
 /// What artifacts name, and who uploaded what; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Readable {
     known: Arc<Mutex<Known>>,
+    /// Who stored a blob, here or at another coordinator.
+    uploads: Arc<Mutex<Uploads>>,
     reading: Arc<Semaphore>,
 }
 
@@ -36,31 +36,22 @@ pub(crate) struct Readable {
 struct Known {
     artifacts: HashMap<Digest, Arc<HashSet<Digest>>>,
     blobs: usize,
-    /// Who stored a blob, here or at another coordinator, and when in boot time.
-    uploads: HashMap<(Digest, String), u64>,
 }
 
 impl Readable {
-    /// Nothing was read yet.
-    pub(crate) fn nothing() -> Self {
-        Self { known: Arc::default(), reading: Arc::new(Semaphore::new(READ_AT_ONCE)) }
+    /// Nothing was read yet; who stored what is remembered in this folder.
+    pub(crate) fn open(folder: &Path) -> Self {
+        let uploads = Arc::new(Mutex::new(Uploads::open(folder)));
+        Self { known: Arc::default(), uploads, reading: Arc::new(Semaphore::new(READ_AT_ONCE)) }
     }
 
-    /// Remembers who stored a blob.
-    pub(crate) fn uploaded(&self, digest: Digest, by: String) {
-        let mut known = self.lock();
-        let (now_ms, mut age_ms) = (flowyard_clock::boot_ms(), UPLOAD_MS);
-        // The oldest go first: what is being stored now is named soon.
-        while known.uploads.len() >= UPLOADS {
-            known.uploads.retain(|_, at| now_ms.saturating_sub(*at) < age_ms);
-            age_ms /= 2;
-        }
-        known.uploads.insert((digest, by), now_ms);
+    /// Remembers who stored blobs.
+    pub(crate) fn uploaded(&self, digests: &[Digest], by: &str) {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).add(digests, by);
     }
 
     fn has_uploaded(&self, digest: Digest, by: &str) -> bool {
-        let at = self.lock().uploads.get(&(digest, by.to_owned())).copied();
-        at.is_some_and(|at| flowyard_clock::boot_ms().saturating_sub(at) < UPLOAD_MS)
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).has(digest, by)
     }
 
     /// Whether a live allocation of this node names the blob.
@@ -222,4 +213,31 @@ fn may_use(caller: &Caller, queue: &QueuePath) -> bool {
 /// Whoever may look at every queue may use what is stored.
 fn may_use_all(caller: &Caller) -> bool {
     allow(caller, Action::UseBlob { named_by: &[Named::Stored] }).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use flowyard_cas::Origin;
+
+    use super::*;
+    use crate::{Coordinator, fixture};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_an_agent_stored_is_its_own_to_name_after_the_only_coordinator_was_started_again() {
+        let (coordinator, _folder) = fixture::coordinator().await;
+        let (config, blob) = (coordinator.shared().config.clone(), flowyard_cas::digest_bytes(b"weights"));
+        coordinator.shared().readable.uploaded(&[blob], &agent("n1").principal());
+        coordinator.shutdown().await;
+        let again = Coordinator::start((*config).clone(), Origin::in_memory()).await.unwrap();
+        let (shared, view) = (again.shared(), again.shared().feed.view());
+        for (name, foreign) in [("n1", 0), ("n2", 1)] {
+            let left = shared.readable.not_usable(&view, &shared.durable, &agent(name), &[blob]).await.unwrap();
+            assert_eq!(left.len(), foreign, "{name}");
+        }
+        again.shutdown().await;
+    }
+
+    fn agent(name: &str) -> Caller {
+        Caller::Agent { name: name.parse().unwrap() }
+    }
 }

@@ -95,6 +95,41 @@ fn a_log_that_lost_its_end_is_refused_and_kept_aside() {
     }
 }
 
+/// The journal's newest file, with the place of the last byte in it that is no zero.
+fn newest(folder: &Path) -> (PathBuf, usize) {
+    let files = std::fs::read_dir(folder).unwrap().map(|item| item.unwrap().path());
+    let newest = files.filter(|path| path.extension().is_some_and(|it| it == "journal")).max().unwrap();
+    let last = std::fs::read(&newest).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+    (newest, last)
+}
+
+#[test]
+fn what_is_moved_aside_still_has_the_acknowledged_batch_that_was_damaged() {
+    let big = |index| Record { payload: vec![7; 200_000].into(), ..entry(index) };
+    // The last of several batches of a file, and the first of the next file.
+    for files in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("log");
+        let log = open_log(EngineKind::Journal, &folder).unwrap();
+        settle(&log, vec![Op::PutVote(Ballot { term: 1, candidate: 1, granted: true })]).unwrap();
+        let mut entries = 0;
+        while entries < 3 || !folder.join(format!("000000000{files}.journal")).exists() {
+            settle(&log, vec![Op::Append(vec![big(entries)])]).unwrap();
+            entries += 1;
+        }
+        log.close();
+        let (path, last) = newest(&folder);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[last] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let Err(LogOpenError::Quarantined { aside, .. }) = open_log(EngineKind::Journal, &folder) else {
+            panic!("the damage was not noticed")
+        };
+        let kept = std::fs::read(aside.join(path.file_name().unwrap())).unwrap();
+        assert!(kept == bytes, "what was moved aside was changed before");
+    }
+}
+
 #[test]
 fn a_log_with_a_damaged_byte_is_whole_or_refused() {
     for engine in EngineKind::ALL {

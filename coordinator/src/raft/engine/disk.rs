@@ -54,6 +54,11 @@ pub(super) type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlo
 
 /// An engine's files. Only the thread of the group commit writes; any thread may read.
 pub(super) trait LogDisk: Send + Sync + 'static {
+    /// What was read is all that was acknowledged: cleans up what the last use left, and brings the rest to the disk for good. Called
+    /// once, before the first write; opening changes nothing that may be needed to find out what was lost.
+    fn settle(&self) -> Result<(), DiskError> {
+        Ok(())
+    }
     /// Writes the batch atomically and, when `durable`, returns after the barrier. True when its sweep found no more.
     fn write(&self, batch: &Batch, durable: bool) -> Result<bool, DiskError>;
     /// Visits the values of the entries in `range`, in order.

@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - A batch is begun only after the barrier of the one before: at the end of the newest file at most one is torn.
-//! - What a torn batch left is cut off before anything is written after it.
+//! - What a torn batch left is cut off before anything is written after it, and after it is known that nothing acknowledged is missing.
 //! - The purge mark is durable before a file is removed for it.
 
 use std::collections::BTreeMap;
@@ -38,7 +38,18 @@ type Key = (u64, u16);
 pub(super) struct JournalDisk {
     folder: PathBuf,
     journal: Mutex<Journal>,
+    /// What opening found, until it is settled.
+    left: Mutex<Left>,
     barriers: AtomicU64,
+}
+
+/// What the last use left that is not part of the journal, or perhaps not on the disk yet.
+#[derive(Debug, Default)]
+struct Left {
+    /// The last batch and where it lies in the newest file.
+    last: Option<(u64, Vec<u8>)>,
+    /// Files to be removed, the oldest first.
+    files: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -73,11 +84,13 @@ struct Place {
 }
 
 impl JournalDisk {
-    /// Opens the journal, or makes it. What is read is on the disk once this returns.
+    /// Opens the journal, or makes it. Nothing of it is changed before it is settled.
     pub(super) fn open(folder: &Path) -> Result<Self, DiskError> {
         let mut journal =
             Journal { files: BTreeMap::new(), index: BTreeMap::new(), metas: BTreeMap::new(), next_sequence: 1 };
-        let (numbers, mut last) = (numbers(folder)?, None);
+        let Numbers { removed, numbers } = numbers(folder)?;
+        let files = removed.into_iter().map(|number| file_path(folder, number)).collect();
+        let mut left = Left { last: None, files };
         for (place, number) in numbers.iter().enumerate() {
             let path = file_path(folder, *number);
             let file = OpenOptions::new().read(true).write(true).open(&path).map_err(DiskError::io(&path))?;
@@ -86,34 +99,16 @@ impl JournalDisk {
             match read.filter(|read| read.count() > 0 || !newest) {
                 Some(read) => {
                     let (begin, bytes) = read.last_written();
-                    last = Some((begin, bytes.to_vec()));
+                    left.last = Some((begin, bytes.to_vec()));
                     journal.replay(*number, path, file, &read)?;
                 }
-                // The power went while it was being made; nothing of it was promised.
-                None if newest => std::fs::remove_file(&path).map_err(DiskError::io(&path))?,
+                // The power went while it was being made; nothing of it was promised, or else the witness says so.
+                None if newest => left.files.push(path),
                 None => return Err(DiskError::Damaged(format!("{} has no head", path.display()))),
             }
         }
-        let disk = Self { folder: folder.to_owned(), journal: Mutex::new(journal), barriers: AtomicU64::new(0) };
-        disk.settle(last)?;
-        Ok(disk)
-    }
-
-    /// Cuts off what a torn batch left, and brings everything that was read to the disk: a process that was killed may not have, and
-    /// what a failed barrier covered would never get there by itself, so the last batch is written once more.
-    fn settle(&self, last: Option<(u64, Vec<u8>)>) -> Result<(), DiskError> {
-        let mut journal = self.journal();
-        if let (Some(mut newest), Some((begin, bytes))) = (journal.files.last_entry(), last) {
-            let Numbered { file, path, end, length, .. } = newest.get_mut();
-            file.set_len(*end).map_err(DiskError::io(&*path))?;
-            write_at(file, &bytes, begin).map_err(DiskError::io(&*path))?;
-            *length = *end;
-            self.barrier(file, path)?;
-        }
-        for path in [&*self.folder, self.folder.parent().unwrap_or(&self.folder)] {
-            flowyard_cas::sync_folder(path).map_err(DiskError::io(path))?;
-        }
-        Ok(())
+        let (folder, journal, barriers) = (folder.to_owned(), Mutex::new(journal), AtomicU64::new(0));
+        Ok(Self { folder, journal, left: Mutex::new(left), barriers })
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal> {
@@ -280,6 +275,28 @@ impl Journal {
 }
 
 impl LogDisk for JournalDisk {
+    /// Removes files that are none, cuts off what a torn batch left, and brings everything that was read to the disk: a process that
+    /// was killed may not have, and what a failed barrier covered would never get there by itself, so the last batch is written once
+    /// more.
+    fn settle(&self) -> Result<(), DiskError> {
+        let Left { last, files } = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for path in files {
+            std::fs::remove_file(&path).map_err(DiskError::io(&path))?;
+        }
+        let mut journal = self.journal();
+        if let (Some(mut newest), Some((begin, bytes))) = (journal.files.last_entry(), last) {
+            let Numbered { file, path, end, length, .. } = newest.get_mut();
+            file.set_len(*end).map_err(DiskError::io(&*path))?;
+            write_at(file, &bytes, begin).map_err(DiskError::io(&*path))?;
+            *length = *end;
+            self.barrier(file, path)?;
+        }
+        for path in [&*self.folder, self.folder.parent().unwrap_or(&self.folder)] {
+            flowyard_cas::sync_folder(path).map_err(DiskError::io(path))?;
+        }
+        Ok(())
+    }
+
     fn write(&self, batch: &Batch, durable: bool) -> Result<bool, DiskError> {
         if durable {
             self.append(batch)?;
@@ -351,8 +368,15 @@ fn file_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:010}.journal"))
 }
 
-/// The numbers of the newest files without a hole between them. What lies before a hole was removed, and a power cut brought it back.
-fn numbers(folder: &Path) -> Result<Vec<u64>, DiskError> {
+/// Which files there are.
+struct Numbers {
+    /// What lies before a hole: it was removed, and a power cut brought it back.
+    removed: Vec<u64>,
+    /// The newest without a hole between them, from the oldest on.
+    numbers: Vec<u64>,
+}
+
+fn numbers(folder: &Path) -> Result<Numbers, DiskError> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(DiskError::io(folder))? {
         let name = entry.map_err(DiskError::io(folder))?.file_name();
@@ -360,7 +384,8 @@ fn numbers(folder: &Path) -> Result<Vec<u64>, DiskError> {
     }
     numbers.sort_unstable();
     let hole = numbers.windows(2).rposition(|two| two[1] != two[0] + 1);
-    Ok(numbers.split_off(hole.map_or(0, |at| at + 1)))
+    let newest = numbers.split_off(hole.map_or(0, |at| at + 1));
+    Ok(Numbers { removed: numbers, numbers: newest })
 }
 
 #[cfg(test)]
@@ -381,8 +406,14 @@ mod tests {
         Record { point: point(index), payload: vec![index as u8; PAYLOAD_BYTES].into() }
     }
 
+    fn opened(folder: &Path) -> Result<JournalDisk, DiskError> {
+        let disk = JournalDisk::open(folder)?;
+        disk.settle()?;
+        Ok(disk)
+    }
+
     fn filled(folder: &Path) -> JournalDisk {
-        let disk = JournalDisk::open(folder).unwrap();
+        let disk = opened(folder).unwrap();
         let vote = Some(Ballot { term: 2, candidate: 1, granted: true });
         disk.write(&Batch { vote, start: Some(point(0)), ..Batch::default() }, true).unwrap();
         for index in 0..ENTRIES {
@@ -392,13 +423,12 @@ mod tests {
     }
 
     fn reopened(folder: &Path) -> Result<Loaded, DiskError> {
-        load(&JournalDisk::open(folder)?, usize::MAX)
+        load(&opened(folder)?, usize::MAX)
     }
 
     fn files(folder: &Path) -> Vec<u64> {
-        let mut all: Vec<u64> = numbers(folder).unwrap();
-        all.sort_unstable();
-        all
+        let Numbers { removed, numbers } = numbers(folder).unwrap();
+        [removed, numbers].concat()
     }
 
     #[test]
@@ -468,7 +498,7 @@ mod tests {
         let salt = JournalDisk::open(folder.path()).unwrap().journal().files[&newest].salt;
         let bytes = torn.body.seal(ENTRIES + 2, salt);
         write_at(&file, &bytes[..bytes.len() - SECTOR_BYTES], end).unwrap();
-        let disk = JournalDisk::open(folder.path()).unwrap();
+        let disk = opened(folder.path()).unwrap();
         assert_eq!(load(&disk, usize::MAX).unwrap().last(), Some(point(ENTRIES - 1)));
         disk.write(&Batch { puts: vec![record(ENTRIES)], ..Batch::default() }, true).unwrap();
         assert_eq!(reopened(folder.path()).unwrap().tail, (0..=ENTRIES).map(record).collect::<Vec<_>>());
@@ -481,9 +511,24 @@ mod tests {
         let newest = *files(folder.path()).last().unwrap();
         let head = Head { number: newest + 1, first_sequence: ENTRIES + 2, salt: 5 }.encode();
         std::fs::write(file_path(folder.path(), newest + 1), head).unwrap();
-        let disk = JournalDisk::open(folder.path()).unwrap();
+        let disk = opened(folder.path()).unwrap();
         assert_eq!(files(folder.path()).last(), Some(&newest));
         disk.write(&Batch { puts: vec![record(ENTRIES)], ..Batch::default() }, true).unwrap();
         assert_eq!(reopened(folder.path()).unwrap().last(), Some(point(ENTRIES)));
+    }
+
+    #[test]
+    fn a_purged_file_that_a_power_cut_brings_back_goes_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = filled(folder.path());
+        let first = std::fs::read(file_path(folder.path(), 1)).unwrap();
+        disk.write(&Batch { purged: Some(point(ENTRIES - 5)), ..Batch::default() }, true).unwrap();
+        let sweep = Some(Sweep { upto: ENTRIES - 5, values_max: usize::MAX });
+        disk.write(&Batch { sweep, ..Batch::default() }, false).unwrap();
+        let left = files(folder.path());
+        assert!(left[0] > 2, "{left:?}");
+        std::fs::write(file_path(folder.path(), 1), first).unwrap();
+        assert_eq!(reopened(folder.path()).unwrap().last(), Some(point(ENTRIES - 1)));
+        assert_eq!(files(folder.path()), left);
     }
 }

@@ -122,6 +122,7 @@ fn load_checked<D: LogDisk>(
         let disk = open()?;
         let loaded = disk::load(&disk, TAIL_BYTES_MAX)?;
         witness.confirm(&loaded)?;
+        disk.settle()?;
         Ok((Box::new(disk) as Box<dyn LogDisk>, loaded))
     })
 }
