@@ -222,6 +222,7 @@ fn no_cluster() -> Failure {
          add --local to run here, now:     fctl submit --local flow.toml\n  \
          or keep a cluster up:             fctl dev\n  \
          or use one of other machines:     fctl login (with the token that its administrator gave you)\n  \
+         or be a coordinator's own user:   sudo fctl ... on its host, for what its administrator does\n  \
          or name one:                      --endpoint unix:///path/to/api.sock (or FLOWYARD_ENDPOINT)"
             .to_owned(),
     )

@@ -108,6 +108,14 @@ fn nobody_comes_in_uninvited_and_each_refusal_says_what_to_do() {
         &["`a` is not an address", "HOST:PORT"],
         &["coordinator", "init", "--cluster", "b", "--folder", &other, "--address", "a"],
     );
+    let init = ["coordinator", "init", "--cluster", "b", "--folder", &other, "--address"];
+    yard.refused(110, &["`http://a:1` is not an address", "HOST:PORT"], &[&init[..], &["http://a:1"]].concat());
+    yard.refused(110, &["two ports"], &[&init[..], &["a:1", "--peer-address", "a:1"]].concat());
+    yard.refused(
+        110,
+        &["write IP:PORT", "0.0.0.0 or [::]"],
+        &[&init[..], &["a:1", "--listen", "localhost:1"]].concat(),
+    );
     yard.refused(118, &["has no coordinator", "fctl coordinator init"], &["coordinator", "run", "--folder", &other]);
     yard.refused(118, &["belongs to no cluster", "fctl agent join"], &["agent", "run", "--folder", &other]);
     yard.refused(110, &["the token", "fyt1-"], &["agent", "join", "nonsense", "--name", "n", "--folder", &other]);
@@ -121,9 +129,15 @@ fn nobody_comes_in_uninvited_and_each_refusal_says_what_to_do() {
     );
     yard.refused(112, &["at most 30 days"], &["token", "create", "--role", "agent", "--ttl", "31d", &owner]);
     yard.refused(113, &["there is no token 77"], &["token", "revoke", "77", &owner]);
-    yard.refused(113, &["replica 9 is not a member", "fctl cluster status"], &["cluster", "promote", "9", &owner]);
+    yard.refused(113, &["coordinator 9 is not a member", "fctl cluster status"], &["cluster", "promote", "9", &owner]);
+    yard.refused(
+        110,
+        &["`x` is no number of a coordinator", "fctl cluster status"],
+        &["cluster", "remove", "x", &owner],
+    );
     yard.refused(112, &["only one that votes"], &["cluster", "remove", "1", &owner]);
     yard.refused(110, &["agent/NAME"], &["cluster", "revoke", "ann", &owner]);
+    taken_address_costs_no_token(&fleet);
     // A join token is single-use, and no token of the API.
     let line = fleet.line("agent");
     let join = |name: &str| {
@@ -153,6 +167,18 @@ fn nobody_comes_in_uninvited_and_each_refusal_says_what_to_do() {
     fleet.yard.ok(&["cluster", "revoke", "agent/n1", &owner]);
     until("the node to be cut off", || connected(&fleet) == false);
     fleet.stop();
+}
+
+/// Whoever mistypes an address is told, and may use the same line again.
+fn taken_address_costs_no_token(fleet: &Fleet) {
+    let taken = fleet.members()[0]["address"].as_str().unwrap().to_owned();
+    let line = fleet.line("coordinator");
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    let folder = fleet.at("mistyped");
+    for _ in 0..2 {
+        let join = [&line[..], &["--folder", &folder, "--address", &taken, "--peer-address", "127.0.0.1:1"]].concat();
+        fleet.yard.refused(118, &[&format!("{taken} is an address of coordinator 1"), "fctl cluster remove 1"], &join);
+    }
 }
 
 #[test]
@@ -200,6 +226,12 @@ fn unit_files_are_installed_for_this_program_and_pass_the_service_managers_own_c
         110,
         &["absolute path of letters"],
         &["install", "agent", "--folder", "/srv/a yard", "--units", &units],
+    );
+    let nowhere = yard.folder().join("nowhere").display().to_string();
+    yard.refused(
+        110,
+        &["there is no folder", "nowhere for units", "--print"],
+        &["install", "agent", "--units", &nowhere],
     );
     match std::process::Command::new("systemd-analyze").arg("verify").args(&files).output() {
         Ok(checked) => assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr)),

@@ -91,28 +91,29 @@ fn agent(name: &str, rack: &str) -> Value {
     json!({ "name": name, "role": "agent", "ssh": name, "rack": rack, "labels": { "kind": "bare" } })
 }
 
-fn configuration(rack: &Rack) -> String {
+fn configuration(ssh_config: &Path, cluster: &str) -> String {
     format!(
         "variable \"hosts\" {{ type = any }}\nvariable \"program\" {{ type = string }}\nmodule \"cluster\" {{\n  source = \
-         \"{ROOT}//deploy/terraform/bare-metal\"\n  cluster = \"lab\"\n  hosts = var.hosts\n  program = var.program\n  agent_settings = \
-         \"cpu = \\\"2\\\"\"\n  ssh_config = \"{}\"\n  drain_deadline = \"1s\"\n  patience_seconds = 60\n  settle_seconds = 1\n}}\n\
+         \"{ROOT}//deploy/terraform/bare-metal\"\n  cluster = \"{cluster}\"\n  hosts = var.hosts\n  program = var.program\n  agent_settings = \
+         \"cpu = \\\"2\\\"\"\n  ssh_config = \"{}\"\n  drain_deadline = \"1s\"\n  patience_seconds = 60\n  settle_seconds = 0\n}}\n\
          output \"coordinators\" {{ value = module.cluster.coordinators }}\n",
-        rack.path("ssh_config").display()
+        ssh_config.display()
     )
 }
 
 #[test]
 fn a_cluster_on_bare_hosts_is_formed_upgraded_one_by_one_made_smaller_and_destroyed() {
-    let Some(rack) = rack(&["c1", "c2", "c3", "n1", "n2"]) else { return };
+    // The first is not the first of the alphabet: it is the order of the list that counts.
+    let Some(rack) = rack(&["c3", "c1", "c2", "n2", "n1"]) else { return };
     let modules = format!("{ROOT}/deploy/terraform");
     rack.terraform_ok(&["fmt", "-check", "-diff", "-recursive", &modules]);
-    fs::write(rack.path("main.tf"), configuration(&rack)).unwrap();
+    fs::write(rack.path("main.tf"), configuration(&rack.path("ssh_config"), "lab")).unwrap();
     rack.terraform_ok(&["init", "-no-color"]);
     rack.terraform_ok(&["validate", "-no-color"]);
-    let mut hosts: Vec<Value> = ["c1", "c2", "c3"].map(|name| rack.coordinator(name)).to_vec();
-    hosts.extend([agent("n1", "r1"), agent("n2", "r2")]);
+    let mut hosts: Vec<Value> = ["c3", "c1", "c2"].map(|name| rack.coordinator(name)).to_vec();
+    hosts.extend([agent("n2", "r2"), agent("n1", "r1")]);
 
-    let first = common::program();
+    let first = rack.program();
     rack.want(&hosts, &first);
     let said = rack.apply();
     formed(&rack, &said);
@@ -151,14 +152,14 @@ fn survivor(gone: &str) -> &'static str {
 }
 
 fn formed(rack: &Rack, said: &str) {
-    assert!(said.contains("c1: forms cluster lab") && said.contains("n2: runs as agent, and is well"), "{said}");
+    assert!(said.contains("c3: forms cluster lab") && said.contains("n1: runs as agent, and is well"), "{said}");
     let status = rack.json("c2", "cluster status");
     let members = status["members"].as_array().unwrap();
     assert!(members.len() == 3 && members.iter().all(|member| member["votes"] == true), "{status}");
     let nodes = rack.json("c1", "nodes");
     let labels = |at: usize| (&nodes["nodes"][at]["name"], &nodes["nodes"][at]["labels"]);
-    assert_eq!(labels(0), (&json!("n1"), &json!({ "kind": "bare", "rack": "r1" })));
-    assert_eq!(labels(1), (&json!("n2"), &json!({ "kind": "bare", "rack": "r2" })));
+    assert_eq!(labels(0), (&json!("n2"), &json!({ "kind": "bare", "rack": "r2" })));
+    assert_eq!(labels(1), (&json!("n1"), &json!({ "kind": "bare", "rack": "r1" })));
     assert_eq!(nodes["nodes"][0]["offered"]["cpu_milli"], 2_000, "settings are followed");
     let tokens = rack.json("c1", "token ls")["tokens"].as_array().unwrap().clone();
     assert_eq!(tokens.len(), 4);
@@ -187,26 +188,26 @@ fn bad_program_is_stopped_at_the_first_host(rack: &Rack, hosts: &[Value]) {
     let said = [out.stdout, out.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     assert!(
-        !out.status.success() && said.contains("c1 was not started; the hosts after it are left as they were"),
+        !out.status.success() && said.contains("c3 was not started; the hosts after it are left as they were"),
         "{said}"
     );
-    assert_eq!(rack.services(), ["c1 stop coordinator", "c1 start coordinator"]);
+    assert_eq!(rack.services(), ["c3 stop coordinator", "c3 start coordinator"]);
     assert!(rack.fctl("c2", "jobs").contains("two"), "the cluster goes on");
 }
 
 fn upgraded_one_by_one(rack: &Rack, hosts: &[Value], program: &Path) {
     rack.want(hosts, program);
     let said = rack.apply();
-    let mut expected = vec!["c1 start coordinator".to_owned()];
-    for (host, role) in [("c2", "coordinator"), ("c3", "coordinator"), ("n1", "agent"), ("n2", "agent")] {
+    let mut expected = vec!["c3 start coordinator".to_owned()];
+    for (host, role) in [("c1", "coordinator"), ("c2", "coordinator"), ("n2", "agent"), ("n1", "agent")] {
         expected.extend(["stop", "start"].map(|verb| format!("{host} {verb} {role}")));
     }
     assert_eq!(rack.services(), expected, "one is up again before the next is stopped");
     let well: Vec<&str> =
         said.lines().filter_map(|line| line.split_once("(local-exec): ")).map(|line| line.1).collect();
     let at = |words: &str| well.iter().position(|line| *line == words).unwrap_or_else(|| panic!("{words}: {said}"));
-    assert!(at("c1: runs as coordinator, and is well") < at("c2: the program"), "{said}");
-    assert!(at("n1: runs as agent, and is well") < at("n2: the program"), "{said}");
+    assert!(at("c3: runs as coordinator, and is well") < at("c1: the program"), "{said}");
+    assert!(at("n2: runs as agent, and is well") < at("n1: the program"), "{said}");
     let sum = rack.sum(program);
     for (host, role) in [("c1", "coordinator"), ("c3", "coordinator"), ("n2", "agent")] {
         assert_eq!(rack.runs(host, role), sum, "{host}");
@@ -241,6 +242,143 @@ fn made_smaller(rack: &Rack, gone: &str) {
     rack.fctl("c1", "wait 1");
 }
 
+/// Whatever ended in the middle is put right by the next apply, or it is said what stands against it.
+#[test]
+fn what_was_interrupted_is_put_right_by_the_next_apply() {
+    let Some(rack) = rack(&["c1", "c2"]) else { return };
+    let named =
+        |cluster: &str| fs::write(rack.path("main.tf"), configuration(&rack.path("ssh_config"), cluster)).unwrap();
+    named("lab");
+    rack.terraform_ok(&["init", "-no-color"]);
+    let program = rack.program();
+    // One host has both roles.
+    let node = json!({ "name": "n1", "role": "agent", "ssh": "c1" });
+    rack.want(&[rack.coordinator("c1"), node.clone()], &program);
+    rack.apply();
+    assert_eq!(rack.on("c1", "ls /usr/local/bin"), "fctl\n", "the program was placed once");
+
+    // A coordinator is let in, and its host does not hear the answer.
+    let line = rack.fctl("c1", "token create --role coordinator");
+    let (program_there, address) = (program.display(), rack.address("c2"));
+    let join = line.trim().strip_prefix("fctl").unwrap();
+    rack.on("c2", &format!("{program_there}{join} --address {address}:7400 && rm -r /var/lib/flowyard"));
+    // A node was being removed when Terraform was killed, and stays after all.
+    rack.fctl("c1", "node drain n1 --reason 'it is removed' --wait");
+    std::os::unix::fs::symlink(ended_process(), rack.path(".flowyard-lab.lock.pid")).unwrap();
+    rack.want(&[rack.coordinator("c1"), rack.coordinator("c2"), node], &program);
+    let said = rack.apply();
+    assert!(
+        said.contains("was let in and never came; it is taken out") && said.contains("node n1 takes work"),
+        "{said}"
+    );
+    let members = rack.json("c1", "cluster status")["members"].as_array().unwrap().clone();
+    assert_eq!(members.iter().map(|member| &member["votes"]).collect::<Vec<_>>(), [true, true]);
+    assert_eq!(rack.json("c1", "nodes")["nodes"][0]["scheduling"], "open");
+
+    // What somebody else has closed stays closed.
+    rack.fctl("c1", "node cordon n1 --reason 'a new disk'");
+    rack.terraform_ok(&["apply", "-auto-approve", "-no-color", "-replace=module.cluster.terraform_data.cluster"]);
+    assert_eq!(rack.json("c1", "nodes")["nodes"][0]["scheduling"], "cordoned");
+    two_bad_programs_leave_the_way_back(&rack);
+    hosts_of_another_cluster_are_refused(&rack, named);
+}
+
+/// The number of a process that has ended.
+fn ended_process() -> String {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id().to_string()
+}
+
+fn two_bad_programs_leave_the_way_back(rack: &Rack) {
+    let good = rack.on("c1", "sha256sum </usr/local/bin/fctl");
+    for bad in ["one", "two"] {
+        let place = "sh /usr/local/lib/flowyard/host.sh place $(sha256sum </tmp/bad | cut -d ' ' -f 1) </tmp/bad";
+        rack.on("c1", &format!("cd /tmp; printf '#!/bin/sh\\n# {bad}\\n' >/tmp/bad; {place}; rm /tmp/bad"));
+        assert_eq!(rack.on("c1", "sha256sum </usr/local/bin/fctl.previous"), good, "after {bad}");
+    }
+    rack.on("c1", "mv /usr/local/bin/fctl.previous /usr/local/bin/fctl");
+}
+
+fn hosts_of_another_cluster_are_refused(rack: &Rack, named: impl Fn(&str)) {
+    let refused = |words: &str| {
+        let out = rack.terraform(&["apply", "-auto-approve", "-no-color"]);
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(!out.status.success() && said.contains(words), "{words}: {said}");
+    };
+    rack.services();
+    named("other");
+    refused(
+        "c1 has a coordinator of a cluster that is called lab, not other; if nothing of it is needed any more, on c1:",
+    );
+    named("lab");
+    for host in ["c1", "c2"] {
+        rack.on(host, "sh /usr/local/lib/flowyard/host.sh clear coordinator");
+    }
+    refused(", of which none of these hosts is a coordinator; if nothing of it is needed any more, on n1:");
+    let started: Vec<String> = rack.services().into_iter().filter(|line| line.contains("start")).collect();
+    assert!(started.is_empty(), "nothing was begun: {started:?}");
+}
+
+/// The module's lock, taken by several at once from one who is dead.
+#[test]
+fn one_script_at_a_time_changes_a_cluster_also_after_one_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("lock");
+    std::os::unix::fs::symlink(ended_process(), folder.path().join("lock.pid")).unwrap();
+    let script =
+        ". \"$(dirname \"$0\")/lib.sh\"; lock; mkdir \"$1\"; sleep 0.05; rmdir \"$1\"; echo once >>\"$1.done\"";
+    let inside = folder.path().join("inside");
+    let start = |_| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script]).arg(format!("{ROOT}/deploy/terraform/bare-metal/scripts/sh")).arg(&inside);
+        command.env("FLOWYARD_LOCK", &lock).spawn().unwrap()
+    };
+    let all: Vec<std::process::Child> = (0..8).map(start).collect();
+    for mut one in all {
+        assert!(one.wait().unwrap().success(), "two were in it at the same time");
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("inside.done")).unwrap().lines().count(), 8);
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["inside.done"]);
+}
+
+/// Stands for ssh: writes down whom it is told to reach and what to run there. Hosts have nothing, and none can form a cluster.
+const SSH: &str = "#!/bin/sh\necho \"$*\" >>\"${0%/*}/asked\"\ncase $* in *\"'form'\"*) exit 1 ;; esac\n";
+
+#[test]
+fn hundreds_of_hosts_are_asked_and_addresses_may_be_of_ipv6() {
+    if std::process::Command::new("terraform").arg("-version").output().is_err() {
+        return flowyard_skip::skip("terraform is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let first = json!({ "name": "c1", "role": "coordinator", "ssh": "[fd00::1]" });
+    // More than one variable of the environment can hold.
+    let agents = (1..=110).map(|number| {
+        json!({ "name": format!("h{number}"), "role": "agent", "ssh": format!("h{number}"), "labels": { "long": "x".repeat(1_000) } })
+    });
+    let hosts: Vec<Value> = std::iter::once(first).chain(agents).collect();
+    fs::write(at("terraform.tfvars.json"), json!({ "hosts": hosts, "program": at("ssh") }).to_string()).unwrap();
+    fs::write(at("main.tf"), configuration(Path::new(""), "lab")).unwrap();
+    fs::write(at("cli.tfrc"), SETTINGS).unwrap();
+    fs::write(at("ssh"), SSH).unwrap();
+    fs::set_permissions(at("ssh"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let terraform = |args: &[&str]| {
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let mut command = std::process::Command::new("terraform");
+        command.args(args).current_dir(folder.path()).env("PATH", path).env("TF_CLI_CONFIG_FILE", at("cli.tfrc"));
+        command.output().unwrap()
+    };
+    assert!(terraform(&["init", "-no-color"]).status.success());
+    let out = terraform(&["apply", "-auto-approve", "-no-color"]);
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(said.contains("c1: forms cluster lab"), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    let asked = fs::read_to_string(at("asked")).unwrap();
+    assert!((1..=110).all(|number| asked.contains(&format!("-l root h{number} "))), "{asked}");
+    assert!(asked.contains("-l root fd00::1 ") && asked.contains("'form' 'lab' '[fd00::1]:7400'"), "{asked}");
+}
+
 /// What cloud-init does with it: files are written, then commands run.
 fn first_boot(rack: &Rack, host: &str, user_data: &str) {
     let text = user_data.strip_prefix("#cloud-config\n").expect("it says what it is");
@@ -258,7 +396,7 @@ fn first_boot(rack: &Rack, host: &str, user_data: &str) {
 }
 
 fn user_data(rack: &Rack, wanted: &str) -> Output {
-    let program = common::program();
+    let program = rack.program();
     let address = rack.address(rack::OPERATOR);
     let text = format!(
         "module \"machine\" {{\n  source = \"{ROOT}//deploy/terraform/user-data\"\n  cluster = \"lab\"\n  program_url = \
@@ -275,7 +413,7 @@ fn user_data(rack: &Rack, wanted: &str) -> Output {
 #[test]
 fn machines_of_a_cloud_become_members_at_their_first_boot() {
     let Some(rack) = rack(&["c1", "n1"]) else { return };
-    let folder = common::program().parent().unwrap().display().to_string();
+    let folder = rack.program().parent().unwrap().display().to_string();
     let serve = ["-m", "http.server", "8000", "--directory", &folder];
     let mut server = rack.operator("python3", &serve);
     let mut server = server.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
@@ -305,7 +443,7 @@ fn machines_of_a_cloud_become_members_at_their_first_boot() {
     assert_eq!((&node["name"], &node["labels"]), (&json!("n1"), &json!({ "rack": "r7", "zone": "b" })));
     assert_eq!(
         rack.on("n1", "ls /usr/local/lib/flowyard"),
-        "config.toml\nfirst-boot.env\nfirst-boot.sh\nhost.sh\nplaced\n"
+        "config.toml\nfirst-boot.env\nfirst-boot.sh\nhost.sh\nplaced\nwell\n"
     );
     // What was run once may be run again.
     rack.on("n1", "sh /usr/local/lib/flowyard/first-boot.sh");

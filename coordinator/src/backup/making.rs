@@ -157,3 +157,48 @@ impl Write for Sending {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flowyard_clock::elapsed;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// Writes without end on a thread of its own, as a backup is made; how many bytes were taken, and why it ended.
+    fn writing() -> (mpsc::Receiver<Result<BackupResponse, Status>>, tokio::sync::oneshot::Receiver<io::Error>) {
+        let (bytes, made) = mpsc::channel(ON_THE_WAY);
+        let (told, ended) = tokio::sync::oneshot::channel();
+        let mut out = Sending(bytes, Handle::current());
+        std::thread::spawn(move || {
+            let refused = std::iter::repeat_with(|| out.write(b"more")).find_map(Result::err).expect("an end");
+            drop(told.send(refused));
+        });
+        (made, ended)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backup_that_nobody_reads_any_more_ends() {
+        let (mut made, ended) = writing();
+        let start = Instant::now();
+        // Slow is not gone: something is taken each time before the patience is over.
+        for _ in 0..3 {
+            sleep(PATIENCE * 3 / 4).await;
+            made.recv().await.expect("it goes on").unwrap();
+        }
+        assert!(start.elapsed() > PATIENCE * 2);
+        // The receiver is there to the end: whoever asked holds the call open, and takes nothing.
+        let refused = ended.await.unwrap();
+        assert_eq!(refused.to_string(), "nobody takes the backup any more");
+        drop(made);
+    }
+
+    #[tokio::test]
+    async fn a_backup_whose_reader_hangs_up_ends_at_once() {
+        let (made, ended) = writing();
+        drop(made);
+        let start = flowyard_clock::monotonic();
+        assert_eq!(ended.await.unwrap().kind(), io::ErrorKind::BrokenPipe);
+        assert!(elapsed(start) < PATIENCE);
+    }
+}

@@ -67,6 +67,22 @@ impl EntranceEndpoint {
         }
     }
 
+    /// Two coordinators have no address in common. Looked at before the token counts as used, so that a slip of the hand costs none.
+    fn check_address(&self, asked: &MemberAddress) -> Result<(), Status> {
+        for member in self.shared.replica.members() {
+            let Ok(known) = member.peer.address.parse::<MemberAddress>() else { continue };
+            let taken = [&asked.api, &asked.peers].into_iter().find(|at| [&known.api, &known.peers].contains(at));
+            if let Some(at) = taken {
+                let number = member.peer.replica;
+                return Err(Status::already_exists(format!(
+                    "{at} is an address of coordinator {number}; take that one out first with `fctl cluster remove {number}`, or join from \
+                     another address"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The id of the coordinator at this address: a new one, or the one it was given when the answer was lost.
     async fn member(&self, address: &MemberAddress, again: bool) -> Result<u64, Status> {
         let text = address.to_string();
@@ -106,6 +122,9 @@ impl EntranceEndpoint {
             )));
         }
         let again = view.token(token).is_some_and(|known| known.used_by.contains_key(&by));
+        if !again {
+            self.check_address(&address)?;
+        }
         self.count(token, by, Admitted::Coordinator(address.to_string())).await?;
         let replica = self.member(&address, again).await?;
         let mut answer = self.answer(fleet, Subject::Coordinator { replica: ReplicaId(replica) }, request)?;

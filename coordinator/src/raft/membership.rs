@@ -92,13 +92,13 @@ pub enum MembershipError {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     /// No such replica.
-    #[error("replica {replica} is not a member")]
+    #[error("coordinator {replica} is not a member")]
     Unknown {
         /// As asked for.
         replica: u64,
     },
     /// Two replicas cannot have one address.
-    #[error("{address} is the address of replica {replica}")]
+    #[error("{address} is the address of coordinator {replica}")]
     AddressTaken {
         /// As asked for.
         address: String,
@@ -106,19 +106,19 @@ pub enum MembershipError {
         replica: u64,
     },
     /// It votes already.
-    #[error("replica {replica} votes already")]
+    #[error("coordinator {replica} votes already")]
     VotesAlready {
         /// Which.
         replica: u64,
     },
     /// It only learns.
-    #[error("replica {replica} does not vote; promote it first")]
+    #[error("coordinator {replica} does not vote; promote it first, with `fctl cluster promote {replica}`")]
     DoesNotVote {
         /// Which.
         replica: u64,
     },
     /// It lacks too much of the log.
-    #[error("replica {replica} is {behind} entries behind, more than {PROMOTE_LAG_MAX}; wait until it has caught up")]
+    #[error("coordinator {replica} is {behind} entries behind, more than {PROMOTE_LAG_MAX}; wait until it has caught up")]
     Behind {
         /// Which.
         replica: u64,
@@ -126,19 +126,19 @@ pub enum MembershipError {
         behind: u64,
     },
     /// Nothing is heard from it.
-    #[error("replica {replica} is not heard from")]
+    #[error("coordinator {replica} is not heard from")]
     Silent {
         /// Which.
         replica: u64,
     },
     /// Without it nobody could decide anything.
-    #[error("replica {replica} is the only one that votes")]
+    #[error("coordinator {replica} is the only one that votes")]
     LastVoter {
         /// Which.
         replica: u64,
     },
     /// Those left could not decide anything.
-    #[error("without replica {replica}, {heard} of {voters} voters would be heard from, and {needed} are needed")]
+    #[error("without coordinator {replica}, {heard} of {voters} voters would be heard from, and {needed} are needed")]
     LosesQuorum {
         /// Which.
         replica: u64,
@@ -150,7 +150,7 @@ pub enum MembershipError {
         needed: usize,
     },
     /// It leads.
-    #[error("replica {replica} leads; hand leadership over first")]
+    #[error("coordinator {replica} leads; let it hand that over first, with `fctl cluster step-down`")]
     Leads {
         /// Which.
         replica: u64,
@@ -162,7 +162,7 @@ pub enum MembershipError {
     #[error("no other voter is close enough behind to take over")]
     NoSuccessor,
     /// It did not take over in time; this replica may lead on.
-    #[error("replica {replica} did not take over")]
+    #[error("coordinator {replica} did not take over")]
     NotTaken {
         /// Which.
         replica: u64,

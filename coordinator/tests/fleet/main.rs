@@ -13,6 +13,7 @@ mod storing;
 mod watching;
 
 use flowyard_cas::Origin;
+use flowyard_proto::api::flowyard_client::FlowyardClient;
 use flowyard_proto::api::{GetClusterRequest, ListJobsRequest, PruneRequest};
 use flowyard_proto::blob::{GetRequest, PutRequest};
 use flowyard_proto::cluster::entrance_client::EntranceClient;
@@ -68,10 +69,7 @@ async fn the_leadership_is_handed_over_and_a_coordinator_is_taken_out_for_good()
     let unknown = hosts[0].owner().remove_member(RemoveMemberRequest { replica: gone }).await.unwrap_err();
     assert!(unknown.message().contains("`fctl cluster status`"), "{unknown}");
     // What it still has of its keys opens nothing.
-    let own = flowyard_identity::Current::new(
-        flowyard_identity::Credential::load(&hosts[1].folder.path().join("credential.pem"), &hosts[1].trust()).unwrap(),
-    );
-    let mut client = flowyard_proto::api::flowyard_client::FlowyardClient::new(hosts[0].channel(Some(own)));
+    let mut client = with_keys_of(&hosts[1], &hosts[0]);
     until("its certificate to be void everywhere", async || client.get_cluster(GetClusterRequest {}).await.is_err())
         .await;
     // Two are left; taking out one that is silent would leave no majority.
@@ -80,6 +78,28 @@ async fn the_leadership_is_handed_over_and_a_coordinator_is_taken_out_for_good()
     hosts[0].stop().await;
     let refused = hosts[2].owner().remove_member(RemoveMemberRequest { replica: to }).await.unwrap_err();
     assert!(matches!(refused.code(), Code::FailedPrecondition | Code::Unavailable), "{refused} {silent}");
+}
+
+/// Calls a coordinator with the certificate that another one has.
+fn with_keys_of(one: &Host, called: &Host) -> FlowyardClient<tonic::transport::Channel> {
+    let credential = flowyard_identity::Credential::load(&one.folder.path().join("credential.pem"), &one.trust());
+    FlowyardClient::new(called.channel(Some(flowyard_identity::Current::new(credential.unwrap()))))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_was_interrupted_is_finished_by_removing_once_more() {
+    let hosts = three().await;
+    let at = hosts.iter().position(Host::leads).expect("a leader");
+    let (leader, gone) = (&hosts[at], &hosts[(at + 1) % 3]);
+    let number = gone.identity.replica;
+    // As far as a leader comes that is lost between the two things that a removal is.
+    leader.coordinator().shared().replica.remove(number).await.unwrap();
+    let mut client = with_keys_of(gone, leader);
+    client.get_cluster(GetClusterRequest {}).await.expect("its keys still open the door");
+    let again = leader.owner().remove_member(RemoveMemberRequest { replica: number }).await.unwrap_err();
+    assert_eq!(again.code(), Code::NotFound, "{again}");
+    until("its certificate to be void", async || client.get_cluster(GetClusterRequest {}).await.is_err()).await;
+    assert_eq!(leader.status().await.members.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,7 +163,7 @@ async fn a_token_lets_in_one_agent_as_an_agent_and_the_same_key_again() {
         &host.trust(),
     );
     let own = flowyard_identity::Current::new(credential.unwrap());
-    let mut api = flowyard_proto::api::flowyard_client::FlowyardClient::new(host.channel(Some(own)));
+    let mut api = FlowyardClient::new(host.channel(Some(own)));
     api.get_cluster(GetClusterRequest {}).await.unwrap();
     let denied = api.list_jobs(ListJobsRequest::default()).await.unwrap_err();
     assert_eq!(denied.message(), "agent n1 may not list jobs; a node speaks only for itself");

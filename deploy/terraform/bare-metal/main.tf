@@ -5,27 +5,29 @@ locals {
   port         = 7400
   coordinators = { for host in var.hosts : host.name => host if host.role == "coordinator" }
   agents       = { for host in var.hosts : host.name => host if host.role == "agent" }
-  addresses    = { for name, host in local.coordinators : name => "${coalesce(host.address, host.ssh)}:${local.port}" }
+  reached      = { for name, host in local.coordinators : name => trim(coalesce(host.address, host.ssh), "[]") }
+  # One of IPv6 is in brackets where a port follows.
+  addresses = {
+    for name, at in local.reached : name => length(regexall(":", at)) > 0 ? "[${at}]:${local.port}" : "${at}:${local.port}"
+  }
+
+  # ssh takes no brackets.
+  targets = { for host in var.hosts : host.name => trim(host.ssh, "[]") }
 
   # Whom to ask, one after the other.
-  doors = [for name, host in local.coordinators : "${name} ${host.ssh} ${local.addresses[name]}"]
+  doors = [for name, address in local.addresses : "${name} ${local.targets[name]} ${address}"]
 
   labels = {
     for name, host in local.agents : name => merge(host.labels, host.rack == null ? {} : { rack = host.rack })
   }
   # A string of JSON is a string of TOML.
   settings = {
-    for name, host in local.agents : name => join("\n", [
-      "# Written by Terraform; the next apply replaces what is changed here.",
-      "[agent]",
-      "labels = { ${join(", ", [for label, value in local.labels[name] : "${jsonencode(label)} = ${jsonencode(value)}"])} }",
-      var.agent_settings,
-      "",
-    ])
+    for name, labels in local.labels : name =>
+    "labels = { ${join(", ", [for label, value in labels : "${jsonencode(label)} = ${jsonencode(value)}"])} }\n"
   }
   lines = concat(
-    [for host in var.hosts : "coordinator ${host.name} ${host.ssh} ${local.addresses[host.name]} -" if host.role == "coordinator"],
-    [for host in var.hosts : "agent ${host.name} ${host.ssh} - ${base64encode(local.settings[host.name])}" if host.role == "agent"],
+    [for host in var.hosts : "coordinator ${host.name} ${local.targets[host.name]} ${local.addresses[host.name]} -" if host.role == "coordinator"],
+    [for host in var.hosts : "agent ${host.name} ${local.targets[host.name]} - ${base64encode(local.settings[host.name])}" if host.role == "agent"],
   )
 
   ssh = {
@@ -43,7 +45,7 @@ resource "terraform_data" "coordinator" {
   input = merge(local.ssh, {
     FLOWYARD_ROLE    = "coordinator"
     FLOWYARD_NAME    = each.key
-    FLOWYARD_TARGET  = each.value.ssh
+    FLOWYARD_TARGET  = local.targets[each.key]
     FLOWYARD_ADDRESS = local.addresses[each.key]
     FLOWYARD_DRAIN   = var.drain_deadline
     # The others first: one that leaves is not the best to ask.
@@ -66,7 +68,7 @@ resource "terraform_data" "agent" {
   input = merge(local.ssh, {
     FLOWYARD_ROLE         = "agent"
     FLOWYARD_NAME         = each.key
-    FLOWYARD_TARGET       = each.value.ssh
+    FLOWYARD_TARGET       = local.targets[each.key]
     FLOWYARD_ADDRESS      = "-"
     FLOWYARD_DRAIN        = var.drain_deadline
     FLOWYARD_COORDINATORS = join("\n", local.doors)
@@ -86,19 +88,23 @@ resource "terraform_data" "cluster" {
   triggers_replace = {
     cluster = var.cluster
     program = filesha256(var.program)
-    hosts   = join("\n", local.lines)
+    hosts   = join("\n", concat(local.lines, [var.agent_settings]))
   }
 
   depends_on = [terraform_data.coordinator, terraform_data.agent]
 
   provisioner "local-exec" {
     command = "sh '${path.module}/scripts/converge.sh'"
-    environment = merge(local.ssh, {
-      FLOWYARD_CLUSTER      = var.cluster
-      FLOWYARD_PROGRAM      = var.program
-      FLOWYARD_SHA256       = filesha256(var.program)
-      FLOWYARD_HOSTS        = join("\n", local.lines)
-      FLOWYARD_COORDINATORS = join("\n", local.doors)
-    })
+    environment = merge(
+      local.ssh,
+      {
+        FLOWYARD_CLUSTER      = var.cluster
+        FLOWYARD_PROGRAM      = var.program
+        FLOWYARD_SHA256       = filesha256(var.program)
+        FLOWYARD_SETTINGS     = var.agent_settings
+        FLOWYARD_COORDINATORS = join("\n", local.doors)
+      },
+      { for number, some in chunklist(local.lines, 50) : "FLOWYARD_HOSTS_${number}" => join("\n", some) },
+    )
   }
 }

@@ -1,13 +1,3 @@
-variable "cluster" {
-  description = "What people call the cluster."
-  type        = string
-
-  validation {
-    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._-]*$", var.cluster))
-    error_message = "A name begins with a letter or digit and goes on with letters, digits, dots, dashes and underscores."
-  }
-}
-
 variable "hosts" {
   description = <<-EOT
     The hosts. `name` is what the cluster knows it by, and may not change; `ssh` is what ssh is told to reach it (a name, an address, or a
@@ -32,11 +22,16 @@ variable "hosts" {
     error_message = "Each host has a name of its own; a host that has both roles is two entries with two names."
   }
   validation {
+    condition     = alltrue([for host in var.hosts : can(regex("^[A-Za-z0-9][A-Za-z0-9._-]*$", host.name))])
+    error_message = "A name begins with a letter or digit and goes on with letters, digits, dots, dashes and underscores."
+  }
+  validation {
+    # A name or an address of IPv4; or one of IPv6, with two colons at least.
     condition = alltrue([
-      for word in flatten([for host in var.hosts : [host.name, host.ssh, coalesce(host.address, host.ssh)]]) :
-      can(regex("^[A-Za-z0-9][A-Za-z0-9._:-]*$", word))
+      for at in flatten([for host in var.hosts : [host.ssh, coalesce(host.address, host.ssh)]]) :
+      can(regex("^[A-Za-z0-9][A-Za-z0-9._-]*$", at)) || can(regex("^\\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\\]?$", at))
     ])
-    error_message = "Names and addresses of hosts are made of letters, digits, dots, dashes, underscores and colons."
+    error_message = "Where a host is reached is a name or an IP address, without a port and without a user: ssh_config and ssh_user are for these."
   }
   validation {
     condition     = contains([for host in var.hosts : host.role], "coordinator")
@@ -51,12 +46,6 @@ variable "hosts" {
 variable "program" {
   description = "The file of the program `fctl`, built for the hosts. Another one is rolled out host by host."
   type        = string
-}
-
-variable "agent_settings" {
-  description = "Lines below [agent] of every agent's config.toml, beside its labels. See docs/operators.md."
-  type        = string
-  default     = ""
 }
 
 variable "ssh_user" {

@@ -37,14 +37,14 @@ checksum() {
     fi
 }
 
-# What is here: `program SHA256`, `coordinator NUMBER CLUSTER`, `agent NAME CLUSTER`, a line each where there is one.
+# What is here: `program SHA256`, `coordinator NUMBER CLUSTER CALLED`, `agent NAME CLUSTER`, a line each where there is one.
 facts() {
     if [ -f "$PROGRAM" ]; then
         printf 'program %s\n' "$(checksum)"
     fi
     file=$FOLDERS/coordinator/coordinator.toml
     if [ -f "$file" ]; then
-        printf 'coordinator %s %s\n' "$(field "$file" replica)" "$(field "$file" cluster)"
+        printf 'coordinator %s %s %s\n' "$(field "$file" replica)" "$(field "$file" cluster)" "$(field "$file" name)"
     fi
     file=$FOLDERS/agent/member.json
     if [ -f "$file" ]; then
@@ -52,8 +52,14 @@ facts() {
     fi
 }
 
-# Takes the program from standard input; it counts only when it is whole. What runs is not disturbed.
+# Takes the program from standard input; it counts only when it is whole. What runs is not disturbed. The program before is kept if it was
+# well: of several that were not, one after the other, none takes the place of the one that is gone back to.
 place() {
+    if [ -f "$PROGRAM" ] && [ "$(checksum)" = "$1" ]; then
+        # Already, as the other of two roles of this host.
+        cat >/dev/null
+        return 0
+    fi
     new=$(dirname "$PROGRAM")/.fctl.new
     mkdir -p "$(dirname "$PROGRAM")"
     cat >"$new"
@@ -61,11 +67,18 @@ place() {
     [ "$here" = "$1" ] || fail "the program arrived damaged: $here instead of $1"
     chmod 755 "$new"
     "$new" --version >/dev/null || fail "the program does not run on this machine; was it built for it?"
-    if [ -f "$PROGRAM" ]; then
+    if [ -f "$PROGRAM" ] && [ "$(cat "$OWN/well" 2>/dev/null || checksum)" = "$(checksum)" ]; then
         ln -f "$PROGRAM" "$PROGRAM.previous"
     fi
     mv -f "$new" "$PROGRAM"
     printf '%s\n%s\n' "$1" "$(looks)" >"$OWN/placed"
+}
+
+# The program that is here was seen to do its work.
+well() {
+    if [ "$(cat "$OWN/well" 2>/dev/null)" != "$(checksum)" ]; then
+        checksum >"$OWN/well"
+    fi
 }
 
 # What fctl tells people to do next is done by this script; what went wrong is told.
@@ -83,7 +96,12 @@ form() {
 }
 
 join_coordinator() {
-    [ -f "$FOLDERS/coordinator/coordinator.toml" ] && return 0
+    folder=$FOLDERS/coordinator
+    [ -f "$folder/coordinator.toml" ] && return 0
+    # Its settings are written last. Keys without them are those of a coordinator that was let in and ended before it knew who it is.
+    if [ ! -e "$folder/coordinator" ] && [ ! -e "$folder/replica" ]; then
+        rm -f "$folder/authority.pem" "$folder/credential.pem" "$folder/secrets.key"
+    fi
     quietly coordinator join - --address "$1"
 }
 
@@ -154,24 +172,42 @@ members() {
         sed 's/n$/false/; s/{$/true/'
 }
 
-# The nodes: NAME HEALTH CONNECTED, a line each.
+# Why a node is closed that is about to be removed.
+LEAVES='it is removed'
+
+# The nodes: NAME HEALTH CONNECTED STAYS, a line each; the last says `leaves` where a removal was begun.
 nodes() {
     told=$("$PROGRAM" -o json nodes) || return 1
-    printf '%s\n' "$told" | sed 's/{"node":/\n&/g' |
-        sed -n 's/^{"node":[^,]*,"name":"\([^"]*\)".*"health":"\([a-z]*\)".*"connected":\([a-z]*\),.*/\1 \2 \3/p'
+    printf '%s\n' "$told" | sed 's/{"node":/\n&/g' | sed -n \
+        -e 's/^{"node":[^,]*,"name":"\([^"]*\)".*"health":"\([a-z]*\)".*"reason":"'"$LEAVES"'".*"connected":\([a-z]*\),.*/\1 \2 \3 leaves/p' -e t \
+        -e 's/^{"node":[^,]*,"name":"\([^"]*\)".*"health":"\([a-z]*\)".*"connected":\([a-z]*\),.*/\1 \2 \3 stays/p'
+}
+
+# What is said of one node, if there is one of this name.
+node() {
+    known=$(nodes) || return 1
+    printf '%s\n' "$known" | awk -v one="$1" '$1 == one'
 }
 
 # Empties a node, if there is one of this name.
 drain() {
-    known=$(nodes) || return 1
-    printf '%s\n' "$known" | grep -q "^$1 " || return 0
-    "$PROGRAM" node drain "$1" --deadline "$2" --reason 'it is removed' --wait
+    known=$(node "$1") || return 1
+    [ -n "$known" ] || return 0
+    "$PROGRAM" node drain "$1" --deadline "$2" --reason "$LEAVES" --wait
+}
+
+# Opens a node again that was to be removed, and stays after all. One that somebody else has closed stays so.
+reopen() {
+    known=$(node "$1") || return 1
+    case $known in
+    *' leaves') "$PROGRAM" node uncordon "$1" ;;
+    esac
 }
 
 # Forgets a node, and shuts out whoever has its key.
 forget() {
-    known=$(nodes) || return 1
-    if printf '%s\n' "$known" | grep -q "^$1 "; then
+    known=$(node "$1") || return 1
+    if [ -n "$known" ]; then
         "$PROGRAM" node remove "$1" || return 1
     fi
     "$PROGRAM" cluster revoke "agent/$1" >/dev/null
@@ -196,21 +232,23 @@ stop() {
 
 # The launcher outlives its agent, as it should; here it is asked to leave too.
 dismiss_launcher() {
-    for tries in 1 2 3 4 5 6 7 8 9 10; do
+    tries=0
+    while [ "$tries" -lt 50 ]; do
         left=
         for process in /proc/[0-9]*; do
             line=$(tr '\0' ' ' <"$process/cmdline" 2>/dev/null) || continue
             case $line in
             *" $FOLDERS/agent/launcher "*)
                 left=yes
-                if [ "$tries" = 1 ]; then
+                if [ "$tries" = 0 ]; then
                     kill -TERM "${process#/proc/}" 2>/dev/null || :
                 fi
                 ;;
             esac
         done
         [ -n "$left" ] || return 0
-        sleep 1
+        tries=$((tries + 1))
+        sleep 0.2
     done
     fail "something of the agent still runs; its folder $FOLDERS/agent is left alone"
 }
@@ -240,7 +278,7 @@ verb=$1
 shift
 mkdir -p "$OWN"
 case $verb in
-facts | place | form | settings | pid_of | restarts | run | token | members | nodes | drain | forget | stop | clear)
+facts | place | well | form | settings | pid_of | restarts | run | token | members | nodes | drain | reopen | forget | stop | clear)
     "$verb" "$@"
     ;;
 join-coordinator) join_coordinator "$@" ;;

@@ -40,3 +40,4 @@ if [ "$ROLE" = agent ]; then
     host settings <"$here/config.toml"
 fi
 host run "$ROLE"
+host well

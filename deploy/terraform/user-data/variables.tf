@@ -1,13 +1,3 @@
-variable "cluster" {
-  description = "What people call the cluster."
-  type        = string
-
-  validation {
-    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._-]*$", var.cluster))
-    error_message = "A name begins with a letter or digit and goes on with letters, digits, dots, dashes and underscores."
-  }
-}
-
 variable "role" {
   description = "What the machine becomes: `coordinator` or `agent`."
   type        = string
@@ -35,8 +25,8 @@ variable "address" {
   default     = ""
 
   validation {
-    condition     = can(regex("^([A-Za-z0-9._-]+:[0-9]+)?$", var.address))
-    error_message = "Write an address as HOST:PORT."
+    condition     = can(regex("^(([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]+)?$", var.address))
+    error_message = "Write an address as HOST:PORT; one of IPv6 is in brackets."
   }
 }
 
@@ -83,12 +73,6 @@ variable "labels" {
 
 variable "rack" {
   description = "The rack of the node, a label too."
-  type        = string
-  default     = ""
-}
-
-variable "agent_settings" {
-  description = "Lines below [agent] of the agent's config.toml, beside its labels. See docs/operators.md."
   type        = string
   default     = ""
 }

@@ -42,10 +42,10 @@ pub(crate) struct CoordinatorPlace {
     #[arg(long, value_name = "HOST:PORT")]
     pub peer_address: Option<String>,
     /// Where it listens for agents and people; every interface if not given
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = listening)]
     pub listen: Option<SocketAddr>,
     /// Where it listens for other coordinators; every interface if not given
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = listening)]
     pub peer_listen: Option<SocketAddr>,
     /// A folder that all coordinators share, for the stored blobs; each keeps its own copy if not given
     #[arg(long, value_name = "DIR", value_parser = folder)]
@@ -55,6 +55,23 @@ pub(crate) struct CoordinatorPlace {
 /// A folder as it is wherever one stands: others are told of it.
 fn folder(text: &str) -> Result<PathBuf, std::io::Error> {
     std::path::absolute(text)
+}
+
+/// Where this machine listens: a name would say nothing about on which of its interfaces.
+fn listening(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |_| "write IP:PORT: the address of one interface, or 0.0.0.0 or [::] for every one".to_owned();
+    text.parse().map_err(wrong)
+}
+
+fn member(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| {
+        let text: String = text.chars().flat_map(char::escape_debug).collect();
+        format!("`{text}` is no number of a coordinator; `fctl cluster status` lists them")
+    })
+}
+
+fn token(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "write the number that `fctl token ls` lists it under, not the token".to_owned())
 }
 
 /// Folder of a coordinator, if none is named.
@@ -128,7 +145,7 @@ pub(crate) struct CoordinatorRun {
     #[arg(long, value_name = "DIR", default_value = COORDINATOR_FOLDER, value_parser = folder)]
     pub folder: PathBuf,
     /// Let Prometheus read its metrics here, such as 127.0.0.1:9464
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = listening)]
     pub metrics: Option<SocketAddr>,
     /// Tell an OpenTelemetry collector of this machine what is done for each job, such as http://127.0.0.1:4318
     #[arg(long, value_name = "URL", env = "FLOWYARD_OTLP")]
@@ -164,7 +181,7 @@ pub(crate) struct AgentRun {
     #[arg(long, value_name = "DIR", default_value = AGENT_FOLDER, value_parser = folder)]
     pub folder: PathBuf,
     /// Let Prometheus read its metrics here, such as 127.0.0.1:9465
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = listening)]
     pub metrics: Option<SocketAddr>,
     /// Tell an OpenTelemetry collector of this machine what is done for each job, such as http://127.0.0.1:4318
     #[arg(long, value_name = "URL", env = "FLOWYARD_OTLP")]
@@ -223,6 +240,7 @@ pub(crate) struct TokenCreate {
 #[derive(Debug, Args)]
 pub(crate) struct TokenRevoke {
     /// Its number, as `fctl token ls` lists it
+    #[arg(value_parser = token)]
     pub token: u64,
 }
 
@@ -302,6 +320,7 @@ pub(crate) struct VerifyBackup {
 #[derive(Debug, Args)]
 pub(crate) struct OneMember {
     /// Its number, as `fctl cluster status` lists it
+    #[arg(value_parser = member)]
     pub member: u64,
 }
 

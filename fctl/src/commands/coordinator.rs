@@ -1,6 +1,6 @@
 //! `fctl coordinator`: making this host a coordinator, and running it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -58,6 +58,8 @@ impl CoordinatorPlace {
             let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
             port.ok_or_else(|| Failure::Usage(format!("--address: `{address}` is not an address; write HOST:PORT")))
         };
+        // What was given is judged before anything is made of it.
+        MemberAddress::new(&api, &api).map_err(|error| Failure::Usage(format!("--address: {error}")))?;
         let peers = match &self.peer_address {
             Some(address) => address.clone(),
             None => {
@@ -69,10 +71,24 @@ impl CoordinatorPlace {
             }
         };
         let address =
-            MemberAddress::new(&api, &peers).map_err(|error| Failure::Usage(format!("--address: {error}")))?;
-        let every = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let listen = [self.listen.unwrap_or(every(port(&api)?)), self.peer_listen.unwrap_or(every(port(&peers)?))];
+            MemberAddress::new(&api, &peers).map_err(|error| Failure::Usage(format!("--peer-address: {error}")))?;
+        if api == peers {
+            let two = "a coordinator has two ports: one for agents and people, and one for other coordinators";
+            return Err(Failure::Usage(format!("--peer-address: {peers} is --address too; {two}")));
+        }
+        let listen = [
+            self.listen.unwrap_or(every_interface(&api, port(&api)?)),
+            self.peer_listen.unwrap_or(every_interface(&peers, port(&peers)?)),
+        ];
         Ok(Reached { address, listen })
+    }
+}
+
+/// Every interface of this host: also those of IPv6 where it is reached by such an address.
+fn every_interface(address: &str, port: u16) -> SocketAddr {
+    match address.starts_with('[') {
+        true => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        false => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
     }
 }
 
@@ -262,4 +278,34 @@ fn said_up(settings: &FleetSettings, folder: &Path) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(address: &str) -> CoordinatorPlace {
+        CoordinatorPlace {
+            folder: "/f".into(),
+            address: Some(address.to_owned()),
+            peer_address: None,
+            listen: None,
+            peer_listen: None,
+            shared_origin: None,
+        }
+    }
+
+    #[test]
+    fn a_coordinator_listens_where_it_says_it_is_reached() {
+        let reached = place("c1:7400").reached().unwrap();
+        assert_eq!((reached.address.api.as_str(), reached.address.peers.as_str()), ("c1:7400", "c1:7401"));
+        assert_eq!(reached.listen.map(|listen| listen.to_string()), ["0.0.0.0:7400", "0.0.0.0:7401"]);
+        let reached = place("[fd00::1]:7400").reached().unwrap();
+        assert_eq!(reached.address.peers, "[fd00::1]:7401");
+        assert_eq!(reached.listen.map(|listen| listen.to_string()), ["[::]:7400", "[::]:7401"]);
+        for wrong in ["fd00::1", "fd00::1:7400", "c1", "c1:", ":7400", "c1:70000", "[fd00::1]", "c1:65535"] {
+            let refused = place(wrong).reached().err().map(|error| error.to_string());
+            assert!(refused.is_some_and(|told| told.contains("address")), "{wrong}");
+        }
+    }
 }

@@ -25,6 +25,11 @@ pub(super) fn run(install: &Install) -> Outcome {
         output::line(text.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
+    if !install.units.is_dir() {
+        let where_else =
+            "is this machine run by systemd? --units names another folder, --print writes the unit to standard output";
+        return Err(Failure::Usage(format!("there is no folder {} for units; {where_else}", install.units.display())));
+    }
     let path = install.units.join(name);
     let beside = install.units.join(format!(".{name}.new"));
     std::fs::write(&beside, text).map_err(Failure::local(beside.display()))?;

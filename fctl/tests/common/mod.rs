@@ -202,22 +202,11 @@ impl Yard {
 
     /// A launcher that was killed leaves its cgroups to the next one of its home, which is not to come.
     fn remove_cgroups(&self) {
-        const TRIES: u32 = 50;
-        let folders = fs::read_dir(self.home()).into_iter().flatten().flatten();
-        let records = folders.filter_map(|folder| fs::read_to_string(folder.path().join("launcher/cgroups")).ok());
-        let record: String = records.map(|record| record + "\n").collect();
-        for place in record.lines().map(Path::new).filter(|place| place.starts_with("/sys/fs/cgroup")) {
-            for _ in 0..TRIES {
-                for slot in fs::read_dir(place).into_iter().flatten().flatten() {
-                    // Files of the kernel among them refuse, and what has not died yet.
-                    let _ = fs::remove_dir(slot.path());
-                }
-                if !place.exists() || fs::remove_dir(place).is_ok() {
-                    break;
-                }
-                std::thread::sleep(LOOK);
-            }
-        }
+        let folders = fs::read_dir(self.home()).into_iter().flatten().flatten().map(|folder| folder.path());
+        // An agent's own folder, or that of a host with one.
+        let agents = folders.flat_map(|folder| [folder.join("agent"), folder]);
+        let records = agents.filter_map(|agent| fs::read_to_string(agent.join("launcher/cgroups")).ok());
+        records.for_each(|record| remove_cgroups(&record));
     }
 
     /// For whoever reads of a failed test: where its jobs stand, and what its launcher said.
@@ -330,6 +319,23 @@ impl Drop for Running {
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.child.kill();
             let _ = self.child.wait();
+        }
+    }
+}
+
+/// Takes away the cgroups that a launcher has written down, when it has been killed.
+pub fn remove_cgroups(record: &str) {
+    const TRIES: u32 = 50;
+    for place in record.lines().map(Path::new).filter(|place| place.starts_with("/sys/fs/cgroup")) {
+        for _ in 0..TRIES {
+            for slot in fs::read_dir(place).into_iter().flatten().flatten() {
+                // Files of the kernel among them refuse, and what has not died yet.
+                let _ = fs::remove_dir(slot.path());
+            }
+            if !place.exists() || fs::remove_dir(place).is_ok() {
+                break;
+            }
+            std::thread::sleep(LOOK);
         }
     }
 }

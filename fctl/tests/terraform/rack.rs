@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::common::network::Network;
-use crate::common::{is_root, until};
+use crate::common::{is_root, program, remove_cgroups, until};
 
 /// Where terraform and ssh run.
 pub const OPERATOR: &str = "operator";
@@ -20,6 +20,8 @@ pub struct Rack {
     network: Network,
     folder: tempfile::TempDir,
     hosts: BTreeMap<String, Child>,
+    /// A connection to each host, which what the test itself asks goes through.
+    connections: Vec<Child>,
 }
 
 /// What is needed of the machine, in the order in which its lack is told.
@@ -40,13 +42,14 @@ impl Rack {
     pub fn of(names: &[&str]) -> Result<Self, String> {
         let network = Network::of(&[names, &[OPERATOR]].concat())?;
         let folder = tempfile::Builder::new().prefix("flowyard-rack-").tempdir().unwrap();
-        let mut rack = Self { network, folder, hosts: BTreeMap::new() };
+        let mut rack = Self { network, folder, hosts: BTreeMap::new(), connections: Vec::new() };
         rack.write_files(names);
         for name in names {
             rack.switch_on(name);
         }
         for name in names {
             until(&format!("{name} to be reached"), || rack.ssh(name, "true").status.success());
+            rack.connect(name);
         }
         Ok(rack)
     }
@@ -96,6 +99,24 @@ impl Rack {
         self.hosts.insert(name.to_owned(), command.spawn().unwrap());
     }
 
+    fn connect(&mut self, name: &str) {
+        let config = self.path("ssh_config").display().to_string();
+        let mut command = self.operator("ssh", &["-F", &config, "-M", "-N", "-S", &self.connection(name), name]);
+        let connection = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.connections.push(connection.unwrap());
+    }
+
+    fn connection(&self, host: &str) -> String {
+        self.path(&format!("{host}.ssh")).display().to_string()
+    }
+
+    /// The program under test without what only a debugger reads, where that can be taken off: each host gets a copy.
+    pub fn program(&self) -> PathBuf {
+        let (whole, small) = (program(), self.path("fctl"));
+        let stripped = Command::new("strip").arg("--strip-debug").arg("-o").arg(&small).arg(&whole).status();
+        if stripped.is_ok_and(|status| status.success()) { small } else { whole }
+    }
+
     /// A path that all hosts see.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -115,7 +136,8 @@ impl Rack {
     /// Runs a script on a host, by SSH.
     pub fn ssh(&self, host: &str, script: &str) -> Output {
         let config = self.path("ssh_config").display().to_string();
-        self.operator("ssh", &["-F", &config, "-o", "ConnectTimeout=5", host, script]).output().unwrap()
+        let options = ["-F", &config, "-o", "ConnectTimeout=5", "-S", &self.connection(host)];
+        self.operator("ssh", &[&options[..], &[host, script]].concat()).output().unwrap()
     }
 
     /// Runs a script on a host that must succeed, and gives what it wrote.
@@ -151,28 +173,13 @@ impl Rack {
     }
 }
 
-/// Takes away cgroups of a launcher that was ended with its host.
-fn remove_cgroups(record: &str) {
-    for place in record.lines().map(Path::new).filter(|place| place.starts_with("/sys/fs/cgroup")) {
-        // What was in them may take a moment to be gone.
-        for _ in 0..50 {
-            let slots = fs::read_dir(place).into_iter().flatten().flatten();
-            slots.for_each(|slot| drop(fs::remove_dir(slot.path())));
-            if !place.exists() || fs::remove_dir(place).is_ok() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-}
-
 impl Drop for Rack {
     fn drop(&mut self) {
         let names: Vec<String> = self.hosts.keys().cloned().collect();
         // Where a test has failed, launchers are left.
         let records = names.iter().map(|name| self.ssh(name, "cat /var/lib/flowyard/agent/launcher/cgroups").stdout);
         let records: Vec<Vec<u8>> = records.collect();
-        for host in self.hosts.values_mut() {
+        for host in self.hosts.values_mut().chain(&mut self.connections) {
             // What runs there ends with its first process, which this one takes along.
             let _ = host.kill();
             let _ = host.wait();

@@ -9,15 +9,18 @@ umask 077
 
 here=$(dirname "$0")
 remote=/usr/local/lib/flowyard/host.sh
-work=$(mktemp -d)
+# Where a path may be long, as that of TMPDIR, there would be no room for the names of ssh's sockets.
+work=$(mktemp -d /tmp/flowyard.XXXXXX)
+# Whoever holds it: a link that has a process id for its target, so that it is made in one step with who made it.
+held=$FLOWYARD_LOCK.pid
 
 leave() {
     for master in "$work"/ssh-*; do
         ssh -o ControlPath="$master" -O exit host 2>/dev/null || :
     done
     rm -rf "$work"
-    if [ "$(cat "$FLOWYARD_LOCK/pid" 2>/dev/null)" = "$$" ]; then
-        rm -rf "$FLOWYARD_LOCK"
+    if [ "$(readlink "$held")" = "$$" ]; then
+        rm -f "$held"
     fi
 }
 trap leave EXIT
@@ -32,17 +35,41 @@ fail() {
     exit 1
 }
 
+# Between two looks at something that is waited for.
+pause() {
+    sleep 0.2
+}
+
+# Takes away the lock of a process that is not there any more. One at a time does, and looks again: in between, it may have been taken
+# away and made anew by somebody who lives.
+break_lock() {
+    mkdir "$held.breaking" 2>/dev/null || return 0
+    if [ "$(readlink "$held")" = "$1" ]; then
+        rm -f "$held"
+    fi
+    rmdir "$held.breaking"
+}
+
+# Whether a process is there, whoever runs it.
+lives() {
+    kill -0 "$1" 2>/dev/null || ps -p "$1" >/dev/null 2>&1
+}
+
 # Terraform does several things at once; members of a cluster are changed one by one.
 lock() {
-    until mkdir "$FLOWYARD_LOCK" 2>/dev/null; do
-        holder=$(cat "$FLOWYARD_LOCK/pid" 2>/dev/null) || holder=
-        # Whoever held it may have been killed.
-        if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then
-            rm -rf "$FLOWYARD_LOCK"
+    tries=0
+    until ln -s "$$" "$held" 2>/dev/null; do
+        holder=$(readlink "$held") || {
+            [ -w "$(dirname "$held")" ] || fail "$held cannot be made"
+            continue
+        }
+        lives "$holder" || break_lock "$holder"
+        tries=$((tries + 1))
+        if [ "$tries" = 10 ]; then
+            say "waits for process $holder, which changes this cluster too (if it is none of Terraform's: rm -rf $held*)"
         fi
-        sleep 1
+        pause
     done
-    echo "$$" >"$FLOWYARD_LOCK/pid"
 }
 
 # Runs a command line on a host, as root; what it reads comes from our standard input. One connection serves all commands of a host.
@@ -54,18 +81,22 @@ on() {
         "if [ \"\$(id -u)\" = 0 ]; then exec $*; else exec sudo -n $*; fi"
 }
 
-# Runs a verb of host.sh there. Its words have no character that a shell would mind: variables.tf sees to that.
+# Runs a verb of host.sh there. Its words have no quote: variables.tf sees to that.
 host() {
     reached=$1
     shift
-    on "$reached" sh "$remote" "$@"
+    line="sh $remote"
+    for word in "$@"; do
+        line="$line '$word'"
+    done
+    on "$reached" "$line"
 }
 
 # Brings host.sh itself to a host, puts it in its place when it is whole, and runs a verb of it.
 send() {
     sent=$1
     shift
-    on "$sent" "sh -c 'mkdir -p ${remote%/*} && cat >$remote.new && mv -f $remote.new $remote && sh $remote $*'" \
+    on "$sent" "sh -c 'mkdir -p ${remote%/*} && cat >$remote.\$\$ && mv -f $remote.\$\$ $remote && sh $remote $*'" \
         <"$here/../../scripts/host.sh"
 }
 
@@ -87,7 +118,7 @@ patiently() {
     ends=$(($(date +%s) + FLOWYARD_PATIENCE))
     until "$@"; do
         [ "$(date +%s)" -lt "$ends" ] || return 1
-        sleep 1
+        pause
     done
 }
 
@@ -112,5 +143,6 @@ all_well_without() {
 }
 
 node_is_up() {
-    ask nodes >"$work/all" && grep -q "^$1 up true\$" "$work/all"
+    ask nodes >"$work/all" &&
+        awk -v one="$1" '$1 == one && $2 == "up" && $3 == "true" { up = 1 } END { exit !up }' "$work/all"
 }

@@ -1,4 +1,0 @@
-# Nothing but what is part of Terraform: no provider is downloaded.
-terraform {
-  required_version = ">= 1.4"
-}
