@@ -28,6 +28,11 @@ const LONGEST_JOIN_LIFE_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Longest life of a token of the API.
 const LONGEST_API_LIFE_MS: u64 = 366 * 24 * 3_600 * 1_000;
 
+/// How often a change of members is tried while another one is under way, and after how long. One that begins to vote changes them by
+/// itself, so whoever adds several meets that without having done anything wrong.
+const CHANGE_TRIES: u32 = 100;
+const CHANGE_LOOK: Duration = Duration::from_millis(100);
+
 /// How long a change of members waits for copies of blobs before it is refused, and how often it looks.
 const COPY_PATIENCE: Duration = Duration::from_secs(15);
 const COPY_LOOK: Duration = Duration::from_millis(100);
@@ -61,6 +66,20 @@ pub(super) fn refused(error: &MembershipError) -> Status {
         MembershipError::Contended => Status::aborted(error.to_string()),
         _ => Status::failed_precondition(error.to_string()),
     }
+}
+
+/// Makes a change of members once no other is under way; each try looks anew at who they are.
+pub(super) async fn in_turn<T, F>(change: impl Fn() -> F) -> Result<T, MembershipError>
+where
+    F: Future<Output = Result<T, MembershipError>>,
+{
+    for _ in 0..CHANGE_TRIES {
+        match change().await {
+            Err(MembershipError::Contended) => tokio::time::sleep(CHANGE_LOOK).await,
+            made => return made,
+        }
+    }
+    change().await
 }
 
 fn life(asked_ms: u64, grant: &Grant) -> Result<u64, Status> {
@@ -220,7 +239,7 @@ impl Administration for AdministrationEndpoint {
         allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
         copied(&self.shared, |member| member.peer.replica == replica).await?;
-        self.shared.replica.promote(replica).await.map_err(|error| refused(&error))?;
+        in_turn(|| self.shared.replica.promote(replica)).await.map_err(|error| refused(&error))?;
         Ok(Response::new(PromoteResponse {}))
     }
 
@@ -232,7 +251,7 @@ impl Administration for AdministrationEndpoint {
         let caller = allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
         copied(&self.shared, |member| member.votes && member.peer.replica != replica).await?;
-        let removed = self.shared.replica.remove(replica).await;
+        let removed = in_turn(|| self.shared.replica.remove(replica)).await;
         // It may not come back, whatever it still has of its keys; nor may one that an earlier call took out, and no further.
         let gone = removed.is_ok() || matches!(removed, Err(MembershipError::Unknown { .. }));
         if gone && self.shared.fleet.is_some() {

@@ -12,6 +12,7 @@ use flowyard_proto::cluster::{
 };
 use tonic::{Request, Response, Status};
 
+use super::administration::{in_turn, refused};
 use super::{Fleet, MemberAddress};
 use crate::access::{Action, Caller, allow};
 use crate::caller;
@@ -89,7 +90,8 @@ impl EntranceEndpoint {
         let members = self.shared.replica.members();
         match members.iter().find(|member| member.peer.address == text) {
             Some(member) if again => Ok(member.peer.replica),
-            _ => self.shared.replica.add_learner(&text).await.map_err(|error| super::administration::refused(&error)),
+            // Its token is used up by now: it would be lost with a change that only came at the wrong moment.
+            _ => in_turn(|| self.shared.replica.add_learner(&text)).await.map_err(|error| refused(&error)),
         }
     }
 
