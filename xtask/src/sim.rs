@@ -6,6 +6,9 @@ use crate::test::rust::run_cargo_test;
 use crate::workspace::Workspace;
 
 const USAGE: &str = "usage: cargo xtask sim [--raft] [--seed N] [--runs K]";
+/// Runs of the replicas from which on it pays to build them optimised. The library then leaves out the checks of its own state, which take
+/// most of the time; what is looked at in the end is the same.
+const MANY: u64 = 100;
 
 /// Runs the simulator; it ends with an error when a history breaks a property.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<bool, String> {
@@ -30,8 +33,8 @@ fn replicas(workspace: &Workspace, arguments: &[String]) -> Result<bool, String>
             _ => return Err(USAGE.to_owned()),
         }
     }
-    let arguments = ["test", "--package", "flowyard-coordinator", "--test", "simulated", "--", "--nocapture"];
-    let mut command = workspace.cargo(&arguments);
+    let mut command = workspace.cargo(&["test", "--package", "flowyard-coordinator", "--test", "simulated"]);
+    command.args((runs >= MANY).then_some("--release")).args(["--", "--nocapture"]);
     command.env("FLOWYARD_SIM_FIRST", seed.to_string());
     command.env("FLOWYARD_SIM_SEEDS", runs.to_string());
     let tally = run_cargo_test(command)?;

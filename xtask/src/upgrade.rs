@@ -52,12 +52,16 @@ const AFTER: [Change; 3] = [
     },
 ];
 
-/// The release before, under a name of its own, so that it can be built beside ours.
-const BEFORE: Change = Change {
-    file: "fctl/Cargo.toml",
-    find: "\n[dependencies]\n",
-    put: "\n[[bin]]\nname = \"fctl-before\"\npath = \"src/main.rs\"\n\n[dependencies]\n",
-};
+/// The release before, under names of its own, so that it can be built beside ours: cargo tells packages of two trees in one folder apart
+/// by their version alone, and takes ours for its own where it is newer.
+const BEFORE: [Change; 2] = [
+    Change { file: "Cargo.toml", find: "\nversion = \"0.1.0\"\n", put: "\nversion = \"0.1.0+before\"\n" },
+    Change {
+        file: "fctl/Cargo.toml",
+        find: "\n[dependencies]\n",
+        put: "\n[[bin]]\nname = \"fctl-before\"\npath = \"src/main.rs\"\n\n[dependencies]\n",
+    },
+];
 
 fn after(workspace: &Workspace) -> Result<PathBuf, String> {
     let copy = workspace.metadata()?.target_directory.join("upgrade/after");
@@ -74,8 +78,10 @@ fn before(workspace: &Workspace) -> Result<PathBuf, String> {
         let archive = folder.join("before.tar");
         std::fs::write(&archive, packed).map_err(|error| format!("{}: {error}", archive.display()))?;
         succeeds(workspace.command("tar").arg("-xf").arg(&archive).arg("-C").arg(&source))?;
-        let manifest = source.join(BEFORE.file);
-        write(&manifest, &BEFORE.made(&read(&manifest)?)?)?;
+        for change in BEFORE {
+            let manifest = source.join(change.file);
+            write(&manifest, &change.made(&read(&manifest)?)?)?;
+        }
     }
     built(workspace, &source, "fctl-before")
 }

@@ -132,12 +132,8 @@ impl One {
         };
         let from_us = self.shared.history.now_us();
         let key = keyed.then(|| tag.clone());
-        let send = async |client: &mut Client| {
-            if !blobs.is_empty() {
-                client.upload(blobs.clone()).await?;
-            }
-            client.submit(&spec, key.clone()).await
-        };
+        // What was uploaded may be lost with its coordinator before the job is taken; `submit_with` sends it again then.
+        let send = async |client: &mut Client| client.submit_with(&spec, key.clone(), &blobs).await;
         // Without a key it may be said once only.
         let sent = async { if keyed { self.client.persist(send).await } else { send(&mut self.client).await } };
         let answer = within(sent).await.map(|(job, _)| Answer::Job(job.0));

@@ -32,10 +32,9 @@ pub(crate) struct Told {
 
 impl Owner {
     pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-            open: RefCell::default(),
-        })
+        // A thread of its own: connections answer a coordinator's pings while nothing is asked; else it hangs up after some seconds.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self { runtime, open: RefCell::default() })
     }
 
     /// Asks at a coordinator's socket.

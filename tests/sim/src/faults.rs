@@ -7,6 +7,7 @@ use flowyard_model::*;
 use crate::circumstances::FAVOURED;
 use crate::clock::DRIFT_PPM;
 use crate::group::REPLICAS;
+use crate::host::Host;
 use crate::leader::Origin;
 use crate::network::{USUAL_DELAY_MS, Way};
 use crate::outside::Outside;
@@ -218,6 +219,7 @@ impl World {
             FaultKind::AgentGone => {
                 host.given_up = true;
                 self.spares -= 1;
+                self.take_name(agent);
                 return None;
             }
             FaultKind::DeviceLost => host.degraded = true,
@@ -225,6 +227,20 @@ impl World {
         }
         repair(outside, after_ms, Repair::StartAgent { agent });
         None
+    }
+
+    /// Where that happens, another machine comes under the name of one that is lost, and on which programs may still run.
+    fn take_name(&mut self, lost: usize) {
+        if !self.outside.circumstances.names_taken {
+            return;
+        }
+        let agent = self.hosts.len();
+        let (name, inventory) = (self.hosts[lost].name.clone(), self.hosts[lost].inventory.clone());
+        let mut host = Host::new(agent, inventory, &mut self.outside);
+        host.name = name;
+        self.hosts.push(host);
+        let after_ms = self.outside.dice.within(3_000, 40_000);
+        repair(&mut self.outside, after_ms, Repair::StartAgent { agent });
     }
 
     fn break_coordinator(&mut self, kind: FaultKind, replica: usize) -> Result<bool, String> {

@@ -1,7 +1,7 @@
 //! What a coordinator does while it leads, or believes so. The bridge, the solver and what is concluded from silence are the
 //! real ones.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use flowyard_coordinator::liveness::{conclusions, listening_since};
 use flowyard_coordinator::placer::bridge;
@@ -31,6 +31,8 @@ pub(crate) struct Leader {
     committing: bool,
     placing: bool,
     place_again: bool,
+    /// Plans so far, where they come once more.
+    earlier: Vec<Plan>,
     /// Conclusions that are not in the log yet; it does not look again before they are.
     concluding: u32,
     pub(crate) sessions: BTreeMap<u64, Talk>,
@@ -69,6 +71,7 @@ impl Leader {
             committing: false,
             placing: false,
             place_again: false,
+            earlier: Vec::new(),
             concluding: 0,
             sessions: BTreeMap::new(),
             greetings: BTreeMap::new(),
@@ -201,6 +204,9 @@ impl Replica {
     }
 
     pub(crate) fn planned(&mut self, outside: &mut Outside, plans: Vec<Plan>) {
+        if outside.circumstances.late_plans {
+            self.planned_before(outside, &plans);
+        }
         for plan in plans {
             if outside.dice.chance(30) {
                 self.propose(outside, Command::CommitPlan(plan.clone()), Origin::Nobody);
@@ -211,6 +217,18 @@ impl Replica {
         leader.placing = false;
         if std::mem::take(&mut leader.place_again) {
             self.wake_placer(outside);
+        }
+    }
+
+    /// What was planned for the same tasks before comes once more, ahead of these plans.
+    fn planned_before(&mut self, outside: &mut Outside, plans: &[Plan]) {
+        let Some(leader) = &mut self.leader else { return };
+        let tasks: BTreeSet<_> = plans.iter().flat_map(|plan| &plan.placements).map(|placed| placed.task).collect();
+        let mut again = leader.earlier.clone();
+        again.iter_mut().for_each(|plan| plan.placements.retain(|placed| tasks.contains(&placed.task)));
+        leader.earlier.extend_from_slice(plans);
+        for plan in again.into_iter().filter(|plan| !plan.placements.is_empty()) {
+            self.propose(outside, Command::CommitPlan(plan), Origin::Nobody);
         }
     }
 

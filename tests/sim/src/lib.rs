@@ -34,10 +34,11 @@ mod trace;
 mod world;
 mod wrong;
 
+pub use circumstances::Circumstances;
 pub use coverage::Coverage;
 pub use faults::FaultKind;
 pub use many::run_all;
 pub use mutation::Mutation;
 pub use summary::{Failure, Summary};
 pub use totals::Totals;
-pub use world::{run, run_right, run_wrong};
+pub use world::{run, run_in, run_right, run_wrong};

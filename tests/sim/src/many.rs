@@ -3,19 +3,19 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::mutation::Mutation;
+use crate::circumstances::Circumstances;
 use crate::summary::{Failure, Summary};
-use crate::world::{run, run_right};
+use crate::world::{run, run_in};
 
 /// Runs these many seeds from the first on, in so many threads; `each` is told of every one as it ends, and says whether to
 /// go on. A panic is a failure of its seed. The circumstances are usual ones, or those in which something would be noticed.
 pub fn run_all(
     (first, runs): (u64, u64),
     threads: u64,
-    like: Option<Mutation>,
+    like: Option<Circumstances>,
     each: impl FnMut(u64, Result<Summary, Failure>) -> bool + Send,
 ) {
-    let one = |seed| like.map_or_else(|| run(seed, false), |mutation| run_right(seed, mutation));
+    let one = |seed| like.map_or_else(|| run(seed, false), |circumstances| run_in(seed, circumstances));
     let (next, each) = (AtomicU64::new(first), Mutex::new(each));
     std::thread::scope(|scope| {
         for _ in 0..threads {

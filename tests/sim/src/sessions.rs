@@ -16,6 +16,9 @@ use crate::outside::{Outside, TIMING};
 use crate::replica::Replica;
 use crate::schedule::AtReplica;
 
+/// How long after its welcome an agent is told what is wanted of it, where that is late.
+const LATE_NEWS_MS: (u64, u64) = (2_000, 30_000);
+
 /// One session.
 pub(crate) struct Talk {
     pub(crate) node: NodeId,
@@ -89,9 +92,20 @@ impl Replica {
         outside.send_down(stream, Down::Welcome { node, incarnation });
         let talk = Talk { node, incarnation, received: 0, heard_ms, told: Told::nothing(node) };
         leader.sessions.insert(stream, talk);
-        self.tell(outside, &BTreeSet::from([node]));
+        self.tell_first(outside, node);
         let delay = self.clock.until(outside.now(), heard_ms + TIMING.suspect_ms);
         self.plan(outside, delay, AtReplica::Silence { stream });
+    }
+
+    /// Tells the agent of a node for the first time what is wanted of it.
+    fn tell_first(&mut self, outside: &mut Outside, node: NodeId) {
+        match self.term().filter(|_| outside.circumstances.late_news) {
+            Some(term) => {
+                let delay = outside.dice.within(LATE_NEWS_MS.0, LATE_NEWS_MS.1);
+                self.plan(outside, delay, AtReplica::Tell { term, node });
+            }
+            None => self.tell(outside, &BTreeSet::from([node])),
+        }
     }
 
     /// Tells the agents of some nodes what changed for them, or everything at first.

@@ -36,6 +36,8 @@ const CALM_MS: u64 = 60_000;
 const QUIET_MS: u64 = 2 * INSPECT_MS;
 /// Between two tries of a client.
 const RETRY_MS: u64 = 3_000;
+/// Agents that may be lost where another machine comes under the name of each.
+const SPARES_WITH_NAMES: u32 = 4;
 /// What every run has at least.
 pub(crate) const JOBS: (u64, u64) = (50, 60);
 
@@ -79,7 +81,15 @@ pub fn run_wrong(seed: u64, mutation: Mutation) -> (Result<Summary, Failure>, u6
 /// # Errors
 /// The first rule that does not hold.
 pub fn run_right(seed: u64, mutation: Mutation) -> Result<Summary, Failure> {
-    World::new(seed, false, mutation.circumstances(), None).run(seed)
+    run_in(seed, mutation.circumstances())
+}
+
+/// Runs one seed in these circumstances.
+///
+/// # Errors
+/// The first rule that does not hold.
+pub fn run_in(seed: u64, circumstances: Circumstances) -> Result<Summary, Failure> {
+    World::new(seed, false, circumstances, None).run(seed)
 }
 
 impl World {
@@ -111,7 +121,7 @@ impl World {
         let mut world = Self {
             group: Group::new(&mut outside),
             hosts,
-            spares: 1,
+            spares: if circumstances.names_taken { SPARES_WITH_NAMES } else { 1 },
             coverage: Coverage::default(),
             clients: (0..jobs).map(|_| Client { wish: None, job: None }).collect(),
             idle: jobs::idle_cluster(&inventories),
@@ -156,7 +166,9 @@ impl World {
                     self.group.check_end(&mut self.outside).map_err(failed)?;
                     return Ok(self.summary());
                 }
-                if at_ms > since + HEALING_MS {
+                // Jobs that follow each other, of programs that run for minutes, take that much longer.
+                let longer = if self.outside.circumstances.long_programs { 4 } else { 1 };
+                if at_ms > since + longer * HEALING_MS {
                     return Err(failed(self.unfinished()));
                 }
             }
@@ -250,6 +262,7 @@ impl World {
             AtReplica::Commit { term } => self.group.commit(outside, at, term)?,
             AtReplica::Place { term } if leads(term) => replica.place(outside),
             AtReplica::Planned { term, plans } if leads(term) => replica.planned(outside, plans),
+            AtReplica::Tell { term, node } if leads(term) => replica.tell(outside, &BTreeSet::from([node])),
             AtReplica::TickDue { term } if leads(term) => replica.tick_due(outside),
             AtReplica::Look { term, planned_ms } if leads(term) => {
                 replica.look(outside, planned_ms);

@@ -1,6 +1,6 @@
 //! A fixed set of seeds, the same in every run of the tests; every seed that ever failed; and a product made wrong on purpose.
 
-use flowyard_sim::{Mutation, run, run_all, run_right, run_wrong};
+use flowyard_sim::{Circumstances, Mutation, run, run_all, run_in, run_right, run_wrong};
 
 /// Seeds that failed once: a number on each line, then what it showed.
 const REGRESSIONS: &str = include_str!("../regressions.txt");
@@ -75,4 +75,11 @@ fn what_is_right_withstands_the_circumstances_in_which_what_is_wrong_is_noticed(
         Some(format!("in the circumstances of {mutation:?}: {failure}"))
     });
     assert!(failed.is_empty(), "{failed}");
+}
+
+#[test]
+fn what_is_right_withstands_the_circumstances_of_the_changes_of_its_source() {
+    let failed = |name| run_in(1, Circumstances::named(name).expect("it is a name")).err();
+    let failed: Vec<_> = Circumstances::names().filter_map(|name| Some(format!("{name}: {}", failed(name)?))).collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use flowyard_proto::cluster::RemoveMemberRequest;
+use flowyard_proto::cluster::{ClusterStatus, RemoveMemberRequest};
 
 use super::{AGENTS, COORDINATORS, Fleet, Seat};
 use crate::system::{PATIENCE, waited};
@@ -107,10 +107,22 @@ impl Fleet {
     pub(crate) fn replace_coordinator(&mut self, number: usize) -> Result<(), String> {
         let from = self.another(number)?;
         let (replica, _) = self.replica(number, from).ok_or_else(|| format!("c{number} is no member"))?;
-        let remove = RemoveMemberRequest { replica };
-        self.owner.ask(&self.socket(from), async |client| client.remove_member(remove).await)?;
+        self.remove(number, replica)?;
         self.coordinators[number].life += 1;
         self.join_coordinator(number)
+    }
+
+    /// Takes a coordinator out, as an operator does: asked again while the answer does not come, whoever leads by then.
+    fn remove(&self, number: usize, replica: u64) -> Result<(), String> {
+        let mut reason = String::new();
+        let removed = waited(PATIENCE, || {
+            let Some(from) = self.answering(Some(number)) else { return false };
+            let wish = RemoveMemberRequest { replica };
+            let asked = self.owner.ask(&self.socket(from), async |client| client.remove_member(wish).await);
+            let gone = |status: ClusterStatus| status.members.iter().all(|member| member.replica != replica);
+            asked.map_err(|error| reason = error).is_ok() || self.owner.status(&self.socket(from)).is_ok_and(gone)
+        });
+        if removed { Ok(()) } else { Err(format!("c{number} cannot be taken out: {reason}")) }
     }
 
     /// The id of a coordinator and whether it votes, as coordinator `from` knows it.

@@ -1,6 +1,6 @@
 //! `sim [--seed N] [--runs K] [--threads T] [--first-failure yes] [--keep FILE]`: runs K seeds from N on and prints what was
-//! seen, and every seed that fails, or only the first; with a file, what was seen is kept there too; with a mutation, in the
-//! circumstances in which it would be noticed.
+//! seen, and every seed that fails, or only the first; with a file, what was seen is kept there too; with the
+//! name of a mutation or of circumstances, in those in which it would be noticed.
 //! `sim --merge FILE...`: prints what was seen in all the runs whose files these are.
 //! `sim --mutations [--seed N] [--runs K]`: makes the product wrong in every way that is known, and prints which seed noticed.
 // A command for people: it prints.
@@ -8,9 +8,9 @@
 
 use std::process::ExitCode;
 
-use flowyard_sim::{Failure, Mutation, Summary, Totals, run, run_all, run_wrong};
+use flowyard_sim::{Circumstances, Failure, Mutation, Summary, Totals, run, run_all, run_wrong};
 
-const USAGE: &str = "usage: sim [--mutations] [--seed N] [--runs K] [--threads T] [--first-failure yes] [--keep FILE] [--like MUTATION]\n       \
+const USAGE: &str = "usage: sim [--mutations] [--seed N] [--runs K] [--threads T] [--first-failure yes] [--keep FILE] [--like NAME]\n       \
                      sim --merge FILE...";
 /// Runs from which on no cell of the coverage may be empty.
 const RUNS_THAT_COVER: u64 = 1_000;
@@ -143,7 +143,7 @@ struct Asked {
     threads: u64,
     first_failure: bool,
     keep: Option<String>,
-    like: Option<Mutation>,
+    like: Option<Circumstances>,
 }
 
 impl Asked {
@@ -156,7 +156,7 @@ impl Asked {
                 "--runs" => asked.runs = value.parse().ok()?,
                 "--threads" => asked.threads = value.parse().ok()?,
                 "--first-failure" => asked.first_failure = value == "yes",
-                "--like" => asked.like = Some(Mutation::named(value)?),
+                "--like" => asked.like = Some(Circumstances::named(value)?),
                 "--keep" => asked.keep = Some(value.clone()),
                 _ => return None,
             }
