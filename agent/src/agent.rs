@@ -109,7 +109,9 @@ impl Agent {
             reach: reach.clone(),
             counts: Arc::default(),
             exporter,
-            cluster: watch::Sender::new(String::new()),
+            cluster: watch::Sender::new(
+                remembered.registered.as_ref().map_or_else(String::new, |it| it.cluster.clone()),
+            ),
             config,
         };
         let desk = Arc::new(desk);
@@ -162,6 +164,9 @@ impl Agent {
             self.reconciler.wait_for_shutdown(),
             self.launches.wait_for_shutdown()
         );
+        if let Some(exporter) = &self.desk.exporter {
+            exporter.flush().await;
+        }
     }
 }
 

@@ -308,5 +308,8 @@ impl Coordinator {
         let _ = self.leadership.stop_gracefully().await;
         self.leadership.wait_for_shutdown().await;
         self.shared.replica.shutdown().await;
+        if let Some(tracer) = self.shared.proposer.tracer() {
+            tracer.flush().await;
+        }
     }
 }

@@ -28,6 +28,11 @@ impl Tracer {
         Self { exporter, cluster: cluster.to_owned() }
     }
 
+    /// Waits until the collector was told; a second at most.
+    pub(crate) async fn flush(&self) {
+        self.exporter.flush().await;
+    }
+
     fn trace(&self, job: JobId) -> TraceId {
         TraceId::of_job(&self.cluster, job.0)
     }
@@ -55,7 +60,7 @@ impl Tracer {
     }
 
     /// The ends of these were reported then, and have been applied.
-    pub(crate) fn reported(&self, ended: &[MemberKey], began_us: u64) {
+    pub(crate) fn reported(&self, ended: impl Iterator<Item = MemberKey>, began_us: u64) {
         let now_us = flowyard_clock::wall_us();
         for key in ended {
             let trace = self.trace(key.task.job);
@@ -72,9 +77,10 @@ impl Tracer {
         let mut known = Known::of(&views.borrow_and_update().clone());
         while views.changed().await.is_ok() {
             let view = views.borrow_and_update().clone();
-            let ended = known.new_in(&view);
-            if shared.leading_term().is_ok() {
-                ended.iter().for_each(|job| self.ended(&view, *job));
+            // What is applied before it leads was, or was to be, told by another.
+            match shared.leading_term().is_ok() {
+                true => known.new_in(&view).iter().for_each(|job| self.ended(&view, *job)),
+                false => known = Known::of(&view),
             }
         }
     }
@@ -85,17 +91,14 @@ impl Tracer {
         let times = (job.submitted_at.0 * 1_000, end.at.0 * 1_000);
         let failed = (end.outcome != JobOutcome::Succeeded).then(|| spelled(&end.outcome));
         let span = Span { parent: None, failed, ..Span::part(trace, JOB, trace.span(JOB), "job", times) };
-        let tasks = view.tasks_of(id);
-        let mut left_out = 0;
-        for (number, (key, task)) in tasks.enumerate() {
-            match number < TASKS {
-                true => self.task(view, trace, job, key, &task.attempts),
-                false => left_out += 1,
-            }
-        }
+        let left_out = view.tasks_of(id).count().saturating_sub(TASKS);
         let span = span.with("flowyard.job", id).with("flowyard.job_name", &job.spec.name);
         let span = span.with("flowyard.queue", &job.spec.queue).with("flowyard.tasks_left_out", left_out);
+        // First, since of very many spans the last may be dropped.
         self.exporter.send(span);
+        for (key, task) in view.tasks_of(id).take(TASKS) {
+            self.task(view, trace, job, key, &task.attempts);
+        }
     }
 
     fn task(&self, view: &View, trace: TraceId, job: &Job, key: TaskKey, attempts: &[Attempt]) {
@@ -135,6 +138,10 @@ fn over(attempt: &Attempt) -> TimeMs {
     ends.max().unwrap_or(attempt.placed_at)
 }
 
+fn ended_at(view: &View, job: JobId) -> TimeMs {
+    view.job(job).and_then(|job| job.ended).map_or(TimeMs(0), |end| end.at)
+}
+
 /// The jobs that ended last, so that those which end next are told from them.
 struct Known {
     at: TimeMs,
@@ -144,14 +151,14 @@ struct Known {
 
 impl Known {
     fn of(view: &View) -> Self {
-        let mut known = Self { at: TimeMs(0), jobs: BTreeSet::new() };
-        known.new_in(view);
-        known
+        let at = view.finished().next_back().map_or(TimeMs(0), |job| ended_at(view, job));
+        let jobs = view.finished().rev().take_while(|job| ended_at(view, *job) == at).collect();
+        Self { at, jobs }
     }
 
     /// The jobs that have ended since it was asked last, newest first.
     fn new_in(&mut self, view: &View) -> Vec<JobId> {
-        let end = |job: &JobId| view.job(*job).and_then(|job| job.ended).map_or(TimeMs(0), |end| end.at);
+        let end = |job: &JobId| ended_at(view, *job);
         let since = view.finished().rev().take_while(|job| end(job) >= self.at);
         let new: Vec<JobId> = since.filter(|job| !self.jobs.contains(job)).collect();
         if let Some(newest) = new.first().map(end) {

@@ -10,7 +10,7 @@ use std::io::Read;
 
 use bytes::Bytes;
 use flowyard_sdk::shown::{chain, shown};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, RetryConfig, WriteMultipart};
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -19,12 +19,14 @@ use self::http::Plain;
 use crate::failure::Failure;
 
 const SCHEME: &str = "s3://";
-/// Size of a part. A store takes 10,000 parts, so a backup has at most 312 GiB.
+/// Size of a part.
 const PART_BYTES: usize = 32 << 20;
+/// What fits into the 10,000 parts that a store takes.
+const MOST_BYTES: u64 = 10_000 * PART_BYTES as u64;
 /// Parts on their way at a time.
 const PARTS: usize = 2;
-/// How long a request is tried again when the store does not answer, or says that it is busy.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long after its beginning a request is still tried again, or an answer that broke off is asked for from there.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// One object.
 #[derive(Debug)]
@@ -48,7 +50,9 @@ impl S3File {
         }
         let key = Path::parse(key).map_err(|error| wrong(&error.to_string()))?;
         let retry = RetryConfig { retry_timeout: PATIENCE, ..RetryConfig::default() };
-        let store = AmazonS3Builder::from_env().with_bucket_name(bucket).with_http_connector(Plain).with_retry(retry);
+        // Not every store that speaks S3 takes a list of what is to be removed.
+        let store = AmazonS3Builder::from_env().with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
+        let store = store.with_bucket_name(bucket).with_http_connector(Plain).with_retry(retry);
         let store = store.build().map_err(|error| wrong(&chain(&error)))?;
         Ok(Some(Self { store, key, shown: shown(text) }))
     }
@@ -66,7 +70,7 @@ impl S3File {
     pub(crate) async fn create(&self) -> Result<Upload<'_>, Failure> {
         let begun = self.store.put_multipart(&self.key).await;
         let begun = begun.map_err(|error| self.failed("begin to write it", &error))?;
-        Ok(Upload { file: self, parts: WriteMultipart::new_with_chunk_size(begun, PART_BYTES) })
+        Ok(Upload { file: self, parts: WriteMultipart::new_with_chunk_size(begun, PART_BYTES), bytes: 0 })
     }
 
     /// Removes it.
@@ -105,18 +109,24 @@ impl S3File {
 pub(crate) struct Upload<'a> {
     file: &'a S3File,
     parts: WriteMultipart,
+    bytes: u64,
 }
 
 impl Upload<'_> {
     /// Adds these bytes; waits where too much is on its way.
     pub(crate) async fn put(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        self.bytes += bytes.len() as u64;
+        if self.bytes > MOST_BYTES {
+            let most = "an object takes 312 GiB at most; write it to a file, or `fctl cluster backup -` into the store's own tool";
+            return Err(Failure::Local { path: self.file.shown.clone(), source: std::io::Error::other(most) });
+        }
         let room = self.parts.wait_for_capacity(PARTS).await;
         room.map_err(|error| self.file.failed("write it", &error))?;
         self.parts.put(bytes);
         Ok(())
     }
 
-    /// Makes the object of what was put. On an error there is none.
+    /// Makes the object of what was put. On an error there is none, unless only the store's answer was lost.
     pub(crate) async fn finish(self) -> Result<(), Failure> {
         self.parts.finish().await.map(|_| ()).map_err(|error| self.file.failed("write it", &error))
     }

@@ -14,10 +14,9 @@ pub(crate) fn exporter(otlp: Option<&str>, service: &str) -> Result<Option<Expor
     made.transpose().map_err(|error| Failure::Usage(format!("--otlp (or FLOWYARD_OTLP): {error}")))
 }
 
-/// Tells that a job was submitted, from then until now.
-pub(crate) async fn submitted(exporter: &Exporter, cluster: &str, job: JobId, began_us: u64) {
+/// Tells that a job was submitted, in this time in microseconds since the Unix epoch.
+pub(crate) async fn submitted(exporter: &Exporter, cluster: &str, job: JobId, times_us: (u64, u64)) {
     let trace = TraceId::of_job(cluster, job.0);
-    let times = (began_us, flowyard_clock::wall_us());
-    exporter.send(Span::part(trace, "fctl/submit", trace.span(JOB), "fctl submit", times));
+    exporter.send(Span::part(trace, "fctl/submit", trace.span(JOB), "fctl submit", times_us));
     exporter.flush().await;
 }

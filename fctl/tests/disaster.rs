@@ -335,11 +335,18 @@ fn a_store_that_misbehaves_leaves_no_half_backup(fleet: &Fleet, store: &Store, o
     std::fs::write(store.path("damage"), "1").unwrap();
     let damaged = store.run(&fleet.yard, backup);
     assert_eq!(damaged.code(), 110, "{damaged:#?}");
-    damaged.says(&[object]);
-    assert!(!file.exists(), "what does not read back is not left there");
+    damaged.says(&[object, "does not read back whole", "it is removed"]);
+    assert!(!file.exists(), "what is damaged is not left there");
+    // It takes no part, whatever is tried.
+    std::fs::write(store.path("busy"), "1000").unwrap();
+    let busy = store.run(&fleet.yard, backup);
+    assert_eq!(busy.code(), 117, "{busy:#?}");
+    busy.says(&[object, "cannot write it"]);
+    assert_eq!(std::fs::read_dir(store.path("uploads")).unwrap().count(), 0, "what was begun is taken back");
+    std::fs::write(store.path("busy"), "0").unwrap();
     let none = store.run(&fleet.yard, &["cluster", "verify-backup", object]);
     assert_eq!(none.code(), 117, "{none:#?}");
-    none.says(&[object, "not found"]);
+    none.says(&[object, "no such object"]);
 }
 
 #[test]

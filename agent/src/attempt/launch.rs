@@ -56,8 +56,9 @@ pub(super) fn spec(
     let image_env = fetched.image.as_ref().map_or(&[][..], |(_, config)| &config.env);
     let mut env = environment(context, member, places, fetched.item.as_deref(), image_env);
     env.extend(gpu::variables(&gpus));
-    if desk.exporter.is_some() {
-        let (name, value) = stages::handed_on(&desk.cluster.borrow(), member.key);
+    let cluster = desk.cluster.borrow().clone();
+    if desk.exporter.is_some() && !cluster.is_empty() {
+        let (name, value) = stages::handed_on(&cluster, member.key);
         // A step that is part of a trace of its user's stays so.
         if !step.env.contains_key(&name) {
             env.push((name, value));

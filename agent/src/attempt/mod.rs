@@ -149,7 +149,7 @@ impl Attempt {
         secrets::forget(&self.desk, &self.member);
         self.times.storing = Some(now());
         self.report(Phase::Storing, None).await;
-        self.stages.begin(STORE, &self.desk.counts);
+        self.stages.go_over_to(STORE);
         let end = self.store(end).await;
         self.stages.end(&self.desk.counts);
         if let Some(exporter) = &self.desk.exporter {

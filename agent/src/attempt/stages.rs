@@ -34,34 +34,54 @@ pub(super) const RUN: &str = "run";
 pub(super) const STORE: &str = "store";
 
 impl Stages {
-    /// The stage before is over, and this one begins.
+    /// The stage before has come to its end, which is counted, and this one begins.
     pub(super) fn begin(&mut self, name: &'static str, counts: &Counts) {
-        let start_us = self.end(counts).unwrap_or_else(flowyard_clock::wall_us);
+        self.close(Some(counts));
+        self.open(name);
+    }
+
+    /// The stage before is over, however it went, and this one begins.
+    pub(super) fn go_over_to(&mut self, name: &'static str) {
+        self.close(None);
+        self.open(name);
+    }
+
+    /// As [`Stages::begin`], unless it goes on already. Where none does (the agent was started again meanwhile), it began then, in
+    /// microseconds since the Unix epoch.
+    pub(super) fn begin_since(&mut self, name: &'static str, start_us: u64, counts: &Counts) {
+        match &self.open {
+            Some(open) if open.name == name => {}
+            Some(_) => self.begin(name, counts),
+            None => {
+                let (now, now_us) = (flowyard_clock::monotonic(), flowyard_clock::wall_us());
+                let since = now.checked_sub(Duration::from_micros(now_us.saturating_sub(start_us))).unwrap_or(now);
+                self.open = Some(Open { name, start_us, since });
+            }
+        }
+    }
+
+    /// The stage that goes on has come to its end.
+    pub(super) fn end(&mut self, counts: &Counts) {
+        self.close(Some(counts));
+    }
+
+    fn open(&mut self, name: &'static str) {
+        let start_us = self.done.last().map_or_else(flowyard_clock::wall_us, |(_, _, end_us)| *end_us);
         self.open = Some(Open { name, start_us, since: flowyard_clock::monotonic() });
     }
 
-    /// The same; where no stage goes on (the agent was started again meanwhile), it began then, in microseconds since the Unix epoch.
-    pub(super) fn begin_since(&mut self, name: &'static str, start_us: u64, counts: &Counts) {
-        if self.open.is_some() {
-            return self.begin(name, counts);
-        }
-        let (now, now_us) = (flowyard_clock::monotonic(), flowyard_clock::wall_us());
-        let since = now.checked_sub(Duration::from_micros(now_us.saturating_sub(start_us))).unwrap_or(now);
-        self.open = Some(Open { name, start_us, since });
-    }
-
-    /// The stage that goes on is over; says when, in microseconds since the Unix epoch.
-    pub(super) fn end(&mut self, counts: &Counts) -> Option<u64> {
-        let Open { name, start_us, since } = self.open.take()?;
+    fn close(&mut self, counts: Option<&Counts>) {
+        let Some(Open { name, start_us, since }) = self.open.take() else { return };
         let took = flowyard_clock::elapsed(since);
-        counts.stage(name, took);
-        let end_us = start_us.saturating_add(took.as_micros() as u64);
-        self.done.push((name, start_us, end_us));
-        Some(end_us)
+        counts.iter().for_each(|counts| counts.stage(name, took));
+        self.done.push((name, start_us, start_us.saturating_add(took.as_micros() as u64)));
     }
 
     /// Tells a collector of them, as parts of the attempt.
     pub(super) fn tell(&self, exporter: &Exporter, cluster: &str, key: MemberKey) {
+        if cluster.is_empty() {
+            return;
+        }
         let trace = TraceId::of_job(cluster, key.task.job.0);
         let parent = trace.attempt(key.task.step.0, key.task.task.0, key.attempt.0);
         for (name, start_us, end_us) in &self.done {

@@ -118,7 +118,9 @@ pub enum MembershipError {
         replica: u64,
     },
     /// It lacks too much of the log.
-    #[error("coordinator {replica} is {behind} entries behind, more than {PROMOTE_LAG_MAX}; wait until it has caught up")]
+    #[error(
+        "coordinator {replica} is {behind} entries behind, more than {PROMOTE_LAG_MAX}; wait until it has caught up"
+    )]
     Behind {
         /// Which.
         replica: u64,

@@ -10,7 +10,9 @@ mod service;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use flowyard_model::{AttemptReport, Command, End, Health, Incarnation, NodeId, Phase, ReportAttempts, Term};
+use flowyard_model::{
+    AttemptReport, Command, End, Health, Incarnation, MemberKey, NodeId, Phase, ReportAttempts, Term,
+};
 use flowyard_proto::agent::{Acknowledged, CoordinatorMessage, coordinator_message::Message as Wire};
 use flowyard_state::View;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
@@ -52,13 +54,14 @@ pub fn is_current(view: &View, node: NodeId, incarnation: Incarnation) -> bool {
 }
 
 /// The ends that are news: of members that the state believes alive.
-pub(crate) fn new_ends(view: &View, reports: &[AttemptReport]) -> Vec<Arc<End>> {
+pub(crate) fn new_ends(view: &View, reports: &[AttemptReport]) -> Vec<(MemberKey, Arc<End>)> {
     let alive = |report: &&AttemptReport| {
         let attempt = view.attempt(report.member.task, report.member.attempt);
         let member = attempt.and_then(|attempt| attempt.members.get(report.member.rank.0 as usize));
         member.is_some_and(|member| member.phase != Phase::Ended)
     };
-    reports.iter().filter(alive).filter_map(|report| report.end.clone()).collect()
+    let ended = |report: &AttemptReport| report.end.clone().map(|end| (report.member, end));
+    reports.iter().filter(alive).filter_map(ended).collect()
 }
 
 /// Whether reports with this number come next; those before it must not be missing, since only differences are said.
@@ -124,17 +127,13 @@ impl Session {
         let (proposer, outbox) = (self.proposer.clone(), self.outbox.clone());
         let (count, ends) = (reports.reports.len(), new_ends(&self.feed.view(), &reports.reports));
         let began_us = flowyard_clock::wall_us();
-        let ended = self.proposer.tracer().map(|_| {
-            let ended = reports.reports.iter().filter(|report| report.end.is_some());
-            ended.map(|report| report.member).collect::<Vec<_>>()
-        });
         tokio::spawn(async move {
             let answer = match proposer.propose(&Command::ReportAttempts(reports)).await {
                 Ok(_) => {
                     proposer.counts().reports.add(count as u64);
-                    ends.iter().for_each(|end| proposer.counts().end(end));
-                    if let (Some(tracer), Some(ended)) = (proposer.tracer(), ended) {
-                        tracer.reported(&ended, began_us);
+                    ends.iter().for_each(|(_, end)| proposer.counts().end(end));
+                    if let Some(tracer) = proposer.tracer() {
+                        tracer.reported(ends.iter().map(|(member, _)| *member), began_us);
                     }
                     Ok(CoordinatorMessage { message: Some(Wire::Acknowledged(Acknowledged { sequence })) })
                 }

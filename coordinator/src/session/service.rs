@@ -88,7 +88,7 @@ impl AgentEndpoint {
             let reports = ReportAttempts { node, incarnation, reports: part.to_vec() };
             let ends = super::new_ends(&self.shared.feed.view(), part);
             propose(Command::ReportAttempts(reports)).await?;
-            ends.iter().for_each(|end| proposer.counts().end(end));
+            ends.iter().for_each(|(_, end)| proposer.counts().end(end));
             proposer.counts().reports.add(part.len() as u64);
         }
         Ok((node, incarnation))

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use crate::cli::Global;
 use crate::cli::fleet::ClusterBackup;
 use crate::failure::Failure;
 use crate::s3::{S3File, Upload};
+use crate::signals::Stops;
 use crate::{output, text};
 
 /// Standard output, or input.
@@ -59,27 +61,53 @@ pub(super) async fn make(global: &Global, asked: &ClusterBackup) -> Result<(), F
     Ok(())
 }
 
-/// Makes a backup as an object of a store. It is there once all of it was sent, and goes away again if it does not read back whole.
+/// Makes a backup as an object of a store. It is there once all of it was sent, and goes away again if what is read back is damaged.
 async fn send(global: &Global, asked: &ClusterBackup, request: BackupRequest, object: &S3File) -> Result<(), Failure> {
     if !asked.overwrite && object.exists().await? {
         return Err(exists(Path::new(&asked.file)));
     }
+    let mut stops = Stops::hear()?;
     let mut upload = object.create().await?;
-    let sent = asking(global, async |client| receive(client, request, &mut Sink::Object(&mut upload)).await).await;
+    let sent = asking(global, async |client| receive(client, request, &mut Sink::Object(&mut upload)).await);
+    let sent = tokio::select! {
+        sent = sent => sent,
+        _ = stops.next() => Err(interrupted(&asked.file)),
+    };
     if let Err(error) = sent {
         upload.abort().await;
         return Err(error);
     }
     upload.finish().await?;
-    match read_object(object, &asked.file).await {
-        Ok(summary) => tell(&asked.file, &summary, "written and read back"),
-        Err(error) => {
-            // What is no backup is not to be found one day by whoever needs one.
-            object.remove().await?;
-            return Err(error);
-        }
+    let read = tokio::select! {
+        read = object.read(verify) => read,
+        _ = stops.next() => Err(interrupted(&asked.file)),
+    };
+    match read {
+        Ok(Ok(summary)) => tell(&asked.file, &summary, "written and read back"),
+        Ok(Err(damage)) if !matches!(damage, BackupError::Io(_)) => return Err(forsaken(object, asked, &damage).await),
+        Ok(Err(failed)) => return Err(unread(&asked.file, &chain(&failed))),
+        Err(failed) => return Err(unread(&asked.file, &chain(&failed))),
     }
     Ok(())
+}
+
+fn interrupted(file: &str) -> Failure {
+    Failure::Local { path: file.to_owned(), source: io::Error::new(io::ErrorKind::Interrupted, "interrupted") }
+}
+
+/// What was written may be whole: only reading it back did not succeed.
+fn unread(file: &str, why: &str) -> Failure {
+    let why = format!("it is written, and was not read back: {why}; check it with `fctl cluster verify-backup {file}`");
+    Failure::Local { path: file.to_owned(), source: io::Error::other(why) }
+}
+
+/// What is no backup is not to be found one day by whoever needs one.
+async fn forsaken(object: &S3File, asked: &ClusterBackup, damage: &BackupError) -> Failure {
+    let gone = match object.remove().await {
+        Ok(()) => "it is removed".to_owned(),
+        Err(error) => format!("and it could not be removed: {}", chain(&error)),
+    };
+    Failure::Usage(format!("{}: what was written does not read back whole ({}); {gone}", asked.file, chain(damage)))
 }
 
 /// Reads a backup, and says what is in it.
@@ -97,24 +125,43 @@ async fn read_object(object: &S3File, file: &str) -> Result<Summary, Failure> {
     object.read(verify).await?.map_err(|error| unusable(file, &error))
 }
 
-/// A backup as a file of this machine for as long as it is read: itself, or a copy of an object that lies beside `folder`.
-pub(super) struct Fetched {
-    pub path: PathBuf,
-    _copy: Option<Beside>,
+/// Where a backup to be restored is.
+pub(super) enum Source {
+    Here(PathBuf),
+    Object(S3File),
 }
 
-impl Fetched {
-    pub(super) async fn of(backup: &str, folder: &Path) -> Result<Self, Failure> {
-        let Some(object) = S3File::named(backup)? else {
-            let path = local(backup, "gsutil cp ... FILE, then: fctl coordinator restore FILE; not ")?;
-            return Ok(Self { path, _copy: None });
-        };
-        let copy = Beside::create(folder)?;
-        let mut file = copy.file.try_clone().map_err(Failure::local(copy.path.display()))?;
-        let copied = object.read(move |mut bytes| io::copy(&mut bytes, &mut file)).await?;
-        copied.map_err(Failure::local(backup))?;
-        Ok(Self { path: copy.path.clone(), _copy: Some(copy) })
+impl Source {
+    /// The place that this names.
+    pub(super) fn named(backup: &str) -> Result<Self, Failure> {
+        Ok(match S3File::named(backup)? {
+            Some(object) => Self::Object(object),
+            None => Self::Here(local(backup, "gsutil cp ... FILE, then: fctl coordinator restore FILE; not ")?),
+        })
     }
+
+    /// It as a file of this machine: itself, or a copy of an object that takes room where `folder` is, and has no name there.
+    pub(super) async fn fetch(self, backup: &str, folder: &Path) -> Result<Fetched, Failure> {
+        let object = match self {
+            Self::Here(path) => return Ok(Fetched { path, _copy: None }),
+            Self::Object(object) => object,
+        };
+        // With no name it is gone with this process, however that ends.
+        let beside = Beside::create(folder)?;
+        let copy = beside.file.try_clone().map_err(Failure::local(beside.path.display()))?;
+        drop(beside);
+        let path = PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+        let mut into = copy.try_clone().map_err(Failure::local(folder.display()))?;
+        let copied = object.read(move |mut bytes| io::copy(&mut bytes, &mut into)).await?;
+        copied.map_err(Failure::local(format!("{backup}, copied to the disk of {}", folder.display())))?;
+        Ok(Fetched { path, _copy: Some(copy) })
+    }
+}
+
+/// A backup as a file, for as long as this is kept.
+pub(super) struct Fetched {
+    pub path: PathBuf,
+    _copy: Option<File>,
 }
 
 /// Where the bytes of a backup go.

@@ -11,7 +11,7 @@ use flowyard_sdk::shown::chain;
 use serde_json::json;
 
 use super::Outcome;
-use super::backup::{Fetched, unusable};
+use super::backup::{Source, unusable};
 use super::coordinator::{folder_flag, prepare};
 use crate::cli::fleet::{CoordinatorRecover, CoordinatorRestore};
 use crate::failure::Failure;
@@ -21,8 +21,9 @@ use crate::{output, text};
 pub(super) async fn restore(asked: &CoordinatorRestore) -> Outcome {
     let (folder, reached) = (&asked.place.folder, asked.place.reached()?);
     let file = asked.backup.display().to_string();
+    let backup = Source::named(&file)?;
     prepare(folder)?;
-    let backup = Fetched::of(&file, folder).await?;
+    let backup = backup.fetch(&file, folder).await?;
     let place = asked.place.shared_origin.clone().unwrap_or_else(|| folder.join("origin"));
     let origin = || Origin::in_directory(&place, true);
     let restored = restore_backup(folder, &reached.address, EngineKind::default(), &backup.path, origin).await;

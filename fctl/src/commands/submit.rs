@@ -1,12 +1,13 @@
 //! `fctl submit`: package, upload, submit; and, if wished, wait.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use flowyard_model::{JobId, JobSpec};
 use flowyard_proto::api;
 use flowyard_sdk::client::{Client, ClientError, fresh_key, parts};
 use flowyard_sdk::flow::Packing;
-use flowyard_telemetry::traces::{Exporter, TraceId};
+use flowyard_telemetry::traces::TraceId;
 use serde_json::json;
 
 use super::{Outcome, wait};
@@ -31,17 +32,22 @@ pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
             return Err(error);
         }
     };
-    let trace = match submit.trace || exporter.is_some() {
-        true => tell_trace(&mut connection, exporter, job, began_us).await?,
+    let submitted_us = flowyard_clock::wall_us();
+    let exporter = exporter.filter(|_| !existing);
+    let cluster = match submit.trace || exporter.is_some() {
+        true => cluster_of(&mut connection).await,
         false => None,
     };
-    let trace = trace.filter(|_| submit.trace);
+    let trace = cluster.as_ref().filter(|_| submit.trace).map(|cluster| TraceId::of_job(cluster, job.0).to_string());
     if output::is_json() {
         output::json(&serde_json::json!({ "job": job.0, "existing": existing, "trace": trace }));
     } else {
         trace.iter().for_each(|trace| output::note(format!("trace {trace}")));
         let again = if existing { " (submitted before with this key)" } else { "" };
         output::note(format!("job {job} `{}`{again}", spec.name));
+    }
+    if let (Some(exporter), Some(cluster)) = (exporter, &cluster) {
+        traced::submitted(&exporter, cluster, job, (began_us, submitted_us)).await;
     }
     let waits = submit.waiting.wait || submit.waiting.follow || connection.is_local();
     if !waits {
@@ -61,18 +67,18 @@ pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
     outcome
 }
 
-/// The id of the job's trace; who has an exporter tells a collector of the submission.
-async fn tell_trace(
-    connection: &mut Connection,
-    exporter: Option<Exporter>,
-    job: JobId,
-    began_us: u64,
-) -> Result<Option<String>, Failure> {
-    let cluster = connection.persist(async |client| client.get_cluster(api::GetClusterRequest {}).await).await?;
-    if let Some(exporter) = exporter {
-        traced::submitted(&exporter, &cluster.id, job, began_us).await;
+/// The cluster's id, which the ids of traces follow from. The job is submitted: it is not for this that the command fails.
+async fn cluster_of(connection: &mut Connection) -> Option<String> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let asked = tokio::time::timeout(PATIENCE, connection.client.get_cluster(api::GetClusterRequest {})).await;
+    match asked {
+        Ok(Ok(cluster)) => return Some(cluster.id),
+        Ok(Err(error)) => output::warning(format!("the job is submitted, and its trace is not known: {error}")),
+        Err(_) => {
+            output::warning("the job is submitted, and its trace is not known: the cluster was slow to say its id")
+        }
     }
-    Ok(Some(TraceId::of_job(&cluster.id, job.0).to_string()))
+    None
 }
 
 /// Submits several flow files, in as few calls as there may be.

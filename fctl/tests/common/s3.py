@@ -84,12 +84,6 @@ class Store(BaseHTTPRequestHandler):
             return self.answer(200, f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>".encode())
         if "uploadId" in query:
             return self.part(os.path.join(UPLOADS, query["uploadId"]), query, body, path)
-        if self.command == "POST" and "delete" in query:
-            keys = re.findall(r"<Key>([^<]*)</Key>", body.decode())
-            for key in keys:
-                os.remove(os.path.join(path, key))
-            deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
-            return self.answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
         if not os.path.isfile(path):
             return self.refuse(404, "NoSuchKey")
         if self.command == "DELETE":

@@ -24,6 +24,8 @@ const BATCH: usize = 512;
 const GATHER: Duration = Duration::from_millis(500);
 /// How long a collector may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long somebody waits for a collector.
+const FLUSH: Duration = Duration::from_secs(1);
 /// Where spans are posted, below what an endpoint says.
 const PATH: &str = "v1/traces";
 
@@ -63,7 +65,9 @@ impl FromStr for Endpoint {
         if !here {
             return Err(EndpointError::Elsewhere(text.to_owned()));
         }
-        let path = format!("{}/{PATH}", uri.path().trim_end_matches('/'));
+        // Other programs are given either.
+        let below = uri.path().trim_end_matches('/');
+        let path = format!("{}/{PATH}", below.strip_suffix(PATH).unwrap_or(below).trim_end_matches('/'));
         Ok(Self { host, port: uri.port_u16().unwrap_or(4318), path })
     }
 }
@@ -113,12 +117,17 @@ impl Exporter {
         }
     }
 
-    /// Waits until what was to be sent is, or was given up.
+    /// Waits until what was to be sent is, or was given up; a second at most.
     pub async fn flush(&self) {
         let (done, heard) = oneshot::channel();
-        if self.wishes.send(Wish::Flush(done)).await.is_ok() {
-            let _ = tokio::time::timeout(PATIENCE, heard).await;
-        }
+        let flushed = async {
+            if self.wishes.send(Wish::Flush(done)).await.is_ok() {
+                // Who would answer may be gone.
+                let _ = heard.await;
+            }
+        };
+        // Whatever is not sent by then is nobody's loss.
+        let _ = tokio::time::timeout(FLUSH, flushed).await;
     }
 }
 
@@ -128,14 +137,24 @@ async fn run(
     mut waiting: mpsc::Receiver<Wish>,
     dropped: Arc<AtomicU64>,
 ) {
+    let mut takes = true;
     while let Some(first) = waiting.recv().await {
         let (batch, flushes) = gather(first, &mut waiting).await;
         if !batch.is_empty() {
             let sent = tokio::time::timeout(PATIENCE, post(&endpoint, otlp::encode(&resource, &batch))).await;
-            if let Err(why) = sent.unwrap_or_else(|_| Err("it took too long".to_owned())) {
+            let sent = sent.unwrap_or_else(|_| Err("it took too long".to_owned()));
+            if sent.is_err() {
                 dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
-                tracing::warn!(error = why, spans = batch.len(), "a collector took no spans; they are dropped");
             }
+            // Said when it changes: a collector that is away is away for a while.
+            match (takes, &sent) {
+                (true, Err(why)) => tracing::warn!(error = why, "a collector takes no spans; they are dropped"),
+                (false, Ok(())) => {
+                    tracing::info!(dropped = dropped.load(Ordering::Relaxed), "a collector takes spans again");
+                }
+                _ => {}
+            }
+            takes = sent.is_ok();
         }
         for done in flushes {
             // Who asked may have gone meanwhile.
@@ -202,6 +221,7 @@ mod tests {
         assert_eq!((here.port, here.path.as_str()), (4318, "/v1/traces"));
         assert_eq!(endpoint("http://[::1]/otlp/").unwrap().path, "/otlp/v1/traces");
         assert_eq!(endpoint("http://localhost").unwrap().port, 4318);
+        assert_eq!(endpoint("http://localhost:1/v1/traces").unwrap().path, "/v1/traces");
         for elsewhere in ["http://10.0.0.1:4318", "http://collector:4318", "http://localhost.example:1"] {
             assert!(matches!(endpoint(elsewhere), Err(EndpointError::Elsewhere(_))), "{elsewhere}");
         }
