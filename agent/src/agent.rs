@@ -99,6 +99,7 @@ impl Agent {
         let desk = Desk {
             store,
             launches: launches.clone(),
+            heard: watch::Sender::new(false),
             serving: known,
             images,
             inventory: Arc::clone(&inventory),

@@ -42,10 +42,19 @@ pub enum LaunchEvent {
         /// Since when, wall clock in milliseconds.
         at_ms: u64,
     },
+    /// The launcher was never asked: it is started once [`LaunchRequest::Begin`] says so.
+    Unasked,
     /// It is over.
     Ended(ExitRecord),
     /// Neither the launcher nor the folder knows of it, and it may have run under an earlier launcher: it was lost.
     Gone,
+}
+
+impl LaunchEvent {
+    /// Whether nothing follows.
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Ended(_) | Self::Gone)
+    }
 }
 
 /// What attempts ask for.
@@ -58,14 +67,19 @@ pub enum LaunchRequest {
         /// Who wants to know; has room for at least three events.
         listener: mpsc::Sender<LaunchEvent>,
     },
-    /// Tell `listener` about something that an earlier agent was about to start, or did; what the launcher never heard of is started.
+    /// Tell `listener` about something that an earlier agent was about to start, or did.
     Adopt {
         /// Its folder.
         folder: PathBuf,
-        /// What was handed over; without it nothing is started.
+        /// What was handed over; without it nothing is ever started.
         handed: Option<Box<Handed>>,
         /// Who wants to know.
         listener: mpsc::Sender<LaunchEvent>,
+    },
+    /// Start what was adopted, if the launcher was never asked.
+    Begin {
+        /// Its folder.
+        folder: PathBuf,
     },
     /// End the launcher, and kill what still runs if `kill`; answered once it is asked.
     Shutdown {
@@ -94,8 +108,10 @@ pub enum LaunchRequest {
 #[derive(Debug)]
 struct Waiting {
     listener: mpsc::Sender<LaunchEvent>,
-    /// What was asked for, should the launcher not have heard of it.
+    /// What is to be asked for, should the launcher not have heard of it.
     handed: Option<Box<Handed>>,
+    /// Whether it is to be started then: whoever adopts must hear first that it is still wanted.
+    begins: bool,
 }
 
 /// What is known of something that runs.
@@ -233,11 +249,12 @@ impl Launches {
             None if unsent => return,
             None => match (read_exit(folder), self.unheard(folder)) {
                 (Ok(Some(record)), _) => LaunchEvent::Ended(record),
-                (Ok(None), Some(spec)) => return self.start(spec).await,
+                (Ok(None), Some(spec)) if self.begins(folder) => return self.start(spec).await,
+                (Ok(None), Some(_)) => LaunchEvent::Unasked,
                 (Ok(None), None) | (Err(_), _) => LaunchEvent::Gone,
             },
         };
-        let over = !matches!(event, LaunchEvent::Started { .. });
+        let over = event.is_end();
         self.tell(folder, event).await;
         if over {
             self.listeners.remove(folder);
@@ -253,11 +270,14 @@ impl Launches {
         (handed.launcher.as_ref() == Some(serves)).then(|| handed.spec.clone())
     }
 
+    fn begins(&self, folder: &Path) -> bool {
+        self.listeners.get(folder).is_some_and(|waiting| waiting.begins)
+    }
+
     /// There is always room for the end: news of a start, which the end repeats, is left out where it would take it.
     async fn tell(&self, folder: &Path, event: LaunchEvent) {
         let Some(Waiting { listener, .. }) = self.listeners.get(folder) else { return };
-        let end = !matches!(event, LaunchEvent::Started { .. });
-        if end || listener.capacity() > ROOM_FOR_END {
+        if event.is_end() || listener.capacity() > ROOM_FOR_END {
             // An attempt that does not listen any more has its end already.
             let _ = listener.send(event).await;
         }
@@ -302,11 +322,19 @@ impl Message<LaunchRequest> for Launches {
         match request {
             LaunchRequest::Start { handed, listener } => {
                 let spec = handed.spec.clone();
-                self.listeners.insert(spec.folder.clone(), Waiting { listener, handed: Some(handed) });
+                self.listeners.insert(spec.folder.clone(), Waiting { listener, handed: Some(handed), begins: true });
                 self.start(spec).await;
             }
             LaunchRequest::Adopt { folder, handed, listener } => {
-                self.listeners.insert(folder.clone(), Waiting { listener, handed });
+                self.listeners.insert(folder.clone(), Waiting { listener, handed, begins: false });
+                if self.told {
+                    self.look_up(&folder).await;
+                }
+            }
+            LaunchRequest::Begin { folder } => {
+                if let Some(waiting) = self.listeners.get_mut(&folder) {
+                    waiting.begins = true;
+                }
                 if self.told {
                     self.look_up(&folder).await;
                 }

@@ -131,7 +131,7 @@ impl Reconciler {
     }
 
     fn on_desired(&mut self, desired: Desired) {
-        let touched = self.wishes.take(&desired, self.held.keys().copied());
+        let (touched, all) = (self.wishes.take(&desired, self.held.keys().copied()), desired.all);
         for context in desired.steps {
             self.steps.insert((context.job, context.step), context);
         }
@@ -139,6 +139,9 @@ impl Reconciler {
             desired.run.into_iter().map(|member| (member.key, member)).collect();
         for key in touched {
             self.act(key, starting.remove(&key));
+        }
+        if all {
+            self.desk.heard.send_replace(true);
         }
         self.drop_unused_steps();
     }

@@ -55,6 +55,8 @@ pub struct Desk {
     pub store: Store,
     /// Processes.
     pub launches: ActorRef<Launches>,
+    /// Whether a coordinator has said what it wants, and whatever it does not want any more was asked to stop.
+    pub heard: watch::Sender<bool>,
     /// Which launcher serves.
     pub serving: watch::Receiver<Option<Serving>>,
     /// Unpacked images.
@@ -210,6 +212,9 @@ impl Attempt {
                 never = pinned => match never {},
             };
         } else {
+            if begun == Begun::Before {
+                self.still_wanted().await?;
+            }
             self.times.fetching = Some(now());
             self.counted.enter(Phase::Fetching);
             self.stages.begin(FETCH, &self.desk.counts);
@@ -235,6 +240,14 @@ impl Attempt {
         self.watch(&mut events).await
     }
 
+    /// Returns once a coordinator is heard to want it still: while its agent was away its job may have been cancelled, or the task
+    /// given to another node.
+    async fn still_wanted(&self) -> Result<(), End> {
+        // The sender lives as long as the desk.
+        let _ = self.desk.heard.subscribe().wait_for(|heard| *heard).await;
+        if *self.stop.borrow() { Err(stopped_early()) } else { Ok(()) }
+    }
+
     /// Follows the process to its end, and asks it to stop once that is wanted. One that is killed and does not go away is told
     /// of, and waited for: it still uses what it was given.
     async fn watch(&mut self, events: &mut mpsc::Receiver<LaunchEvent>) -> Result<End, End> {
@@ -253,6 +266,10 @@ impl Attempt {
                             watched = self.context.spec.timeout_ms.is_some();
                             stuck = self.gone_after(self.timeout_left(at_ms)).boxed();
                         }
+                    }
+                    Some(LaunchEvent::Unasked) => {
+                        self.still_wanted().await?;
+                        self.ask(LaunchRequest::Begin { folder: self.folder.clone() }).await?;
                     }
                     Some(LaunchEvent::Ended(record)) => return Ok(self.exited(&record)),
                     Some(LaunchEvent::Gone) | None => return Ok(self.vanished()),

@@ -109,6 +109,7 @@ impl Yard {
         Arc::new(Desk {
             store: Store::new(local.expect("a store"), Origin::in_memory()),
             launches,
+            heard: watch::Sender::new(true),
             serving,
             images: Images::in_folder(self.config.folder.join("images"), self.config.attempts()),
             tasks: Tasks::default(),
@@ -126,9 +127,15 @@ impl Yard {
 
     /// What the next agent says of a task that the one before had taken.
     async fn taken_up(&self, desk: &Arc<Desk>, task: u32) -> End {
+        let (_stop, stopping) = watch::channel(false);
+        self.taken_up_until(desk, task, stopping).await
+    }
+
+    /// The same of one that may be asked to stop.
+    async fn taken_up_until(&self, desk: &Arc<Desk>, task: u32, stopping: watch::Receiver<bool>) -> End {
         let mut context = StepContext::clone(&journal::context());
         context.spec.command = self.command(task);
-        let ((news, mut told), (_stop, stopping)) = (mpsc::channel(16), watch::channel(false));
+        let (news, mut told) = mpsc::channel(16);
         let attempt = Attempt::new(Arc::clone(desk), Arc::new(context), journal::member(task), news, stopping);
         let walk = tokio::spawn(attempt.walk(Begun::Before));
         let end = async {
@@ -221,5 +228,34 @@ async fn what_an_earlier_launcher_may_have_run_is_lost_and_not_run_again() {
         let end = yard.taken_up(&desk, task).await;
         assert_eq!((end.reason, yard.times_run(task)), (Reason::NodeLost, 0), "task {task}: {end:?}");
     }
+    yard.close(desk).await;
+}
+
+#[tokio::test]
+async fn what_was_not_started_yet_waits_for_word_that_it_is_still_wanted() {
+    let yard = Yard::new();
+    let (_client, _events, launcher) = yard.connect().await;
+    // The note of tasks 0 and 1 is there, and nothing of 2 and 3; 1 and 3 are not wanted any more.
+    for task in [0, 1] {
+        Handed { spec: yard.fetched(task), launcher: launcher.clone() }.write().expect("written");
+    }
+    let desk = yard.agent().await;
+    desk.heard.send_replace(false);
+    let (cancel, cancelled) = watch::channel(false);
+    let (_keep, kept) = watch::channel(false);
+    let stops = [&kept, &cancelled, &kept, &cancelled].map(watch::Receiver::clone);
+    let ends = (0..4).zip(stops).map(|(task, stop)| yard.taken_up_until(&desk, task, stop));
+    let told = async {
+        // Long enough for all of them to have run.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!([0, 1, 2, 3].map(|task| yard.times_run(task)), [0; 4], "nobody has said that it is wanted");
+        cancel.send_replace(true);
+        desk.heard.send_replace(true);
+    };
+    let (ends, ()) = tokio::join!(futures::future::join_all(ends), told);
+    let outcomes: Vec<_> = ends.iter().map(|end| end.outcome).collect();
+    let (ran, not) = (AttemptOutcome::Succeeded, AttemptOutcome::Stopped);
+    assert_eq!(outcomes, [ran, not, ran, not], "{ends:?}");
+    assert_eq!([0, 1, 2, 3].map(|task| yard.times_run(task)), [1, 0, 1, 0]);
     yard.close(desk).await;
 }
