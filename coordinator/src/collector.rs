@@ -4,6 +4,7 @@
 //! uploads just before it submits is never taken away.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flowyard_cas::{LiveBlobs, StoreError, Swept};
@@ -27,8 +28,10 @@ const LOOK: Duration = Duration::from_secs(3_600);
 const PAGES_AT_ONCE: usize = 64;
 /// Wait after the start, so that a short command is not slowed by it.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
-/// How long a stop may look after space: enough for what short lives leave. A cluster with more lives long enough for its first look.
+/// How long a stop may look after space; twice as long after each that was too short, so that one of them comes to its end.
 const LAST_LOOK: Duration = Duration::from_secs(2);
+/// The last such doubling: an hour and more.
+const LONGEST_LOOK: u32 = 11;
 
 /// The actor. It has no messages.
 pub(crate) struct Collector {
@@ -69,34 +72,63 @@ impl Actor for Collector {
     }
 }
 
+/// When space was looked after last, as a file in the coordinator's folder remembers it.
+struct Looks {
+    path: PathBuf,
+    at_ms: Option<u64>,
+    /// Looks since then that were cut off by a stop.
+    cut_off: u32,
+}
+
+impl Looks {
+    fn read(shared: &Shared) -> Self {
+        let path = shared.config.folder.join("collected");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut words = text.split_whitespace();
+        let at_ms = words.next().and_then(|word| word.parse().ok());
+        let cut_off = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        Self { path, at_ms, cut_off }
+    }
+
+    fn are_due(&self) -> bool {
+        let now_ms = flowyard_clock::wall_ms();
+        self.at_ms.is_none_or(|at_ms| now_ms < at_ms || now_ms - at_ms >= LOOK.as_millis() as u64)
+    }
+
+    fn note(&self, cut_off: u32) {
+        if let Err(error) = std::fs::write(&self.path, format!("{} {cut_off}", flowyard_clock::wall_ms())) {
+            tracing::warn!(%error, path = %self.path.display(), "the time of the last look could not be noted");
+        }
+    }
+}
+
 /// Looks after space at the end of a short life, as far as there is time.
 ///
 /// A cluster that lives for single commands never sees its hourly look, and would fill the disk in a year.
 pub(crate) async fn last_look(shared: &Shared, proposer: &Proposer) {
-    if tokio::time::timeout(LAST_LOOK, collect_if_due(shared, proposer)).await.is_err() {
+    let looks = Looks::read(shared);
+    let patience = LAST_LOOK * 2_u32.pow(looks.cut_off.min(LONGEST_LOOK));
+    if looks.are_due() && tokio::time::timeout(patience, collect_noted(shared, proposer)).await.is_err() {
         tracing::info!(
-            "space was not looked after to the end: it takes longer than a stop may; the next start does it"
+            "space was not looked after to the end: that takes longer than this stop may; a later one has more time"
         );
+        looks.note(looks.cut_off + 1);
     }
 }
 
 /// Looks after space, if nobody did for as long as a long life waits.
 async fn collect_if_due(shared: &Shared, proposer: &Proposer) {
-    let note = shared.config.folder.join("collected");
-    let noted = std::fs::read_to_string(&note).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    let now_ms = flowyard_clock::wall_ms();
-    if noted.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < LOOK.as_millis() as u64 && at_ms <= now_ms) {
-        return;
+    if Looks::read(shared).are_due() {
+        collect_noted(shared, proposer).await;
     }
+}
+
+async fn collect_noted(shared: &Shared, proposer: &Proposer) {
     if let Err(error) = look_after_the_past(shared, proposer).await {
         tracing::warn!(%error, "the archive could not be looked after");
     }
     match collect(shared, proposer).await {
-        Ok(()) => {
-            if let Err(error) = std::fs::write(&note, now_ms.to_string()) {
-                tracing::warn!(%error, path = %note.display(), "the time of the last look could not be noted");
-            }
-        }
+        Ok(()) => Looks::read(shared).note(0),
         Err(error) => tracing::warn!(%error, "space could not be freed"),
     }
 }
@@ -275,7 +307,8 @@ mod tests {
         let blobs = Origin::in_objects(Arc::new(ThrottledStore::new(InMemory::new(), slow)));
         let (coordinator, folder) = fixture::coordinator_over(blobs).await;
         tokio::time::timeout(Duration::from_secs(60), coordinator.shutdown()).await.expect("it stops");
-        assert!(!folder.path().join("coordinator/collected").exists(), "the next start need not look");
+        let noted = std::fs::read_to_string(folder.path().join("coordinator/collected")).unwrap();
+        assert!(noted.ends_with(" 1"), "it was not looked to the end: {noted}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -283,5 +316,20 @@ mod tests {
         let (coordinator, folder) = fixture::coordinator().await;
         coordinator.shutdown().await;
         assert!(folder.path().join("coordinator/collected").exists());
+    }
+
+    #[tokio::test]
+    async fn each_look_that_was_cut_off_gives_the_next_stop_more_time_and_waits_an_hour() {
+        let (coordinator, _folder) = fixture::coordinator().await;
+        let looks = Looks::read(coordinator.shared());
+        assert!(looks.are_due() && looks.cut_off == 0);
+        looks.note(1);
+        let looks = Looks::read(coordinator.shared());
+        assert!(!looks.are_due(), "whoever types command after command waits once an hour");
+        assert_eq!(looks.cut_off, 1);
+        std::fs::write(&looks.path, "1 1").unwrap();
+        last_look(coordinator.shared(), &coordinator.shared().proposer).await;
+        assert_eq!(Looks::read(coordinator.shared()).cut_off, 0, "one that comes to its end is remembered as such");
+        coordinator.shutdown().await;
     }
 }

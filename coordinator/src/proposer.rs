@@ -104,7 +104,10 @@ impl Proposer {
 
 #[cfg(test)]
 mod tests {
-    use flowyard_model::{ClusterVersion, CreateToken, Fingerprint, Grant, Joiner, Revision, TimeMs};
+    use std::time::Duration;
+
+    use flowyard_model::{ClusterVersion, CreateToken, Fingerprint, Grant, Joiner, TimeMs};
+    use flowyard_state::State;
 
     use super::*;
     use crate::fixture;
@@ -120,12 +123,15 @@ mod tests {
             uses: Some(1),
             created_by: "root".to_owned(),
         });
-        let before: Revision = shared.feed.view().revision();
-        let refused = shared.proposer.propose(&create).await;
+        // As it is before the coordinator raises the version, which it does by itself after some seconds.
+        let early = Feed::starting_with(State::new().view());
+        let early = Proposer::new(shared.replica.clone(), early.clone(), Stamps::new(early));
+        let refused = early.propose(&create).await;
         assert!(matches!(refused, Err(ProposeError::Rejected(Rejection::NeedsVersion { .. }))), "{refused:?}");
-        assert_eq!(shared.feed.view().revision(), before, "nothing entered the log");
-        let raise = Command::RaiseVersion { version: ClusterVersion::ACCESS };
-        shared.proposer.propose(&raise).await.unwrap();
+        assert_eq!(shared.feed.view().tokens().count(), 0, "nothing entered the log");
+        let mut views = shared.feed.views();
+        let raised = views.wait_for(|view| view.version() >= ClusterVersion::ACCESS);
+        tokio::time::timeout(Duration::from_secs(60), raised).await.expect("it is raised").unwrap();
         let created = shared.proposer.propose(&create).await.unwrap();
         assert!(matches!(created, Reply::TokenCreated { .. }));
         coordinator.shutdown().await;

@@ -415,6 +415,7 @@ fn what_ends_while_no_majority_is_there_is_kept_until_one_is() {
     for number in [1, 2] {
         fleet.run_coordinator(number);
     }
+    until("one to lead", || fleet.yard.run(&["jobs", &fleet.owner(0)]).code() == 0);
     assert_eq!(fleet.yard.run(&["wait", "1", &fleet.owner(0)]).code(), 0);
     assert_eq!(attempts(&fleet, "1"), ["succeeded"], "nothing was computed twice");
     assert_eq!(fleet.yard.ok(&["artifact", "cat", "1", "out", &fleet.owner(0)]), "ended\n");

@@ -192,8 +192,8 @@ fn the_quick_start_as_it_stands_gives_a_cluster_that_survives_its_leader_in_the_
     status_is_as_shown(&desk, section);
 
     let waiting = desk.start(ANNS, "exec fctl wait 1");
-    until("models to be trained", || desk.active("train") > 0);
     let leader = desk.members("leads").remove(0);
+    until("models to be trained", || desk.active("train") > 0);
     let killed_ms = wall_ms();
     desk.services.remove(&(leader.clone(), "coordinator".to_owned())).expect("it runs").kill();
     let ran = waiting.wait();

@@ -68,18 +68,27 @@ pub(super) fn refused(error: &MembershipError) -> Status {
     }
 }
 
-/// Makes a change of members once no other is under way; each try looks anew at who they are.
-pub(super) async fn in_turn<T, F>(change: impl Fn() -> F) -> Result<T, MembershipError>
+/// Makes a change of members once no other is under way; each try looks anew at who they are, and whether it may be made.
+///
+/// # Errors
+/// Why it may not be made.
+pub(super) async fn in_turn<T, M, C>(
+    may: impl Fn() -> M,
+    change: impl Fn() -> C,
+) -> Result<Result<T, MembershipError>, Status>
 where
-    F: Future<Output = Result<T, MembershipError>>,
+    M: Future<Output = Result<(), Status>>,
+    C: Future<Output = Result<T, MembershipError>>,
 {
     for _ in 0..CHANGE_TRIES {
+        may().await?;
         match change().await {
             Err(MembershipError::Contended) => tokio::time::sleep(CHANGE_LOOK).await,
-            made => return made,
+            made => return Ok(made),
         }
     }
-    change().await
+    may().await?;
+    Ok(change().await)
 }
 
 fn life(asked_ms: u64, grant: &Grant) -> Result<u64, Status> {
@@ -238,8 +247,9 @@ impl Administration for AdministrationEndpoint {
         about(&request, &format!("coordinator {}", request.get_ref().replica));
         allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
-        copied(&self.shared, |member| member.peer.replica == replica).await?;
-        in_turn(|| self.shared.replica.promote(replica)).await.map_err(|error| refused(&error))?;
+        let may = || copied(&self.shared, move |member: &Member| member.peer.replica == replica);
+        let promoted = in_turn(may, || self.shared.replica.promote(replica)).await?;
+        promoted.map_err(|error| refused(&error))?;
         Ok(Response::new(PromoteResponse {}))
     }
 
@@ -250,8 +260,8 @@ impl Administration for AdministrationEndpoint {
         about(&request, &format!("coordinator {}", request.get_ref().replica));
         let caller = allowed(&request, Action::ChangeMembers)?;
         let replica = request.into_inner().replica;
-        copied(&self.shared, |member| member.votes && member.peer.replica != replica).await?;
-        let removed = in_turn(|| self.shared.replica.remove(replica)).await;
+        let may = || copied(&self.shared, move |member: &Member| member.votes && member.peer.replica != replica);
+        let removed = in_turn(may, || self.shared.replica.remove(replica)).await?;
         // It may not come back, whatever it still has of its keys; nor may one that an earlier call took out, and no further.
         let gone = removed.is_ok() || matches!(removed, Err(MembershipError::Unknown { .. }));
         if gone && self.shared.fleet.is_some() {

@@ -33,13 +33,16 @@ const ONCE_MORE: Duration = Duration::from_millis(500);
 /// Watches whoever this replica follows, until the replica stops.
 pub(super) fn spawn<M: Machine>(library: Library<M>, links: Arc<Links>, mut role: watch::Receiver<Role>) {
     tokio::spawn(async move {
+        // It is said once of each leader, however often an election is asked for.
+        let mut told = None;
         loop {
             let followed = role.wait_for(|role| matches!(role, Role::Follower { .. })).await.map(|role| role.clone());
             let Ok(followed) = followed else { return };
             let Role::Follower { leader, .. } = &followed else { continue };
+            let first = told.replace(followed.clone()).as_ref() != Some(&followed);
             let replaced = role.wait_for(|role| *role != followed);
             tokio::select! {
-                () = stand_in::<M>(&library, &links, leader) => {}
+                () = stand_in::<M>(&library, &links, leader, first) => {}
                 _ = replaced => continue,
             }
             // The election was asked for; what becomes of it is told by the role. If nothing does, the leader is looked for again.
@@ -52,10 +55,12 @@ pub(super) fn spawn<M: Machine>(library: Library<M>, links: Arc<Links>, mut role
 }
 
 /// Returns once the leader is gone and an election was asked for.
-async fn stand_in<M: Machine>(library: &Library<M>, links: &Links, leader: &Peer) {
+async fn stand_in<M: Machine>(library: &Library<M>, links: &Links, leader: &Peer, first: bool) {
     gone(links, leader).await;
     let place = place::<M>(library, leader.replica);
-    tracing::info!(leader = leader.replica, place, "the leader's process is gone");
+    if first {
+        tracing::info!(leader = leader.replica, place, "the leader's process is gone");
+    }
     tokio::time::sleep(LEASE + STEP * place).await;
     // The only failure is that this replica has stopped.
     let _ = library.trigger().elect(true).await;

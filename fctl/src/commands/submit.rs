@@ -40,7 +40,11 @@ pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
     };
     let trace = cluster.as_ref().filter(|_| submit.trace).map(|cluster| TraceId::of_job(cluster, job.0).to_string());
     if output::is_json() {
-        output::json(&serde_json::json!({ "job": job.0, "existing": existing, "trace": trace }));
+        let mut submitted = json!({ "job": job.0, "existing": existing });
+        if let Some(trace) = trace {
+            submitted["trace"] = json!(trace);
+        }
+        output::json(&submitted);
     } else {
         trace.iter().for_each(|trace| output::note(format!("trace {trace}")));
         let again = if existing { " (submitted before with this key)" } else { "" };
