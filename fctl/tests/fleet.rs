@@ -108,14 +108,7 @@ fn nobody_comes_in_uninvited_and_each_refusal_says_what_to_do() {
         &["`a` is not an address", "HOST:PORT"],
         &["coordinator", "init", "--cluster", "b", "--folder", &other, "--address", "a"],
     );
-    let init = ["coordinator", "init", "--cluster", "b", "--folder", &other, "--address"];
-    yard.refused(110, &["`http://a:1` is not an address", "HOST:PORT"], &[&init[..], &["http://a:1"]].concat());
-    yard.refused(110, &["two ports"], &[&init[..], &["a:1", "--peer-address", "a:1"]].concat());
-    yard.refused(
-        110,
-        &["write IP:PORT", "0.0.0.0 or [::]"],
-        &[&init[..], &["a:1", "--listen", "localhost:1"]].concat(),
-    );
+    addresses_that_are_none_are_refused(yard, &other);
     yard.refused(118, &["has no coordinator", "fctl coordinator init"], &["coordinator", "run", "--folder", &other]);
     yard.refused(118, &["belongs to no cluster", "fctl agent join"], &["agent", "run", "--folder", &other]);
     yard.refused(110, &["the token", "fyt1-"], &["agent", "join", "nonsense", "--name", "n", "--folder", &other]);
@@ -167,6 +160,17 @@ fn nobody_comes_in_uninvited_and_each_refusal_says_what_to_do() {
     fleet.yard.ok(&["cluster", "revoke", "agent/n1", &owner]);
     until("the node to be cut off", || connected(&fleet) == false);
     fleet.stop();
+}
+
+fn addresses_that_are_none_are_refused(yard: &Yard, folder: &str) {
+    let init = ["coordinator", "init", "--cluster", "b", "--folder", folder, "--address"];
+    yard.refused(110, &["`http://a:1` is not an address", "HOST:PORT"], &[&init[..], &["http://a:1"]].concat());
+    yard.refused(110, &["two ports"], &[&init[..], &["a:1", "--peer-address", "a:1"]].concat());
+    yard.refused(
+        110,
+        &["write IP:PORT", "0.0.0.0 or [::]"],
+        &[&init[..], &["a:1", "--listen", "localhost:1"]].concat(),
+    );
 }
 
 /// Whoever mistypes an address is told, and may use the same line again.
