@@ -66,6 +66,26 @@ fn trace_of(text: &str) -> TraceId {
     TraceId(std::array::from_fn(byte))
 }
 
+/// The one span of this name.
+fn only<'a>(all: &'a [Received], name: &str) -> &'a Received {
+    let found: Vec<&Received> = all.iter().filter(|span| span.name == name).collect();
+    assert_eq!(found.len(), 1, "{name}: {all:#?}");
+    found[0]
+}
+
+/// What was done for a job, in the order in which it went: each begins no sooner than the one before.
+fn in_order<'a>(one: &dyn Fn(&str) -> &'a Received) {
+    let order =
+        ["fctl submit", "submit", "propose and apply", "place", "fetch", "prepare", "start", "run", "store", "report"];
+    for pair in order.windows(2) {
+        let (before, after) = (one(pair[0]), one(pair[1]));
+        assert!(before.times_ns.0 <= after.times_ns.0, "{} began after {}", pair[0], pair[1]);
+    }
+    for pair in ["fetch", "prepare", "start", "run", "store"].windows(2) {
+        assert!(one(pair[0]).times_ns.1 <= one(pair[1]).times_ns.0, "{pair:?} overlap");
+    }
+}
+
 #[test]
 fn a_job_is_traced_from_submit_to_artifact_through_all_parts() {
     let yard = Yard::new();
@@ -91,11 +111,7 @@ fn a_job_is_traced_from_submit_to_artifact_through_all_parts() {
     });
 
     let all = collector.of(trace);
-    let one = |name: &str| {
-        let found: Vec<&Received> = all.iter().filter(|span| span.name == name).collect();
-        assert_eq!(found.len(), 1, "{name}: {all:#?}");
-        found[0]
-    };
+    let one = |name: &str| only(&all, name);
     let parents: BTreeMap<&str, &str> = [
         ("fctl submit", "job"),
         ("submit", "job"),
@@ -117,16 +133,7 @@ fn a_job_is_traced_from_submit_to_artifact_through_all_parts() {
         assert_eq!(one(name).parent, Some(one(parent).id), "{name} is a part of {parent}");
     }
     assert_eq!(all.len(), 14, "nothing else is told of it: {all:#?}");
-    // In the order in which it went: each begins no sooner than the one before.
-    let order =
-        ["fctl submit", "submit", "propose and apply", "place", "fetch", "prepare", "start", "run", "store", "report"];
-    for pair in order.windows(2) {
-        let (before, after) = (one(pair[0]), one(pair[1]));
-        assert!(before.times_ns.0 <= after.times_ns.0, "{} began after {}: {all:#?}", pair[0], pair[1]);
-    }
-    for pair in ["fetch", "prepare", "start", "run", "store"].windows(2) {
-        assert!(one(pair[0]).times_ns.1 <= one(pair[1]).times_ns.0, "{pair:?} overlap: {all:#?}");
-    }
+    in_order(&one);
     let run = one("run").times_ns;
     assert!(run.1 - run.0 >= 200_000_000, "the command took longer: {run:?}");
     for (name, service) in [("fctl submit", "fctl"), ("admit", "flowyard-coordinator"), ("run", "flowyard-agent")] {
