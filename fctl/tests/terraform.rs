@@ -265,7 +265,7 @@ fn what_was_interrupted_is_put_right_by_the_next_apply() {
     // A node was being removed when Terraform was killed, and stays after all.
     rack.fctl("c1", "node drain n1 --reason 'it is removed' --wait");
     std::os::unix::fs::symlink(ended_process(), rack.path(".flowyard-lab.lock.pid")).unwrap();
-    rack.want(&[rack.coordinator("c1"), rack.coordinator("c2"), node], &program);
+    rack.want(&[rack.coordinator("c1"), rack.coordinator("c2"), node.clone()], &program);
     let said = rack.apply();
     assert!(
         said.contains("was let in and never came; it is taken out") && said.contains("node n1 takes work"),
@@ -277,10 +277,19 @@ fn what_was_interrupted_is_put_right_by_the_next_apply() {
 
     // What somebody else has closed stays closed.
     rack.fctl("c1", "node cordon n1 --reason 'a new disk'");
+    rack.on("c1", "sh /usr/local/lib/flowyard/host.sh drain n1 1s");
     rack.terraform_ok(&["apply", "-auto-approve", "-no-color", "-replace=module.cluster.terraform_data.cluster"]);
-    assert_eq!(rack.json("c1", "nodes")["nodes"][0]["scheduling"], "cordoned");
+    assert_eq!(rack.json("c1", "nodes")["nodes"][0]["scheduling"], "drained");
     two_bad_programs_leave_the_way_back(&rack);
-    hosts_of_another_cluster_are_refused(&rack, named);
+    named("other");
+    refused(
+        &rack,
+        "c1 has a coordinator of a cluster that is called lab, not other; if nothing of it is needed any more,",
+    );
+    named("lab");
+    earlier_epochs_are_refused(&rack);
+    a_host_is_taken_out_by_what_it_is(&rack, &node, &program);
+    nodes_of_another_cluster_are_refused(&rack);
 }
 
 /// The number of a process that has ended.
@@ -300,22 +309,39 @@ fn two_bad_programs_leave_the_way_back(rack: &Rack) {
     rack.on("c1", "mv /usr/local/bin/fctl.previous /usr/local/bin/fctl");
 }
 
-fn hosts_of_another_cluster_are_refused(rack: &Rack, named: impl Fn(&str)) {
-    let refused = |words: &str| {
-        let out = rack.terraform(&["apply", "-auto-approve", "-no-color"]);
-        let said = String::from_utf8_lossy(&out.stdout).into_owned();
-        assert!(!out.status.success() && said.contains(words), "{words}: {said}");
+/// The next apply fails, and says why.
+fn refused(rack: &Rack, words: &str) {
+    let out = rack.terraform(&["apply", "-auto-approve", "-no-color"]);
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(!out.status.success() && said.contains(words), "{words}: {said}");
+}
+
+/// As after c1 was told to go on alone: what c2 kept is of the history before that.
+fn earlier_epochs_are_refused(rack: &Rack) {
+    let epoch = |from: u32, to: u32| {
+        let settings = "/var/lib/flowyard/coordinator/coordinator.toml";
+        rack.on("c1", &format!("sed -i 's/^epoch = {from}$/epoch = {to}/' {settings}"));
     };
+    epoch(0, 1);
+    refused(rack, "c2 has a coordinator of epoch 0, and the cluster is in epoch 1: it must not be started again");
+    epoch(1, 0);
+}
+
+/// Its address in the list was changed before it was taken out of the list.
+fn a_host_is_taken_out_by_what_it_is(rack: &Rack, node: &Value, program: &Path) {
+    let moved = json!({ "name": "c2", "role": "coordinator", "ssh": "c2", "address": "10.77.0.99" });
+    rack.want(&[rack.coordinator("c1"), moved, node.clone()], program);
+    refused(rack, "the coordinator on c2 is reached at");
+    rack.want(&[rack.coordinator("c1"), node.clone()], program);
+    let said = rack.apply();
+    assert!(said.contains("is out, for good") && said.contains("c2: is no coordinator any more"), "{said}");
+    assert_eq!(rack.json("c1", "cluster status")["members"].as_array().unwrap().len(), 1);
+}
+
+fn nodes_of_another_cluster_are_refused(rack: &Rack) {
     rack.services();
-    named("other");
-    refused(
-        "c1 has a coordinator of a cluster that is called lab, not other; if nothing of it is needed any more, on c1:",
-    );
-    named("lab");
-    for host in ["c1", "c2"] {
-        rack.on(host, "sh /usr/local/lib/flowyard/host.sh clear coordinator");
-    }
-    refused(", of which none of these hosts is a coordinator; if nothing of it is needed any more, on n1:");
+    rack.on("c1", "sh /usr/local/lib/flowyard/host.sh clear coordinator");
+    refused(rack, ", of which none of these hosts is a coordinator; if nothing of it is needed any more, on n1:");
     let started: Vec<String> = rack.services().into_iter().filter(|line| line.contains("start")).collect();
     assert!(started.is_empty(), "nothing was begun: {started:?}");
 }

@@ -37,14 +37,15 @@ checksum() {
     fi
 }
 
-# What is here: `program SHA256`, `coordinator NUMBER CLUSTER CALLED`, `agent NAME CLUSTER`, a line each where there is one.
+# What is here: `program SHA256`, `coordinator NUMBER CLUSTER CALLED EPOCH ADDRESS`, `agent NAME CLUSTER`, a line each where there is one.
 facts() {
     if [ -f "$PROGRAM" ]; then
         printf 'program %s\n' "$(checksum)"
     fi
     file=$FOLDERS/coordinator/coordinator.toml
     if [ -f "$file" ]; then
-        printf 'coordinator %s %s %s\n' "$(field "$file" replica)" "$(field "$file" cluster)" "$(field "$file" name)"
+        printf 'coordinator %s %s %s %s %s\n' "$(field "$file" replica)" "$(field "$file" cluster)" "$(field "$file" name)" \
+            "$(field "$file" epoch)" "$(field "$file" address)"
     fi
     file=$FOLDERS/agent/member.json
     if [ -f "$file" ]; then
@@ -90,18 +91,24 @@ quietly() {
     rm -f "$OWN/said"
 }
 
+# A coordinator whose making was cut off has keys and no settings, which are written last: it has never run. It is kept beside.
+set_unfinished_aside() {
+    if [ -f "$FOLDERS/coordinator/authority.pem" ]; then
+        aside=$FOLDERS/coordinator.unfinished-$(date -u +%Y%m%dT%H%M%SZ)
+        mv "$FOLDERS/coordinator" "$aside"
+        printf '%s: a coordinator that was not made to its end is in %s\n' "$(uname -n)" "$aside"
+    fi
+}
+
 form() {
     [ -f "$FOLDERS/coordinator/coordinator.toml" ] && return 0
+    set_unfinished_aside
     quietly coordinator init --cluster "$1" --address "$2"
 }
 
 join_coordinator() {
-    folder=$FOLDERS/coordinator
-    [ -f "$folder/coordinator.toml" ] && return 0
-    # Its settings are written last. Keys without them are those of a coordinator that was let in and ended before it knew who it is.
-    if [ ! -e "$folder/coordinator" ] && [ ! -e "$folder/replica" ]; then
-        rm -f "$folder/authority.pem" "$folder/credential.pem" "$folder/secrets.key"
-    fi
+    [ -f "$FOLDERS/coordinator/coordinator.toml" ] && return 0
+    set_unfinished_aside
     quietly coordinator join - --address "$1"
 }
 
@@ -164,22 +171,25 @@ token() {
     "$PROGRAM" -o json token create --role "$1" --ttl 10m | sed -n 's/.*"text":"\([^"]*\)".*/\1/p'
 }
 
-# The coordinators: NUMBER ADDRESS VOTES LEADS LAG ANSWERS, a line each. Fails where nobody answers: that is not the same as none.
+# The coordinators: NUMBER ADDRESS VOTES LEADS LAG ANSWERS CLUSTER, a line each. Fails where nobody answers: that is not the same as none.
 members() {
     told=$("$PROGRAM" -o json cluster status) || return 1
+    cluster=$(printf '%s\n' "$told" | sed -n 's/^{"cluster":"\([^"]*\)".*/\1/p')
     printf '%s\n' "$told" | sed 's/{"coordinator":/\n&/g' | sed -n \
         's/^{"coordinator":\([0-9]*\),"address":"\([^"]*\)".*"votes":\([a-z]*\),"leads":\([a-z]*\),"lag_entries":\([^,]*\),.*"about":\([n{]\).*/\1 \2 \3 \4 \5 \6/p' |
-        sed 's/n$/false/; s/{$/true/'
+        sed "s/n\$/false $cluster/; s/{\$/true $cluster/"
 }
 
 # Why a node is closed that is about to be removed.
 LEAVES='it is removed'
 
-# The nodes: NAME HEALTH CONNECTED STAYS, a line each; the last says `leaves` where a removal was begun.
+# The nodes: NAME HEALTH CONNECTED STAYS, a line each; the last says `leaves` where a removal was begun, `closed` where somebody else had
+# closed it, and `stays` otherwise.
 nodes() {
     told=$("$PROGRAM" -o json nodes) || return 1
     printf '%s\n' "$told" | sed 's/{"node":/\n&/g' | sed -n \
         -e 's/^{"node":[^,]*,"name":"\([^"]*\)".*"health":"\([a-z]*\)".*"reason":"'"$LEAVES"'".*"connected":\([a-z]*\),.*/\1 \2 \3 leaves/p' -e t \
+        -e 's/^{"node":[^,]*,"name":"\([^"]*\)".*"health":"\([a-z]*\)".*"closed":{.*"connected":\([a-z]*\),.*/\1 \2 \3 closed/p' -e t \
         -e 's/^{"node":[^,]*,"name":"\([^"]*\)".*"health":"\([a-z]*\)".*"connected":\([a-z]*\),.*/\1 \2 \3 stays/p'
 }
 
@@ -192,8 +202,13 @@ node() {
 # Empties a node, if there is one of this name.
 drain() {
     known=$(node "$1") || return 1
-    [ -n "$known" ] || return 0
-    "$PROGRAM" node drain "$1" --deadline "$2" --reason "$LEAVES" --wait
+    reason=$LEAVES
+    case $known in
+    '') return 0 ;;
+    # It is not ours to open again.
+    *' closed') reason="$LEAVES, and was closed before" ;;
+    esac
+    "$PROGRAM" node drain "$1" --deadline "$2" --reason "$reason" --wait
 }
 
 # Opens a node again that was to be removed, and stays after all. One that somebody else has closed stays so.

@@ -42,10 +42,12 @@ look_at_all() {
     done <"$work/hosts"
 }
 
-# Whether what is on the hosts is of the cluster that is wanted, or of none. There is one if a coordinator of it is there.
+# Whether what is on the hosts is of the cluster that is wanted, or of none. There is one if a coordinator of it is there. One of an earlier
+# epoch has the history before the cluster was restored or went on alone: with another one like it, it would go on with that.
 look_whose_they_are() {
     awk '$1 == "coordinator" { print $4, $5 }' "$work/members" | sort -u >"$work/clusters"
-    while read -r role name _ cluster called; do
+    epoch=$(awk '$1 == "coordinator" && $6 > newest { newest = $6 } END { print newest + 0 }' "$work/members")
+    while read -r role name _ cluster called of_epoch address; do
         clear="if nothing of it is needed any more, on $name: sh $remote clear $role"
         [ "$role" = agent ] || [ "$called" = "$FLOWYARD_CLUSTER" ] ||
             fail "$name has a coordinator of a cluster that is called $called, not $FLOWYARD_CLUSTER; $clear keep"
@@ -53,6 +55,11 @@ look_whose_they_are() {
             fail "these hosts have coordinators of several clusters called $FLOWYARD_CLUSTER: $(awk '$1 == "coordinator" { printf "%s (%s) ", $2, $4 }' "$work/members")"
         grep -q "^$cluster " "$work/clusters" ||
             fail "$name is a node of another cluster ($cluster), of which none of these hosts is a coordinator; $clear"
+        [ "$role" = coordinator ] || continue
+        [ "$of_epoch" = "$epoch" ] ||
+            fail "$name has a coordinator of epoch $of_epoch, and the cluster is in epoch $epoch: it must not be started again; $clear keep"
+        [ "$(awk -v one="$name" '$1 == "coordinator" && $2 == one { print $4 }' "$work/hosts")" = "$address" ] ||
+            fail "the coordinator on $name is reached at $address, which cannot be changed: give that as its address, or take it out of the list and put it in anew"
     done <"$work/members"
 }
 
@@ -139,7 +146,10 @@ agent() {
     run agent "$name" "$target" node_is_up "$name"
     # Its removal may have been begun, and given up.
     if grep -q "^$name .* leaves\$" "$work/all"; then
-        ask reopen "$name"
+        ask reopen "$name" || {
+            cat "$work/error" >&2
+            fail "$name was not opened to work again"
+        }
     fi
 }
 
@@ -162,12 +172,17 @@ walk() {
 }
 
 # A coordinator that is a member and stands still (its program did not start, or we were ended before it was started) is started before
-# anything else: that takes nothing from the cluster, and whoever asks that all are well would wait for it.
+# anything else: that takes nothing from the cluster, and whoever asks that all are well would wait for it. Not one that the cluster, if it
+# answers, has taken out meanwhile.
 start_what_stands_still() {
     while read -r role name target _; do
         [ "$role" = coordinator ] && has coordinator "$name" || continue
         pid=$(host "$target" pid_of coordinator </dev/null) || pid=0
         [ "${pid:-0}" = 0 ] || continue
+        number=$(sed -n 's/^coordinator \([^ ]*\) .*/\1/p' "$work/$name.facts")
+        if ask members >"$work/now" && ! grep -q "^$number " "$work/now"; then
+            fail "$name has what coordinator $number kept, which is in the cluster no more; if nothing of it is needed, on $name: sh $remote clear coordinator keep"
+        fi
         place "$name" "$target"
         say "$name: its coordinator stands still, and is started first"
         host "$target" run coordinator </dev/null >/dev/null ||
@@ -182,7 +197,7 @@ take_out_who_never_came() {
     [ -s "$work/clusters" ] && ask members >"$work/now" || return 0
     while read -r role name _ address _; do
         [ "$role" = coordinator ] && ! has coordinator "$name" || continue
-        read -r number _ votes _ _ answers <<END || continue
+        read -r number _ votes _ _ answers _ <<END || continue
 $(awk -v one="$address" '$2 == one' "$work/now")
 END
         [ -n "$number" ] || continue
