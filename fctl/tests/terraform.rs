@@ -289,7 +289,7 @@ fn what_was_interrupted_is_put_right_by_the_next_apply() {
     named("lab");
     earlier_epochs_are_refused(&rack);
     a_host_is_taken_out_by_what_it_is(&rack, &node, &program);
-    nodes_of_another_cluster_are_refused(&rack);
+    nodes_of_another_cluster_are_refused(&rack, &program);
 }
 
 /// The number of a process that has ended.
@@ -338,7 +338,9 @@ fn a_host_is_taken_out_by_what_it_is(rack: &Rack, node: &Value, program: &Path) 
     assert_eq!(rack.json("c1", "cluster status")["members"].as_array().unwrap().len(), 1);
 }
 
-fn nodes_of_another_cluster_are_refused(rack: &Rack) {
+fn nodes_of_another_cluster_are_refused(rack: &Rack, program: &Path) {
+    let other_labels = json!({ "name": "n1", "role": "agent", "ssh": "c1", "labels": { "kind": "bare" } });
+    rack.want(&[rack.coordinator("c1"), other_labels], program);
     rack.services();
     rack.on("c1", "sh /usr/local/lib/flowyard/host.sh clear coordinator");
     refused(rack, ", of which none of these hosts is a coordinator; if nothing of it is needed any more, on n1:");
