@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flowyard_cas::Origin;
 use flowyard_identity::KeyringError;
-use flowyard_model::{Command, Reply, Term};
+use flowyard_model::{ClusterVersion, Command, Reply, Term};
 use flowyard_state::View;
 use flowyard_telemetry::traces::Exporter;
 use kameo::actor::{ActorRef, Spawn};
@@ -115,6 +115,18 @@ impl Shared {
     /// See `status`.
     pub async fn propose(&self, command: &Command) -> Result<Reply, Status> {
         self.proposer.propose(command).await.map_err(|error| status(&error))
+    }
+
+    /// Lets the commands of this version into the log of an embedded cluster: it has one member, which waits for nobody's upgrade.
+    ///
+    /// # Errors
+    /// See `status`.
+    pub(crate) async fn grow(&self) -> Result<(), Status> {
+        let version = ClusterVersion::ACCESS;
+        if self.config.embedded && self.feed.view().version() < version {
+            self.propose(&Command::RaiseVersion { version }).await?;
+        }
+        Ok(())
     }
 
     /// The term in which this coordinator leads.

@@ -30,6 +30,7 @@ pub mod liveness;
 mod metrics;
 pub mod placer;
 mod proposer;
+mod queues;
 pub mod raft;
 mod readable;
 mod relay;

@@ -28,7 +28,7 @@ const READ_AT_ONCE: usize = 4;
 pub(crate) struct Readable {
     known: Arc<Mutex<Known>>,
     /// Who stored a blob, here or at another coordinator.
-    uploads: Arc<Mutex<Uploads>>,
+    uploads: Uploads,
     reading: Arc<Semaphore>,
 }
 
@@ -41,17 +41,17 @@ struct Known {
 impl Readable {
     /// Nothing was read yet; who stored what is remembered in this folder.
     pub(crate) fn open(folder: &Path) -> Self {
-        let uploads = Arc::new(Mutex::new(Uploads::open(folder)));
+        let uploads = Uploads::open(folder);
         Self { known: Arc::default(), uploads, reading: Arc::new(Semaphore::new(READ_AT_ONCE)) }
     }
 
     /// Remembers who stored blobs.
-    pub(crate) fn uploaded(&self, digests: &[Digest], by: &str) {
-        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).add(digests, by);
+    pub(crate) async fn uploaded(&self, digests: &[Digest], by: &str) {
+        self.uploads.add(digests, by).await;
     }
 
     fn has_uploaded(&self, digest: Digest, by: &str) -> bool {
-        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).has(digest, by)
+        self.uploads.has(digest, by)
     }
 
     /// Whether a live allocation of this node names the blob.
@@ -226,7 +226,7 @@ mod tests {
     async fn what_an_agent_stored_is_its_own_to_name_after_the_only_coordinator_was_started_again() {
         let (coordinator, _folder) = fixture::coordinator().await;
         let (config, blob) = (coordinator.shared().config.clone(), flowyard_cas::digest_bytes(b"weights"));
-        coordinator.shared().readable.uploaded(&[blob], &agent("n1").principal());
+        coordinator.shared().readable.uploaded(&[blob], &agent("n1").principal()).await;
         coordinator.shutdown().await;
         let again = Coordinator::start((*config).clone(), Origin::in_memory()).await.unwrap();
         let (shared, view) = (again.shared(), again.shared().feed.view());

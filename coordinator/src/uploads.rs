@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flowyard_model::Digest;
 use serde::{Deserialize, Serialize};
@@ -21,13 +22,18 @@ const UPLOADS: usize = 1_000_000;
 /// Length at which a file is followed by the next.
 const FILE_BYTES: u64 = 64 << 20;
 
-/// See the module.
-#[derive(Debug)]
+/// See the module; cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Uploads {
+    known: Arc<Mutex<Known>>,
+    /// Nothing where it cannot be written.
+    book: Arc<Mutex<Option<Book>>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
     /// When in boot time; negative where it was before this boot.
     at_ms: HashMap<(Digest, String), i64>,
-    /// Nothing where it cannot be written.
-    book: Option<Book>,
 }
 
 /// What was stored by one call.
@@ -43,41 +49,42 @@ impl Uploads {
     /// What is still known of earlier lives in this folder.
     pub(crate) fn open(folder: &Path) -> Self {
         let (now_ms, wall_ms) = (boot_ms(), flowyard_clock::wall_ms());
-        let mut this = Self { at_ms: HashMap::new(), book: None };
+        let mut known = Known::default();
         let path = folder.join("uploads");
         for path in [before(&path), path.clone()] {
             for line in lines(&path) {
                 let age_ms = i64::try_from(wall_ms.saturating_sub(line.at_ms)).unwrap_or(i64::MAX);
                 if age_ms < KEPT_MS {
-                    this.note(&line.blobs, &line.by, now_ms - age_ms);
+                    known.note(&line.blobs, &line.by, now_ms - age_ms);
                 }
             }
         }
-        this.book = told(&path, Book::open(path.clone(), now_ms));
-        this
+        let book = told(&path, Book::open(path.clone(), now_ms));
+        Self { known: Arc::new(Mutex::new(known)), book: Arc::new(Mutex::new(book)) }
     }
 
-    /// Remembers who stored these blobs.
-    pub(crate) fn add(&mut self, blobs: &[Digest], by: &str) {
+    /// Remembers who stored these blobs. They may be asked for at once, however slowly the disk takes it.
+    pub(crate) async fn add(&self, blobs: &[Digest], by: &str) {
         if blobs.is_empty() {
             return;
         }
-        self.note(blobs, by, boot_ms());
-        if let Some(book) = &mut self.book {
-            let line = Line { at_ms: flowyard_clock::wall_ms(), by: by.to_owned(), blobs: blobs.to_vec() };
-            let written = book.append(&line);
-            if told(&book.path, written).is_none() {
-                self.book = None;
-            }
+        locked(&self.known).note(blobs, by, boot_ms());
+        let line = Line { at_ms: flowyard_clock::wall_ms(), by: by.to_owned(), blobs: blobs.to_vec() };
+        let book = self.book.clone();
+        let written = tokio::task::spawn_blocking(move || write(&mut locked(&book), &line));
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "who stored a blob was not written down");
         }
     }
 
     /// Whether they stored it, and not too long ago.
     pub(crate) fn has(&self, blob: Digest, by: &str) -> bool {
-        let at_ms = self.at_ms.get(&(blob, by.to_owned())).copied();
+        let at_ms = locked(&self.known).at_ms.get(&(blob, by.to_owned())).copied();
         at_ms.is_some_and(|at_ms| boot_ms() - at_ms < KEPT_MS)
     }
+}
 
+impl Known {
     fn note(&mut self, blobs: &[Digest], by: &str, at_ms: i64) {
         let (now_ms, mut age_ms) = (boot_ms(), KEPT_MS);
         // The oldest go first: what is being stored now is named soon.
@@ -87,6 +94,20 @@ impl Uploads {
         }
         self.at_ms.extend(blobs.iter().map(|blob| ((*blob, by.to_owned()), at_ms)));
     }
+}
+
+/// A file that cannot be written is given up.
+fn write(open: &mut Option<Book>, line: &Line) {
+    if let Some(book) = open {
+        let written = book.append(line);
+        if told(&book.path, written).is_none() {
+            *open = None;
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The file that is written.
@@ -159,13 +180,13 @@ mod tests {
         flowyard_cas::digest_bytes(text.as_bytes())
     }
 
-    #[test]
-    fn who_stored_a_blob_is_known_after_a_restart_whatever_became_of_the_last_line() {
+    #[tokio::test]
+    async fn who_stored_a_blob_is_known_after_a_restart_whatever_became_of_the_last_line() {
         let folder = tempfile::tempdir().unwrap();
-        Uploads::open(folder.path()).add(&[blob("a"), blob("b")], "agent n1");
+        Uploads::open(folder.path()).add(&[blob("a"), blob("b")], "agent n1").await;
         let mut file = File::options().append(true).open(folder.path().join("uploads")).unwrap();
         file.write_all(b"{\"at_ms\":1").unwrap();
-        Uploads::open(folder.path()).add(&[blob("c")], "agent n2");
+        Uploads::open(folder.path()).add(&[blob("c")], "agent n2").await;
         let again = Uploads::open(folder.path());
         assert!(again.has(blob("a"), "agent n1") && again.has(blob("b"), "agent n1"));
         assert!(again.has(blob("c"), "agent n2") && !again.has(blob("c"), "agent n1"));
@@ -183,13 +204,31 @@ mod tests {
         assert!(uploads.has(blob("new"), "agent n1") && !uploads.has(blob("old"), "agent n1"));
     }
 
-    #[test]
-    fn a_file_that_is_old_or_long_is_followed_by_another() {
+    /// The disk is slow: a line is being written for as long as the test likes.
+    #[tokio::test]
+    async fn a_disk_that_takes_nothing_makes_nobody_wait_for_what_is_known() {
         let folder = tempfile::tempdir().unwrap();
-        let mut uploads = Uploads::open(folder.path());
+        let uploads = Uploads::open(folder.path());
+        let (book, other) = (uploads.book.clone(), uploads.clone());
+        let stuck = locked(&book);
+        let adding = tokio::spawn(async move { other.add(&[blob("a")], "me").await });
+        while !uploads.has(blob("a"), "me") {
+            tokio::task::yield_now().await;
+        }
+        assert!(!adding.is_finished(), "the call is answered once it is written");
+        drop(stuck);
+        adding.await.unwrap();
+        assert!(Uploads::open(folder.path()).has(blob("a"), "me"));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_old_or_long_is_followed_by_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = Uploads::open(folder.path());
         for (text, make_long) in [("a", true), ("b", false), ("c", false)] {
-            uploads.add(&[blob(text)], "me");
-            let book = uploads.book.as_mut().unwrap();
+            uploads.add(&[blob(text)], "me").await;
+            let mut book = locked(&uploads.book);
+            let book = book.as_mut().unwrap();
             match make_long {
                 true => book.bytes = FILE_BYTES + 1,
                 false => book.begun_ms -= KEPT_MS + 1,

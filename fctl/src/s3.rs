@@ -12,7 +12,8 @@ use bytes::Bytes;
 use flowyard_sdk::shown::{chain, shown};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, RetryConfig, WriteMultipart};
+use object_store::{MultipartUpload, ObjectStoreExt, PutPayloadMut, RetryConfig};
+use tokio::task::JoinSet;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use self::http::Plain;
@@ -70,7 +71,7 @@ impl S3File {
     pub(crate) async fn create(&self) -> Result<Upload<'_>, Failure> {
         let begun = self.store.put_multipart(&self.key).await;
         let begun = begun.map_err(|error| self.failed("begin to write it", &error))?;
-        Ok(Upload { file: self, parts: WriteMultipart::new_with_chunk_size(begun, PART_BYTES), bytes: 0 })
+        Ok(Upload { file: self, begun, part: PutPayloadMut::new(), sending: JoinSet::new(), bytes: 0 })
     }
 
     /// Removes it.
@@ -105,36 +106,68 @@ impl S3File {
     }
 }
 
-/// An object that is being written.
+/// An object that is being written. The library's own writer cannot be stopped once it sends the last part.
 pub(crate) struct Upload<'a> {
     file: &'a S3File,
-    parts: WriteMultipart,
+    begun: Box<dyn MultipartUpload>,
+    /// Of the next part.
+    part: PutPayloadMut,
+    sending: JoinSet<object_store::Result<()>>,
     bytes: u64,
 }
 
 impl Upload<'_> {
     /// Adds these bytes; waits where too much is on its way.
-    pub(crate) async fn put(&mut self, bytes: Bytes) -> Result<(), Failure> {
+    pub(crate) async fn put(&mut self, mut bytes: Bytes) -> Result<(), Failure> {
         self.bytes += bytes.len() as u64;
         if self.bytes > MOST_BYTES {
             let most = "an object takes 312 GiB at most; write it to a file, or `fctl cluster backup -` into the store's own tool";
             return Err(Failure::Local { path: self.file.shown.clone(), source: std::io::Error::other(most) });
         }
-        let room = self.parts.wait_for_capacity(PARTS).await;
-        room.map_err(|error| self.file.failed("write it", &error))?;
-        self.parts.put(bytes);
+        while !bytes.is_empty() {
+            let room = PART_BYTES - self.part.content_length();
+            self.part.push(bytes.split_to(room.min(bytes.len())));
+            if self.part.content_length() == PART_BYTES {
+                self.wait_until_sending(PARTS - 1).await?;
+                self.send();
+            }
+        }
         Ok(())
     }
 
-    /// Makes the object of what was put. On an error there is none, unless only the store's answer was lost.
-    pub(crate) async fn finish(self) -> Result<(), Failure> {
-        self.parts.finish().await.map(|_| ()).map_err(|error| self.file.failed("write it", &error))
+    /// Waits until all of it was sent.
+    pub(crate) async fn flush(&mut self) -> Result<(), Failure> {
+        if !self.part.is_empty() {
+            self.send();
+        }
+        self.wait_until_sending(0).await
+    }
+
+    fn send(&mut self) {
+        let part = std::mem::take(&mut self.part).freeze();
+        self.sending.spawn(self.begun.put_part(part));
+    }
+
+    /// Waits until no more parts than this are on their way.
+    async fn wait_until_sending(&mut self, parts: usize) -> Result<(), Failure> {
+        while self.sending.len() > parts {
+            let sent = self.sending.join_next().await.expect("parts are on their way");
+            let sent = sent.map_err(|panic| Failure::Internal(panic.to_string()))?;
+            sent.map_err(|error| self.file.failed("write it", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the object of what was put and flushed. On an error there is none, unless only the store's answer was lost.
+    pub(crate) async fn finish(mut self) -> Result<(), Failure> {
+        self.begun.complete().await.map(|_| ()).map_err(|error| self.file.failed("write it", &error))
     }
 
     /// Takes back what was put.
-    pub(crate) async fn abort(self) {
+    pub(crate) async fn abort(mut self) {
+        self.sending.shutdown().await;
         // The failure that led here is told; a store forgets parts of its own accord, by its rules for them.
-        let _ = self.parts.abort().await;
+        let _ = self.begun.abort().await;
     }
 }
 

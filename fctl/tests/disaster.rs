@@ -349,6 +349,19 @@ fn a_store_that_misbehaves_leaves_no_half_backup(fleet: &Fleet, store: &Store, o
     none.says(&[object, "no such object"]);
 }
 
+fn a_backup_that_is_interrupted_leaves_nothing(fleet: &Fleet, store: &Store, owner: &str) {
+    let uploads = || std::fs::read_dir(store.path("uploads")).unwrap().count();
+    std::fs::write(store.path("stuck"), "9").unwrap();
+    let making = store.start(&fleet.yard, &["cluster", "backup", "s3://backups/lab/two.fybackup", owner]);
+    until("the upload to begin", || uploads() == 1);
+    let ended = making.interrupt();
+    assert_eq!(ended.code(), 117, "{ended:#?}");
+    ended.says(&["s3://backups/lab/two.fybackup", "interrupted"]);
+    std::fs::write(store.path("stuck"), "0").unwrap();
+    assert_eq!(uploads(), 0, "what was begun is taken back");
+    assert!(!store.path("objects/backups/lab/two.fybackup").exists());
+}
+
 #[test]
 fn a_backup_goes_to_an_object_store_in_parts_is_read_back_and_restored_from_there() {
     let mut fleet = Fleet::formed(None);
@@ -378,7 +391,12 @@ fn a_backup_goes_to_an_object_store_in_parts_is_read_back_and_restored_from_ther
     a_store_that_misbehaves_leaves_no_half_backup(&fleet, &store, object, &overwrite);
     assert_eq!(store.run(&fleet.yard, &overwrite).code(), 0);
     assert_eq!(std::fs::read_dir(store.path("uploads")).unwrap().count(), 0, "no parts are left");
+    a_backup_that_is_interrupted_leaves_nothing(&fleet, &store, &owner);
+    // An answer that breaks off is asked for from there.
+    std::fs::write(store.path("broken"), "1").unwrap();
     let checked = store.run(&fleet.yard, &["cluster", "verify-backup", object]);
+    let [broken, asked] = ["broken-at", "asked-from"].map(|name| std::fs::read_to_string(store.path(name)).unwrap());
+    assert_eq!(broken, asked, "it is not read from its beginning");
     assert!(checked.code() == 0 && checked.stdout.contains("is whole"), "{checked:#?}");
 
     fleet.coordinators[0].take().expect("it runs").kill();

@@ -67,13 +67,16 @@ fn a_home_of_the_release_before_is_taken_over_with_what_runs_in_it() {
     yard.run_with(&old);
     asks(&yard, &done);
     yard.run_with(&common::program());
-    // Until something new is asked for, the release before could take it back.
-    let version = |yard: &Yard| yard.json(&["cluster", "status"])["version"].clone();
-    assert_eq!(version(&yard), 1);
-    let new = yard.json(&["submit", "--cpu", "0.1", "--", "echo", "done after"])["job"].to_string();
-    assert_eq!(yard.run(&["wait", &new]).code(), 0);
-    assert_eq!(version(&yard), 1, "what both know needs no newer version");
+    // A home has one coordinator, which waits for nobody's upgrade.
+    assert_eq!(yard.json(&["cluster", "status"])["version"], 2);
     assert_eq!(dev.interrupt().code(), 0);
+    // From then on the release before does not touch it.
+    yard.run_with(&old);
+    let before = yard.run(&["jobs", "--local"]);
+    assert_ne!(before.code(), 0, "{before:#?}");
+    before.says(&["must be upgraded"]);
+    yard.run_with(&common::program());
+    assert_eq!(yard.ok(&["logs", &done, "--local"]), "done before\n", "nothing is lost by it");
     until("nothing to run", || yard.processes().is_empty());
 }
 
@@ -84,25 +87,32 @@ fn an_agent_of_the_release_before_works_for_this_coordinator() {
     let old = built(OLD);
     let mut yard = Yard::new();
     yard.run_with(&old);
-    let gate = yard.path("gate").display().to_string();
-    let script = format!("until [ -e {gate} ]; do sleep 0.1; done; echo ended > out.txt; echo ended");
-    let submit = ["submit", "--isolation", "process", "--cpu", "0.1", "--output", "out=out.txt", "--", "sh", "-c"];
     let dev = yard.dev(&[]);
-    let job = yard.json(&[&submit[..], &[&script]].concat())["job"].to_string();
-    assert_eq!(dev.interrupt().code(), 0, "the job is not ended with its cluster");
+    let [job, other] = ["gate", "other"].map(|gate| {
+        let gate = yard.path(gate).display().to_string();
+        let script = format!("until [ -e {gate} ]; do sleep 0.1; done; echo ended > out.txt; echo ended");
+        let submit = ["submit", "--isolation", "process", "--cpu", "0.1", "--output", "out=out.txt", "--", "sh", "-c"];
+        yard.json(&[&submit[..], &[&script]].concat())["job"].to_string()
+    });
+    assert_eq!(dev.interrupt().code(), 0, "the jobs are not ended with their cluster");
+    // It watches a job that goes on: where it left first, the release before would serve the home, which it does not any more.
     yard.run_with(&common::program());
-    let mut coordinator = yard.start(&["watch", &job, "--local", "-o", "json"]);
+    let mut coordinator = yard.start(&["watch", &other, "--local", "-o", "json"]);
     coordinator.wait_until("the job to be seen", |it| it.stdout().contains("\"state\""));
     yard.run_with(&old);
     let agent = yard.start(&["wait", &job, "--local"]);
     until("the job to run", || yard.run(&["show", &job, "-o", "json"]).stdout.contains("\"phase\":\"running\""));
     yard.write("gate", "");
-    assert_eq!(agent.wait().code(), 0);
-    let watched = coordinator.wait();
-    assert_eq!(watched.code(), 0, "{watched:#?}");
-    // The home is of this program's version by now, which the one before does not serve.
+    let waited = agent.wait();
+    assert_eq!(waited.code(), 0, "{waited:#?}");
     yard.run_with(&common::program());
     assert_eq!(yard.ok(&["artifact", "cat", &job, "out", "--local"]), "ended\n");
+    // What the old agent began and left is taken up by one of this release.
+    yard.write("other", "");
+    assert_eq!(yard.run(&["wait", &other, "--local"]).code(), 0);
+    let watched = coordinator.wait();
+    assert_eq!(watched.code(), 0, "{watched:#?}");
+    assert_eq!(yard.ok(&["artifact", "cat", &other, "out", "--local"]), "ended\n");
     yard.nothing_is_left();
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::tree::{Change, copy_tree, read, write};
+use crate::tree::{Change, VERSION_LINE, copy_tree, read, write};
 use crate::workspace::Workspace;
 
 /// Seeds within which a wrong product must be noticed.
@@ -18,8 +18,7 @@ const WRONG: &str = "WRONG";
 const IN_FORCE: &str = "FLOWYARD_MADE_WRONG";
 /// Cargo tells packages of two trees in one folder apart by their version alone; otherwise it takes ours, where it is newer, for the wrong
 /// one, or the other way round.
-const VERSION: Change =
-    Change { file: "Cargo.toml", find: "\nversion = \"0.1.0\"\n", put: "\nversion = \"0.1.0+wrong\"\n" };
+const VERSION: Change = Change { file: "Cargo.toml", find: VERSION_LINE, put: "\nversion = \"0.0.0+wrong\"\n" };
 /// What is added to each file that is changed.
 const SWITCH: &str = r#"
 fn made_wrong(number: usize) -> bool {

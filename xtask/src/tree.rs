@@ -11,6 +11,9 @@ pub(crate) struct Change {
     pub(crate) put: &'static str,
 }
 
+/// The line of the workspace's manifest that says the version of all its packages.
+pub(crate) const VERSION_LINE: &str = concat!("\nversion = \"", env!("CARGO_PKG_VERSION"), "\"\n");
+
 impl Change {
     /// The text with it.
     pub(crate) fn made(&self, text: &str) -> Result<String, String> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::program::{stdout_of, succeeds};
 use crate::test::rust::run_cargo_test;
-use crate::tree::{Change, copy_tree, read, write};
+use crate::tree::{Change, VERSION_LINE, copy_tree, read, write};
 use crate::workspace::Workspace;
 
 /// The commit of the release 0.1.0.
@@ -44,7 +44,7 @@ const AFTER: [Change; 3] = [
         find: "pub const NEWEST: Self = Self(2);",
         put: "pub const NEWEST: Self = Self(3);",
     },
-    Change { file: "Cargo.toml", find: "\nversion = \"0.1.0\"\n", put: "\nversion = \"0.2.0\"\n" },
+    Change { file: "Cargo.toml", find: VERSION_LINE, put: "\nversion = \"0.2.0\"\n" },
     Change {
         file: "fctl/Cargo.toml",
         find: "\n[dependencies]\n",

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::*;
 
-/// First ids of two ranges.
-const RANGES: [u32; 2] = [0x7000_0000, 0x7001_0000];
+/// First ids of ranges, none of which an agent would take. Tests run at the same time, and one looks for all processes of its
+/// range: no two tests have the same.
+const RANGES: [u32; 6] = [0x6000_0000, 0x6001_0000, 0x6002_0000, 0x6003_0000, 0x6004_0000, 0x6005_0000];
 
 /// The root of a range.
 fn stranger(first: u32) -> User {
@@ -112,9 +113,9 @@ fn a_task_cannot_become_another_user_of_its_range() {
     }
     let script = "python3 -c 'import os\ntry: os.setuid(7)\nexcept OSError as e: print(e.errno)\n\
                   try: os.chown(\"f\", 7, 7)\nexcept OSError as e: print(e.errno)'; cat /proc/self/uid_map";
-    let (case, work) = case(script, RANGES[0]);
+    let (case, work) = case(script, RANGES[2]);
     fs::write(work.join("f"), "").expect("a file");
-    chown(work.join("f"), Some(RANGES[0]), Some(RANGES[0])).expect("an owner");
+    chown(work.join("f"), Some(RANGES[2]), Some(RANGES[2])).expect("an owner");
     let outcome = case.run();
     let lines: Vec<&str> = outcome.stdout.lines().map(str::trim).collect();
     assert_eq!(lines[..2], ["1", "1"], "{outcome:?}");
@@ -129,7 +130,7 @@ fn what_is_shared_belongs_to_the_tasks_root_and_to_root_outside() {
     }
     let script = "cat ../in/x/data; stat -c %u ../in/x/data; cat ../in/y; echo new 2>/dev/null > ../in/x/new; \
                   chmod 777 ../in/x/data 2>/dev/null; ls ../in/x";
-    let (mut case, _) = case(script, RANGES[1]);
+    let (mut case, _) = case(script, RANGES[3]);
     let shared = case.launch.folder.join("shared");
     fs::create_dir(&shared).expect("a folder");
     for (name, text) in [("data", "folder "), ("file", "file\n")] {
@@ -163,7 +164,7 @@ fn an_image_belongs_to_its_tasks_root_and_stays_as_it_is() {
     fs::write(image.path().join("etc/secret"), "only root's\n").expect("a file");
     fs::set_permissions(image.path().join("etc/secret"), fs::Permissions::from_mode(0o600)).expect("a mode");
     let mut case = Case::command(&["words", "cat:/etc/secret", "put:/usr/share/new", "put:/etc/secret"], false);
-    case.container.user = stranger(RANGES[0]);
+    case.container.user = stranger(RANGES[4]);
     case.container.root = Root::Tree { lower: image.path().into(), mapped: true };
     let outcome = case.run();
     assert_eq!(outcome.stdout, "only root's\nput\nput\n", "{outcome:?}");
@@ -179,8 +180,8 @@ fn a_runtime_binary_makes_strangers_too() {
         return;
     }
     let nobody = 65_534;
-    let (mut case, work) = case("id -u; echo x > mine; cat ../in/x; stat -c %u mine", RANGES[0]);
-    let id = RANGES[0] + nobody;
+    let (mut case, work) = case("id -u; echo x > mine; cat ../in/x; stat -c %u mine", RANGES[5]);
+    let id = RANGES[5] + nobody;
     case.container.user = User { uid: nobody, gid: nobody, host_uid: id, host_gid: id, range: 65_536 };
     chown(&work, Some(id), Some(id)).expect("an owner");
     let shared = case.launch.folder.join("shared");

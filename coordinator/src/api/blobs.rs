@@ -160,7 +160,7 @@ impl Blobs for BlobEndpoint {
         let digests = digests.into_iter().map(|digest| decode(Some(digest))).collect::<Result<Vec<_>, _>>()?;
         let missing = if copies {
             if let Some(by) = stored_by {
-                self.shared.readable.uploaded(&digests, &by);
+                self.shared.readable.uploaded(&digests, &by).await;
             }
             self.shared.durable.here().missing(&digests).await.map_err(failed)?
         } else {
@@ -181,7 +181,7 @@ impl Blobs for BlobEndpoint {
             let by = caller.principal();
             self.shared.durable.confirm(&stored, Some(&by)).await.map_err(unconfirmed)?;
             standing.about(&format!("{} blobs", stored.len()));
-            self.shared.readable.uploaded(&stored, &by);
+            self.shared.readable.uploaded(&stored, &by).await;
             if !self.shared.durable.is_mirrored() {
                 tell_stored(&self.shared, &by, &stored).await;
             }

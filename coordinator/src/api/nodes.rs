@@ -1,6 +1,6 @@
 //! Nodes: what they are, and what an operator wants of them.
 
-use flowyard_model::{ChangeNode, ClusterVersion, Command, Node, NodeChange, NodeId, Rejection, StuckPhase};
+use flowyard_model::{ChangeNode, Command, Node, NodeChange, NodeId, Rejection, StuckPhase};
 use flowyard_proto::api::{self, ChangeNodeRequest, ChangeNodeResponse, ListNodesResponse};
 use flowyard_proto::{status, view};
 use flowyard_state::View;
@@ -33,20 +33,11 @@ pub(super) async fn change(
     let found = shared.fresh_view().await?.node_named(&name).map(|(id, _)| id);
     let unknown = || status::rejected(&Rejection::UnknownNode { node: name.to_string() });
     let node = found.ok_or_else(unknown)?;
-    grow(shared).await?;
+    shared.grow().await?;
     let by = caller.principal();
     shared.propose(&Command::ChangeNode(ChangeNode { node, change, by, reason })).await?;
     tracing::info!(%name, ?change, by = caller.principal(), "a node was changed");
     let now = shared.fresh_view().await?;
     let shown = now.node(node).map(|record| shown(shared, &now, node, record));
     Ok(ChangeNodeResponse { node: shown.filter(|_| change != NodeChange::Remove) })
-}
-
-/// An embedded cluster has one member, which waits for nobody's upgrade.
-pub(super) async fn grow(shared: &Shared) -> Result<(), Status> {
-    let version = ClusterVersion::ACCESS;
-    if shared.config.embedded && shared.feed.view().version() < version {
-        shared.propose(&Command::RaiseVersion { version }).await?;
-    }
-    Ok(())
 }

@@ -53,7 +53,7 @@ pub(super) async fn checked(shared: &Shared, standing: &Standing, request: Submi
     first_node(shared).await;
     feasible::check(&shared.feed.view(), &spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
     if spec.is_newer() {
-        super::nodes::grow(shared).await?;
+        shared.grow().await?;
     }
     let spec_digest = flowyard_cas::digest_bytes(&encoded);
     let owner = caller.principal();

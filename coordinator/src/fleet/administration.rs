@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flowyard_identity::{ApiToken, JoinToken, LAPSED_MS, LONGEST_NODE_LIFE_MS, Secret};
-use flowyard_model::{Command, CreateToken, Grant, Identity, Reply, TimeMs, TokenId};
+use flowyard_model::{Command, CreateToken, Grant, Identity, Reply, Role, TimeMs, TokenId};
 use flowyard_proto::cluster::administration_server::Administration;
 use flowyard_proto::cluster::{
     BackupRequest, BackupResponse, ClusterStatus, CreateTokenRequest, CreateTokenResponse, DiagnoseRequest,
@@ -20,6 +20,7 @@ use crate::audit;
 use crate::caller::{self, about, allowed};
 use crate::coordinator::Shared;
 use crate::diagnosing;
+use crate::queues::must_exist;
 use crate::raft::{Member, MembershipError, Unavailable};
 use crate::standing::{Answers, while_standing};
 
@@ -162,6 +163,10 @@ impl Administration for AdministrationEndpoint {
         let (fleet, asked) = (fleet(&self.shared)?, request.into_inner());
         let grant = asked.grant.ok_or_else(|| Status::invalid_argument("grant: missing"))?;
         let grant = Grant::try_from(grant).map_err(|error| Status::invalid_argument(format!("grant: {error}")))?;
+        if let Grant::Api { role: Role::Submitter { queues }, .. } = &grant {
+            let view = self.shared.fresh_view().await?;
+            queues.iter().try_for_each(|queue| must_exist(&view, queue))?;
+        }
         let life_ms = life(asked.life_ms, &grant)?;
         let uses = match (&grant, asked.uses) {
             (Grant::Join(_), uses) => Some(uses.unwrap_or(1)),

@@ -1,15 +1,12 @@
 //! What people do with secrets: keep, list and forget them, and have them encrypted with another key.
 
 use flowyard_identity::{KeyringError, Plain, SealError};
-use flowyard_model::{
-    ClusterVersion, Command, Digest, Fingerprint, KeptSecret, Name, PutSecret, QueuePath, Rejection, Revision, limits,
-};
+use flowyard_model::{Command, Digest, Fingerprint, KeptSecret, Name, PutSecret, QueuePath, Revision, limits};
 use flowyard_proto::cluster::secrets_server::Secrets;
 use flowyard_proto::cluster::{
     ListSecretsRequest, ListSecretsResponse, PutSecretRequest, PutSecretResponse, RemoveSecretRequest,
     RemoveSecretResponse, RotateKeyRequest, RotateKeyResponse, SecretLine,
 };
-use flowyard_proto::status::rejected;
 use flowyard_state::View;
 use tonic::{Request, Response, Status};
 
@@ -17,6 +14,7 @@ use super::{Only, hand_over};
 use crate::access::{Action, Caller, allow};
 use crate::caller::{self, allowed};
 use crate::coordinator::Shared;
+use crate::queues::must_exist;
 
 /// The service.
 #[derive(Clone)]
@@ -40,11 +38,8 @@ fn named(name: &str) -> Result<Name, Status> {
 fn queue(view: &View, path: Option<String>) -> Result<Option<QueuePath>, Status> {
     let Some(path) = path else { return Ok(None) };
     let queue: QueuePath = path.parse().map_err(|error| Status::invalid_argument(format!("queue: {error}")))?;
-    if view.queues().any(|known| queue.covers(&known.path)) {
-        return Ok(Some(queue));
-    }
-    let known = view.queues().take(20).map(|known| known.path.to_string()).collect::<Vec<_>>().join(", ");
-    Err(rejected(&Rejection::UnknownQueue { queue, known }))
+    must_exist(view, &queue)?;
+    Ok(Some(queue))
 }
 
 impl SecretsEndpoint {
@@ -60,15 +55,6 @@ impl SecretsEndpoint {
         allow(caller, Action::LookAtSecret { queue }).map_err(|_| no_such(name))?;
         allow(caller, Action::ChangeSecret { queue })?;
         Ok(kept.as_ref().clone())
-    }
-
-    /// An embedded cluster has one member, which waits for nobody's upgrade.
-    async fn grow(&self) -> Result<(), Status> {
-        let version = ClusterVersion::ACCESS;
-        if self.shared.config.embedded && self.shared.feed.view().version() < version {
-            self.shared.propose(&Command::RaiseVersion { version }).await?;
-        }
-        Ok(())
     }
 
     /// Stores the ciphertext where a majority has it, and says in the log that it is there.
@@ -151,7 +137,7 @@ impl Secrets for SecretsEndpoint {
             let most = limits::SECRET_BYTES / 1_024;
             return Err(Status::invalid_argument(format!("a secret has at least one byte and at most {most} KiB")));
         }
-        self.grow().await?;
+        self.shared.grow().await?;
         let _changing = self.shared.vault.changing.lock().await;
         let key = match self.shared.vault.sealing(&view) {
             Some(key) => key,

@@ -187,7 +187,7 @@ async fn receive(client: &mut Client, request: BackupRequest, into: &mut Sink<'_
     }
     match into {
         Sink::File(out, path) => out.flush().map_err(Failure::local(path)),
-        Sink::Object(_) => Ok(()),
+        Sink::Object(upload) => upload.flush().await,
     }
 }
 

@@ -1,7 +1,8 @@
 """An object store that speaks as much of S3 as a backup needs: objects in parts, read, looked for, removed. Each request must be signed.
 
 `s3.py FOLDER SECRET` listens on loopback and prints its port. Objects are files in FOLDER/objects. Files in FOLDER named `busy` (a number:
-so many parts are refused as if the store had too much to do) and `damage` (an object is stored with one wrong byte) make it misbehave.
+so many parts are refused as if the store had too much to do), `damage` (an object is stored with one wrong byte), `broken` (an object is
+sent in half before the connection ends) and `stuck` (a part is taken for a minute) make it misbehave.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import os
 import re
 import sys
 import threading
+import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -54,9 +56,9 @@ class Store(BaseHTTPRequestHandler):
 
     def answer(self, status, body=b"", **headers):
         self.send_response(status)
+        self.send_header("Content-Length", headers.pop("length", len(body)))
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", headers.get("length", len(body)))
         self.end_headers()
         if self.command != "HEAD":
             # Whoever found a wrong byte reads no further.
@@ -89,13 +91,30 @@ class Store(BaseHTTPRequestHandler):
         if self.command == "DELETE":
             os.remove(path)
             return self.answer(204)
-        data = open(path, "rb").read()
-        return self.answer(200, data, ETag='"x"', Last_Modified="Sun, 01 Nov 2026 00:00:00 GMT")
+        return self.send_object(open(path, "rb").read())
+
+    def send_object(self, data):
+        named = {"ETag": '"x"', "Last_Modified": "Sun, 01 Nov 2026 00:00:00 GMT"}
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        status, first = 200, 0
+        if wanted:
+            first, last = int(wanted[1]), int(wanted[2] or len(data) - 1)
+            status, named["Content_Range"] = 206, f"bytes {first}-{last}/{len(data)}"
+            data = data[first:last + 1]
+        if self.command == "GET" and take_fault("broken"):
+            open(os.path.join(FOLDER, "broken-at"), "w").write(str(first + len(data) // 2))
+            self.close_connection = True
+            return self.answer(status, data[:len(data) // 2], length=len(data), **named)
+        if wanted:
+            open(os.path.join(FOLDER, "asked-from"), "w").write(str(first))
+        return self.answer(status, data, **named)
 
     def part(self, upload, query, body, path):
         if self.command == "PUT":
             if take_fault("busy"):
                 return self.refuse(503, "SlowDown")
+            if take_fault("stuck"):
+                time.sleep(60)
             name = f"{int(query['partNumber']):05}"
             open(os.path.join(upload, name), "wb").write(body)
             return self.answer(200, ETag=f'"{name}"')

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::{Ran, Yard};
+use super::{Ran, Running, Yard};
 
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/s3.py");
 const SECRET: &str = "wJalrXUtnFEMI/bPxRfiCYEXAMPLEKEY";
@@ -35,10 +35,19 @@ impl Store {
 
     /// Runs a command of a yard that knows the store, with this secret key.
     pub fn run_with(&self, yard: &Yard, secret: &str, args: &[&str]) -> Ran {
+        self.start_with(yard, secret, args).wait()
+    }
+
+    /// Starts one, with the right key.
+    pub fn start(&self, yard: &Yard, args: &[&str]) -> Running {
+        self.start_with(yard, SECRET, args)
+    }
+
+    fn start_with(&self, yard: &Yard, secret: &str, args: &[&str]) -> Running {
         let mut command = yard.command(args);
         command.env("AWS_ENDPOINT_URL", &self.endpoint).env("AWS_REGION", "eu-central-1");
         command.env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE").env("AWS_SECRET_ACCESS_KEY", secret);
-        yard.start_command(command).wait()
+        yard.start_command(command)
     }
 
     /// The same, with the right one.
@@ -46,7 +55,7 @@ impl Store {
         self.run_with(yard, SECRET, args)
     }
 
-    /// A file of the store: `objects/BUCKET/KEY`, `uploads/`, `parts` (of the last object), `busy` and `damage` (its faults).
+    /// A file of the store: `objects/BUCKET/KEY`, `uploads/`, `parts` (of the last object), and its faults, which `s3.py` names.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

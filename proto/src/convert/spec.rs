@@ -14,7 +14,6 @@ closed! {
     NeedKind in wire { All, Each }
     OnFailure in wire { Stop, Continue }
     ConstraintOperator in wire { In, NotIn, Exists, Absent }
-    NetworkMode in wire { Host, Private, None, Usual }
     OnDisconnect in wire { Keep, Stop }
 }
 
@@ -90,13 +89,14 @@ impl From<&model::StepSpec> for wire::StepSpec {
             on_failure: number::<_, wire::OnFailure>(step.on_failure),
             max_parallel: step.max_parallel,
             constraints: step.constraints.iter().map(Into::into).collect(),
-            network: number::<_, wire::NetworkMode>(step.network),
+            network: network_number(step.network).into(),
             mounts: step.mounts.iter().map(Into::into).collect(),
             kill_grace_ms: step.kill_grace_ms,
             stop_signal: wire::StopSignal::from(step.stop_signal).into(),
             on_disconnect: number::<_, wire::OnDisconnect>(step.on_disconnect),
             priority: step.priority,
             secrets: step.secrets.iter().map(Into::into).collect(),
+            usual_network: step.network == model::NetworkMode::Usual,
         }
     }
 }
@@ -123,7 +123,7 @@ impl TryFrom<wire::StepSpec> for model::StepSpec {
             on_failure: decode::closed("on_failure", step.on_failure)?,
             max_parallel: step.max_parallel,
             constraints: decode::list("constraints", step.constraints)?,
-            network: decode::closed("network", step.network)?,
+            network: network(step.network, step.usual_network)?,
             mounts: decode::list("mounts", step.mounts)?,
             kill_grace_ms: step.kill_grace_ms,
             stop_signal: retry::stop_signal(step.stop_signal)?,
@@ -132,6 +132,29 @@ impl TryFrom<wire::StepSpec> for model::StepSpec {
             secrets: decode::list("secrets", step.secrets)?,
         })
     }
+}
+
+/// A cluster that knows nothing of usual networks gives its node's, as it always did.
+fn network_number(mode: model::NetworkMode) -> wire::NetworkMode {
+    match mode {
+        model::NetworkMode::Host | model::NetworkMode::Usual => wire::NetworkMode::Host,
+        model::NetworkMode::Private => wire::NetworkMode::Private,
+        model::NetworkMode::None => wire::NetworkMode::None,
+    }
+}
+
+fn network(number: i32, usual: bool) -> Decoded<model::NetworkMode> {
+    let contradicts = Problem::Contradiction("a step that takes the usual network names none but the host's");
+    match wire::NetworkMode::try_from(number) {
+        Ok(wire::NetworkMode::Host) if usual => Ok(model::NetworkMode::Usual),
+        Ok(wire::NetworkMode::Private | wire::NetworkMode::None) if usual => Err(contradicts),
+        Ok(wire::NetworkMode::Host) => Ok(model::NetworkMode::Host),
+        Ok(wire::NetworkMode::Private) => Ok(model::NetworkMode::Private),
+        Ok(wire::NetworkMode::None) => Ok(model::NetworkMode::None),
+        Ok(wire::NetworkMode::Unspecified) => Err(Problem::Missing),
+        Err(_) => Err(Problem::UnknownValue { number }),
+    }
+    .under("network")
 }
 
 fn needs(needs: BTreeMap<u32, i32>) -> Decoded<BTreeMap<StepIndex, model::NeedKind>> {

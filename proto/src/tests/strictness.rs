@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptReport, Blame, Command, Desired, End, Inventory, JobId, JobSpec, Logs, MemberKey, Phase, PhaseTimes, Ranges,
-    Reason, ReportAttempts, TaskKey, TimeMs, limits,
+    AttemptReport, Blame, Command, Desired, End, Inventory, JobId, JobSpec, Logs, MemberKey, NetworkMode, Phase,
+    PhaseTimes, Ranges, Reason, ReportAttempts, TaskKey, TimeMs, limits,
 };
 use prost::Message;
 
@@ -73,6 +73,26 @@ fn enums_must_be_given_and_known() {
     assert_eq!(step_says(|step| step.network = 0), "steps[0].network: missing");
     assert_eq!(step_says(|step| step.network = 9), "steps[0].network: 9 is not a value this build knows");
     assert_eq!(step_says(|step| step.needs = [(4, 0)].into()), "steps[0].needs[4]: missing");
+}
+
+#[test]
+fn a_step_takes_the_usual_network_or_names_one() {
+    let says = |network| step_says(|step| (step.network, step.usual_network) = (network, true));
+    let refused = "steps[0].network: a step that takes the usual network names none but the host's";
+    assert_eq!(says(api::NetworkMode::Private.into()), refused);
+    assert_eq!(says(api::NetworkMode::None.into()), refused);
+    assert_eq!(says(9), "steps[0].network: 9 is not a value this build knows");
+}
+
+#[test]
+fn a_cluster_that_knows_no_usual_network_gives_the_hosts() {
+    let mut wish = JobSpec::try_from(spec()).unwrap();
+    wish.steps[0].network = NetworkMode::Usual;
+    let mut sent = api::JobSpec::from(&wish);
+    assert_eq!(JobSpec::try_from(sent.clone()).unwrap().steps[0].network, NetworkMode::Usual);
+    // As it is read by 0.1.0.
+    sent.steps[0].usual_network = false;
+    assert_eq!(JobSpec::try_from(sent).unwrap().steps[0].network, NetworkMode::Host);
 }
 
 #[test]

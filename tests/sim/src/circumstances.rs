@@ -22,7 +22,7 @@ pub struct Circumstances {
     pub(crate) slow_fetching: bool,
     /// Whether every plan is proposed once more when its tasks are planned again.
     pub(crate) late_plans: bool,
-    /// Whether an agent is told what is wanted of it up to half a minute after its welcome, unless that changes meanwhile.
+    /// Whether an agent is told what is wanted of it up to a minute after its welcome.
     pub(crate) late_news: bool,
     /// Whether another machine comes under the name of each that is lost, before that is given up.
     pub(crate) names_taken: bool,

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use flowyard_model::{JobId, MemberKey, NodeId, Plan};
+use flowyard_model::{JobId, MemberKey, Plan};
 
 use crate::faults::Repair;
 use crate::message::{Down, Up};
@@ -66,8 +66,8 @@ pub(crate) enum AtReplica {
     Place { term: u64 },
     /// The placer has an answer.
     Planned { term: u64, plans: Vec<Plan> },
-    /// The agent of a node is told what is wanted of it.
-    Tell { term: u64, node: NodeId },
+    /// It is time to tell an agent what is wanted of it.
+    Tell { stream: u64 },
     /// A deadline may have passed.
     TickDue { term: u64 },
     /// Liveness looks at who was heard; the look was planned for this boot time.

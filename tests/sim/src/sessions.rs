@@ -17,7 +17,7 @@ use crate::replica::Replica;
 use crate::schedule::AtReplica;
 
 /// How long after its welcome an agent is told what is wanted of it, where that is late.
-const LATE_NEWS_MS: (u64, u64) = (2_000, 30_000);
+const LATE_NEWS_MS: (u64, u64) = (2_000, 60_000);
 
 /// One session.
 pub(crate) struct Talk {
@@ -26,6 +26,8 @@ pub(crate) struct Talk {
     received: u64,
     heard_ms: u64,
     told: Told,
+    /// Whether it was not yet time to tell it anything.
+    quiet: bool,
 }
 
 impl Replica {
@@ -90,22 +92,31 @@ impl Replica {
             return;
         }
         outside.send_down(stream, Down::Welcome { node, incarnation });
-        let talk = Talk { node, incarnation, received: 0, heard_ms, told: Told::nothing(node) };
+        let quiet = outside.circumstances.late_news;
+        let talk = Talk { node, incarnation, received: 0, heard_ms, told: Told::nothing(node), quiet };
         leader.sessions.insert(stream, talk);
-        self.tell_first(outside, node);
+        self.tell_first(outside, stream, node);
         let delay = self.clock.until(outside.now(), heard_ms + TIMING.suspect_ms);
         self.plan(outside, delay, AtReplica::Silence { stream });
     }
 
-    /// Tells the agent of a node for the first time what is wanted of it.
-    fn tell_first(&mut self, outside: &mut Outside, node: NodeId) {
-        match self.term().filter(|_| outside.circumstances.late_news) {
-            Some(term) => {
-                let delay = outside.dice.within(LATE_NEWS_MS.0, LATE_NEWS_MS.1);
-                self.plan(outside, delay, AtReplica::Tell { term, node });
-            }
-            None => self.tell(outside, &BTreeSet::from([node])),
+    /// Tells the agent of a node for the first time what is wanted of it, or plans to.
+    fn tell_first(&mut self, outside: &mut Outside, stream: u64, node: NodeId) {
+        if outside.circumstances.late_news {
+            let delay = outside.dice.within(LATE_NEWS_MS.0, LATE_NEWS_MS.1);
+            self.plan(outside, delay, AtReplica::Tell { stream });
+        } else {
+            self.tell(outside, &BTreeSet::from([node]));
         }
+    }
+
+    /// It is time to tell an agent what is wanted of it.
+    pub(crate) fn tell_late(&mut self, outside: &mut Outside, stream: u64) {
+        let talk = self.leader.as_mut().and_then(|leader| leader.sessions.get_mut(&stream));
+        let Some(talk) = talk else { return };
+        talk.quiet = false;
+        let node = talk.node;
+        self.tell(outside, &BTreeSet::from([node]));
     }
 
     /// Tells the agents of some nodes what changed for them, or everything at first.
@@ -117,7 +128,9 @@ impl Replica {
         for (stream, talk) in leader.sessions.iter_mut().filter(|(_, talk)| nodes.contains(&talk.node)) {
             if !is_current(&view, talk.node, talk.incarnation) {
                 over.push(*stream);
-            } else if let Some(desired) = talk.told.next(&view, term) {
+            } else if !talk.quiet
+                && let Some(desired) = talk.told.next(&view, term)
+            {
                 outside.send_down(*stream, Down::Desired(Box::new(desired)));
             }
         }

@@ -262,7 +262,7 @@ impl World {
             AtReplica::Commit { term } => self.group.commit(outside, at, term)?,
             AtReplica::Place { term } if leads(term) => replica.place(outside),
             AtReplica::Planned { term, plans } if leads(term) => replica.planned(outside, plans),
-            AtReplica::Tell { term, node } if leads(term) => replica.tell(outside, &BTreeSet::from([node])),
+            AtReplica::Tell { stream } => replica.tell_late(outside, stream),
             AtReplica::TickDue { term } if leads(term) => replica.tick_due(outside),
             AtReplica::Look { term, planned_ms } if leads(term) => {
                 replica.look(outside, planned_ms);
