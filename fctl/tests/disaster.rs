@@ -299,6 +299,13 @@ fn what_is_no_backup_is_refused_with_what_is_wrong_with_it() {
         fleet.yard.refused(110, &[told], &restore);
         assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "{name}: something was written");
     }
+    let missing = fleet.yard.path("missing").display().to_string();
+    for asked in
+        [&["verify-backup", &missing][..], &["restore", &missing, "--folder", &empty, "--address", "127.0.0.1:1"]]
+    {
+        let part = if asked[0] == "restore" { "coordinator" } else { "cluster" };
+        fleet.yard.refused(117, &[&missing, "No such file"], &[&[part], asked].concat());
+    }
     let vic = fleet.token(&["--role", "operator", "--name", "vic"]);
     fleet.log_in(&vic);
     let other = fleet.yard.path("other").display().to_string();

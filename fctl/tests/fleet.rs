@@ -72,6 +72,30 @@ fn three_coordinators_and_two_agents_lose_nothing_when_their_leader_and_an_agent
     fleet.stop();
 }
 
+#[test]
+fn a_cluster_is_reached_by_ipv6_and_so_are_its_parts_by_each_other() {
+    let Some(mut fleet) = Fleet::over_ipv6() else { return };
+    fleet.grow();
+    fleet.grow();
+    fleet.add_agent("n1");
+    let ann = fleet.token(&["--role", "submitter", "--queue", "default", "--name", "ann"]);
+    fleet.log_in(&ann);
+    assert!(fleet.members().iter().all(|member| member["address"].as_str().unwrap().starts_with("[::1]:")));
+    fleet.yard.write("words.txt", "one two\n");
+    let copy = "cat $FLOWYARD_INPUT_WORDS > out.txt; echo copied";
+    let asked = ["submit", "--wait", "--input", "words=./words.txt", "--output", "out=out.txt", "--cpu", "0.1"];
+    for job in ["1", "2"] {
+        let ran = fleet.yard.run(&[&asked[..], &["--", "sh", "-c", copy]].concat());
+        assert_eq!(ran.code(), 0, "{ran:#?}");
+        assert_eq!(fleet.yard.ok(&["logs", job]), "copied\n");
+        assert_eq!(fleet.yard.ok(&["artifact", "cat", job, "out"]), "one two\n");
+        if job == "1" {
+            fleet.kill_leader();
+        }
+    }
+    fleet.stop();
+}
+
 /// The program's file is replaced under a running cluster. With another release, and its version, `cargo xtask upgrade-test` does the same.
 #[test]
 fn a_running_cluster_is_upgraded_one_by_one_and_nothing_that_runs_notices() {

@@ -143,7 +143,11 @@ impl Source {
     /// It as a file of this machine: itself, or a copy of an object that takes room where `folder` is, and has no name there.
     pub(super) async fn fetch(self, backup: &str, folder: &Path) -> Result<Fetched, Failure> {
         let object = match self {
-            Self::Here(path) => return Ok(Fetched { path, _copy: None }),
+            Self::Here(path) => {
+                // What is wrong with the file itself is told as that, whatever it is then used for.
+                File::open(&path).map_err(Failure::local(path.display()))?;
+                return Ok(Fetched { path, _copy: None });
+            }
             Self::Object(object) => object,
         };
         // With no name it is gone with this process, however that ends.

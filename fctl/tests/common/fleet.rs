@@ -16,14 +16,16 @@ pub struct Fleet {
     pub agents: Vec<(String, Option<Running>)>,
     /// What its coordinators say below `[nodes]`.
     nodes: &'static str,
+    /// The address of this machine, where there is no network.
+    loopback: &'static str,
 }
 
 /// Where the clients are.
 pub const CLIENT: &str = "client";
 
 /// A port that nobody uses now.
-fn free() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+fn free(loopback: &str) -> std::io::Result<String> {
+    Ok(TcpListener::bind(format!("{loopback}:0"))?.local_addr()?.to_string())
 }
 
 impl Fleet {
@@ -32,11 +34,25 @@ impl Fleet {
         Self::watching(network, "")
     }
 
+    /// One coordinator that is reached by IPv6; nothing where this machine has none.
+    pub fn over_ipv6() -> Option<Self> {
+        const LOOPBACK: &str = "[::1]";
+        if let Err(error) = free(LOOPBACK) {
+            flowyard_skip::skip(&format!("this machine has no IPv6: {error}"));
+            return None;
+        }
+        Some(Self::at_address(None, "", LOOPBACK))
+    }
+
     /// One coordinator, which watches nodes so.
     pub fn watching(network: Option<Network>, nodes: &'static str) -> Self {
+        Self::at_address(network, nodes, "127.0.0.1")
+    }
+
+    fn at_address(network: Option<Network>, nodes: &'static str, loopback: &'static str) -> Self {
         let yard = Yard::new();
         std::fs::create_dir_all(yard.home()).unwrap();
-        let mut fleet = Self { yard, network, coordinators: vec![], agents: vec![], nodes };
+        let mut fleet = Self { yard, network, coordinators: vec![], agents: vec![], nodes, loopback };
         let (folder, places) = (fleet.at("c0"), fleet.places("c0"));
         let init = [&["coordinator", "init", "--cluster", "lab", "--folder", &folder][..], &flags(&places)].concat();
         let ran = fleet.on("c0", &init).wait();
@@ -85,7 +101,7 @@ impl Fleet {
     /// Where a coordinator is reached: its API, and its peers' port.
     fn places(&self, host: &str) -> [String; 2] {
         match &self.network {
-            None => [free(), free()],
+            None => [(); 2].map(|()| free(self.loopback).unwrap()),
             Some(network) => [7400, 7401].map(|port| format!("{}:{port}", network.address(host))),
         }
     }
