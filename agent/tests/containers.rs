@@ -320,6 +320,31 @@ fn the_agent_folder_is_hidden_from_its_own_user_too() {
     }
 }
 
+/// As `useradd` does with `/etc/shadow`.
+#[test]
+fn a_container_is_made_while_a_hidden_file_is_being_replaced() {
+    let folder = tempfile::tempdir_in("/opt").or_else(|_| tempfile::tempdir_in("/var/tmp")).expect("a folder");
+    let (file, next) = (folder.path().join("shadow"), folder.path().join("next"));
+    fs::write(&file, "").expect("a file");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::write(&next, "").and_then(|()| fs::rename(&next, &file)).expect("another file");
+            }
+        });
+        let outcomes: Vec<_> = (0..40)
+            .map(|_| {
+                let mut case = Case::command(&["true"], false);
+                case.container.root = Root::Host { hidden: vec![file.clone()] };
+                case.run().result
+            })
+            .collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(outcomes.iter().all(|result| *result == Ok(End::Exited { code: 0 })), "{outcomes:?}");
+    });
+}
+
 #[test]
 fn the_home_of_the_user_is_shown_without_its_credentials() {
     let home = tempfile::tempdir_in("/opt").or_else(|_| tempfile::tempdir_in("/var/tmp")).expect("a home");

@@ -197,6 +197,9 @@ fn show_resolver(root: &Path) -> Result<(), RuntimeError> {
     sys::bind_sealed(&real, &target)
 }
 
+/// How often a path that changes meanwhile is covered again before that is an error.
+const HIDE_TRIES: u32 = 20;
+
 /// What hidden paths are covered with.
 struct Covers {
     /// A folder nobody may enter.
@@ -223,6 +226,16 @@ impl Covers {
 
     /// Covers `path` of the host, as seen in the root, with something nobody may read.
     fn hide(&self, root: &Path, path: &Path) -> Result<(), RuntimeError> {
+        // Nothing is mounted on a file that is replaced on the host at this very moment, as `useradd` does with `/etc/shadow`.
+        for _ in 1..HIDE_TRIES {
+            if self.cover(root, path).is_ok() {
+                return Ok(());
+            }
+        }
+        self.cover(root, path)
+    }
+
+    fn cover(&self, root: &Path, path: &Path) -> Result<(), RuntimeError> {
         // What counts is where a path leads to: `/etc/shadow` may be a link into a store.
         let Ok(real) = fs::canonicalize(path) else { return Ok(()) };
         let target = root.join(relative(&real));
