@@ -79,6 +79,20 @@ fn what_was_taken_and_not_forgotten_comes_back_with_its_step_and_registration() 
     assert_eq!(remembered.steps.len(), 1);
 }
 
+/// What the release before was running is taken up by this one: as it wrote it, with what it knew in it.
+#[test]
+fn the_journal_of_the_release_before_is_read_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    std::fs::write(&path, include_str!("testdata/0.1.0.jsonl")).unwrap();
+    let (_, remembered) = Journal::open(&path).unwrap();
+    assert_eq!(tasks(&remembered), [0, 1]);
+    assert_eq!(remembered.registered.map(|it| it.node), Some(NodeId(1)));
+    let spec = &remembered.steps.values().next().unwrap().spec;
+    assert_eq!((spec.retry.times, spec.kill_grace_ms, spec.network), (2, 3_000, NetworkMode::None));
+    assert_eq!((spec.stop_signal, spec.secrets.len()), (Default::default(), 0));
+}
+
 #[test]
 fn a_line_torn_by_a_full_disk_costs_no_other_line() {
     let folder = tempfile::tempdir().unwrap();

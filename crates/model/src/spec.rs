@@ -125,6 +125,7 @@ pub struct StepSpec {
     /// Added to the job's priority.
     pub priority: i32,
     /// Secrets it is given, in the order of their places.
+    #[serde(default)]
     pub secrets: Vec<SecretUse>,
 }
 

@@ -108,8 +108,11 @@ impl Fleet {
         let from = self.another(number)?;
         let (replica, _) = self.replica(number, from).ok_or_else(|| format!("c{number} is no member"))?;
         self.remove(number, replica)?;
+        let before = self.coordinator_folder(number);
         self.coordinators[number].life += 1;
-        self.join_coordinator(number)
+        self.join_coordinator(number)?;
+        // Its disk is small, and is needed again.
+        std::fs::remove_dir_all(&before).map_err(|error| format!("{before}: {error}"))
     }
 
     /// Takes a coordinator out, as an operator does: asked again while the answer does not come, whoever leads by then.
