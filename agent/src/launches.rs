@@ -22,6 +22,9 @@ use crate::runtime::spec::{ExitRecord, LaunchSpec};
 /// Wait before the launcher is connected to again.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Listeners that may be kept beside those of what runs, before it is looked which of them still listen.
+const LISTENERS_SPARE: usize = 64;
+
 /// Places in a listener's channel that only an end may take.
 const ROOM_FOR_END: usize = 1;
 
@@ -270,6 +273,14 @@ impl Launches {
         (handed.launcher.as_ref() == Some(serves)).then(|| handed.spec.clone())
     }
 
+    /// Keeps a listener. Those of attempts that were stopped before they began hear no end, and go here once they are many.
+    fn listen(&mut self, folder: PathBuf, waiting: Waiting) {
+        if self.listeners.len() > self.running.len() + LISTENERS_SPARE {
+            self.listeners.retain(|_, waiting| !waiting.listener.is_closed());
+        }
+        self.listeners.insert(folder, waiting);
+    }
+
     fn begins(&self, folder: &Path) -> bool {
         self.listeners.get(folder).is_some_and(|waiting| waiting.begins)
     }
@@ -322,11 +333,11 @@ impl Message<LaunchRequest> for Launches {
         match request {
             LaunchRequest::Start { handed, listener } => {
                 let spec = handed.spec.clone();
-                self.listeners.insert(spec.folder.clone(), Waiting { listener, handed: Some(handed), begins: true });
+                self.listen(spec.folder.clone(), Waiting { listener, handed: Some(handed), begins: true });
                 self.start(spec).await;
             }
             LaunchRequest::Adopt { folder, handed, listener } => {
-                self.listeners.insert(folder.clone(), Waiting { listener, handed, begins: false });
+                self.listen(folder.clone(), Waiting { listener, handed, begins: false });
                 if self.told {
                     self.look_up(&folder).await;
                 }
@@ -351,5 +362,24 @@ impl Message<LaunchRequest> for Launches {
             }
             LaunchRequest::Stop { folder, grace_ms } => self.stop(folder, grace_ms).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_listens_no_more_is_forgotten_and_who_does_is_not() {
+        let folder = |name: u32| PathBuf::from(format!("/attempts/{name}"));
+        let start = StartCommand { program: "/bin/false".into(), arguments: vec![], env: vec![] };
+        let mut launches = Launches::new("/launcher".into(), start, watch::Sender::new(None));
+        let (open, _hears) = mpsc::channel(1);
+        for name in 0..1_000 {
+            let listener = if name == 7 { open.clone() } else { mpsc::channel(1).0 };
+            launches.listen(folder(name), Waiting { listener, handed: None, begins: false });
+        }
+        assert!(launches.listeners.contains_key(&folder(7)));
+        assert!(launches.listeners.len() <= LISTENERS_SPARE + 2, "{}", launches.listeners.len());
     }
 }
