@@ -326,23 +326,23 @@ fn a_container_is_made_while_a_hidden_file_is_being_replaced() {
     let folder = tempfile::tempdir_in("/opt").or_else(|_| tempfile::tempdir_in("/var/tmp")).expect("a folder");
     let (file, next) = (folder.path().join("shadow"), folder.path().join("next"));
     fs::write(&file, "").expect("a file");
-    let done = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+    let done = std::sync::Arc::new(());
+    let replaces = {
+        let (done, file) = (std::sync::Arc::downgrade(&done), file.clone());
+        std::thread::spawn(move || {
+            while done.strong_count() > 0 {
                 fs::write(&next, "").and_then(|()| fs::rename(&next, &file)).expect("another file");
             }
-        });
-        let outcomes: Vec<_> = (0..40)
-            .map(|_| {
-                let mut case = Case::command(&["true"], false);
-                case.container.root = Root::Host { hidden: vec![file.clone()] };
-                case.run().result
-            })
-            .collect();
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(outcomes.iter().all(|result| *result == Ok(End::Exited { code: 0 })), "{outcomes:?}");
-    });
+        })
+    };
+    for _ in 0..40 {
+        let mut case = Case::command(&["true"], false);
+        case.container.root = Root::Host { hidden: vec![file.clone()] };
+        let outcome = case.run();
+        assert_eq!(outcome.result, Ok(End::Exited { code: 0 }), "{outcome:?}");
+    }
+    drop(done);
+    replaces.join().expect("its end");
 }
 
 #[test]

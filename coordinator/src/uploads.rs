@@ -27,7 +27,7 @@ const FILE_BYTES: u64 = 64 << 20;
 pub(crate) struct Uploads {
     known: Arc<Mutex<Known>>,
     /// Nothing where it cannot be written.
-    book: Arc<Mutex<Option<Book>>>,
+    book: Arc<tokio::sync::Mutex<Option<Book>>>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Uploads {
             }
         }
         let book = told(&path, Book::open(path.clone(), now_ms));
-        Self { known: Arc::new(Mutex::new(known)), book: Arc::new(Mutex::new(book)) }
+        Self { known: Arc::new(Mutex::new(known)), book: Arc::new(tokio::sync::Mutex::new(book)) }
     }
 
     /// Remembers who stored these blobs. They may be asked for at once, however slowly the disk takes it.
@@ -71,8 +71,12 @@ impl Uploads {
         locked(&self.known).note(blobs, by, boot_ms());
         let line = Line { at_ms: flowyard_clock::wall_ms(), by: by.to_owned(), blobs: blobs.to_vec() };
         let book = self.book.clone();
-        let written = tokio::task::spawn_blocking(move || write(&mut locked(&book), &line));
-        if let Err(error) = written.await {
+        // One at a time, so that a disk that is stuck holds one thread and no more; to its end, also where the caller goes away.
+        let written = tokio::spawn(async move {
+            let mut book = book.lock_owned().await;
+            tokio::task::spawn_blocking(move || write(&mut book, &line)).await
+        });
+        if let Err(error) = written.await.and_then(|written| written) {
             tracing::warn!(%error, "who stored a blob was not written down");
         }
     }
@@ -210,7 +214,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let uploads = Uploads::open(folder.path());
         let (book, other) = (uploads.book.clone(), uploads.clone());
-        let stuck = locked(&book);
+        let stuck = book.lock().await;
         let adding = tokio::spawn(async move { other.add(&[blob("a")], "me").await });
         while !uploads.has(blob("a"), "me") {
             tokio::task::yield_now().await;
@@ -227,7 +231,7 @@ mod tests {
         let uploads = Uploads::open(folder.path());
         for (text, make_long) in [("a", true), ("b", false), ("c", false)] {
             uploads.add(&[blob(text)], "me").await;
-            let mut book = locked(&uploads.book);
+            let mut book = uploads.book.lock().await;
             let book = book.as_mut().unwrap();
             match make_long {
                 true => book.bytes = FILE_BYTES + 1,

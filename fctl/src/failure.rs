@@ -6,6 +6,7 @@ use flowyard_sdk::client::ClientError;
 use flowyard_sdk::flow::FlowError;
 
 use crate::output;
+use crate::signals::Stop;
 
 /// A failure of the command itself; a job that failed has its own codes in [`codes`].
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,14 @@ pub(crate) enum Failure {
     /// The home of the embedded cluster cannot be used.
     #[error("{0}")]
     Home(String),
+    /// It was asked to end before it was done.
+    #[error("{what}: interrupted")]
+    Stopped {
+        /// How.
+        stop: Stop,
+        /// What was not done.
+        what: String,
+    },
     /// A fault of ours.
     #[error("internal fault: {0}")]
     Internal(String),
@@ -60,6 +69,10 @@ pub(crate) mod codes {
     pub(crate) const HOME: u8 = 118;
     /// A fault of ours.
     pub(crate) const INTERNAL: u8 = 119;
+    /// As the shell has it: 128 and the number of SIGINT.
+    pub(crate) const INTERRUPTED: u8 = 130;
+    /// The same with SIGTERM.
+    pub(crate) const TOLD: u8 = 143;
 }
 
 impl Failure {
@@ -76,6 +89,8 @@ impl Failure {
             Self::NoCluster(_) => codes::NO_CLUSTER,
             Self::Local { .. } => codes::LOCAL,
             Self::Home(_) => codes::HOME,
+            Self::Stopped { stop: Stop::Interrupted, .. } => codes::INTERRUPTED,
+            Self::Stopped { stop: Stop::Told, .. } => codes::TOLD,
             Self::Internal(_) => codes::INTERNAL,
             Self::Client(error) => match error {
                 ClientError::Unreachable { .. } | ClientError::Unavailable(_) => codes::NO_CLUSTER,

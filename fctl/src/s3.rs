@@ -24,7 +24,7 @@ const SCHEME: &str = "s3://";
 const PART_BYTES: usize = 32 << 20;
 /// What fits into the 10,000 parts that a store takes.
 const MOST_BYTES: u64 = 10_000 * PART_BYTES as u64;
-/// Parts on their way at a time.
+/// Parts on their way at a time; one more is being gathered.
 const PARTS: usize = 2;
 /// How long after its beginning a request is still tried again, or an answer that broke off is asked for from there.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -50,6 +50,7 @@ impl S3File {
             return Err(wrong("a bucket or a key is missing"));
         }
         let key = Path::parse(key).map_err(|error| wrong(&error.to_string()))?;
+        endpoint_makes_sense()?;
         let retry = RetryConfig { retry_timeout: PATIENCE, ..RetryConfig::default() };
         // Not every store that speaks S3 takes a list of what is to be removed.
         let store = AmazonS3Builder::from_env().with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
@@ -106,6 +107,23 @@ impl S3File {
     }
 }
 
+/// The library ends the program where it is told of a store that cannot be.
+fn endpoint_makes_sense() -> Result<(), Failure> {
+    for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"] {
+        let Some(value) = std::env::var_os(name) else { continue };
+        let told = value.to_string_lossy();
+        let address = told.parse::<hyper::Uri>().ok();
+        let whole = address.is_some_and(|it| matches!(it.scheme_str(), Some("http" | "https")) && it.host().is_some());
+        if !whole {
+            return Err(Failure::Usage(format!(
+                "{name} is `{}`, which is no address of a store: write https://HOST[:PORT]",
+                shown(&told)
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// An object that is being written. The library's own writer cannot be stopped once it sends the last part.
 pub(crate) struct Upload<'a> {
     file: &'a S3File,
@@ -158,16 +176,16 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Makes the object of what was put and flushed. On an error there is none, unless only the store's answer was lost.
-    pub(crate) async fn finish(mut self) -> Result<(), Failure> {
+    /// Makes the object of what was put and flushed. On an error there is none, unless only the store's answer was lost; parts are
+    /// then still to be taken back.
+    pub(crate) async fn finish(&mut self) -> Result<(), Failure> {
         self.begun.complete().await.map(|_| ()).map_err(|error| self.file.failed("write it", &error))
     }
 
-    /// Takes back what was put.
-    pub(crate) async fn abort(mut self) {
+    /// Takes back what was put; whether the store said that it did.
+    pub(crate) async fn abort(mut self) -> bool {
         self.sending.shutdown().await;
-        // The failure that led here is told; a store forgets parts of its own accord, by its rules for them.
-        let _ = self.begun.abort().await;
+        self.begun.abort().await.is_ok()
     }
 }
 

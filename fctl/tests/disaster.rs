@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use common::fleet::Fleet;
 use common::store::Store;
-use common::{Ran, until};
+use common::{Ran, Yard, until};
 use nix::sys::signal::Signal;
 
 /// A task that waits for a file in its /tmp, and says when it began and ended.
@@ -76,11 +76,11 @@ fn backup(fleet: &Fleet, file: &str, more: &[&str]) -> Ran {
 
 /// Takes the coordinators away, and makes the first host's folder anew from a backup.
 fn restore(fleet: &mut Fleet, file: &str) -> Ran {
-    restore_with(fleet, common::Yard::run, file)
+    restore_with(fleet, Yard::run, file)
 }
 
 /// The same, where something else runs the command.
-fn restore_with(fleet: &mut Fleet, run: impl FnOnce(&common::Yard, &[&str]) -> Ran, file: &str) -> Ran {
+fn restore_with(fleet: &mut Fleet, run: impl FnOnce(&Yard, &[&str]) -> Ran, file: &str) -> Ran {
     let folder = PathBuf::from(fleet.at("c0"));
     let settings = std::fs::read_to_string(folder.join("coordinator.toml")).unwrap();
     let place = |section: &str| {
@@ -356,17 +356,37 @@ fn a_store_that_misbehaves_leaves_no_half_backup(fleet: &Fleet, store: &Store, o
     none.says(&[object, "no such object"]);
 }
 
-fn a_backup_that_is_interrupted_leaves_nothing(fleet: &Fleet, store: &Store, owner: &str) {
-    let uploads = || std::fs::read_dir(store.path("uploads")).unwrap().count();
-    std::fs::write(store.path("stuck"), "9").unwrap();
-    let making = store.start(&fleet.yard, &["cluster", "backup", "s3://backups/lab/two.fybackup", owner]);
-    until("the upload to begin", || uploads() == 1);
+fn a_backup_that_is_interrupted_or_refused_leaves_nothing(fleet: &Fleet, store: &Store, owner: &str) {
+    let (object, asked) =
+        ("s3://backups/lab/two.fybackup", ["cluster", "backup", "s3://backups/lab/two.fybackup", owner]);
+    let left = || std::fs::read_dir(store.path("uploads")).unwrap().count();
+    // All of it was read, and the last part is on its way.
+    std::fs::write(store.path("stuck"), "2").unwrap();
+    let making = store.start(&fleet.yard, &asked);
+    until("the last part to be sent", || store.path("stuck-now").exists());
     let ended = making.interrupt();
-    assert_eq!(ended.code(), 117, "{ended:#?}");
-    ended.says(&["s3://backups/lab/two.fybackup", "interrupted"]);
+    assert_eq!(ended.code(), 130, "{ended:#?}");
+    ended.says(&[object, "interrupted"]);
+    assert_eq!(left(), 0, "what was begun is taken back");
     std::fs::write(store.path("stuck"), "0").unwrap();
-    assert_eq!(uploads(), 0, "what was begun is taken back");
+    std::fs::write(store.path("unwilling"), "1").unwrap();
+    let refused = store.run(&fleet.yard, &asked);
+    assert_eq!(refused.code(), 117, "{refused:#?}");
+    refused.says(&[object, "cannot write it"]);
+    assert_eq!(left(), 0, "what was sent is taken back");
     assert!(!store.path("objects/backups/lab/two.fybackup").exists());
+}
+
+#[test]
+fn a_store_that_cannot_be_is_refused() {
+    let yard = Yard::new();
+    for address in ["localhost:9000", "127.0.0.1", "", "ftp://a", "http://a b"] {
+        let mut command = yard.command(&["cluster", "verify-backup", "s3://backups/one"]);
+        command.env("AWS_ENDPOINT_URL", address);
+        let ran = yard.start_command(command).wait();
+        assert_eq!(ran.code(), 110, "{address}: {ran:#?}");
+        ran.says(&["AWS_ENDPOINT_URL", "https://HOST[:PORT]"]);
+    }
 }
 
 #[test]
@@ -398,7 +418,7 @@ fn a_backup_goes_to_an_object_store_in_parts_is_read_back_and_restored_from_ther
     a_store_that_misbehaves_leaves_no_half_backup(&fleet, &store, object, &overwrite);
     assert_eq!(store.run(&fleet.yard, &overwrite).code(), 0);
     assert_eq!(std::fs::read_dir(store.path("uploads")).unwrap().count(), 0, "no parts are left");
-    a_backup_that_is_interrupted_leaves_nothing(&fleet, &store, &owner);
+    a_backup_that_is_interrupted_or_refused_leaves_nothing(&fleet, &store, &owner);
     // An answer that breaks off is asked for from there.
     std::fs::write(store.path("broken"), "1").unwrap();
     let checked = store.run(&fleet.yard, &["cluster", "verify-backup", object]);

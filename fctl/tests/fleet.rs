@@ -144,11 +144,8 @@ fn nobody_comes_in_uninvited_and_each_refusal_says_what_to_do() {
         &["--queue", "leave it out"],
         &["token", "create", "--role", "admin", "--name", "bob", "--queue", "default", &owner],
     );
-    yard.refused(
-        113,
-        &["lab/visoin", "default"],
-        &["token", "create", "--role", "submitter", "--name", "bob", "--queue", "lab/visoin", &owner],
-    );
+    let bob = ["token", "create", "--role", "submitter", "--name", "bob", "--queue", "lab/visoin", &owner];
+    yard.refused(113, &["lab/visoin", "default"], &bob);
     yard.refused(112, &["at most 30 days"], &["token", "create", "--role", "agent", "--ttl", "31d", &owner]);
     yard.refused(113, &["there is no token 77"], &["token", "revoke", "77", &owner]);
     yard.refused(113, &["coordinator 9 is not a member", "fctl cluster status"], &["cluster", "promote", "9", &owner]);

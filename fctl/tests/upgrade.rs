@@ -51,10 +51,18 @@ fn a_home_of_the_release_before_is_taken_over_with_what_runs_in_it() {
     // A client of this program is served by that cluster.
     yard.run_with(&common::program());
     asks(&yard, &done);
+    yard.write("newer.toml", "name = \"newer\"\ndeadline = \"1h\"\n[steps.a]\nrun = [\"true\"]\n");
+    yard.refused(112, &["of an older release", "deadlines", "upgrade it"], &["submit", "newer.toml"]);
     // Its agent and coordinator go; what runs goes on under its launcher.
     dev.kill();
     let dev = yard.dev(&[]);
     assert_eq!(yard.ok(&["logs", &done]), "done before\n", "what it kept is kept");
+    // The launcher of before still serves.
+    let signal = ["submit", "--wait", "newer.toml"];
+    yard.write("newer.toml", "name = \"newer\"\n[steps.a]\nrun = [\"true\"]\nstop_signal = \"SIGINT\"\n");
+    let asked = yard.run(&signal);
+    assert_eq!(asked.code(), 1, "{asked:#?}");
+    asked.says(&["neither secrets nor stop signals", "its launcher"]);
     yard.write("gate", "");
     for job in &jobs {
         assert_eq!(yard.run(&["wait", job]).code(), 0, "job {job}");

@@ -216,6 +216,18 @@ fn granted(desk: &Desk, member: &DesiredMember) -> Result<Vec<Gpu>, End> {
 }
 
 /// The operator's settings forbid it here: the user must change the step, so it is the user's.
+/// Whether the launcher that serves, which may be of the release before, knows all that it is asked: what it does not know it would
+/// leave out without a word.
+pub(super) fn understood(spec: &LaunchSpec, launcher: Option<&str>) -> Result<(), End> {
+    let newer = !spec.secret_env.is_empty() || spec.stop_signal != Default::default();
+    if launcher.is_some() || !newer {
+        return Ok(());
+    }
+    let message = "what runs on this node was begun by a release that knows neither secrets nor stop signals, and its launcher \
+                   still serves; it goes once all of that has ended";
+    Err(platforms(Reason::Refused, message))
+}
+
 fn refused(message: &str) -> End {
     users(Reason::Refused, message)
 }

@@ -232,6 +232,7 @@ impl Attempt {
             let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched, laid)?;
             _pinned = fetched;
             let launcher = self.desk.serving.borrow().as_ref().and_then(|serving| serving.launcher.clone());
+            launch::understood(&spec, launcher.as_deref())?;
             let handed = Box::new(Handed { spec, launcher });
             handed.write().map_err(|error| disk_failure(FOLDER, &error))?;
             self.stages.begin(START, &self.desk.counts);

@@ -237,7 +237,10 @@ impl Covers {
 
     fn cover(&self, root: &Path, path: &Path) -> Result<(), RuntimeError> {
         // What counts is where a path leads to: `/etc/shadow` may be a link into a store.
-        let Ok(real) = fs::canonicalize(path) else { return Ok(()) };
+        let real = match fs::canonicalize(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            real => real.map_err(failed("look at", path))?,
+        };
         let target = root.join(relative(&real));
         let Ok(meta) = fs::symlink_metadata(&target) else { return Ok(()) };
         let cover = if meta.is_dir() { &self.closed_folder } else { &self.closed_file };

@@ -14,7 +14,9 @@ mod tasks;
 mod watch;
 mod why;
 
-use flowyard_model::{AttemptNumber, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey, TimeMs};
+use flowyard_model::{
+    AttemptNumber, ClusterVersion, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey, TimeMs,
+};
 use flowyard_proto::api::flowyard_server::Flowyard;
 use flowyard_proto::api::{
     CancelRequest, CancelResponse, ChangeNodeRequest, ChangeNodeResponse, Cluster, ExecRequest, ExecResponse,
@@ -189,6 +191,7 @@ impl Flowyard for ApiEndpoint {
             embedded: config.embedded,
             home: config.home.display().to_string(),
             engine: self.shared.replica.engine().name().to_owned(),
+            newest_version: ClusterVersion::NEWEST.0,
         }))
     }
 

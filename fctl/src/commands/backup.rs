@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flowyard_coordinator::backup::{BackupError, Summary, verify};
@@ -23,6 +24,8 @@ use crate::{output, text};
 
 /// Standard output, or input.
 const STANDARD: &str = "-";
+/// How long a store is given to take back what it was sent.
+const TAKE_BACK: Duration = Duration::from_secs(30);
 
 /// Makes a backup.
 pub(super) async fn make(global: &Global, asked: &ClusterBackup) -> Result<(), Failure> {
@@ -67,20 +70,26 @@ async fn send(global: &Global, asked: &ClusterBackup, request: BackupRequest, ob
         return Err(exists(Path::new(&asked.file)));
     }
     let mut stops = Stops::hear()?;
-    let mut upload = object.create().await?;
-    let sent = asking(global, async |client| receive(client, request, &mut Sink::Object(&mut upload)).await);
+    let stopped = |stop| Failure::Stopped { stop, what: asked.file.clone() };
+    let mut upload = tokio::select! {
+        created = object.create() => created?,
+        stop = stops.next() => return Err(stopped(stop)),
+    };
+    let sending = async {
+        asking(global, async |client| receive(client, request, &mut Sink::Object(&mut upload)).await).await?;
+        upload.finish().await
+    };
     let sent = tokio::select! {
-        sent = sent => sent,
-        _ = stops.next() => Err(interrupted(&asked.file)),
+        sent = sending => sent,
+        stop = stops.next() => Err(stopped(stop)),
     };
     if let Err(error) = sent {
-        upload.abort().await;
+        take_back(upload, &mut stops).await;
         return Err(error);
     }
-    upload.finish().await?;
     let read = tokio::select! {
         read = object.read(verify) => read,
-        _ = stops.next() => Err(interrupted(&asked.file)),
+        stop = stops.next() => Err(stopped(stop)),
     };
     match read {
         Ok(Ok(summary)) => tell(&asked.file, &summary, "written and read back"),
@@ -91,8 +100,15 @@ async fn send(global: &Global, asked: &ClusterBackup, request: BackupRequest, ob
     Ok(())
 }
 
-fn interrupted(file: &str) -> Failure {
-    Failure::Local { path: file.to_owned(), source: io::Error::new(io::ErrorKind::Interrupted, "interrupted") }
+/// Takes back what was sent, unless that takes too long or is interrupted, too.
+async fn take_back(upload: Upload<'_>, stops: &mut Stops) {
+    let taken = tokio::select! {
+        taken = tokio::time::timeout(TAKE_BACK, upload.abort()) => taken.is_ok_and(|taken| taken),
+        _ = stops.next() => false,
+    };
+    if !taken {
+        output::warning("parts of it may be left in the store, until its own rules for them take them away");
+    }
 }
 
 /// What was written may be whole: only reading it back did not succeed.

@@ -2,7 +2,7 @@
 
 `s3.py FOLDER SECRET` listens on loopback and prints its port. Objects are files in FOLDER/objects. Files in FOLDER named `busy` (a number:
 so many parts are refused as if the store had too much to do), `damage` (an object is stored with one wrong byte), `broken` (an object is
-sent in half before the connection ends) and `stuck` (a part is taken for a minute) make it misbehave.
+sent in half before the connection ends), `stuck` (the part of this number is taken for a minute) and `unwilling` (no object is made of the parts) make it misbehave.
 """
 
 import contextlib
@@ -113,11 +113,15 @@ class Store(BaseHTTPRequestHandler):
         if self.command == "PUT":
             if take_fault("busy"):
                 return self.refuse(503, "SlowDown")
-            if take_fault("stuck"):
-                time.sleep(60)
             name = f"{int(query['partNumber']):05}"
+            stuck = os.path.join(FOLDER, "stuck")
+            if os.path.exists(stuck) and int(open(stuck).read()) == int(name):
+                open(os.path.join(FOLDER, "stuck-now"), "w").close()
+                time.sleep(60)
             open(os.path.join(upload, name), "wb").write(body)
             return self.answer(200, ETag=f'"{name}"')
+        if self.command == "POST" and take_fault("unwilling"):
+            return self.refuse(400, "InvalidRequest")
         names = sorted(os.listdir(upload))
         data = b"".join(open(os.path.join(upload, name), "rb").read() for name in names)
         for name in names:

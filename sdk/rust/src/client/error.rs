@@ -74,8 +74,11 @@ impl ClientError {
             | Code::PermissionDenied
             | Code::Unauthenticated
             | Code::Aborted
-            | Code::OutOfRange
-            | Code::Unimplemented => Self::Refused(message),
+            | Code::OutOfRange => Self::Refused(message),
+            Code::Unimplemented if message.is_empty() => Self::Refused(
+                "this cluster does not know the call: it is of an older release than this program".to_owned(),
+            ),
+            Code::Unimplemented => Self::Refused(message),
             _ => Self::Fault(message),
         }
     }

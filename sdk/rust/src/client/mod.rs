@@ -10,7 +10,7 @@ mod upload;
 
 use std::collections::BTreeMap;
 
-use flowyard_model::{Digest, JobId, JobSpec};
+use flowyard_model::{ClusterVersion, Digest, JobId, JobSpec};
 use flowyard_proto::api;
 use flowyard_proto::api::flowyard_client::FlowyardClient;
 use flowyard_proto::blob::blobs_client::BlobsClient;
@@ -181,9 +181,22 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] when the spec breaks a rule, could never be placed, or the key was used for another spec.
     pub async fn submit(&mut self, spec: &JobSpec, key: Option<String>) -> Result<(JobId, bool), ClientError> {
+        self.must_know(spec).await?;
         let request = api::SubmitRequest { spec: Some(spec.into()), key };
         let answer = self.api.submit(request).await.map_err(|status| self.sorted(status))?.into_inner();
         Ok((JobId(answer.job), answer.existing))
+    }
+
+    /// A cluster of the release before takes what it does not know, and leaves it out without a word.
+    async fn must_know(&mut self, spec: &JobSpec) -> Result<(), ClientError> {
+        if spec.is_newer()
+            && self.get_cluster(api::GetClusterRequest {}).await?.newest_version < ClusterVersion::ACCESS.0
+        {
+            let message = "this cluster is of an older release, which knows no secrets, deadlines, times to live in the queue, \
+                           stop signals and rules of retries: upgrade it, or leave them out";
+            return Err(ClientError::Refused(message.to_owned()));
+        }
+        Ok(())
     }
 
     /// Makes sure the cluster has these blobs, and submits a job that names them. The coordinator that took them may be gone when the
