@@ -172,7 +172,7 @@ fn what_ended_after_the_backup_runs_again_at_no_cost() {
     let file = fleet.yard.path("lab.fybackup").display().to_string();
     assert_eq!(backup(&fleet, &file, &["--with-keys"]).code(), 0);
     // Its end, its output and its log reach a coordinator that is lost afterwards.
-    fleet.yard.ok(&["exec", "1", &fleet.owner(0), "--", "touch", "/tmp/gate"]);
+    fleet.yard.run(&["exec", "1", &fleet.owner(0), "--", "touch", "/tmp/gate"]).has_opened();
     assert_eq!(fleet.yard.run(&["wait", "1", &fleet.owner(0)]).code(), 0);
     fleet.coordinators[0].take().expect("it runs").kill();
     assert_eq!(restore(&mut fleet, &file).code(), 0);
@@ -181,7 +181,7 @@ fn what_ended_after_the_backup_runs_again_at_no_cost() {
     // The agent has let go of it, so it is lost with the history that had its end, and tried again at no cost.
     until("the second try", || attempts(&fleet, "1").len() == 2);
     wait_running(&fleet, "1");
-    fleet.yard.ok(&["exec", "1", &fleet.owner(0), "--", "touch", "/tmp/gate"]);
+    fleet.yard.run(&["exec", "1", &fleet.owner(0), "--", "touch", "/tmp/gate"]).has_opened();
     assert_eq!(fleet.yard.run(&["wait", "1", &fleet.owner(0)]).code(), 0);
     assert_eq!(attempts(&fleet, "1"), ["lost", "succeeded"]);
     assert_eq!(fleet.yard.ok(&["artifact", "cat", "1", "out", &fleet.owner(0)]), "ended\n");
@@ -251,7 +251,7 @@ fn one_of_three_coordinators_goes_on_alone_when_it_is_told_so() {
     assert!(recovered.stdout.contains("is the only one, in epoch 1"), "{recovered:#?}");
     fleet.run_coordinator(0);
     until("the node to come back by itself", || connected(&fleet, "n1"));
-    fleet.yard.ok(&["exec", "1", &fleet.owner(0), "--", "touch", "/tmp/gate"]);
+    fleet.yard.run(&["exec", "1", &fleet.owner(0), "--", "touch", "/tmp/gate"]).has_opened();
     assert_eq!(fleet.yard.run(&["wait", "1", &fleet.owner(0)]).code(), 0);
     assert_eq!(attempts(&fleet, "1"), ["succeeded"], "it was adopted");
     // Those left behind come back in spite of all, and lead nobody: not the node, and not the one that went on.

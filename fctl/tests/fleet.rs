@@ -65,7 +65,7 @@ fn three_coordinators_and_two_agents_lose_nothing_when_their_leader_and_an_agent
     fleet.run_agent(number);
     let back = |node: &serde_json::Value| node["connected"] == true;
     until("its session", || fleet.yard.json(&["nodes"])["nodes"].as_array().unwrap().iter().all(back));
-    fleet.yard.ok(&["exec", "3", "--", "touch", "/tmp/gate"]);
+    fleet.yard.run(&["exec", "3", "--", "touch", "/tmp/gate"]).has_opened();
     assert_eq!(fleet.yard.run(&["wait", "3"]).code(), 0);
     assert_eq!(fleet.yard.ok(&["logs", "3"]), "begun\nended\n");
     assert_eq!(attempts(&fleet.yard, "3"), [1], "it was adopted");

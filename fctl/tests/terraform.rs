@@ -166,7 +166,7 @@ fn formed(rack: &Rack, said: &str) {
     for token in &tokens {
         assert_eq!(token["uses_left"], 0, "each token let one host in: {token}");
         let lasts = token["expires_at_ms"].as_u64().unwrap() - token["created_at_ms"].as_u64().unwrap();
-        assert_eq!(lasts, 600_000, "ten minutes");
+        assert!((599_000..=600_000).contains(&lasts), "ten minutes from when it was asked for: {lasts}");
     }
 }
 

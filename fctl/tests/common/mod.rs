@@ -249,6 +249,11 @@ impl Ran {
         self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
+    /// Asserts that a command inside a task made what the task waited for: it may be killed with the task, which ends at once.
+    pub fn has_opened(&self) {
+        assert!([0, 137].contains(&self.code()), "{self:#?}");
+    }
+
     /// Asserts that standard error has all these words, and nothing that moves a terminal's cursor.
     pub fn says(&self, words: &[&str]) {
         for word in words {

@@ -20,8 +20,10 @@ const STRAY_LOOKS: u32 = 300;
 pub(crate) struct AgentProcess {
     pub(crate) id: u64,
     pub(crate) held: BTreeMap<MemberKey, Held>,
-    /// What an agent before it had accepted and not begun.
+    /// What an agent before it had accepted and not begun: it waits until a coordinator says that it is still wanted.
     taken_up: BTreeSet<MemberKey>,
+    /// Whether a coordinator has said what it wants.
+    heard: bool,
     pub(crate) wishes: Wishes,
     pub(crate) steps: BTreeMap<(JobId, StepIndex), Arc<StepContext>>,
     /// Reports that wait for a session.
@@ -59,11 +61,12 @@ impl Host {
             return;
         }
         self.processes += 1;
-        self.end_lease_of_earlier_boot(outside);
+        self.end_lease_of_earlier_boot();
         self.agent = Some(AgentProcess {
             id: self.processes,
             held: BTreeMap::new(),
             taken_up: BTreeSet::new(),
+            heard: outside.mutates(Mutation::BeginUnasked),
             wishes: Wishes::default(),
             steps: BTreeMap::new(),
             outgoing: BTreeMap::new(),
@@ -99,7 +102,12 @@ impl Host {
                 }
                 (None, None) => {
                     self.agent_mut().taken_up.insert(key);
-                    self.accept_again(outside, key);
+                    if self.agent_mut().heard {
+                        self.accept_again(outside, key);
+                    } else {
+                        let run = outside.dice.next() >> 16;
+                        self.hold(outside, key, Phase::Accepted, run);
+                    }
                 }
             }
         }
@@ -112,6 +120,21 @@ impl Host {
         self.hold(outside, key, Phase::Accepted, run);
         let delay = outside.dice.within(1, 400);
         self.plan_agent(outside, delay, InAgent::Step { member: key, run });
+    }
+
+    /// What was taken up and is still wanted goes on, once that was said for the first time.
+    pub(crate) fn go_on(&mut self, outside: &mut Outside) {
+        if std::mem::replace(&mut self.agent_mut().heard, true) {
+            return;
+        }
+        for key in self.agent_mut().taken_up.clone() {
+            let held = self.agent_mut().held.get(&key);
+            if let Some(run) = held.filter(|held| held.phase == Phase::Accepted && !held.stopping).map(|held| held.run)
+            {
+                let delay = outside.dice.within(1, 400);
+                self.plan_agent(outside, delay, InAgent::Step { member: key, run });
+            }
+        }
     }
 
     fn hold(&mut self, outside: &mut Outside, key: MemberKey, phase: Phase, run: u64) {

@@ -122,9 +122,8 @@ impl Host {
     }
 
     /// As the agent does before it begins anything.
-    pub(crate) fn end_lease_of_earlier_boot(&mut self, outside: &mut Outside) {
-        let earlier = self.lease.is_some_and(|(_, boot)| boot != self.boots);
-        if earlier && !outside.mutates(Mutation::LeaseOfEarlierBoot) {
+    pub(crate) fn end_lease_of_earlier_boot(&mut self) {
+        if self.lease.is_some_and(|(_, boot)| boot != self.boots) {
             self.lease = None;
         }
     }
@@ -255,7 +254,11 @@ impl Host {
         for (_, undo) in recent.into_iter().rev().filter(|(time, _)| power_cut && *time + UNSYNCED_MS > now) {
             match undo {
                 Undo::Registered(before) => self.disk.registration = before,
-                Undo::Accepted(member) => drop(self.disk.members.remove(&member)),
+                Undo::Accepted(member) => {
+                    // It remembers nothing of it, its end neither.
+                    outside.told_ended.remove(&member);
+                    self.disk.members.remove(&member);
+                }
                 Undo::Forgotten(member, kept) => {
                     outside.told_ended.remove(&member);
                     self.disk.members.insert(member, kept);

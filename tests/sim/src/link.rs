@@ -149,6 +149,7 @@ impl Host {
         agent.steps.retain(|step, _| used.contains(step));
         if desired.all {
             self.renew(outside);
+            self.go_on(outside);
         }
         self.flush(outside);
     }

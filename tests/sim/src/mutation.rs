@@ -2,9 +2,7 @@
 
 use crate::circumstances::Circumstances;
 use crate::faults::FaultKind;
-use crate::faults::FaultKind::{
-    AgentCutOff, AgentPaused, CancelStorm, Delay, HostRebooted, LeaderIsolated, SessionCut,
-};
+use crate::faults::FaultKind::{AgentCutOff, AgentPaused, CancelStorm, Delay, LeaderIsolated, SessionCut};
 
 macro_rules! mutations {
     ($($(#[$meta:meta])* $mutation:ident = $what:literal,)*) => {
@@ -43,14 +41,13 @@ mutations! {
     RenewWithoutSession = "an agent renews its lease by itself",
     LeaseWithoutQuorum = "a leader without a quorum keeps leases alive",
     BeginWithoutLease = "a task begins though its lease is over",
-    LeaseOfEarlierBoot = "a lease of an earlier boot counts",
+    BeginUnasked = "an agent begins what the one before it left, wanted or not",
     LeaseFromReceipt = "a lease counts from when the answer came",
 }
 
 /// Long enough for a node to be given up meanwhile.
 const CUT_OFF: (FaultKind, u64, u64) = (AgentCutOff, 130_000, 200_000);
 const ISOLATED: (FaultKind, u64, u64) = (LeaderIsolated, 150_000, 240_000);
-const REBOOTED: (FaultKind, u64, u64) = (HostRebooted, 1_000, 20_000);
 /// Shorter than a lease.
 const PAUSED: (FaultKind, u64, u64) = (AgentPaused, 30_000, 44_000);
 
@@ -69,7 +66,6 @@ impl Mutation {
     pub(crate) fn circumstances(self) -> Circumstances {
         let lonely = Circumstances { faults: &[CUT_OFF], one_machine: true, ..Circumstances::USUAL };
         let stubborn = Circumstances { long_programs: true, stubborn: true, ..lonely };
-        let now_and_then = (30_000, 90_000);
         match self {
             Self::SkipFence | Self::AdoptUndesired => Circumstances { long_programs: true, ..lonely },
             Self::StartWhatEnded => {
@@ -81,12 +77,6 @@ impl Mutation {
                 Circumstances { faults: &[ISOLATED], spacing_ms: (60_000, 200_000), one_machine: false, ..stubborn }
             }
             Self::BeginWithoutLease => Circumstances { slow_fetching: true, ..stubborn },
-            Self::LeaseOfEarlierBoot => Circumstances {
-                faults: &[CUT_OFF, REBOOTED],
-                spacing_ms: now_and_then,
-                slow_fetching: true,
-                ..stubborn
-            },
             Self::LeaseFromReceipt => {
                 let faults = &[PAUSED, PAUSED, PAUSED, PAUSED, (AgentCutOff, 125_000, 135_000)];
                 Circumstances { faults, spacing_ms: (10_000, 40_000), ..stubborn }
