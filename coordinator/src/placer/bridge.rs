@@ -402,7 +402,7 @@ mod tests {
     #[test]
     fn urgent_work_comes_first_whatever_its_shape_and_queue() {
         let mut state = cluster(2);
-        perform(&mut state, Command::PutQueue(Queue { path: "z".parse().unwrap(), weight: 1, max_active: None }));
+        perform(&mut state, Command::PutQueue(Queue::new("z".parse().unwrap())));
         submit(&mut state, "default", step(5));
         submit(&mut state, "z", StepSpec { priority: 1, ..step(1) });
         assert_eq!(round(&mut state), [2, 1]);
@@ -413,7 +413,7 @@ mod tests {
         let mut state = cluster(9);
         perform(
             &mut state,
-            Command::PutQueue(Queue { path: "small".parse().unwrap(), weight: 1, max_active: Some(2) }),
+            Command::PutQueue(Queue { max_active: Some(2), ..Queue::new("small".parse().unwrap()) }),
         );
         submit(&mut state, "small", step(9));
         submit(&mut state, "default", StepSpec { max_parallel: Some(3), ..step(9) });

@@ -194,7 +194,7 @@ impl Host {
 
     /// Makes a queue.
     pub(crate) async fn queue(&self, path: &str) {
-        let queue = flowyard_model::Queue { path: path.parse().unwrap(), weight: 1, max_active: None };
+        let queue = flowyard_model::Queue::new(path.parse().unwrap());
         self.coordinator().shared().propose(&flowyard_model::Command::PutQueue(queue)).await.unwrap();
     }
 

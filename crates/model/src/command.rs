@@ -133,6 +133,7 @@ impl Command {
             | Self::BeginEpoch { .. } => ClusterVersion::ACCESS,
             Self::CommitPlan(plan) if plan.accept_ms.is_some() => ClusterVersion::ACCESS,
             Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
+            Self::PutQueue(queue) if queue.is_newer() => ClusterVersion::ACCESS,
             _ => ClusterVersion(1),
         }
     }

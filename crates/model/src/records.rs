@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AttemptNumber, Digest, End, Epoch, GpuIndex, Incarnation, Inventory, ItemList, JobOutcome, JobSpec, MemberKey,
-    Name, NodeId, QueuePath, Ranges, Rank, StuckPhase, TaskIndex, TaskKey, TaskOutcome, Term, TimeMs,
+    Name, NodeId, Ranges, Rank, StuckPhase, TaskIndex, TaskKey, TaskOutcome, Term, TimeMs,
 };
 
 /// A job.
@@ -368,17 +368,6 @@ pub enum Scheduling {
     Open,
     /// No. What runs there stays, unless the [`Closure`] says otherwise.
     Drained,
-}
-
-/// A queue of the tenant tree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Queue {
-    /// Its path.
-    pub path: QueuePath,
-    /// Share relative to its siblings; at least 1.
-    pub weight: u32,
-    /// Most tasks active at one time; no bound if `None`.
-    pub max_active: Option<u32>,
 }
 
 /// Names a submission: owner and the key that the client chose.

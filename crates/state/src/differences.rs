@@ -96,7 +96,7 @@ mod tests {
     fn an_entry_that_touches_no_job_and_no_node_makes_no_difference() {
         let before = State::new();
         let mut now = before.clone();
-        let queue = Queue { path: "other".parse().expect("it is a path"), weight: 1, max_active: None };
+        let queue = Queue::new("other".parse().expect("it is a path"));
         apply(&mut now, Entry { index: Revision(1), time: TimeMs(1), command: Command::PutQueue(queue) });
         assert_eq!(now.differences(&before), Differences::default());
     }

@@ -57,7 +57,7 @@ impl Deref for View {
 impl State {
     /// A cluster in which nothing has happened yet: no entry applied, one queue.
     pub fn new() -> Self {
-        let default = Queue { path: QueuePath::fallback(), weight: 1, max_active: None };
+        let default = Queue::new(QueuePath::fallback());
         let meta = Meta {
             revision: Revision(0),
             time: TimeMs(0),

@@ -112,9 +112,8 @@ impl History {
                 Command::Tick
             }
             Act::Queue(most) => Command::PutQueue(Queue {
-                path: "other".parse().unwrap(),
-                weight: 1,
                 max_active: Some(u32::from(most)),
+                ..Queue::new("other".parse().unwrap())
             }),
             Act::Drop => Command::DropQueue { path: "other".parse().unwrap() },
             Act::Forget(job) => Command::ForgetJobs { jobs: vec![self.some_job(job)] },

@@ -201,7 +201,16 @@ impl TryFrom<wire::Used> for model::Used {
 
 impl From<&model::Queue> for peer::Queue {
     fn from(queue: &model::Queue) -> Self {
-        Self { path: queue.path.to_string(), weight: queue.weight, max_active: queue.max_active }
+        let named = |amounts: &model::QueueAmounts| (!amounts.is_empty()).then(|| amounts.into());
+        Self {
+            path: queue.path.to_string(),
+            weight: queue.weight,
+            max_active: queue.max_active,
+            limit: named(&queue.limit),
+            reserve: named(&queue.reserve),
+            borrow: named(&queue.borrow),
+            lend: named(&queue.lend),
+        }
     }
 }
 
@@ -209,10 +218,17 @@ impl TryFrom<peer::Queue> for model::Queue {
     type Error = DecodeError;
 
     fn try_from(queue: peer::Queue) -> Decoded<Self> {
+        let amounts = |field, amounts: Option<wire::QueueAmounts>| -> Decoded<_> {
+            amounts.map(model::QueueAmounts::try_from).transpose().under(field).map(Option::unwrap_or_default)
+        };
         Ok(Self {
             path: queue.path.parse().map_err(Problem::QueuePath).under("path")?,
             weight: decode::positive("weight", queue.weight)?,
             max_active: queue.max_active,
+            limit: amounts("limit", queue.limit)?,
+            reserve: amounts("reserve", queue.reserve)?,
+            borrow: amounts("borrow", queue.borrow)?,
+            lend: amounts("lend", queue.lend)?,
         })
     }
 }

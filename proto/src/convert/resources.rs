@@ -4,7 +4,7 @@ use flowyard_model as model;
 
 use super::by_text;
 use crate::api as wire;
-use crate::decode::{self, DecodeError, Decoded};
+use crate::decode::{self, DecodeError, Decoded, Problem, Under};
 
 impl From<&model::Resources> for wire::Resources {
     fn from(resources: &model::Resources) -> Self {
@@ -146,6 +146,44 @@ impl TryFrom<wire::Gpu> for model::Gpu {
             link_group: gpu.link_group,
             healthy: gpu.healthy,
             fake: gpu.fake,
+        })
+    }
+}
+
+impl From<&model::QueueAmounts> for wire::QueueAmounts {
+    fn from(amounts: &model::QueueAmounts) -> Self {
+        let of_models = amounts.gpu_milli.iter().filter_map(|(class, milli)| match class {
+            model::GpuClass::Any => None,
+            model::GpuClass::Model(model) => Some((model.clone(), *milli)),
+        });
+        Self {
+            cpu_milli: amounts.cpu_milli,
+            memory_bytes: amounts.memory_bytes,
+            disk_bytes: amounts.disk_bytes,
+            gpu_milli: amounts.gpu_milli.get(&model::GpuClass::Any).copied(),
+            gpu_model_milli: of_models.collect(),
+            tokens: by_text(&amounts.tokens, |count| *count),
+        }
+    }
+}
+
+impl TryFrom<wire::QueueAmounts> for model::QueueAmounts {
+    type Error = DecodeError;
+
+    fn try_from(amounts: wire::QueueAmounts) -> Decoded<Self> {
+        let in_lower_case = |model: &String| model::GpuClass::model(model) == model::GpuClass::Model(model.clone());
+        if !amounts.gpu_model_milli.keys().all(in_lower_case) {
+            return Err(Problem::Contradiction("models are in lower case")).under("gpu_model_milli");
+        }
+        let of_models = amounts.gpu_model_milli.into_iter();
+        let of_models = of_models.map(|(model, milli)| (model::GpuClass::Model(model), milli));
+        let of_all = amounts.gpu_milli.map(|milli| (model::GpuClass::Any, milli));
+        Ok(Self {
+            cpu_milli: amounts.cpu_milli,
+            memory_bytes: amounts.memory_bytes,
+            disk_bytes: amounts.disk_bytes,
+            gpu_milli: of_all.into_iter().chain(of_models).collect(),
+            tokens: decode::named("tokens", amounts.tokens)?,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flowyard_model::*;
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -24,9 +24,34 @@ fn job_outcome() -> impl Strategy<Value = JobOutcome> {
 }
 
 prop_compose! {
+    /// Amounts of some resources.
+    pub fn queue_amounts()(
+        cpu_milli in any::<Option<u64>>(),
+        memory_bytes in any::<Option<u64>>(),
+        disk_bytes in any::<Option<u64>>(),
+        gpu_milli in btree_map(gpu_class(), any::<u64>(), 0..3),
+        tokens in btree_map(name(), any::<u64>(), 0..3),
+    ) -> QueueAmounts {
+        QueueAmounts { cpu_milli, memory_bytes, disk_bytes, gpu_milli, tokens }
+    }
+}
+
+fn gpu_class() -> impl Strategy<Value = GpuClass> {
+    option::of("[a-z0-9 ]{0,6}").prop_map(|model| model.map_or(GpuClass::Any, GpuClass::Model))
+}
+
+prop_compose! {
     /// A queue.
-    pub fn queue()(path in queue_path(), weight in 1u32.., max_active in any::<Option<u32>>()) -> Queue {
-        Queue { path, weight, max_active }
+    pub fn queue()(
+        path in queue_path(),
+        weight in 1u32..,
+        max_active in any::<Option<u32>>(),
+        limit in queue_amounts(),
+        reserve in queue_amounts(),
+        borrow in queue_amounts(),
+        lend in queue_amounts(),
+    ) -> Queue {
+        Queue { path, weight, max_active, limit, reserve, borrow, lend }
     }
 }
 

@@ -88,7 +88,7 @@ impl Script {
     fn set_up(&mut self) {
         self.say(Command::RaiseVersion { version: ClusterVersion(1) });
         let queue = |path: &str, weight, max_active| {
-            Command::PutQueue(Queue { path: path.parse().expect("a path"), weight, max_active })
+            Command::PutQueue(Queue { weight, max_active, ..Queue::new(path.parse().expect("a path")) })
         };
         self.say(queue("research/vision", 3, Some(100)));
         self.say(queue("old", 1, None));

@@ -17,7 +17,7 @@ pub(crate) fn output_name() -> Name {
 
 /// A queue with a bound, beside the default one.
 pub(crate) fn small_queue(most: u32) -> Queue {
-    Queue { path: "small".parse().expect("it is a path"), weight: 1, max_active: Some(most) }
+    Queue { max_active: Some(most), ..Queue::new("small".parse().expect("it is a path")) }
 }
 
 /// A machine of the run.

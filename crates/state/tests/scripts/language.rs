@@ -115,9 +115,9 @@ impl Machine {
             "submit" => Command::SubmitJob(submit(line, below)),
             "cancel" => Command::CancelJob { job: JobId(parsed(word(1))) },
             "queue" => Command::PutQueue(Queue {
-                path: parsed(word(1)),
                 weight: line.number("weight", 1),
                 max_active: line.values.get("max").map(|text| parsed(text)),
+                ..Queue::new(parsed(word(1)))
             }),
             "drop" => Command::DropQueue { path: parsed(word(1)) },
             "node" => Command::RegisterNode(register(line)),
