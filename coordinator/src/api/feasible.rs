@@ -1,9 +1,8 @@
 //! Whether a step could ever be placed, told at submit: a job that no node could run is refused, not left to wait.
 
 use flowyard_model::{GpuRequest, JobSpec, NetworkMode, Rejection, Resources, StepSpec};
+use flowyard_scheduling::bridge;
 use flowyard_state::State;
-
-use crate::placer::bridge;
 
 /// Refuses a step that no known node could ever run. Without any node everything is taken: the first may be on its way.
 pub(super) fn check(state: &State, spec: &JobSpec) -> Result<(), Rejection> {

@@ -3,14 +3,13 @@
 //! Plans are pipelined: what is under way is applied to a copy of the view, which costs nothing to copy and is thrown away, so
 //! the next plan is made as if the ones before it had been committed. Those that turn out stale are refused singly by `apply`.
 
-pub mod bridge;
-
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
 use flowyard_model::{AttemptNumber, ClusterVersion, Command, Entry, JobId, Plan, Reply, Revision, TimeMs};
 use flowyard_placement::Budget;
+use flowyard_scheduling::bridge;
 use flowyard_state::{State, View, apply};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flowyard_coordinator::placer::bridge;
 use flowyard_model::*;
+use flowyard_scheduling::bridge;
 use flowyard_state::{State, apply};
 
 use crate::dice::Dice;

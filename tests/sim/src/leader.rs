@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use flowyard_coordinator::liveness::{conclusions, listening_since};
-use flowyard_coordinator::placer::bridge;
 use flowyard_model::*;
 use flowyard_placement::{Budget, solve};
+use flowyard_scheduling::bridge;
 
 use crate::mutation::Mutation;
 use crate::outside::{Outside, TIMING};

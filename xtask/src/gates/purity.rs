@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use crate::workspace::{Metadata, Workspace};
 
-const PURE: &[&str] = &["flowyard-model", "flowyard-state", "flowyard-placement"];
+const PURE: &[&str] = &["flowyard-model", "flowyard-state", "flowyard-placement", "flowyard-scheduling"];
 
 /// What the pure crates may name in their manifests.
-const DIRECT: &[&str] = &["flowyard-model", "imbl", "serde", "thiserror"];
+const DIRECT: &[&str] = &["flowyard-model", "flowyard-placement", "flowyard-state", "imbl", "serde", "thiserror"];
 
 /// What those bring along. Each was read for what it does; macros run only in the compiler.
 const TRANSITIVE: &[&str] = &[
