@@ -30,7 +30,15 @@ impl Queue {
     /// A queue of weight 1 without bounds and promises.
     pub fn new(path: QueuePath) -> Self {
         let nothing = QueueAmounts::default;
-        Self { path, weight: 1, max_active: None, limit: nothing(), reserve: nothing(), borrow: nothing(), lend: nothing() }
+        Self {
+            path,
+            weight: 1,
+            max_active: None,
+            limit: nothing(),
+            reserve: nothing(),
+            borrow: nothing(),
+            lend: nothing(),
+        }
     }
 
     /// Whether it says what only a cluster of version [`ClusterVersion::ACCESS`](crate::ClusterVersion::ACCESS) knows.

@@ -411,10 +411,7 @@ mod tests {
     #[test]
     fn bounds_of_queues_and_steps_leave_room_to_others() {
         let mut state = cluster(9);
-        perform(
-            &mut state,
-            Command::PutQueue(Queue { max_active: Some(2), ..Queue::new("small".parse().unwrap()) }),
-        );
+        perform(&mut state, Command::PutQueue(Queue { max_active: Some(2), ..Queue::new("small".parse().unwrap()) }));
         submit(&mut state, "small", step(9));
         submit(&mut state, "default", StepSpec { max_parallel: Some(3), ..step(9) });
         submit(&mut state, "default", StepSpec { size: 2, ..step(9) });

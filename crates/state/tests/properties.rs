@@ -111,10 +111,9 @@ impl History {
                 self.time = self.state.next_deadline().map_or(self.time, |due| due.0.max(self.time));
                 Command::Tick
             }
-            Act::Queue(most) => Command::PutQueue(Queue {
-                max_active: Some(u32::from(most)),
-                ..Queue::new("other".parse().unwrap())
-            }),
+            Act::Queue(most) => {
+                Command::PutQueue(Queue { max_active: Some(u32::from(most)), ..Queue::new("other".parse().unwrap()) })
+            }
             Act::Drop => Command::DropQueue { path: "other".parse().unwrap() },
             Act::Forget(job) => Command::ForgetJobs { jobs: vec![self.some_job(job)] },
             Act::Version(version) => Command::RaiseVersion { version: ClusterVersion(u32::from(version)) },
