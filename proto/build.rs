@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "flowyard/blob/v1/blob.proto",
         "flowyard/agent/v1/agent.proto",
         "flowyard/peer/v1/access.proto",
+        "flowyard/peer/v1/account.proto",
         "flowyard/peer/v1/entry.proto",
         "flowyard/peer/v1/past.proto",
         "flowyard/peer/v1/record.proto",

@@ -233,8 +233,17 @@ pub enum Action<'a> {
     GetStorage,
     /// Forget ended jobs.
     Prune,
-    /// Make, change or drop a queue.
+    /// Make, change or drop queues.
     ChangeQueue,
+    /// List queues; each line is decided by [`Action::LookAtQueue`].
+    ListQueues,
+    /// Ask what was used over time; each line is decided by [`Action::LookAtQueue`].
+    GetUsage,
+    /// Look at a queue: what it is promised, allowed and holds.
+    LookAtQueue {
+        /// Which.
+        queue: &'a QueuePath,
+    },
     /// Drain, open, or remove a node.
     ChangeNode,
     /// Run an agent's session.
@@ -449,13 +458,20 @@ fn submits(role: &Role, queue: &QueuePath) -> bool {
 
 fn need(action: Action<'_>) -> Need<'_> {
     match action {
-        Action::GetCluster | Action::ListJobs | Action::ListNodes | Action::GetStorage | Action::Ping => Need::Known,
+        Action::GetCluster
+        | Action::ListJobs
+        | Action::ListNodes
+        | Action::ListQueues
+        | Action::GetUsage
+        | Action::GetStorage
+        | Action::Ping => Need::Known,
         Action::GetJob { queue }
         | Action::ListTasks { queue }
         | Action::WatchJob { queue }
         | Action::Logs { queue }
         | Action::Why { queue }
-        | Action::ListArtifacts { queue } => Need::View(queue),
+        | Action::ListArtifacts { queue }
+        | Action::LookAtQueue { queue } => Need::View(queue),
         Action::Submit { queue } | Action::Cancel { queue } | Action::Exec { queue } => Need::Submit(queue),
         Action::MissingBlobs | Action::PutBlob => Need::SubmitAnywhere,
         Action::GetBlob { named_by } | Action::UseBlob { named_by } => Need::Read(named_by),
@@ -516,6 +532,9 @@ fn sentence(action: Action<'_>) -> String {
         Action::GetStorage => "ask what is stored".to_owned(),
         Action::Prune => "forget jobs".to_owned(),
         Action::ChangeQueue => "change queues".to_owned(),
+        Action::ListQueues => "list queues".to_owned(),
+        Action::GetUsage => "ask what was used".to_owned(),
+        Action::LookAtQueue { queue } => format!("look at queue `{queue}`"),
         Action::ChangeNode => "change nodes".to_owned(),
         Action::Session { node } | Action::Relay { node } => format!("speak for node {node}"),
         Action::MissingBlobs | Action::PutBlob => "store blobs".to_owned(),
@@ -612,7 +631,14 @@ mod tests {
             (Action::ListNodes, "Ovsoa", "Flowyard/ListNodes"),
             (Action::GetStorage, "Ovsoa", "Flowyard/GetStorage"),
             (Action::Prune, "Ooa", "Flowyard/Prune"),
-            (Action::ChangeQueue, "Ooa", ""),
+            (Action::ChangeQueue, "Ooa", "Flowyard/PutQueues"),
+            (Action::ChangeQueue, "Ooa", "Flowyard/DropQueue"),
+            (Action::ListQueues, "Ovsoa", "Flowyard/ListQueues"),
+            (Action::GetUsage, "Ovsoa", "Flowyard/GetUsage"),
+            (Action::LookAtQueue { queue: mine }, "Ovsoa", "Flowyard/GetQueue"),
+            (Action::LookAtQueue { queue: below }, "Ovsoa", ""),
+            (Action::LookAtQueue { queue: other }, "Ovoa", ""),
+            (Action::LookAtQueue { queue: beside }, "Ovoa", ""),
             (Action::ChangeNode, "Ooa", "Flowyard/ChangeNode"),
         ]
     }

@@ -16,6 +16,12 @@ pub(crate) fn must_exist(view: &View, queue: &QueuePath) -> Result<(), Status> {
     if view.queues().any(|known| queue.covers(&known.path)) {
         return Ok(());
     }
-    let known = view.queues().take(NAMED).map(|known| known.path.to_string()).collect::<Vec<_>>().join(", ");
-    Err(rejected(&Rejection::UnknownQueue { queue: queue.clone(), known }))
+    Err(unknown_queue(view, queue, |_| true))
+}
+
+/// There is no such queue, but there are these, of those that may be shown.
+pub(crate) fn unknown_queue(view: &View, queue: &QueuePath, shown: impl Fn(&QueuePath) -> bool) -> Status {
+    let known = view.queues().map(|known| &known.path).filter(|path| shown(path));
+    let known = known.take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    rejected(&Rejection::UnknownQueue { queue: queue.clone(), known })
 }

@@ -1,10 +1,13 @@
 //! Every command and flag, with its help. Values are checked where they are read, so that an error names the flag.
 
 pub(crate) mod audit;
+pub(crate) mod bench;
 pub(crate) mod debug;
 pub(crate) mod fleet;
 pub(crate) mod node;
+pub(crate) mod queue;
 pub(crate) mod secret;
+pub(crate) mod usage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -115,6 +118,11 @@ pub(crate) enum Command {
     /// Close a machine to new work, empty it, open it again, or forget it
     #[command(subcommand)]
     Node(node::Node),
+    /// Make, change, list or forget queues: who may hold how much
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    /// Say what was used over time, by user, queue or model of GPU
+    Usage(usage::Usage),
     /// List, print, fetch or store artifacts
     #[command(subcommand)]
     Artifact(Artifact),
@@ -137,6 +145,9 @@ pub(crate) enum Command {
     /// Show the coordinators of a cluster, or change who they are
     #[command(subcommand)]
     Cluster(fleet::Cluster),
+    /// Measure what a cluster can carry
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Gather what helps to find a fault
     #[command(subcommand)]
     Debug(debug::Debug),
@@ -232,7 +243,7 @@ pub(crate) struct StepFlags {
     /// Memory with its unit, such as 512MiB
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     pub memory: Option<u64>,
-    /// GPUs: a count, or COUNT,model=NAME
+    /// GPUs: a count, or count=N,model=NAME
     #[arg(long, value_name = "N", value_parser = gpus)]
     pub gpu: Option<Gpus>,
     /// Scratch space with its unit

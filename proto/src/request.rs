@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use flowyard_model::{AttemptReport, JobSpec, Name, NodeChange, RegisterNode, StuckLimits, TimeMs, limits};
+use flowyard_model::{
+    AttemptReport, JobSpec, Name, NodeChange, Queue, QueuePath, RegisterNode, StuckLimits, TimeMs, limits,
+};
 
 use crate::convert::{only_of_a_drain, previous};
 use crate::decode::{self, Decoded, Problem, Under};
@@ -46,6 +48,25 @@ pub fn change_node(request: api::ChangeNodeRequest, now: TimeMs) -> Decoded<(Nam
         api::NodeChange::Remove => NodeChange::Remove,
     };
     Ok((name, change, request.reason))
+}
+
+/// The queues that a caller wants, each path once.
+///
+/// # Errors
+/// When there are too many, or one of them breaks the contract.
+pub fn put_queues(request: api::PutQueuesRequest) -> Decoded<Vec<Queue>> {
+    decode::at_most("queues", limits::QUEUES_PER_CALL, request.queues.len())?;
+    let queues: Vec<Queue> = decode::list("queues", request.queues)?;
+    decode::set("queues", queues.iter().map(|queue| Ok(&queue.path)))?;
+    Ok(queues)
+}
+
+/// The path of the queue that a request is about.
+///
+/// # Errors
+/// When it is none.
+pub fn queue_path(path: &str) -> Decoded<QueuePath> {
+    path.parse().map_err(Problem::QueuePath).under("path")
 }
 
 /// An agent's first message: its registration, and everything it has.

@@ -72,8 +72,7 @@ pub async fn join(token: &JoinToken, name: &Name, folder: &Path) -> Result<Membe
     let io = |source| JoinError::Folder { path: folder.display().to_string(), source };
     flowyard_cas::make_folder(folder).map_err(io)?;
     std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(io)?;
-    let request = KeyRequest::generate()?;
-    let (authority, answer) = ask(token, name, &request).await?;
+    let Admission { authority, request, answer } = admit(token, name).await?;
     let trust = Trust::new(authority, Epoch(answer.epoch), Clock::wall(), |_| false)?;
     let certificate = Certificate::from(answer.certificate.to_vec());
     Credential::new(&request, vec![certificate], &trust)?.save(&credential_file(folder))?;
@@ -83,11 +82,23 @@ pub async fn join(token: &JoinToken, name: &Name, folder: &Path) -> Result<Membe
     Ok(Membership::load(folder)?)
 }
 
-async fn ask(
-    token: &JoinToken,
-    name: &Name,
-    request: &KeyRequest,
-) -> Result<(Certificate<'static>, JoinResponse), JoinError> {
+/// What a cluster gives an agent that it lets in.
+#[derive(Debug)]
+pub struct Admission {
+    /// The cluster's authority, as the token proves it.
+    pub authority: Certificate<'static>,
+    /// The key that was let in.
+    pub request: KeyRequest,
+    /// The certificate of it, and where the coordinators are.
+    pub answer: JoinResponse,
+}
+
+/// Shows the token to a coordinator of the cluster with a new key, and keeps nothing.
+///
+/// # Errors
+/// When nobody answers, or the cluster refuses.
+pub async fn admit(token: &JoinToken, name: &Name) -> Result<Admission, JoinError> {
+    let request = KeyRequest::generate()?;
     let mut silent = Vec::new();
     for address in &token.addresses {
         let introduction = match introduce(address, token.authority, Clock::wall()).await {
@@ -113,7 +124,7 @@ async fn ask(
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         return match EntranceClient::new(channel).join(join).await {
-            Ok(answer) => Ok((introduction.authority, answer.into_inner())),
+            Ok(answer) => Ok(Admission { authority: introduction.authority, request, answer: answer.into_inner() }),
             Err(status) => Err(JoinError::Refused(status)),
         };
     }

@@ -20,7 +20,7 @@ use flowyard_proto::cluster::entrance_client::EntranceClient;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-pub use joining::{JoinError, join};
+pub use joining::{Admission, JoinError, admit, join};
 pub use membership::{Membership, MembershipError};
 
 use origin::ClusterBlobs;

@@ -1,7 +1,7 @@
 //! Whether a step could ever be placed, told at submit: a job that no node could run is refused, not left to wait.
 
 use flowyard_model::{GpuRequest, JobSpec, NetworkMode, Rejection, Resources, StepSpec};
-use flowyard_scheduling::bridge;
+use flowyard_scheduling::could_ever_run;
 use flowyard_state::State;
 
 /// Refuses a step that no known node could ever run. Without any node everything is taken: the first may be on its way.
@@ -9,7 +9,7 @@ pub(super) fn check(state: &State, spec: &JobSpec) -> Result<(), Rejection> {
     if state.nodes().next().is_none() {
         return Ok(());
     }
-    match spec.steps.iter().find(|step| !bridge::could_ever_run(state, &spec.queue, step)) {
+    match spec.steps.iter().find(|step| !could_ever_run(state, step)) {
         None => Ok(()),
         Some(step) => {
             Err(Rejection::Infeasible { step: step.name.clone(), asked: asked(step), exists: exists(state, step) })

@@ -8,9 +8,11 @@ mod feasible;
 mod jobs;
 mod logs;
 mod nodes;
+mod queues;
 mod storage;
 mod submit;
 mod tasks;
+mod usage;
 mod watch;
 mod why;
 
@@ -19,11 +21,13 @@ use flowyard_model::{
 };
 use flowyard_proto::api::flowyard_server::Flowyard;
 use flowyard_proto::api::{
-    CancelRequest, CancelResponse, ChangeNodeRequest, ChangeNodeResponse, Cluster, ExecRequest, ExecResponse,
-    GetClusterRequest, GetJobRequest, GetStorageRequest, ListArtifactsRequest, ListArtifactsResponse, ListJobsRequest,
-    ListJobsResponse, ListNodesRequest, ListNodesResponse, ListTasksRequest, ListTasksResponse, LogsRequest,
-    LogsResponse, PruneRequest, PruneResponse, Storage, SubmitBatchRequest, SubmitBatchResponse, SubmitRequest,
-    SubmitResponse, WatchJobRequest, WatchJobResponse, WhyRequest, WhyResponse,
+    CancelRequest, CancelResponse, ChangeNodeRequest, ChangeNodeResponse, Cluster, DropQueueRequest, DropQueueResponse,
+    ExecRequest, ExecResponse, GetClusterRequest, GetJobRequest, GetQueueRequest, GetQueueResponse, GetStorageRequest,
+    GetUsageRequest, GetUsageResponse, ListArtifactsRequest, ListArtifactsResponse, ListJobsRequest, ListJobsResponse,
+    ListNodesRequest, ListNodesResponse, ListQueuesRequest, ListQueuesResponse, ListTasksRequest, ListTasksResponse,
+    LogsRequest, LogsResponse, PruneRequest, PruneResponse, PutQueuesRequest, PutQueuesResponse, Storage,
+    SubmitBatchRequest, SubmitBatchResponse, SubmitRequest, SubmitResponse, WatchJobRequest, WatchJobResponse,
+    WhyRequest, WhyResponse,
 };
 use flowyard_state::View;
 use tonic::{Request, Response, Status, Streaming};
@@ -57,6 +61,14 @@ impl ApiEndpoint {
         self.shared.fresh_view().await
     }
 
+    /// The state, in which the caller still is who they were.
+    async fn view_of<T>(&self, request: &Request<T>) -> Result<View, Status> {
+        let standing = caller::standing(request)?;
+        let view = self.view(request).await?;
+        standing.check_in(&view)?;
+        Ok(view)
+    }
+
     /// The state, once the caller may do this to the job.
     async fn view_for<T>(
         &self,
@@ -64,10 +76,8 @@ impl ApiEndpoint {
         job: u64,
         action: impl for<'a> Fn(&'a QueuePath) -> Action<'a>,
     ) -> Result<View, Status> {
-        let standing = caller::standing(request)?;
-        let view = self.view(request).await?;
-        standing.check_in(&view)?;
-        check_job(&standing.caller, &view, job, action)?;
+        let view = self.view_of(request).await?;
+        check_job(&caller::of(request)?, &view, job, action)?;
         Ok(view)
     }
 }
@@ -306,5 +316,48 @@ impl Flowyard for ApiEndpoint {
     async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
         allowed(&request, Action::Prune)?;
         storage::prune(&self.shared, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn put_queues(&self, request: Request<PutQueuesRequest>) -> Result<Response<PutQueuesResponse>, Status> {
+        let paths: Vec<&str> = request.get_ref().queues.iter().map(|queue| queue.path.as_str()).collect();
+        caller::about(&request, &format!("queue {}", paths.join(", ")));
+        let (caller, standing) = (allowed(&request, Action::ChangeQueue)?, caller::standing(&request)?);
+        let queues = flowyard_proto::request::put_queues(request.into_inner())?;
+        let put = queues::put(&self.shared, queues).await?;
+        if let Some(refused) = &put.refused {
+            let done = put.changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>().join(", ");
+            standing.about(&format!("queue {done}; then {} was refused: {}", refused.path, refused.message));
+        }
+        tracing::info!(queues = put.changes.len(), by = caller.principal(), "queues were put");
+        Ok(Response::new(put))
+    }
+
+    async fn drop_queue(&self, request: Request<DropQueueRequest>) -> Result<Response<DropQueueResponse>, Status> {
+        caller::about(&request, &format!("queue {}", request.get_ref().path));
+        let caller = allowed(&request, Action::ChangeQueue)?;
+        let path = flowyard_proto::request::queue_path(&request.get_ref().path)?;
+        let dropped = queues::forget(&self.shared, path.clone()).await?;
+        tracing::info!(queue = %path, by = caller.principal(), "a queue was dropped");
+        Ok(Response::new(dropped))
+    }
+
+    async fn list_queues(&self, request: Request<ListQueuesRequest>) -> Result<Response<ListQueuesResponse>, Status> {
+        let caller = allowed(&request, Action::ListQueues)?;
+        let view = self.view_of(&request).await?;
+        Ok(Response::new(queues::list(&view, |queue| allow(&caller, Action::LookAtQueue { queue }).is_ok())))
+    }
+
+    async fn get_queue(&self, request: Request<GetQueueRequest>) -> Result<Response<GetQueueResponse>, Status> {
+        let path = flowyard_proto::request::queue_path(&request.get_ref().path)?;
+        let caller = allowed(&request, Action::LookAtQueue { queue: &path })?;
+        let view = self.view_of(&request).await?;
+        queues::get(&view, &path, |queue| allow(&caller, Action::LookAtQueue { queue }).is_ok()).map(Response::new)
+    }
+
+    async fn get_usage(&self, request: Request<GetUsageRequest>) -> Result<Response<GetUsageResponse>, Status> {
+        let caller = allowed(&request, Action::GetUsage)?;
+        let (view, now) = (self.view_of(&request).await?, self.shared.stamps.now());
+        let looks = move |queue: &QueuePath| allow(&caller, Action::LookAtQueue { queue }).is_ok();
+        beside(move || usage::get(&view, request.get_ref(), now, looks)).await.map(Response::new)
     }
 }

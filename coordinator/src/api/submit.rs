@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flowyard_model::{
-    Command, Digest, Isolation, JobId, JobSpec, Name, NetworkMode, OnDisconnect, Rejection, Reply, SecretPlace,
-    SpecBlobs, SubmitJob, validate,
+    Command, Digest, Isolation, JobId, JobSpec, Name, NetworkMode, OnDisconnect, QueuePath, Rejection, Reply,
+    SecretPlace, SpecBlobs, SubmitJob, validate,
 };
 use flowyard_proto::api::{CancelRequest, CancelResponse, SubmitRequest, SubmitResponse};
 use flowyard_state::View;
@@ -14,6 +14,7 @@ use tonic::Status;
 use super::{feasible, find_job};
 use crate::access::{Action, Caller, allow};
 use crate::coordinator::Shared;
+use crate::queues::unknown_queue;
 use crate::standing::Standing;
 
 /// Checks a job as far as it can be checked before it is in the log, and puts it there.
@@ -45,6 +46,7 @@ pub(super) async fn checked(shared: &Shared, standing: &Standing, request: Submi
     decide_networks(&mut spec, shared.config.usual_network);
     standing.about(&format!("job `{}` to queue `{}`", spec.name, spec.queue));
     allow(caller, Action::Submit { queue: &spec.queue })?;
+    check_queue(shared, caller, &spec.queue).await?;
     validate(&spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
     let encoded = flowyard_proto::encode_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
     check_timing(shared, &spec)?;
@@ -66,6 +68,18 @@ pub(super) async fn propose(shared: &Shared, command: &Command) -> Result<Submit
         Reply::Submitted { job, existing } => Ok(SubmitResponse { job: job.0, existing }),
         other => Err(Status::internal(format!("a submission was answered with {other:?}"))),
     }
+}
+
+/// Refuses a queue that is not there, with those that the caller may look at; the state's own refusal would name others, too.
+async fn check_queue(shared: &Shared, caller: &Caller, queue: &QueuePath) -> Result<(), Status> {
+    if shared.feed.view().queue(queue).is_some() {
+        return Ok(());
+    }
+    let view = shared.fresh_view().await?;
+    if view.queue(queue).is_some() {
+        return Ok(());
+    }
+    Err(unknown_queue(&view, queue, |known| allow(caller, Action::LookAtQueue { queue: known }).is_ok()))
 }
 
 /// What a step did not ask for is decided here, so that the log says which network every task had.

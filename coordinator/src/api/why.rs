@@ -6,9 +6,11 @@
 //! | [`task`] | where one task stands |
 //! | [`ended`] | how an attempt ended, and what to do about it |
 //! | [`room`] | why a ready task is not placed |
+//! | [`bounds`] | which bound of a queue keeps it from that |
 //! | [`time`] | what becomes of a job when one of its times passes |
 //! | [`words`] | quantities and references in words |
 
+mod bounds;
 mod ended;
 mod room;
 mod task;

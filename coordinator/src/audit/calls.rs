@@ -12,7 +12,7 @@ use crate::around::{Answer, Around, Request};
 use crate::standing::Standing;
 
 /// Calls that only look, and those by which nodes do their daily work, which is in the log.
-const UNWRITTEN: [&str; 23] = [
+const UNWRITTEN: [&str; 26] = [
     "Flowyard/GetCluster",
     "Flowyard/ListJobs",
     "Flowyard/GetJob",
@@ -23,6 +23,9 @@ const UNWRITTEN: [&str; 23] = [
     "Flowyard/ListNodes",
     "Flowyard/ListArtifacts",
     "Flowyard/GetStorage",
+    "Flowyard/ListQueues",
+    "Flowyard/GetQueue",
+    "Flowyard/GetUsage",
     "Administration/ListTokens",
     "Administration/GetStatus",
     "Administration/ReadAudit",
@@ -148,8 +151,10 @@ mod tests {
             "Entrance/Renew",
             "Flowyard/Cancel",
             "Flowyard/ChangeNode",
+            "Flowyard/DropQueue",
             "Flowyard/Exec",
             "Flowyard/Prune",
+            "Flowyard/PutQueues",
             "Flowyard/Submit",
             "Flowyard/SubmitBatch",
             "Secrets/Put",

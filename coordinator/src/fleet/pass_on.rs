@@ -36,8 +36,19 @@ const LEADERS: [&str; 4] = [
 ];
 const ENTRANCE: &str = "/flowyard.cluster.v1.Entrance/";
 /// Calls of those that any coordinator answers, from its own copy of the state.
-const ANYBODYS: [&str; 8] =
-    ["GetCluster", "Submit", "GetJob", "ListJobs", "ListTasks", "WatchJob", "ListArtifacts", "Diagnose"];
+const ANYBODYS: [&str; 11] = [
+    "GetCluster",
+    "Submit",
+    "GetJob",
+    "ListJobs",
+    "ListTasks",
+    "WatchJob",
+    "ListArtifacts",
+    "ListQueues",
+    "GetQueue",
+    "GetUsage",
+    "Diagnose",
+];
 /// Connections of passed-on calls that nobody answers are given up after this long.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 /// How long a call waits for a leader to be elected.
@@ -239,7 +250,9 @@ mod tests {
     fn calls_about_sessions_and_wishes_are_the_leaders_and_reads_are_anybodys() {
         assert!(is_leaders("/flowyard.api.v1.Flowyard/Logs"));
         assert!(is_leaders("/flowyard.cluster.v1.Entrance/Join"));
+        assert!(is_leaders("/flowyard.api.v1.Flowyard/PutQueues"));
         assert!(!is_leaders("/flowyard.api.v1.Flowyard/GetJob"));
+        assert!(!is_leaders("/flowyard.api.v1.Flowyard/ListQueues"));
         assert!(!is_leaders("/flowyard.blob.v1.Blobs/Get"));
         assert!(!is_leaders("/flowyard.agent.v1.Agents/Session"));
         assert!(is_anybodys("/flowyard.api.v1.Flowyard/GetJob") && !is_anybodys("/flowyard.api.v1.Flowyard/Logs"));

@@ -7,9 +7,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use flowyard_model::{AttemptNumber, ClusterVersion, Command, Entry, JobId, Plan, Reply, Revision, TimeMs};
-use flowyard_placement::Budget;
-use flowyard_scheduling::bridge;
+use flowyard_model::{AttemptNumber, ClusterVersion, Command, Entry, JobId, Plan, Reply, Revision, TimeMs, limits};
+use flowyard_scheduling::{Bound, Proposal, Scheduler};
 use flowyard_state::{State, View, apply};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
@@ -21,8 +20,8 @@ use crate::proposer::Proposer;
 
 /// Plans proposed and not yet applied.
 const PLANS_IN_FLIGHT: usize = 4;
-/// Work of one round: enough for ten thousand nodes and hundreds of shapes.
-const BUDGET: Budget = Budget { steps: 4_000_000 };
+/// Steps of one round: enough for ten thousand nodes and hundreds of shapes.
+const STEPS: u64 = 4_000_000;
 /// Wait after a plan that was stale; doubled with each that follows, so that a fault of ours is no busy loop.
 const STALE_WAIT: Duration = Duration::from_millis(2);
 /// Longest wait after stale plans.
@@ -34,7 +33,8 @@ pub struct Placer {
     feed: Feed,
     work: watch::Receiver<u64>,
     in_flight: VecDeque<(Plan, JoinHandle<bool>)>,
-    seed: u64,
+    /// `None` only while a round is made.
+    scheduler: Option<Scheduler>,
     stale_wait: Duration,
     /// How long an agent may take to accept what is placed.
     accept_ms: u64,
@@ -45,26 +45,33 @@ impl Placer {
     pub fn new(proposer: Proposer, feed: Feed, accept_ms: u64) -> Self {
         let mut work = feed.placement();
         work.mark_changed();
-        Self { proposer, feed, work, in_flight: VecDeque::new(), seed: 0, stale_wait: STALE_WAIT, accept_ms }
+        // Another order among equals with each term.
+        let scheduler = Some(Scheduler::new(feed.view().revision().0));
+        Self { proposer, feed, work, in_flight: VecDeque::new(), scheduler, stale_wait: STALE_WAIT, accept_ms }
     }
 
     /// Makes plans until nothing more can be placed, or enough are under way.
     async fn place(&mut self) {
         while self.in_flight.len() < PLANS_IN_FLIGHT {
-            self.seed += 1;
+            let mut scheduler = self.scheduler.take().expect("no round is being made");
             let under_way: Vec<Plan> = self.in_flight.iter().map(|(plan, _)| plan.clone()).collect();
-            let (view, seed) = (self.feed.view(), self.seed);
+            let tasks = (PLANS_IN_FLIGHT - under_way.len()) * limits::PLACEMENTS_PER_PLAN;
+            let (view, bound) = (self.feed.view(), Bound { tasks: tasks as u64, steps: STEPS });
             let accept_ms = (view.version() >= ClusterVersion::ACCESS).then_some(self.accept_ms);
             let start = flowyard_clock::monotonic();
+            // It may take long, so it runs beside the asynchronous threads.
             let solved = tokio::task::spawn_blocking(move || {
-                let plans = solve(&view, under_way, seed).into_iter();
-                plans.map(|plan| (firsts(&view, &plan), plan)).collect::<Vec<_>>()
+                let Proposal { plans, complete } = scheduler.round(&expected(&view, under_way), bound);
+                let plans: Vec<_> = plans.into_iter().map(|plan| (firsts(&view, &plan), plan)).collect();
+                (plans, complete, scheduler)
             })
             .await;
             self.proposer.counts().rounds.observe_since(start);
             // Its panic is ours, and the supervisor's to answer.
-            let plans = solved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-            if plans.is_empty() {
+            let (plans, complete, scheduler) =
+                solved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            self.scheduler = Some(scheduler);
+            if plans.is_empty() && complete {
                 return;
             }
             for (firsts, mut plan) in plans {
@@ -76,8 +83,8 @@ impl Placer {
     }
 }
 
-/// Plans for what can be placed once the plans under way are applied. It may take long, so it runs beside the asynchronous threads.
-fn solve(view: &View, under_way: Vec<Plan>, seed: u64) -> Vec<Plan> {
+/// The state once the plans under way are applied.
+fn expected(view: &View, under_way: Vec<Plan>) -> State {
     let mut expected: State = (**view).clone();
     for plan in under_way {
         // Placements that are in the view already are refused here, which changes nothing.
@@ -85,9 +92,7 @@ fn solve(view: &View, under_way: Vec<Plan>, seed: u64) -> Vec<Plan> {
         let entry = Entry { index, time: expected.time(), command: Command::CommitPlan(plan) };
         apply(&mut expected, entry);
     }
-    let (problem, index) = bridge::problem(&expected);
-    let solution = flowyard_placement::solve(&problem, BUDGET, seed);
-    bridge::plans(&index, &solution, BUDGET, seed)
+    expected
 }
 
 /// Waits for the oldest plan under way, and longer each time that one was stale.

@@ -28,7 +28,9 @@ pub(super) async fn believed(
         return Ok(reports);
     }
     for report in &mut reports {
-        let Some(end) = report.end.clone() else { continue };
+        // What names nothing gives nothing; most ends of short tasks are such.
+        let names = |end: &Arc<End>| !end.outputs.is_empty() || end.logs != Logs::NONE;
+        let Some(end) = report.end.clone().filter(names) else { continue };
         let judged = judge(shared, standing, &end).await?;
         if judged != *end {
             tracing::warn!(caller = %standing.caller, member = ?report.member, message = judged.message, "an agent's report names what is not its own to give");

@@ -10,7 +10,8 @@ use tonic::Code;
 use crate::house::{Host, three, to_call, until};
 use crate::parts::job;
 
-async fn read(host: &Host, token: &str) -> Vec<AuditEntry> {
+/// Everything that was written down, by whichever coordinator.
+pub(crate) async fn read(host: &Host, token: &str) -> Vec<AuditEntry> {
     let request = ReadAuditRequest { since_ms: 0, follow: false };
     let mut answers = host.administration(Some(token)).read_audit(request).await.unwrap().into_inner();
     let mut entries = Vec::new();

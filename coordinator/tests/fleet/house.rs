@@ -195,7 +195,7 @@ impl Host {
     /// Makes a queue.
     pub(crate) async fn queue(&self, path: &str) {
         let queue = flowyard_model::Queue::new(path.parse().unwrap());
-        self.coordinator().shared().propose(&flowyard_model::Command::PutQueue(queue)).await.unwrap();
+        self.coordinator().shared().propose(&flowyard_model::Command::PutQueue(queue.into())).await.unwrap();
     }
 
     pub(crate) async fn status(&self) -> ClusterStatus {

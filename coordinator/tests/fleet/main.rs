@@ -8,6 +8,7 @@ mod leading;
 mod node;
 mod parts;
 mod ports;
+mod queues;
 mod secrets;
 mod storing;
 mod watching;

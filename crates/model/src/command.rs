@@ -32,7 +32,7 @@ pub enum Command {
         job: JobId,
     },
     /// Make or change a queue.
-    PutQueue(Queue),
+    PutQueue(Arc<Queue>),
     /// Remove an empty queue.
     DropQueue {
         /// Which.

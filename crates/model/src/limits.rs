@@ -4,6 +4,29 @@
 pub const NAME_BYTES: usize = 63;
 /// Parts of a queue path.
 pub const QUEUE_DEPTH: usize = 8;
+/// Models of devices and tokens together that one amount of a queue names.
+pub const QUEUE_COLUMNS: usize = 64;
+/// How long it takes until past use counts half: a week, so that who used much on one day is back in line some weeks later, and
+/// nobody is repaid for what was long ago. In milliseconds.
+pub const HALF_LIFE_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// Hours of which it is known singly what was used in them.
+pub const LEDGER_HOURS: u64 = 48;
+/// Days of which it is known what was used in them: the month before the last is there until this one ends.
+pub const LEDGER_DAYS: u64 = 62;
+/// Queues of a cluster.
+pub const QUEUES: usize = 10_000;
+/// Queues that one call puts.
+pub const QUEUES_PER_CALL: usize = 1_000;
+/// The heaviest queue.
+pub const QUEUE_WEIGHT: u32 = 1_000_000;
+/// Thousandths of a CPU that a queue may name: as many as a thousand of the largest nodes offer.
+pub const QUEUE_CPU_MILLI: u64 = 1_000_000_000_000;
+/// Bytes of memory or disk that a queue may name: one exbibyte.
+pub const QUEUE_BYTES: u64 = 1 << 60;
+/// Thousandths of a GPU that a queue may name.
+pub const QUEUE_GPU_MILLI: u64 = 1_000_000_000;
+/// Tokens of one name that a queue may name.
+pub const QUEUE_TOKENS: u64 = 1_000_000_000;
 /// Steps of one job.
 pub const STEPS: usize = 1_000;
 /// Tasks of one step.

@@ -1,5 +1,6 @@
 //! Names that users give. A name that exists is valid: the check is made once, where it enters.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -116,10 +117,23 @@ impl QueuePath {
         &self.0
     }
 
+    /// The paths of the queues above it, from the top, and then its own.
+    pub fn levels(&self) -> impl DoubleEndedIterator<Item = &str> {
+        let ends = self.0.match_indices('/').map(|(at, _)| at).chain([self.0.len()]);
+        ends.map(|end| &self.0[..end])
+    }
+
     /// Whether this is the other queue or above it.
     pub fn covers(&self, other: &Self) -> bool {
         let below = other.0.strip_prefix(&self.0);
         below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+/// Paths are ordered as their texts are.
+impl Borrow<str> for QueuePath {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -164,6 +178,13 @@ mod tests {
         for good in ["a", "7", "train.v2", "A_b-c", &"x".repeat(limits::NAME_BYTES)] {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
         }
+    }
+
+    #[test]
+    fn the_levels_of_a_queue_lead_from_the_top_to_it() {
+        let levels = |path: &str| path.parse::<QueuePath>().unwrap().levels().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(levels("a"), ["a"]);
+        assert_eq!(levels("a/bc/d"), ["a", "a/bc", "a/bc/d"]);
     }
 
     #[test]

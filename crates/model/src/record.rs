@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArchivePage, ClusterVersion, Digest, Epoch, Identity, Job, JobId, KeptSecret, LogSegment, Name, Node, NodeId,
-    Queue, Revision, Revocation, Step, StepIndex, SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
+    Account, AccountKey, ArchivePage, ClusterVersion, Digest, Epoch, Identity, Job, JobId, KeptSecret, LogSegment,
+    Name, Node, NodeId, Queue, Revision, Revocation, Step, StepIndex, SubmissionKey, Task, TaskKey, TimeMs, Token,
+    TokenId,
 };
 
-/// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, nodes, submission keys, jobs,
+/// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, accounts, nodes, submission keys, jobs,
 /// waits, steps, tasks, tokens, revocations, secrets, pages of the archive and segments of the log, each kind ordered by its key.
 /// Indexes are not recorded; they are rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +18,9 @@ pub enum Record {
     /// The scalars of the state; exactly one, first.
     Meta(Meta),
     /// A queue.
-    Queue(Queue),
+    Queue(Arc<Queue>),
+    /// What somebody uses in a queue.
+    Account(AccountKey, Arc<Account>),
     /// A node.
     Node(NodeId, Arc<Node>),
     /// What a submission key stands for.

@@ -27,9 +27,21 @@ impl Bits {
         self.words[at / 64] |= 1 << (at % 64);
     }
 
+    /// Puts a number in, and makes room for it where there is none.
+    pub fn put(&mut self, at: usize) {
+        self.words.resize(self.words.len().max(at / 64 + 1), 0);
+        self.insert(at);
+    }
+
     /// Whether a number is in.
     pub fn contains(&self, at: usize) -> bool {
         self.words.get(at / 64).is_some_and(|word| word & (1 << (at % 64)) != 0)
+    }
+
+    /// Forgets the length beyond the last number, so that equal sets are equal.
+    pub(crate) fn trim(&mut self) {
+        let length = self.words.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
+        self.words.truncate(length);
     }
 
     /// The numbers in it, ascending.

@@ -3,7 +3,7 @@
 use flowyard_model::{Changed, ClusterVersion, Command, Effects, Entry, Epoch, Rejection, Reply};
 
 use crate::state::State;
-use crate::{access, after, closing, forget, job, node, past, plan, queue, report, secret, submit, tick};
+use crate::{access, after, closing, forget, job, ledger, node, past, plan, queue, report, secret, submit, tick};
 
 /// Applies one entry.
 ///
@@ -31,7 +31,7 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::SubmitJob(wish) => submit::submit(state, changed, wish),
         Command::CancelJob { job } => job::cancel(state, changed, job),
         Command::PutQueue(queue) => queue::put(state, changed, queue),
-        Command::DropQueue { path } => queue::drop_queue(state, &path),
+        Command::DropQueue { path } => queue::drop_queue(state, changed, &path),
         Command::RegisterNode(wish) => node::register(state, changed, wish),
         Command::SetNodeHealth { node, incarnation, health } => {
             node::set_health(state, changed, node, incarnation, health)
@@ -78,6 +78,9 @@ fn raise_version(state: &mut State, wished: ClusterVersion) -> Reply {
     }
     assert!(wished <= ClusterVersion::NEWEST, "this build does not know cluster version {wished}: it must be upgraded");
     state.meta.version = wished;
+    if wished == ClusterVersion::ACCESS {
+        ledger::open(state);
+    }
     Reply::Done
 }
 

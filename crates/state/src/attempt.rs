@@ -13,9 +13,9 @@ use crate::graph::task_done;
 use crate::job::{stop_job, stop_live_attempt};
 use crate::node::DEVICE_GONE;
 use crate::retry::{Trial, Try, after_attempt, salt};
-use crate::room;
 use crate::state::State;
 use crate::task::{edit_attempt, move_task};
+use crate::{holding, room};
 
 /// A live member ended: its node has room again; the others of a gang stop if it did not succeed; when it was the last, the
 /// attempt is over.
@@ -44,6 +44,8 @@ pub(crate) fn end_member(state: &mut State, changed: &mut Changed, node: NodeId,
 }
 
 fn free(state: &mut State, changed: &mut Changed, node: NodeId, key: MemberKey) {
+    let held = holding::held_by_live(state, key);
+    holding::give_back(state, key.task.job, &held);
     let spec = state.jobs.get(&key.task.job).expect("a live member has a job").spec.clone();
     let wanted = &spec.steps[key.task.step.0 as usize].resources;
     let attempt = state.attempt(key.task, key.attempt).expect("a live member has an attempt");

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
-    Attempt, AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired, JobId, JobOutcome,
-    LogSegment, NeedKind, NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey, TaskOutcome, TaskState,
-    Used,
+    self as model, AccountKey, Attempt, AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired,
+    JobId, JobOutcome, LogSegment, NeedKind, NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey,
+    TaskOutcome, TaskState, Used, limits,
 };
 
+use crate::holding::held_by_live;
 use crate::indexes::Indexes;
-use crate::room;
+use crate::ledger::key_of;
 use crate::state::State;
 use crate::step::{counter, is_complete, untouched_state};
+use crate::{promises, room};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,9 +51,57 @@ pub fn check_all(state: &State) -> Result<(), Violation> {
     for (job, step) in state.tasks.keys() {
         hold(state.steps.contains_key(&(*job, *step)), "a task belongs to a step", || format!("{job}/{step}"))?;
     }
+    check_queues(state)?;
     check_nodes(state)?;
+    check_ledger(state)?;
     check_past(state)?;
     check_access(state)
+}
+
+/// Nothing is promised twice, and nothing is asked of queues that older replicas do not know.
+fn check_queues(state: &State) -> Held {
+    for queue in state.queues() {
+        let place = || format!("queue {}", queue.path);
+        let versioned = !queue.is_newer() || state.version() >= ClusterVersion::ACCESS;
+        hold(versioned, "a queue says what its cluster version knows", place)?;
+        let kept = promises::fault(&state.queues, queue.path.as_str()).is_none();
+        hold(kept, "a queue has what those below it are promised", place)?;
+    }
+    Ok(())
+}
+
+/// Accounts are of what lives now, and say of the past what can have been.
+fn check_ledger(state: &State) -> Held {
+    let versioned = state.accounts.is_empty() || state.version() >= ClusterVersion::ACCESS;
+    hold(versioned, "accounts are kept from their cluster version on", || "state".to_owned())?;
+    if state.version() < ClusterVersion::ACCESS {
+        return Ok(());
+    }
+    let mut live: BTreeMap<AccountKey, (model::Held, u32)> = BTreeMap::new();
+    for (_, key) in &state.indexes.live {
+        let job = state.job(key.task.job).expect("the job was checked");
+        live.entry(key_of(job)).or_default().0.add(&held_by_live(state, *key));
+    }
+    for ((job, _), step) in state.steps.iter().filter(|(_, step)| step.counts.active > 0) {
+        let job = state.job(*job).expect("the job was checked");
+        live.entry(key_of(job)).or_default().1 += step.counts.active;
+    }
+    for (key, account) in &state.accounts {
+        let place = || format!("account of {} in {}", key.owner, key.queue);
+        let (held, active) = live.remove(key).unwrap_or_default();
+        hold(account.held == held, "an account holds what its live members hold", place)?;
+        hold(account.active == active, "an account counts its active tasks", place)?;
+        hold(account.at <= state.time(), "an account is as of a time that was", place)?;
+        let (hours, days) = (&account.hours, &account.days);
+        let closed = days.iter().chain(hours.iter()).map(|bucket| bucket.start);
+        let ascend = days.iter().map(|day| day.start).is_sorted_by(|one, next| one < next)
+            && hours.iter().map(|hour| hour.start).is_sorted_by(|one, next| one < next);
+        hold(ascend, "hours and days of an account ascend", place)?;
+        hold(closed.max().is_none_or(|last| last < account.at), "an account has no future", place)?;
+        let few = hours.len() as u64 <= limits::LEDGER_HOURS && days.len() as u64 <= limits::LEDGER_DAYS;
+        hold(few, "an account keeps a bounded past", place)?;
+    }
+    hold(live.is_empty(), "what lives has an account", || format!("{:?}", live.keys().next()))
 }
 
 /// Segments follow each other, and pages have jobs.

@@ -1,11 +1,12 @@
-//! What differs between two states, found by what they do not share: cheap where one came from the other. For tests and the
-//! simulation.
+//! What differs between two states, found by what they do not share: cheap where one came from the other. For whoever follows
+//! the state, for tests and for the simulation.
 
 use std::collections::BTreeSet;
 
-use flowyard_model::{JobId, MemberKey, NodeId, Phase, TaskKey};
+use flowyard_model::{AccountKey, JobId, MemberKey, NodeId, Phase, QueuePath, TaskKey};
 use imbl::{ordmap, ordset};
 
+use crate::indexes::{ReadyGroup, ready_step};
 use crate::state::{State, StepKey};
 
 /// What is otherwise in a state than in one before it.
@@ -17,6 +18,14 @@ pub struct Differences {
     pub tasks: BTreeSet<TaskKey>,
     /// Nodes that differ, came or went, or of which anything else is wanted.
     pub nodes: BTreeSet<NodeId>,
+    /// Queues whose record differs, came or went.
+    pub queues: BTreeSet<QueuePath>,
+    /// Accounts that differ, came or went.
+    pub accounts: BTreeSet<AccountKey>,
+    /// Paths that carry something else.
+    pub loads: BTreeSet<QueuePath>,
+    /// Groups of ready steps of which another task is ready, or none any more, or of whose steps other ones may be placed.
+    pub ready: BTreeSet<ReadyGroup>,
     /// Whether a step became ready that was not.
     pub more_ready: bool,
 }
@@ -26,7 +35,14 @@ impl State {
     pub fn differences(&self, before: &Self) -> Differences {
         let mut found = Differences::default();
         found.jobs.extend(before.jobs.diff(&self.jobs).map(|item| *key(item)));
-        found.jobs.extend(before.steps.diff(&self.steps).map(|item| key(item).0));
+        for item in before.steps.diff(&self.steps) {
+            let step = *key(item);
+            found.jobs.insert(step.0);
+            found.ready.extend([before, self].into_iter().filter_map(|state| state.group_of(step)));
+        }
+        found.queues.extend(before.queues.diff(&self.queues).map(|item| key(item).clone()));
+        found.accounts.extend(before.accounts.diff(&self.accounts).map(|item| key(item).clone()));
+        found.loads.extend(before.indexes.loads.diff(&self.indexes.loads).map(|item| key(item).clone()));
         for item in before.tasks.diff(&self.tasks) {
             let step: StepKey = *key(item);
             let tasks = |state: &Self| state.tasks.get(&step).cloned().unwrap_or_default();
@@ -42,9 +58,18 @@ impl State {
             let live = attempt.members.iter().filter(|member| member.phase != Phase::Ended);
             found.nodes.extend(live.filter(|_| known != Some(attempt.desired)).map(|member| member.node));
         }
-        let mut ready = before.indexes.ready.diff(&self.indexes.ready);
-        found.more_ready = ready.any(|item| matches!(item, ordset::DiffItem::Add(_)));
+        for item in before.indexes.ready.diff(&self.indexes.ready) {
+            found.more_ready |= matches!(item, ordset::DiffItem::Add(_));
+            let (ordset::DiffItem::Add(step) | ordset::DiffItem::Remove(step)) = item;
+            found.ready.insert(step.group());
+        }
         found
+    }
+
+    /// The group of a step, if it is in one now.
+    fn group_of(&self, key: StepKey) -> Option<ReadyGroup> {
+        let step = ready_step(self.jobs.get(&key.0)?, key);
+        self.indexes.ready.contains(&step).then(|| step.group())
     }
 }
 
@@ -93,11 +118,15 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_touches_no_job_and_no_node_makes_no_difference() {
+    fn an_entry_that_touches_a_queue_alone_makes_a_difference_there_alone() {
         let before = State::new();
         let mut now = before.clone();
         let queue = Queue::new("other".parse().expect("it is a path"));
-        apply(&mut now, Entry { index: Revision(1), time: TimeMs(1), command: Command::PutQueue(queue) });
-        assert_eq!(now.differences(&before), Differences::default());
+        let queues = BTreeSet::from([queue.path.clone()]);
+        for (index, command) in [(1, Command::Tick), (2, Command::PutQueue(queue.into()))] {
+            apply(&mut now, Entry { index: Revision(index), time: TimeMs(1), command });
+            let expected = if index == 1 { BTreeSet::new() } else { queues.clone() };
+            assert_eq!(now.differences(&before), Differences { queues: expected, ..Differences::default() });
+        }
     }
 }

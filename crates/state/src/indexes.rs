@@ -3,24 +3,29 @@
 //! Invariant: [`Indexes::rebuild`] gives the same from the records alone. That is how a snapshot is loaded, and checked.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use flowyard_model::{
-    Identity, Job, JobId, MemberKey, Name, NodeId, Overdue, Phase, QueuePath, Rank, StepIndex, Task, TaskCounts,
-    TaskKey, TaskState, TimeMs, TokenId, limits,
+    AccountKey, Held, Identity, Job, JobId, MemberKey, Name, NodeId, Overdue, Phase, QueuePath, Rank, StepIndex, Task,
+    TaskCounts, TaskKey, TaskState, TimeMs, TokenId, limits,
 };
 use imbl::{OrdMap, OrdSet};
 
 use crate::closing::deadline;
+use crate::ledger::lapses_at;
 use crate::state::{State, StepKey};
-use crate::{accept, overdue};
+use crate::{accept, holding, overdue};
 
-/// A step that has a ready task and may have one more active; ordered by queue, then urgency, then shape, then age.
+/// A step that has a ready task and may have one more active; ordered by queue, then urgency, then owner, then
+/// shape, then age.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadyStep {
     /// The queue of its job.
     pub queue: QueuePath,
     /// Priority of the job and the step together; the greatest first.
     pub priority: Reverse<i64>,
+    /// Who submitted its job.
+    pub owner: String,
     /// Fingerprint of its shape.
     pub shape: u64,
     /// The job.
@@ -29,18 +34,53 @@ pub struct ReadyStep {
     pub step: StepIndex,
 }
 
-/// What a queue carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Ready steps that placement need not tell apart: whatever it looks at is the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadyGroup {
+    /// The queue of their jobs.
+    pub queue: QueuePath,
+    /// Priority of the job and the step together.
+    pub priority: Reverse<i64>,
+    /// Who submitted their jobs.
+    pub owner: String,
+    /// Fingerprint of their shape.
+    pub shape: u64,
+}
+
+impl ReadyStep {
+    /// The group it is in.
+    pub fn group(&self) -> ReadyGroup {
+        let Self { queue, priority, owner, shape, .. } = self.clone();
+        ReadyGroup { queue, priority, owner, shape }
+    }
+}
+
+impl ReadyGroup {
+    /// Not after any of its steps.
+    pub(crate) fn first(&self) -> ReadyStep {
+        let Self { queue, priority, owner, shape } = self.clone();
+        ReadyStep { queue, priority, owner, shape, job: JobId(0), step: StepIndex(0) }
+    }
+}
+
+/// What a queue carries: itself and all below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
     /// Jobs that have not ended.
     pub jobs: u64,
+    /// Of these, jobs of the queue itself.
+    pub own_jobs: u64,
     /// Tasks with a live attempt.
     pub active: u32,
+    /// Of these, tasks of the queue itself.
+    pub own_active: u32,
+    /// What live members hold.
+    pub held: Held,
 }
 
 impl Load {
     /// Nothing.
-    pub const NONE: Self = Self { jobs: 0, active: 0 };
+    pub const NONE: Self = Self { jobs: 0, own_jobs: 0, active: 0, own_active: 0, held: Held::NONE };
 }
 
 /// What is forgotten at its time.
@@ -55,8 +95,8 @@ pub(crate) enum Lapse {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Indexes {
     pub(crate) node_names: OrdMap<Name, NodeId>,
-    /// Queues that carry something.
-    pub(crate) loads: OrdMap<QueuePath, Load>,
+    /// Paths that carry something, whether or not there is a queue.
+    pub(crate) loads: OrdMap<QueuePath, Arc<Load>>,
     pub(crate) ready: OrdSet<ReadyStep>,
     /// Touched tasks that are ready.
     pub(crate) retries: OrdSet<TaskKey>,
@@ -78,6 +118,8 @@ pub(crate) struct Indexes {
     pub(crate) unaccepted: OrdSet<(TimeMs, TaskKey)>,
     /// Active jobs by each of their times that can still pass.
     pub(crate) due: OrdSet<(TimeMs, JobId, Overdue)>,
+    /// Accounts that hold nothing, by the time at which they are forgotten.
+    pub(crate) idle: OrdSet<(TimeMs, AccountKey)>,
     /// Nodes by the time at which what still runs there is asked to stop.
     pub(crate) draining: OrdSet<(TimeMs, NodeId)>,
 }
@@ -98,6 +140,7 @@ impl Indexes {
             lapsing: OrdSet::new(),
             draining: OrdSet::new(),
             due: OrdSet::new(),
+            idle: OrdSet::new(),
             unaccepted: OrdSet::new(),
         }
     }
@@ -112,7 +155,7 @@ impl Indexes {
         for (id, job) in &state.jobs {
             match job.ended {
                 None => {
-                    indexes.load_changed(&job.spec.queue, |load| load.jobs += 1);
+                    indexes.job_came(&job.spec.queue);
                     indexes.due.extend(overdue::times(state, *id, job));
                 }
                 Some(_) => indexes.job_ended(*id, job),
@@ -130,9 +173,11 @@ impl Indexes {
         }
         for ((job, step), tasks) in &state.tasks {
             for (index, task) in tasks {
-                indexes.add_task(TaskKey { job: *job, step: *step, task: *index }, task);
+                indexes.add_task(state, TaskKey { job: *job, step: *step, task: *index }, task);
             }
         }
+        let idle = state.accounts.iter();
+        indexes.idle = idle.filter_map(|(key, account)| Some((lapses_at(account)?, key.clone()))).collect();
         let tokens = state.tokens.iter().map(|(id, token)| (token.expires_at, Lapse::Token(*id)));
         let revocations = state.revocations.iter();
         let revocations =
@@ -141,7 +186,7 @@ impl Indexes {
         indexes
     }
 
-    fn add_task(&mut self, key: TaskKey, task: &Task) {
+    fn add_task(&mut self, state: &State, key: TaskKey, task: &Task) {
         self.task_changed(key, TaskState::Blocked, task.state);
         for attempt in &task.attempts {
             self.unaccepted.extend(accept::due(attempt).map(|until| (until, key)));
@@ -149,6 +194,10 @@ impl Indexes {
                 if member.phase != Phase::Ended {
                     let member_key = attempt.member_key(key, Rank(rank as u32));
                     self.live.insert((member.node, member_key));
+                    if let Some(job) = state.job(key.job) {
+                        let held = holding::held_by(state, key, member);
+                        self.load_changed(&job.spec.queue, |load, _| load.held.add(&held));
+                    }
                 }
             }
         }
@@ -197,7 +246,11 @@ impl Indexes {
             }
         }
         if from.active != to.active {
-            self.load_changed(&job.spec.queue, |load| load.active = load.active + to.active - from.active);
+            let moved = |active: u32| active + to.active - from.active;
+            self.load_changed(&job.spec.queue, |load, own| {
+                load.active = moved(load.active);
+                load.own_active = if own { moved(load.own_active) } else { load.own_active };
+            });
         }
     }
 
@@ -215,22 +268,50 @@ impl Indexes {
         self.expiry.remove(&(expires_at(job), id));
     }
 
-    /// Changes what a queue carries.
-    pub(crate) fn load_changed(&mut self, queue: &QueuePath, change: impl FnOnce(&mut Load)) {
-        let mut load = self.loads.get(queue).copied().unwrap_or(Load::NONE);
-        change(&mut load);
-        if load == Load::NONE {
-            self.loads.remove(queue);
-        } else {
-            self.loads.insert(queue.clone(), load);
+    /// A queue has one more job that has not ended.
+    pub(crate) fn job_came(&mut self, queue: &QueuePath) {
+        self.load_changed(queue, |load, own| {
+            load.jobs += 1;
+            load.own_jobs += u64::from(own);
+        });
+    }
+
+    /// A queue has one job less that has not ended.
+    pub(crate) fn job_left(&mut self, queue: &QueuePath) {
+        self.load_changed(queue, |load, own| {
+            load.jobs -= 1;
+            load.own_jobs -= u64::from(own);
+        });
+    }
+
+    /// Changes what a queue and each above it carry; `change` is told which is the queue itself.
+    pub(crate) fn load_changed(&mut self, queue: &QueuePath, change: impl Fn(&mut Load, bool)) {
+        for level in queue.levels() {
+            let own = level.len() == queue.as_str().len();
+            if let Some(load) = self.loads.get_mut(level) {
+                let load = Arc::make_mut(load);
+                change(load, own);
+                if *load == Load::NONE {
+                    self.loads.remove(level);
+                }
+            } else {
+                let mut load = Load::NONE;
+                change(&mut load, own);
+                if load != Load::NONE {
+                    let path = level.parse().expect("what a path starts with is a path");
+                    self.loads.insert(path, Arc::new(load));
+                }
+            }
         }
     }
 }
 
-fn ready_step(job: &Job, (id, step): StepKey) -> ReadyStep {
+/// A step as it is known while it is ready.
+pub(crate) fn ready_step(job: &Job, (id, step): StepKey) -> ReadyStep {
     let spec = &job.spec.steps[step.0 as usize];
     let priority = Reverse(i64::from(job.spec.priority) + i64::from(spec.priority));
-    ReadyStep { queue: job.spec.queue.clone(), priority, shape: spec.shape().fingerprint(), job: id, step }
+    let (queue, owner) = (job.spec.queue.clone(), job.owner.clone());
+    ReadyStep { queue, priority, owner, shape: spec.shape().fingerprint(), job: id, step }
 }
 
 fn expires_at(job: &Job) -> TimeMs {

@@ -98,7 +98,7 @@ pub(crate) fn end_job(state: &mut State, changed: &mut Changed, id: JobId) {
     job.ended = Some(end);
     changed.jobs.insert(id);
     let queue = job.spec.queue.clone();
-    state.indexes.load_changed(&queue, |load| load.jobs -= 1);
+    state.indexes.job_left(&queue);
     state.indexes.job_ended(id, state.jobs.get(&id).expect("the job exists"));
     let mut waiting = state.waits.range((id, JobId(0))..=(id, JobId(u64::MAX)));
     if waiting.next().is_some() {

@@ -1,7 +1,8 @@
 //! The replicated state machine: [`apply`] takes a [`State`] and an entry of the log and gives effects.
 //!
-//! It owns every truth that is kept in the log: jobs, steps, tasks, attempts, nodes, queues, submission keys, tokens,
-//! revocations, the cluster version. It must not search, fail, read a clock, draw a random number, do IO, or know about placement.
+//! It owns every truth that is kept in the log: jobs, steps, tasks, attempts, nodes, queues and what is used in them,
+//! submission keys, tokens, revocations, the cluster version. It must not search, fail, read a clock, draw a random number,
+//! do IO, or know about placement.
 //!
 //! # Rules of a job
 //! - A step is complete once the number of its tasks is known and all of them are done. A job ends when all its steps are
@@ -24,7 +25,9 @@
 //! # Work per entry
 //! Every entry is linear in what it names (placements, reports) times the steps of a job, with these exceptions, each
 //! linear and cheap: stopping a job in its touched tasks that are not done; a node that goes down, or whose drain falls due, in its live members;
-//! releasing a step that follows another one task by task, and had other needs beside, in the tasks that one has finished.
+//! releasing a step that follows another one task by task, and had other needs beside, in the tasks that one has finished;
+//! an account that was not touched for long, in the hours that passed, of no more days than it keeps; a queue that is put,
+//! in the queues of its tree; the entry that raises the cluster version to 2, in all that lives.
 //! What could cascade without bound (jobs waiting for jobs, things falling due) is done up to
 //! [`limits::WORK_PER_TICK`](flowyard_model::limits::WORK_PER_TICK), and the rest by the next `Tick`, which is due at once.
 #![deny(clippy::float_arithmetic)]
@@ -36,15 +39,19 @@ mod apply;
 mod attempt;
 mod check;
 mod closing;
+mod decay;
 mod differences;
 mod forget;
 mod graph;
+mod holding;
 mod indexes;
 mod job;
+mod ledger;
 mod node;
 mod overdue;
 mod past;
 mod plan;
+mod promises;
 mod queue;
 mod records;
 mod report;
@@ -60,6 +67,8 @@ mod tick;
 pub use apply::apply;
 pub use check::{Violation, check_all};
 pub use differences::Differences;
-pub use indexes::{Load, ReadyStep};
+pub use holding::{Measure, Reached};
+pub use indexes::{Load, ReadyGroup, ReadyStep};
+pub use ledger::{UsedSpan, as_of, decayed_at};
 pub use records::RecordError;
 pub use state::{State, StepKey, View};

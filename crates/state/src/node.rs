@@ -12,9 +12,9 @@ use flowyard_model::{
 
 use crate::attempt::{end_member, lost};
 use crate::job::stop_live_attempt;
-use crate::room;
 use crate::state::State;
 use crate::task::edit_attempt;
+use crate::{holding, room};
 
 /// What the end of a member says that lost a device.
 pub(crate) const DEVICE_GONE: &str = "a device it held is gone";
@@ -42,8 +42,13 @@ pub(crate) fn register(state: &mut State, changed: &mut Changed, wish: RegisterN
     }
     // What an agent says it remembers is bounded where it enters; here it may at least not end the process.
     let incarnation = Incarnation(newest.0.saturating_add(1));
+    let held = give_back(state, id);
     renew(state, changed, id, incarnation, wish.inventory);
     adopt(state, id, incarnation, &old);
+    for key in held {
+        let held = holding::held_by_live(state, key);
+        holding::take(state, key.task.job, &held);
+    }
     Reply::Registered { node: id, incarnation }
 }
 
@@ -83,6 +88,16 @@ fn register_first(state: &mut State, changed: &mut Changed, wish: RegisterNode) 
     changed.nodes.insert(id);
     changed.placement = true;
     Reply::Registered { node: id, incarnation }
+}
+
+/// Gives back for their queues what the live members of a node hold by its present inventory; tells which they are.
+fn give_back(state: &mut State, id: NodeId) -> Vec<MemberKey> {
+    let members: Vec<_> = state.live_keys(id).collect();
+    for key in &members {
+        let held = holding::held_by_live(state, *key);
+        holding::give_back(state, key.task.job, &held);
+    }
+    members
 }
 
 fn renew(state: &mut State, changed: &mut Changed, id: NodeId, incarnation: Incarnation, inventory: Arc<Inventory>) {

@@ -29,6 +29,7 @@ impl State {
     /// All records in their order, the same for equal states.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
         let queues = self.queues.values().cloned().map(Record::Queue);
+        let accounts = self.accounts.iter().map(|(key, account)| Record::Account(key.clone(), account.clone()));
         let nodes = self.nodes.iter().map(|(id, node)| Record::Node(*id, node.clone()));
         let keys = self.submissions.iter().map(|(key, value)| Record::Submission(key.clone(), *value));
         let jobs = self.jobs.iter().map(|(id, job)| Record::Job(*id, job.clone()));
@@ -46,7 +47,7 @@ impl State {
         let pages = self.archive.iter().map(|(page, it)| Record::ArchivePage(*page, *it));
         let past = pages.chain(self.segments.values().map(|segment| Record::Segment(*segment)));
         let who = tokens.chain(revocations).chain(secrets);
-        meta.chain(queues).chain(nodes).chain(keys).chain(work).chain(who).chain(past)
+        meta.chain(queues).chain(accounts).chain(nodes).chain(keys).chain(work).chain(who).chain(past)
     }
 
     /// The state that these records were made from.
@@ -68,6 +69,7 @@ impl State {
         Self {
             meta,
             queues: OrdMap::new(),
+            accounts: OrdMap::new(),
             nodes: OrdMap::new(),
             submissions: OrdMap::new(),
             jobs: OrdMap::new(),
@@ -87,6 +89,7 @@ impl State {
         match record {
             Record::Meta(_) => return Err(RecordError::SecondMeta),
             Record::Queue(queue) => drop(self.queues.insert(queue.path.clone(), queue)),
+            Record::Account(key, account) => drop(self.accounts.insert(key, account)),
             Record::Node(id, node) => drop(self.nodes.insert(id, node)),
             Record::Submission(key, value) => drop(self.submissions.insert(key, value)),
             Record::Job(id, job) => drop(self.jobs.insert(id, job)),

@@ -6,14 +6,14 @@ use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use flowyard_model::{
-    ArchivePage, Attempt, AttemptNumber, ClusterVersion, Epoch, Identity, Job, JobId, KeptSecret, LogSegment, Member,
-    MemberKey, Meta, Name, Node, NodeId, Queue, QueuePath, Revision, Revocation, Step, StepIndex, StepSpec, Submission,
-    SubmissionKey, Task, TaskIndex, TaskKey, TaskState, TimeMs, Token, TokenId,
+    Account, AccountKey, ArchivePage, Attempt, AttemptNumber, ClusterVersion, Epoch, Identity, Job, JobId, KeptSecret,
+    LogSegment, Member, MemberKey, Meta, Name, Node, NodeId, Queue, QueuePath, Revision, Revocation, Step, StepIndex,
+    StepSpec, Submission, SubmissionKey, Task, TaskIndex, TaskKey, TaskState, TimeMs, Token, TokenId,
 };
 use imbl::{OrdMap, OrdSet};
 
 use crate::forget::forgets_by_itself;
-use crate::indexes::{Indexes, Load, ReadyStep};
+use crate::indexes::{Indexes, Load, ReadyGroup, ReadyStep};
 
 /// One step of one job, as tables order them.
 pub type StepKey = (JobId, StepIndex);
@@ -24,7 +24,9 @@ pub type StepKey = (JobId, StepIndex);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     pub(crate) meta: Meta,
-    pub(crate) queues: OrdMap<QueuePath, Queue>,
+    pub(crate) queues: OrdMap<QueuePath, Arc<Queue>>,
+    /// From cluster version 2 on.
+    pub(crate) accounts: OrdMap<AccountKey, Arc<Account>>,
     pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
     pub(crate) submissions: OrdMap<SubmissionKey, Submission>,
     pub(crate) jobs: OrdMap<JobId, Arc<Job>>,
@@ -57,7 +59,7 @@ impl Deref for View {
 impl State {
     /// A cluster in which nothing has happened yet: no entry applied, one queue.
     pub fn new() -> Self {
-        let default = Queue::new(QueuePath::fallback());
+        let default = Arc::new(Queue::new(QueuePath::fallback()));
         let meta = Meta {
             revision: Revision(0),
             time: TimeMs(0),
@@ -69,6 +71,7 @@ impl State {
         Self {
             meta,
             queues: OrdMap::unit(default.path.clone(), default),
+            accounts: OrdMap::new(),
             nodes: OrdMap::new(),
             submissions: OrdMap::new(),
             jobs: OrdMap::new(),
@@ -212,7 +215,7 @@ impl State {
         self.task(key)?.attempts.get(at)
     }
 
-    /// Steps that have a task to place: by queue, most urgent first, then by shape, job and step.
+    /// Steps that have a task to place: by queue, most urgent first, then by owner, shape, job and step.
     pub fn ready_steps(&self) -> impl Iterator<Item = &ReadyStep> {
         self.indexes.ready.iter()
     }
@@ -229,6 +232,13 @@ impl State {
     /// The ready steps of a group from this one on, by job and step.
     pub fn ready_group(&self, first: &ReadyStep) -> impl Iterator<Item = &ReadyStep> {
         self.indexes.ready.range(first.clone()..=end_of_group(first))
+    }
+
+    /// The ready steps of a group, by job and step.
+    pub fn ready_in(&self, group: &ReadyGroup) -> impl Iterator<Item = &ReadyStep> {
+        let first = group.first();
+        let last = end_of_group(&first);
+        self.indexes.ready.range(first..=last)
     }
 
     /// The ready tasks of a step with the attempt that each would make: first those that were tried before.
@@ -272,18 +282,23 @@ impl State {
     }
 
     /// All queues, by path.
-    pub fn queues(&self) -> impl Iterator<Item = &Queue> {
+    pub fn queues(&self) -> impl Iterator<Item = &Arc<Queue>> {
         self.queues.values()
     }
 
     /// A queue.
-    pub fn queue(&self, path: &QueuePath) -> Option<&Queue> {
+    pub fn queue(&self, path: &QueuePath) -> Option<&Arc<Queue>> {
         self.queues.get(path)
     }
 
-    /// What a queue carries now.
-    pub fn load(&self, path: &QueuePath) -> Load {
-        self.indexes.loads.get(path).copied().unwrap_or(Load::NONE)
+    /// What a queue and those below it carry now.
+    pub fn load(&self, path: &QueuePath) -> &Load {
+        self.load_at(path.as_str())
+    }
+
+    pub(crate) fn load_at(&self, path: &str) -> &Load {
+        static NOTHING: Load = Load::NONE;
+        self.indexes.loads.get(path).map_or(&NOTHING, |load| load)
     }
 }
 

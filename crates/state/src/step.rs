@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flowyard_model::{Step, TaskCounts, TaskIndex, TaskOutcome, TaskState};
 
+use crate::ledger;
 use crate::state::{State, StepKey};
 
 /// Changes a step, and whatever follows from its counts.
@@ -19,6 +20,9 @@ pub(crate) fn edit_step<R>(state: &mut State, key: StepKey, change: impl FnOnce(
     if before != after {
         let job = state.jobs.get(&key.0).expect("a step has a job");
         state.indexes.counts_changed(job, key, before, after);
+    }
+    if before.active != after.active {
+        ledger::active_changed(state, key.0, before.active, after.active);
     }
     result
 }

@@ -91,7 +91,7 @@ fn insert_records(state: &mut State, id: JobId, wish: SubmitJob, counts: &[Optio
         let step = blocked_step(&spec, at, *count, waits_for > 0);
         state.steps.insert((id, index), Arc::new(step));
     }
-    state.indexes.load_changed(&spec.queue, |load| load.jobs += 1);
+    state.indexes.job_came(&spec.queue);
     let job = Job {
         owner: wish.owner,
         key: wish.key,

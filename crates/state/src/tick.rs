@@ -6,6 +6,7 @@ use crate::accept::give_up;
 use crate::access::forget_lapsed;
 use crate::closing::stop_drained;
 use crate::forget::{forget, forgets_by_itself};
+use crate::ledger;
 use crate::overdue::stop_overdue;
 use crate::state::State;
 use crate::task::move_task;
@@ -22,7 +23,8 @@ pub(crate) fn tick(state: &mut State, changed: &mut Changed) -> Reply {
             || stop_overdue(state, changed)
             || give_up(state, changed)
             || forget_expired(state, changed)
-            || forget_lapsed(state, changed))
+            || forget_lapsed(state, changed)
+            || ledger::forget_lapsed(state))
         {
             break;
         }

@@ -53,7 +53,7 @@ pub(crate) struct CoordinatorPlace {
 }
 
 /// A folder as it is wherever one stands: others are told of it.
-fn folder(text: &str) -> Result<PathBuf, std::io::Error> {
+pub(crate) fn folder(text: &str) -> Result<PathBuf, std::io::Error> {
     std::path::absolute(text)
 }
 

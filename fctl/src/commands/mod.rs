@@ -4,6 +4,7 @@ mod agent;
 mod artifact;
 mod audit;
 mod backup;
+mod bench;
 mod cancel;
 mod cluster;
 mod cluster_check;
@@ -19,6 +20,7 @@ mod login;
 mod logs;
 mod node;
 mod nodes;
+mod queue;
 mod restore;
 mod schema;
 mod secret;
@@ -26,6 +28,7 @@ mod show;
 mod storage;
 mod submit;
 mod token;
+mod usage;
 mod validate;
 mod wait;
 mod watch;
@@ -75,6 +78,8 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Exec(exec) => exec::run(global, exec).await,
         Command::Node(node) => node::run(global, node).await,
         Command::Nodes => nodes::run(global).await,
+        Command::Usage(usage) => usage::run(global, &usage).await,
+        Command::Queue(queue) => queue::run(global, queue).await,
         Command::Artifact(artifact) => artifact::run(global, artifact).await,
         Command::Storage(storage) => storage::run(global, &storage).await,
         Command::Coordinator(coordinator) => coordinator::run(coordinator).await,
@@ -83,6 +88,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Audit(audit) => audit::run(global, &audit).await,
         Command::Secret(secret) => secret::run(global, secret).await,
         Command::Cluster(cluster) => cluster::run(global, cluster).await,
+        Command::Bench(bench) => bench::run(global, bench).await,
         Command::Debug(debug) => debug::run(global, debug).await,
         Command::Login(login) => login::run(&login).await,
         Command::Install(install) => install::run(&install),

@@ -20,7 +20,7 @@ impl From<&Command> for WireCommand {
         match command {
             Command::SubmitJob(submit) => Self::SubmitJob(submit.into()),
             Command::CancelJob { job } => Self::CancelJob(peer::CancelJob { job: job.0 }),
-            Command::PutQueue(queue) => Self::PutQueue(peer::PutQueue { queue: Some(queue.into()) }),
+            Command::PutQueue(queue) => Self::PutQueue(peer::PutQueue { queue: Some((&**queue).into()) }),
             Command::DropQueue { path } => Self::DropQueue(peer::DropQueue { path: path.to_string() }),
             Command::RegisterNode(register) => Self::RegisterNode(register.into()),
             Command::SetNodeHealth { node, incarnation, health } => Self::SetNodeHealth(peer::SetNodeHealth {
@@ -66,7 +66,9 @@ impl TryFrom<WireCommand> for Command {
         Ok(match command {
             WireCommand::SubmitJob(submit) => Self::SubmitJob(submit.try_into().under("submit_job")?),
             WireCommand::CancelJob(cancel) => Self::CancelJob { job: JobId(cancel.job) },
-            WireCommand::PutQueue(put) => Self::PutQueue(decode::required("queue", put.queue).under("put_queue")?),
+            WireCommand::PutQueue(put) => {
+                Self::PutQueue(Arc::new(decode::required("queue", put.queue).under("put_queue")?))
+            }
             WireCommand::DropQueue(drop) => {
                 Self::DropQueue { path: drop.path.parse().map_err(Problem::QueuePath).under("drop_queue.path")? }
             }

@@ -5,11 +5,13 @@
 //! no duplicates. Rules between the fields of a spec are not here but in `flowyard_model::validate`.
 
 mod access;
+mod account;
 mod closing;
 mod command;
 mod desired;
 mod outcome;
 mod past;
+mod queue;
 mod record;
 mod records;
 mod resources;

@@ -9,6 +9,7 @@ use flowyard_model::{
 };
 
 use super::access::{from_revocation, from_token, to_revocation, to_token};
+use super::account::{from_account, to_account};
 use super::closing::{from_closure, to_closure};
 use super::command::check_end;
 use super::outcome::{stuck_number, stuck_phase};
@@ -28,7 +29,8 @@ impl From<&Record> for peer::Record {
     fn from(record: &Record) -> Self {
         let kind = match record {
             Record::Meta(meta) => Kind::Meta((*meta).into()),
-            Record::Queue(queue) => Kind::Queue(queue.into()),
+            Record::Queue(queue) => Kind::Queue((&**queue).into()),
+            Record::Account(key, account) => Kind::Account(from_account(key, account)),
             Record::Node(id, node) => Kind::Node(from_node(*id, node)),
             Record::Submission(key, submission) => Kind::Submission(from_submission(key, *submission)),
             Record::Job(id, job) => Kind::Job(from_job(*id, job)),
@@ -51,7 +53,8 @@ impl TryFrom<peer::Record> for Record {
     fn try_from(record: peer::Record) -> Decoded<Self> {
         Ok(match record.kind.ok_or(Problem::UnknownRecord)? {
             Kind::Meta(meta) => Self::Meta(meta.into()),
-            Kind::Queue(queue) => Self::Queue(queue.try_into().under("queue")?),
+            Kind::Queue(queue) => Self::Queue(Arc::new(queue.try_into().under("queue")?)),
+            Kind::Account(account) => to_account(account).under("account")?,
             Kind::Node(node) => Self::Node(NodeId(node.node), Arc::new(to_node(node).under("node")?)),
             Kind::Submission(submission) => to_submission(submission).under("submission")?,
             Kind::Job(job) => Self::Job(JobId(job.job), Arc::new(to_job(job).under("job")?)),

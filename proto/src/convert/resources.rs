@@ -1,5 +1,7 @@
 //! What tasks ask for and what nodes offer.
 
+use std::collections::BTreeMap;
+
 use flowyard_model as model;
 
 use super::by_text;
@@ -150,18 +152,32 @@ impl TryFrom<wire::Gpu> for model::Gpu {
     }
 }
 
+/// Something by the models of devices.
+pub(super) fn by_model<T>(field: &str, values: BTreeMap<String, T>) -> Decoded<BTreeMap<model::GpuClass, T>> {
+    let in_lower_case = |model: &String| model::GpuClass::model(model) == model::GpuClass::Model(model.clone());
+    if !values.keys().all(in_lower_case) {
+        return Err(Problem::Contradiction("models are in lower case")).under(field);
+    }
+    Ok(values.into_iter().map(|(model, value)| (model::GpuClass::Model(model), value)).collect())
+}
+
+/// The same as it is written: devices of any model have no name there.
+pub(super) fn of_models<T, W>(values: &BTreeMap<model::GpuClass, T>, value: impl Fn(&T) -> W) -> BTreeMap<String, W> {
+    let of_models = values.iter().filter_map(|(class, it)| match class {
+        model::GpuClass::Any => None,
+        model::GpuClass::Model(model) => Some((model.clone(), value(it))),
+    });
+    of_models.collect()
+}
+
 impl From<&model::QueueAmounts> for wire::QueueAmounts {
     fn from(amounts: &model::QueueAmounts) -> Self {
-        let of_models = amounts.gpu_milli.iter().filter_map(|(class, milli)| match class {
-            model::GpuClass::Any => None,
-            model::GpuClass::Model(model) => Some((model.clone(), *milli)),
-        });
         Self {
             cpu_milli: amounts.cpu_milli,
             memory_bytes: amounts.memory_bytes,
             disk_bytes: amounts.disk_bytes,
             gpu_milli: amounts.gpu_milli.get(&model::GpuClass::Any).copied(),
-            gpu_model_milli: of_models.collect(),
+            gpu_model_milli: of_models(&amounts.gpu_milli, |milli| *milli),
             tokens: by_text(&amounts.tokens, |count| *count),
         }
     }
@@ -171,12 +187,7 @@ impl TryFrom<wire::QueueAmounts> for model::QueueAmounts {
     type Error = DecodeError;
 
     fn try_from(amounts: wire::QueueAmounts) -> Decoded<Self> {
-        let in_lower_case = |model: &String| model::GpuClass::model(model) == model::GpuClass::Model(model.clone());
-        if !amounts.gpu_model_milli.keys().all(in_lower_case) {
-            return Err(Problem::Contradiction("models are in lower case")).under("gpu_model_milli");
-        }
-        let of_models = amounts.gpu_model_milli.into_iter();
-        let of_models = of_models.map(|(model, milli)| (model::GpuClass::Model(model), milli));
+        let of_models = by_model("gpu_model_milli", amounts.gpu_model_milli)?;
         let of_all = amounts.gpu_milli.map(|milli| (model::GpuClass::Any, milli));
         Ok(Self {
             cpu_milli: amounts.cpu_milli,

@@ -198,7 +198,7 @@ pub fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         submit_job().prop_map(Command::SubmitJob),
         job_id().prop_map(|job| Command::CancelJob { job }),
-        queue().prop_map(Command::PutQueue),
+        queue().prop_map(|queue| Command::PutQueue(queue.into())),
         queue_path().prop_map(|path| Command::DropQueue { path }),
         register_node().prop_map(Command::RegisterNode),
         health.prop_map(|(node, incarnation, health)| Command::SetNodeHealth { node, incarnation, health }),

@@ -36,8 +36,60 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// What live members hold.
+    pub fn held()(
+        cpu_milli in any::<u64>(),
+        memory_bytes in any::<u64>(),
+        disk_bytes in any::<u64>(),
+        gpu_milli in btree_map(gpu_model(), 1u64.., 0..3),
+        tokens in btree_map(name(), 1u64.., 0..3),
+    ) -> Held {
+        Held { cpu_milli, memory_bytes, disk_bytes, gpu_milli, tokens }
+    }
+}
+
+prop_compose! {
+    /// What was used.
+    pub fn usage()(
+        cpu_milli_ms in any::<u128>(),
+        memory_byte_ms in any::<u128>(),
+        disk_byte_ms in 0u128..2,
+        gpu_milli_ms in btree_map(gpu_model(), 1u128.., 0..3),
+        token_ms in btree_map(name(), 1u128.., 0..3),
+    ) -> Usage {
+        Usage { cpu_milli_ms, memory_byte_ms, disk_byte_ms, gpu_milli_ms, token_ms }
+    }
+}
+
+fn buckets() -> impl Strategy<Value = Arc<Vec<UsageBucket>>> {
+    let buckets = btree_map(any::<u64>(), usage(), 0..3);
+    buckets.prop_map(|buckets| {
+        Arc::new(buckets.into_iter().map(|(start, used)| UsageBucket { start: TimeMs(start), used }).collect())
+    })
+}
+
+prop_compose! {
+    /// An account of the ledger.
+    pub fn account()(
+        held in held(),
+        active in any::<u32>(),
+        at in time(),
+        decayed in usage(),
+        current in usage(),
+        hours in buckets(),
+        days in buckets(),
+    ) -> Account {
+        Account { held, active, at, decayed, current, hours, days }
+    }
+}
+
+fn gpu_model() -> impl Strategy<Value = GpuClass> {
+    "[a-z0-9 ]{0,6}".prop_map(GpuClass::Model)
+}
+
 fn gpu_class() -> impl Strategy<Value = GpuClass> {
-    option::of("[a-z0-9 ]{0,6}").prop_map(|model| model.map_or(GpuClass::Any, GpuClass::Model))
+    prop_oneof![Just(GpuClass::Any), gpu_model()]
 }
 
 prop_compose! {
@@ -243,11 +295,13 @@ pub fn record() -> impl Strategy<Value = Record> {
     let step = (job_id(), any::<u32>(), step());
     prop_oneof![
         meta().prop_map(Record::Meta),
-        queue().prop_map(Record::Queue),
+        queue().prop_map(|queue| Record::Queue(queue.into())),
         (node_id(), node()).prop_map(|(id, node)| Record::Node(id, Arc::new(node))),
         submission(),
         (any::<u64>(), archive_page()).prop_map(|(page, it)| Record::ArchivePage(page, it)),
         log_segment().prop_map(Record::Segment),
+        (queue_path(), text(), account())
+            .prop_map(|(queue, owner, it)| Record::Account(AccountKey { queue, owner }, Arc::new(it))),
         (job_id(), job()).prop_map(|(id, job)| Record::Job(id, Arc::new(job))),
         (job_id(), job_id()).prop_map(|(job, until)| Record::Wait(job, until)),
         step.prop_map(|(job, index, step)| Record::Step(job, StepIndex(index), Arc::new(step))),

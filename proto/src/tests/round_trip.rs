@@ -1,6 +1,6 @@
 //! Whatever is encoded is read back as it was.
 
-use flowyard_model::{AttemptReport, Desired, End, Inventory, JobSpec, StepSpec, TaskCounts, Used};
+use flowyard_model::{AttemptReport, Desired, End, Inventory, JobSpec, Queue, StepSpec, TaskCounts, Used};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
@@ -61,6 +61,7 @@ proptest! {
         end in generators::end(),
         report in generators::attempt_report(),
         counts in generators::task_counts(),
+        queue in generators::queue(),
     ) {
         prop_assert_eq!(through::<api::StepSpec, StepSpec>(&step), step);
         prop_assert_eq!(through::<api::Inventory, Inventory>(&inventory), inventory);
@@ -68,6 +69,7 @@ proptest! {
         prop_assert_eq!(through::<api::End, End>(&end), end);
         prop_assert_eq!(through::<api::AttemptReport, AttemptReport>(&report), report);
         prop_assert_eq!(TaskCounts::from(api::TaskCounts::from(counts)), counts);
+        prop_assert_eq!(through::<api::Queue, Queue>(&queue), queue);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptReport, Blame, Command, Desired, End, Inventory, JobId, JobSpec, Logs, MemberKey, NetworkMode, Phase,
-    PhaseTimes, Ranges, Reason, ReportAttempts, TaskKey, TimeMs, limits,
+    AttemptReport, Blame, ClusterVersion, Command, Desired, End, GpuClass, Inventory, JobId, JobSpec, Logs, MemberKey,
+    NetworkMode, Phase, PhaseTimes, Queue, QueueAmounts, Ranges, Reason, ReportAttempts, TaskKey, TimeMs, limits,
 };
 use prost::Message;
 
@@ -237,6 +237,71 @@ fn an_unknown_command_or_format_is_told_apart_from_damage() {
     assert!(none == Problem::UnknownRecord && none.is_newer());
 }
 
+fn queue() -> peer::Queue {
+    peer::Queue { path: "lab/vision".into(), weight: 1, ..Default::default() }
+}
+
+#[test]
+fn amounts_of_a_queue_are_of_models_in_lower_case_and_of_tokens_with_names() {
+    let says = |amounts| said(Queue::try_from(peer::Queue { borrow: Some(amounts), ..queue() }));
+    let gpus = api::QueueAmounts { gpu_model_milli: [("A100".into(), 1)].into(), ..Default::default() };
+    assert_eq!(says(gpus), "borrow.gpu_model_milli: models are in lower case");
+    let tokens = api::QueueAmounts { tokens: [("a b".into(), 1)].into(), ..Default::default() };
+    assert!(says(tokens).starts_with("borrow.tokens: a name consists of letters"));
+    assert_eq!(said(Queue::try_from(peer::Queue { weight: 0, ..queue() })), "weight: missing");
+}
+
+#[test]
+fn amounts_that_are_not_given_are_not_named_and_those_that_are_none_are() {
+    assert_eq!(Queue::try_from(queue()), Ok(Queue::new("lab/vision".parse().unwrap())));
+    let none = api::QueueAmounts { cpu_milli: Some(0), gpu_milli: Some(0), ..Default::default() };
+    let limit = Queue::try_from(peer::Queue { limit: Some(none), ..queue() }).unwrap().limit;
+    assert_eq!((limit.cpu_milli, limit.memory_bytes), (Some(0), None));
+    assert_eq!(limit.gpu_milli, [(GpuClass::Any, 0)].into());
+}
+
+#[test]
+fn a_queue_without_amounts_is_written_as_0_1_0_wrote_it() {
+    let wish = Queue { max_active: Some(3), ..Queue::new("lab".parse().unwrap()) };
+    let former = peer::Queue { path: "lab".into(), weight: 1, max_active: Some(3), ..Default::default() };
+    assert_eq!(peer::Queue::from(&wish).encode_to_vec(), former.encode_to_vec());
+    assert_eq!(Command::PutQueue(wish.clone().into()).needs(), ClusterVersion(1));
+    let lend = QueueAmounts { cpu_milli: Some(0), ..QueueAmounts::default() };
+    assert_eq!(Command::PutQueue(Queue { lend, ..wish }.into()).needs(), ClusterVersion::ACCESS);
+}
+
+#[test]
+fn an_account_says_nothing_twice_and_nothing_of_nothing() {
+    let good = peer::Account {
+        queue: "lab".into(),
+        owner: "ada".into(),
+        held: Some(peer::Held::default()),
+        decayed: Some(peer::Usage::default()),
+        current: Some(peer::Usage::default()),
+        ..Default::default()
+    };
+    let says = |change: &dyn Fn(&mut peer::Account)| {
+        let mut account = good.clone();
+        change(&mut account);
+        let record = peer::Record { kind: Some(peer::record::Kind::Account(account)) };
+        crate::decode_record(&record.encode_to_vec()).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(says(&|_| ()), Ok(()));
+    let refused = |change: &dyn Fn(&mut peer::Account)| says(change).unwrap_err();
+    assert_eq!(refused(&|account| account.held = None), "account.held: missing");
+    let held = |key: &str, milli| peer::Held { gpu_milli: [(key.into(), milli)].into(), ..Default::default() };
+    assert_eq!(
+        refused(&|account| account.held = Some(held("A100", 1))),
+        "account.held.gpu_milli: models are in lower case"
+    );
+    assert_eq!(refused(&|account| account.held = Some(held("a100", 0))), "account.held: what is not held has no key");
+    let none = peer::Usage { cpu_milli_ms: Some(peer::Wide::default()), ..Default::default() };
+    assert_eq!(refused(&|account| account.decayed = Some(none.clone())), "account.decayed.cpu_milli_ms: missing");
+    let bucket = |start_ms| peer::UsageBucket { start_ms, used: Some(peer::Usage::default()) };
+    let twice = vec![bucket(3_600_000), bucket(3_600_000)];
+    assert_eq!(refused(&|account| account.days = twice.clone()), "account.days: spans of time ascend");
+}
+
 #[test]
 fn only_a_waiting_task_has_a_time() {
     let task = |state, waiting_until_ms| api::Task { state, waiting_until_ms, ..Default::default() };
@@ -281,4 +346,19 @@ fn a_submission_key_is_a_short_harmless_text() {
     assert_eq!(says(""), "key: missing");
     assert_eq!(says("a\nb"), "key: must not have control characters");
     assert_eq!(says(&"k".repeat(257)), "key: at most 256 bytes, this has 257");
+}
+
+#[test]
+fn queues_are_put_each_once_and_not_too_many() {
+    let queue = |path: &str| api::Queue { path: path.to_owned(), weight: 1, ..Default::default() };
+    let put = |queues: Vec<api::Queue>| request::put_queues(api::PutQueuesRequest { queues });
+    assert_eq!(put(vec![queue("b"), queue("a")]).unwrap().len(), 2);
+    assert_eq!(said(put(vec![queue("a"), queue("b"), queue("a")])), "queues[2]: given twice");
+    let many: Vec<_> = (0..=limits::QUEUES_PER_CALL).map(|at| queue(&format!("q{at}"))).collect();
+    assert_eq!(said(put(many)), "queues: at most 1000, these are 1001");
+    let models = [("H100".to_owned(), 1)].into();
+    let limit = Some(api::QueueAmounts { gpu_model_milli: models, ..Default::default() });
+    let shouted = api::Queue { limit, ..queue("a") };
+    assert_eq!(said(put(vec![shouted])), "queues[0].limit.gpu_model_milli: models are in lower case");
+    assert!(said(request::queue_path("a//b")).starts_with("path: part 2 of a queue path"));
 }

@@ -5,11 +5,13 @@
 //! | [`client`] | calls to a cluster, uploads and downloads |
 //! | [`flow`] | the flow file: reading, checking, and making a job spec of it |
 //! | [`flags`] | the same words as values of command-line flags |
+//! | [`queue_file`] | the file that queues are put with |
 //! | [`units`] | quantities: sizes, times, CPUs |
 //! | [`shown`] | foreign text made harmless for a terminal |
 
 pub mod client;
 pub mod flags;
 pub mod flow;
+pub mod queue_file;
 pub mod shown;
 pub mod units;

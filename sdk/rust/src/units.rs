@@ -123,6 +123,24 @@ const TIME: Kind = Kind {
     most_text: "3650d (ten years)",
     hint: TIME_HINT,
 };
+const QUEUE_CPU: Kind = Kind {
+    units: &[],
+    likely: "",
+    smallest: "thousandths",
+    most: limits::QUEUE_CPU_MILLI,
+    most_text: "1000000000",
+    hint: "a number of CPUs with at most three decimals, such as 100 or 0.5",
+};
+const QUEUE_GPU: Kind = Kind {
+    units: &[],
+    likely: "",
+    smallest: "thousandths",
+    most: limits::QUEUE_GPU_MILLI,
+    most_text: "1000000",
+    hint: "a number of GPUs with at most three decimals, such as 16 or 0.5",
+};
+const QUEUE_BYTES: Kind =
+    Kind { likely: "GiB", most: limits::QUEUE_BYTES, most_text: "1048576TiB (one exbibyte)", ..BYTES };
 const CPU: Kind = Kind {
     units: &[],
     likely: "",
@@ -161,12 +179,39 @@ pub fn positive_duration_ms(text: &str) -> Result<u64, QuantityError> {
 /// # Errors
 /// [`QuantityError`].
 pub fn cpu_milli(text: &str) -> Result<u64, QuantityError> {
-    let (number, unit) = split(text, &CPU)?;
+    positive(text, thousandths(text, &CPU)?, &CPU)
+}
+
+/// The CPUs of a queue, in thousandths; may be none.
+///
+/// # Errors
+/// [`QuantityError`].
+pub fn queue_cpu_milli(text: &str) -> Result<u64, QuantityError> {
+    thousandths(text, &QUEUE_CPU)
+}
+
+/// The GPUs of a queue, in thousandths; may be none.
+///
+/// # Errors
+/// [`QuantityError`].
+pub fn queue_gpu_milli(text: &str) -> Result<u64, QuantityError> {
+    thousandths(text, &QUEUE_GPU)
+}
+
+/// The memory or disk of a queue, such as `2TiB`, in bytes; may be `0B`.
+///
+/// # Errors
+/// [`QuantityError`].
+pub fn queue_bytes(text: &str) -> Result<u64, QuantityError> {
+    measured(text, &QUEUE_BYTES)
+}
+
+fn thousandths(text: &str, kind: &Kind) -> Result<u64, QuantityError> {
+    let (number, unit) = split(text, kind)?;
     if !unit.is_empty() {
-        return Err(QuantityError::NotANumber { text: shown(text), hint: CPU.hint });
+        return Err(QuantityError::NotANumber { text: shown(text), hint: kind.hint });
     }
-    let milli = scaled(text, number, 1_000, &CPU)?;
-    positive(text, milli, &CPU)
+    scaled(text, number, 1_000, kind)
 }
 
 fn positive(text: &str, value: u64, kind: &Kind) -> Result<u64, QuantityError> {
@@ -256,6 +301,11 @@ mod tests {
         assert_eq!(cpu_milli("0.001"), Ok(1));
         assert_eq!(cpu_milli("4096"), Ok(4_096_000));
         assert_eq!(cpu_milli("2.50"), Ok(2_500));
+        assert_eq!(queue_cpu_milli("0"), Ok(0));
+        assert_eq!(queue_cpu_milli("100000.5"), Ok(100_000_500));
+        assert_eq!(queue_gpu_milli("0.125"), Ok(125));
+        assert_eq!(queue_bytes("0B"), Ok(0));
+        assert_eq!(queue_bytes("4096TiB"), Ok(1 << 52));
     }
 
     #[test]
@@ -283,6 +333,11 @@ mod tests {
             (cpu_milli("5000"), "`5000` is too much; at most 4096"),
             (cpu_milli("2 cores"), "`2 cores` is not a quantity; a number of CPUs"),
             (cpu_milli("1e3"), "`1e3` is not a quantity"),
+            (queue_cpu_milli("1.0005"), "`1.0005` is not a whole number of thousandths"),
+            (queue_gpu_milli("-1"), "`-1` is negative; a number of GPUs"),
+            (queue_gpu_milli("1000001"), "is too much; at most 1000000"),
+            (queue_bytes("2"), "`2` has no unit: write \"2GiB\" if that is meant"),
+            (queue_bytes("1048577TiB"), "is too much; at most 1048576TiB"),
         ] {
             let message = message(result);
             assert!(message.contains(expected), "{message}\nlacks\n{expected}");

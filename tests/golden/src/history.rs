@@ -28,6 +28,7 @@ pub fn script() -> Vec<(TimeMs, Command)> {
     script.keep_the_past();
     script.restored();
     script.keep_secrets();
+    script.bound_queues();
     script.entries
 }
 
@@ -88,7 +89,7 @@ impl Script {
     fn set_up(&mut self) {
         self.say(Command::RaiseVersion { version: ClusterVersion(1) });
         let queue = |path: &str, weight, max_active| {
-            Command::PutQueue(Queue { weight, max_active, ..Queue::new(path.parse().expect("a path")) })
+            Command::PutQueue(Queue { weight, max_active, ..Queue::new(path.parse().expect("a path")) }.into())
         };
         self.say(queue("research/vision", 3, Some(100)));
         self.say(queue("old", 1, None));
@@ -143,6 +144,42 @@ impl Script {
         let mut step = step("secretive");
         step.secrets = vec![SecretUse { place, secret: name("API_KEY") }, file];
         self.submit(job("secretive", vec![step]), None);
+    }
+
+    /// From the second cluster version on: queues with amounts of every kind, one of which lets nothing more in.
+    fn bound_queues(&mut self) {
+        let path = |text: &str| -> QueuePath { text.parse().expect("a path") };
+        let amounts = |milli: u64| QueueAmounts {
+            cpu_milli: Some(8 * milli),
+            memory_bytes: Some(milli << 30),
+            disk_bytes: Some(0),
+            gpu_milli: [(GpuClass::Any, 2 * milli), (GpuClass::model("A100"), milli)].into(),
+            tokens: [(name("licence"), milli)].into(),
+        };
+        let (limit, reserve) = (amounts(1_000), amounts(500));
+        let whole = Queue {
+            limit: limit.clone(),
+            reserve,
+            borrow: amounts(400),
+            lend: amounts(100),
+            ..Queue::new(path("lab"))
+        };
+        assert_eq!(self.say(Command::PutQueue(whole.into())), Reply::Done);
+        let deeper = Queue { reserve: amounts(100), ..Queue::new(path("lab/speech/long")) };
+        assert_eq!(self.say(Command::PutQueue(deeper.into())), Reply::Done);
+        let greedy = Queue { reserve: limit, ..Queue::new(path("lab/greedy")) };
+        assert!(matches!(self.say(Command::PutQueue(greedy.into())), Reply::Rejected(_)), "it is promised too much");
+        assert!(matches!(self.say(Command::DropQueue { path: path("lab") }), Reply::Rejected(_)), "one is below it");
+        let mut train = step("train");
+        train.network = NetworkMode::Host;
+        train.fan_out = FanOut::Range { start: 0, count: 3 };
+        train.resources.tokens.insert(name("licence"), 1);
+        train.resources.gpus =
+            vec![GpuRequest { count: 1, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 450 }];
+        let job = self.submit(JobSpec { queue: path("lab/speech/long"), ..job("bound", vec![train]) }, None);
+        let tasks: Vec<_> = (0..3).map(|task| (key(job, 0, task), 1)).collect();
+        assert_eq!(self.place(5, &tasks[..2], &[1]), 0);
+        assert_eq!(self.place(5, &tasks[2..], &[0]), 1, "it would borrow too much");
     }
 
     /// From the second cluster version on: nodes closed by somebody, emptied in time or not, opened, and forgotten.

@@ -8,6 +8,7 @@ use crate::circumstances::FAVOURED;
 use crate::clock::DRIFT_PPM;
 use crate::group::REPLICAS;
 use crate::host::Host;
+use crate::jobs;
 use crate::leader::Origin;
 use crate::network::{USUAL_DELAY_MS, Way};
 use crate::outside::Outside;
@@ -63,6 +64,7 @@ kinds! {
     Removed = "node removed",
     CancelStorm = "jobs cancelled",
     Forgotten = "ended jobs forgotten",
+    Bounds = "bounds of a queue changed",
 }
 
 /// What mends something.
@@ -136,7 +138,7 @@ impl World {
                 }
             }
             ClockJump | ClockDrift => self.break_clock(kind, agent, replica),
-            Drained | Removed | CancelStorm | Forgotten => {
+            Drained | Removed | CancelStorm | Forgotten | Bounds => {
                 let touched = self.meddle(kind);
                 return Ok(touched.then(|| (0..self.hosts.len()).collect()));
             }
@@ -324,6 +326,10 @@ impl World {
             FaultKind::Forgotten => {
                 outside.forgotten.extend(&forgotten);
                 leader.propose(outside, Command::ForgetJobs { jobs: forgotten.into_iter().collect() }, Origin::Nobody);
+            }
+            FaultKind::Bounds => {
+                let queue = jobs::other_bounds(&mut outside.dice);
+                leader.propose(outside, Command::PutQueue(queue.into()), Origin::Nobody);
             }
             _ if nodes.is_empty() => return false,
             _ => {

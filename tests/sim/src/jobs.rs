@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flowyard_model::*;
-use flowyard_scheduling::bridge;
+use flowyard_scheduling::could_ever_run;
 use flowyard_state::{State, apply};
 
 use crate::dice::Dice;
@@ -15,9 +15,51 @@ pub(crate) fn output_name() -> Name {
     "list".parse().expect("it is a name")
 }
 
-/// A queue with a bound, beside the default one.
-pub(crate) fn small_queue(most: u32) -> Queue {
-    Queue { max_active: Some(most), ..Queue::new("small".parse().expect("it is a path")) }
+fn queue(path: &str) -> Queue {
+    Queue::new(path.parse().expect("it is a path"))
+}
+
+/// The queues beside the default one, with bounds by which every job can run: the names of the last three go below each other.
+pub(crate) fn queues() -> [Queue; 4] {
+    let small = Queue { max_active: Some(2), ..queue("small") };
+    [small, queue("lab"), Queue { weight: 3, ..queue("lab/one") }, queue("lab/two")]
+}
+
+/// One of them with other bounds. By some of these not every job can run.
+pub(crate) fn other_bounds(dice: &mut Dice) -> Queue {
+    let known = &queues()[dice.within(0, 3) as usize];
+    let reserve = QueueAmounts { cpu_milli: Some(1_000 * dice.within(0, 3)), ..QueueAmounts::default() };
+    let is_reserved = known.path.as_str() != "small" && dice.chance(500);
+    let few = |dice: &mut Dice, most| QueueAmounts { cpu_milli: Some(1_000 * most), ..few_gpus(dice) };
+    Queue {
+        weight: dice.within(1, 5) as u32,
+        max_active: dice.chance(300).then(|| dice.within(1, 6) as u32),
+        limit: if dice.chance(500) {
+            let most = dice.within(4, 9);
+            few(dice, most)
+        } else {
+            QueueAmounts::default()
+        },
+        borrow: if is_reserved && dice.chance(300) { few(dice, 2) } else { QueueAmounts::default() },
+        lend: QueueAmounts { cpu_milli: (is_reserved && dice.chance(300)).then_some(0), ..QueueAmounts::default() },
+        reserve: if is_reserved { reserve } else { QueueAmounts::default() },
+        ..queue(known.path.as_str())
+    }
+}
+
+fn few_gpus(dice: &mut Dice) -> QueueAmounts {
+    let gpu_milli = dice.chance(300).then(|| (GpuClass::Any, 500 * dice.within(0, 6)));
+    QueueAmounts { gpu_milli: gpu_milli.into_iter().collect(), ..QueueAmounts::default() }
+}
+
+fn some_queue(dice: &mut Dice) -> QueuePath {
+    match dice.within(0, 9) {
+        0 | 1 => queue("small").path,
+        2 => queue("lab").path,
+        3 => queue("lab/one").path,
+        4 => queue("lab/two").path,
+        _ => QueuePath::fallback(),
+    }
 }
 
 /// A machine of the run.
@@ -68,7 +110,7 @@ pub(crate) fn idle_cluster(inventories: &[Arc<Inventory>]) -> State {
 pub(crate) fn job(outside: &mut Outside, number: usize, known: &[JobId], cluster: &State) -> SubmitJob {
     let stubborn = outside.circumstances.stubborn;
     let dice = &mut outside.dice;
-    let queue = if dice.chance(200) { small_queue(1).path } else { QueuePath::fallback() };
+    let queue = some_queue(dice);
     let after = match known {
         [] => Vec::new(),
         known if dice.chance(200) => vec![known[dice.within(0, known.len() as u64 - 1) as usize]],
@@ -81,7 +123,7 @@ pub(crate) fn job(outside: &mut Outside, number: usize, known: &[JobId], cluster
             (step.on_disconnect, step.kill_grace_ms) = (OnDisconnect::Stop, TIMING.longest_grace_ms());
             step.timeout_ms = None;
         }
-        if !bridge::could_ever_run(cluster, &queue, step) {
+        if !could_ever_run(cluster, step) {
             step.resources.gpus.clear();
             step.size = 1;
             step.resources.cpu_milli = 1_000;

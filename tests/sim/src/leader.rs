@@ -1,12 +1,12 @@
-//! What a coordinator does while it leads, or believes so. The bridge, the solver and what is concluded from silence are the
+//! What a coordinator does while it leads, or believes so. The scheduler and what is concluded from silence are the
 //! real ones.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use flowyard_coordinator::liveness::{conclusions, listening_since};
 use flowyard_model::*;
-use flowyard_placement::{Budget, solve};
-use flowyard_scheduling::bridge;
+use flowyard_scheduling::{Bound, Scheduler};
+use flowyard_state::apply;
 
 use crate::mutation::Mutation;
 use crate::outside::{Outside, TIMING};
@@ -14,7 +14,7 @@ use crate::replica::Replica;
 use crate::schedule::{AtReplica, Event};
 use crate::sessions::Talk;
 
-const BUDGET: Budget = Budget { steps: 100_000 };
+const BOUND: Bound = Bound { tasks: 4_000, steps: 1_000_000 };
 /// Longest sleep before the wall clock is looked at again.
 const LONGEST_SLEEP_MS: u64 = 60_000;
 
@@ -31,6 +31,7 @@ pub(crate) struct Leader {
     committing: bool,
     placing: bool,
     place_again: bool,
+    scheduler: Scheduler,
     /// Plans so far, where they come once more.
     earlier: Vec<Plan>,
     /// Conclusions that are not in the log yet; it does not look again before they are.
@@ -71,6 +72,7 @@ impl Leader {
             committing: false,
             placing: false,
             place_again: false,
+            scheduler: Scheduler::new(term),
             earlier: Vec::new(),
             concluding: 0,
             sessions: BTreeMap::new(),
@@ -193,14 +195,24 @@ impl Replica {
         }
     }
 
-    /// The real bridge and the real solver, on the state as it is now; the answer comes a little later.
+    /// The real scheduler, as the placer asks it: about the state once the plans under way are applied; the answer comes a little
+    /// later. What it remembers of the states before must make no difference.
     pub(crate) fn place(&mut self, outside: &mut Outside) {
-        let (problem, index) = bridge::problem(&self.state);
-        let seed = outside.dice.next();
-        let solution = solve(&problem, BUDGET, seed);
-        let plans = bridge::plans(&index, &solution, BUDGET, seed);
-        let (Some(term), delay) = (self.term(), outside.dice.within(0, 20)) else { return };
-        self.plan(outside, delay, AtReplica::Planned { term, plans });
+        let mut expected = self.state.clone();
+        let Some(leader) = &mut self.leader else { return };
+        for proposal in &leader.pending {
+            if let Command::CommitPlan(_) = &proposal.command {
+                let index = Revision(expected.revision().0 + 1);
+                let entry = Entry { index, time: expected.time(), command: proposal.command.clone() };
+                apply(&mut expected, entry);
+            }
+        }
+        let term = leader.term;
+        let proposed = leader.scheduler.round(&expected, BOUND);
+        let anew = Scheduler::new(term).round(&expected, BOUND);
+        assert!(proposed == anew, "a scheduler that remembers proposes {proposed:?}, and a new one {anew:?}");
+        let delay = outside.dice.within(0, 20);
+        self.plan(outside, delay, AtReplica::Planned { term, plans: proposed.plans });
     }
 
     pub(crate) fn planned(&mut self, outside: &mut Outside, plans: Vec<Plan>) {

@@ -16,6 +16,7 @@ use crate::leader::Origin;
 use crate::mutation::Mutation;
 use crate::network::Network;
 use crate::outside::{Outside, TIMING};
+use crate::replica::Replica;
 use crate::schedule::{AtReplica, Event, InAgent, Schedule};
 use crate::summary::{Failure, Summary};
 use crate::trace::Trace;
@@ -415,7 +416,7 @@ impl World {
         }
     }
 
-    /// Opens all nodes, since nothing may stay closed that an operator closed.
+    /// Opens all nodes, since nothing may stay closed that an operator closed, and gives queues bounds by which every job can run.
     fn open_nodes(&mut self) {
         let Some(leader) = self.group.leading() else { return };
         let closed = leader.state.nodes().filter(|(_, node)| node.scheduling != Scheduling::Open);
@@ -424,8 +425,11 @@ impl World {
             let command = Command::SetNodeScheduling { node, scheduling: Scheduling::Open };
             leader.propose(&mut self.outside, command, Origin::Nobody);
         }
-        if leader.state.queue(&jobs::small_queue(1).path).is_none() {
-            leader.propose(&mut self.outside, Command::PutQueue(jobs::small_queue(2)), Origin::Nobody);
+        for queue in jobs::queues() {
+            let is_there = |known: &Arc<flowyard_model::Queue>| !self.outside.healed || **known == queue;
+            if !leader.state.queue(&queue.path).is_some_and(is_there) {
+                leader.propose(&mut self.outside, Command::PutQueue(queue.into()), Origin::Nobody);
+            }
         }
     }
 
@@ -435,8 +439,8 @@ impl World {
         self.outside.schedule.after(INSPECT_MS, Event::Inspect);
         self.group.move_watchers(&mut self.outside);
         self.group.seek_leader(&mut self.outside);
-        let rejected =
-            self.group.leading().is_some_and(|leader| leader.state.queue(&jobs::small_queue(1).path).is_none());
+        let lacks = |leader: &Replica| jobs::queues().iter().any(|queue| leader.state.queue(&queue.path).is_none());
+        let rejected = self.group.leading().is_some_and(|leader| lacks(leader));
         if self.outside.healed || rejected {
             self.open_nodes();
         }

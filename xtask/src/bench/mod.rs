@@ -9,6 +9,7 @@ mod fctl;
 mod figures;
 mod floors;
 mod local;
+mod scheduler;
 mod spawn;
 
 use crate::workspace::Workspace;
@@ -35,6 +36,11 @@ const BENCHES: &[Bench] = &[
         name: "cluster",
         says: "three coordinators beside etcd: submit|failover|soak|..., --quick, --minutes N",
         run: cluster::run,
+    },
+    Bench {
+        name: "scheduler",
+        says: "the solver, and 10,000 hollow nodes: [--quick] solver|fleet|all",
+        run: scheduler::run,
     },
     Bench {
         name: "command-line",

@@ -45,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "flowyard-telemetry",
         ],
     ),
+    ("flowyard-hollow", &["flowyard-agent", "flowyard-clock", "flowyard-identity", "flowyard-model", "flowyard-proto"]),
     ("flowyard-sdk", &["flowyard-cas", "flowyard-clock", "flowyard-identity", "flowyard-model", "flowyard-proto"]),
     (
         "fctl",
@@ -53,6 +54,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "flowyard-cas",
             "flowyard-clock",
             "flowyard-coordinator",
+            "flowyard-hollow",
             "flowyard-identity",
             "flowyard-model",
             "flowyard-proto",

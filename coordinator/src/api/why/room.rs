@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use flowyard_model::{Gpu, GpuRequest, Health, Image, Isolation, Job, JobId, Node, Scheduling, StepIndex, StepSpec};
 use flowyard_proto::api::Finding;
 
-use super::Scene;
 use super::words::{Told, count, cpu, finding as found, size};
+use super::{Scene, bounds};
 
 /// Why the ready tasks of a step wait.
 pub(super) fn finding(scene: Scene<'_>, id: JobId, job: &Job, index: StepIndex, subject: String) -> Finding {
@@ -17,12 +17,9 @@ pub(super) fn finding(scene: Scene<'_>, id: JobId, job: &Job, index: StepIndex, 
         let reason = format!("as many of its step are active as may be: `max_parallel` is {most}");
         return found(subject, "ready", reason);
     }
-    let queue = &job.spec.queue;
-    let load = scene.view.load(queue);
-    let bound = scene.view.queue(queue).and_then(|queue| queue.max_active);
-    if let Some(most) = bound.filter(|most| load.active >= *most) {
-        let reason = format!("queue {queue} has as many active tasks as it may: {} of {most}", load.active);
-        return found(subject, "ready", reason);
+    if let Some(bound) = bounds::reached(scene.view, &job.spec.queue, spec) {
+        let advice = format!("fctl queue show {}", job.spec.queue);
+        return found(subject, "ready", bound).with_advice([advice]);
     }
     let mut nodes = 0;
     let mut fitting = 0;

@@ -7,8 +7,8 @@ use flowyard_model::{
     Abilities, AttemptNumber, AttemptOutcome, AttemptReport, Blame, ChangeNode, ClusterVersion, Command, Constraint,
     ConstraintOperator, Digest, End, Entry, Epoch, FanOut, Image, Incarnation, Inventory, Isolation, JobId, JobSpec,
     Logs, MemberKey, NeedKind, NetworkMode, NodeChange, NodeId, OnDisconnect, OnFailure, Phase, PhaseTimes, Placement,
-    Plan, QueuePath, Rank, Reason, RegisterNode, ReportAttempts, Resources, Retry, Revision, Seat, StepIndex, StepSpec,
-    SubmitJob, TaskIndex, TaskKey, TimeMs,
+    Plan, Queue, QueueAmounts, QueuePath, Rank, Reason, RegisterNode, ReportAttempts, Resources, Retry, Revision, Seat,
+    StepIndex, StepSpec, SubmitJob, TaskIndex, TaskKey, TimeMs,
 };
 use flowyard_proto::api::Finding;
 use flowyard_state::{State, apply};
@@ -195,6 +195,32 @@ fn limits_come_before_room() {
     cluster.place(key(job, 0, 0));
     let ready = cluster.step(job, 0).pop().unwrap();
     assert!(ready.reason.contains("`max_parallel` is 1"), "{ready:?}");
+}
+
+#[test]
+fn bounds_of_queues_are_named_with_their_numbers() {
+    let cpus = |milli| QueueAmounts { cpu_milli: Some(milli), ..QueueAmounts::default() };
+    let queue = |path: &str| Queue::new(path.parse().unwrap());
+    let mut cluster = Cluster::with_one_node();
+    cluster.apply(Command::RaiseVersion { version: ClusterVersion::ACCESS });
+    let job = cluster.submit(vec![step("train", 3)], Vec::new());
+    let reason = |cluster: &Cluster| cluster.step(job, 0).pop().unwrap().reason;
+    let keeps = Queue { reserve: cpus(1_000), lend: cpus(0), ..queue("keep") };
+    cluster.apply(Command::PutQueue(keeps.into()));
+    let kept =
+        "1 of the 2 cpu that are free are kept for queues that do not lend them, such as keep, and a task needs 1.5";
+    assert_eq!(reason(&cluster), kept);
+    cluster.apply(Command::DropQueue { path: "keep".parse().unwrap() });
+    cluster.place(key(job, 0, 0));
+    cluster.apply(Command::PutQueue(Queue { limit: cpus(2_500), ..queue("default") }.into()));
+    assert_eq!(reason(&cluster), "queue default holds 1.5 of its limit of 2.5 cpu, and a task needs 1.5");
+    let borrows = Queue { reserve: cpus(1_000), borrow: cpus(1_500), ..queue("default") };
+    cluster.apply(Command::PutQueue(borrows.into()));
+    let borrowed =
+        "queue default holds 1.5 cpu, a task needs 1.5, and with what it may borrow beyond its reserve it may hold 2.5";
+    assert_eq!(reason(&cluster), borrowed);
+    cluster.apply(Command::PutQueue(Queue { max_active: Some(1), ..queue("default") }.into()));
+    assert_eq!(reason(&cluster), "queue default has as many active tasks as it may: 1 of 1");
 }
 
 #[test]

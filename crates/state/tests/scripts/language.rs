@@ -66,6 +66,25 @@ fn identity(text: &str) -> Identity {
     }
 }
 
+/// `cpu:2000,memory:1,disk:1,gpu:1000,gpu.a100:1000,token.x:1`, where `gpu` is of any model.
+fn amounts(list: &[&str]) -> QueueAmounts {
+    let mut amounts = QueueAmounts::default();
+    for text in list {
+        let (what, amount) = text.split_once(':').unwrap_or_else(|| panic!("no amount `{text}`"));
+        let amount = parsed(amount);
+        match what.split_once('.') {
+            None if what == "cpu" => amounts.cpu_milli = Some(amount),
+            None if what == "memory" => amounts.memory_bytes = Some(amount),
+            None if what == "disk" => amounts.disk_bytes = Some(amount),
+            None if what == "gpu" => drop(amounts.gpu_milli.insert(GpuClass::Any, amount)),
+            Some(("gpu", model)) => drop(amounts.gpu_milli.insert(GpuClass::Model(model.to_owned()), amount)),
+            Some(("token", name)) => drop(amounts.tokens.insert(parsed(name), amount)),
+            _ => panic!("no resource `{what}`"),
+        }
+    }
+    amounts
+}
+
 impl Machine {
     pub(crate) fn new() -> Self {
         Self { state: State::new(), time: 1_000 }
@@ -86,6 +105,13 @@ impl Machine {
             "nodes" => print::nodes(&self.state),
             "ready" => print::ready(&self.state),
             "access" => print::access(&self.state),
+            "queues" => print::queues(&self.state),
+            "accounts" => print::accounts(&self.state, TimeMs(self.time)),
+            "usage" => {
+                let now = TimeMs(self.time);
+                let (from, to) = (TimeMs(parsed(word(1))), TimeMs(parsed(word(2))));
+                print::usage(&self.state.usage(from, to, now))
+            }
             "is-void" => {
                 let void = self.state.revoked(&identity(word(1)), Revision(line.number("issued", 0)));
                 format!("{}\n", if void.is_some() { "void" } else { "good" })
@@ -114,11 +140,15 @@ impl Machine {
         match name {
             "submit" => Command::SubmitJob(submit(line, below)),
             "cancel" => Command::CancelJob { job: JobId(parsed(word(1))) },
-            "queue" => Command::PutQueue(Queue {
+            "queue" => Command::PutQueue(Arc::new(Queue {
                 weight: line.number("weight", 1),
                 max_active: line.values.get("max").map(|text| parsed(text)),
-                ..Queue::new(parsed(word(1)))
-            }),
+                limit: amounts(&line.list("limit")),
+                reserve: amounts(&line.list("reserve")),
+                borrow: amounts(&line.list("borrow")),
+                lend: amounts(&line.list("lend")),
+                path: parsed(word(1)),
+            })),
             "drop" => Command::DropQueue { path: parsed(word(1)) },
             "node" => Command::RegisterNode(register(line)),
             "health" => self.health(word(1), word(2), line),

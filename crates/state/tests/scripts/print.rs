@@ -1,9 +1,10 @@
 //! What the scripts show.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use flowyard_model::*;
-use flowyard_state::State;
+use flowyard_state::{State, UsedSpan, as_of};
 
 pub(crate) fn effects(effects: &Effects) -> String {
     let mut text = match &effects.reply {
@@ -172,6 +173,76 @@ pub(crate) fn access(state: &State) -> String {
         writeln!(text, "{identity}: void up to revision {}, until {until}; by {}", it.revision, it.by).unwrap();
     }
     if text.is_empty() { "nothing\n".to_owned() } else { text }
+}
+
+/// Each path with a queue or a load: its bounds, and what it carries with all below it.
+pub(crate) fn queues(state: &State) -> String {
+    let mut paths: BTreeSet<String> = state.queues().map(|queue| queue.path.to_string()).collect();
+    let carrying = state.jobs().filter(|(_, job)| job.ended.is_none());
+    paths.extend(carrying.flat_map(|(_, job)| job.spec.queue.levels().map(str::to_owned).collect::<Vec<_>>()));
+    let mut text = String::new();
+    for path in &paths {
+        let path: QueuePath = path.parse().unwrap();
+        let load = state.load(&path);
+        write!(text, "{path}: {} jobs, {} active, holds {}", load.jobs, load.active, held(&load.held)).unwrap();
+        match state.queue(&path) {
+            None => text.push_str("; no record"),
+            Some(queue) => bounds(queue, &mut text),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn bounds(queue: &Queue, text: &mut String) {
+    if let Some(most) = queue.max_active {
+        write!(text, "; at most {most} active").unwrap();
+    }
+    let all = [("limit", &queue.limit), ("reserve", &queue.reserve), ("borrow", &queue.borrow), ("lend", &queue.lend)];
+    for (field, amounts) in all.into_iter().filter(|(_, amounts)| !amounts.is_empty()) {
+        let named: Vec<_> = amounts.named().map(|(column, amount)| format!("{column} {amount}")).collect();
+        write!(text, "; {field} {}", named.join(", ")).unwrap();
+    }
+}
+
+/// What each owner holds in each queue, and what is left of what they used.
+pub(crate) fn accounts(state: &State, now: TimeMs) -> String {
+    let mut text = String::new();
+    for (key, account) in state.accounts() {
+        let mut decayed = as_of(account, now).decayed;
+        decayed.change_each(|used| used / Account::DECAYED_PARTS);
+        let (AccountKey { queue, owner }, active, held) = (key, account.active, held(&account.held));
+        let (hours, days) = (account.hours.len(), account.days.len());
+        writeln!(
+            text,
+            "{owner} in {queue}: {active} active, holds {held}; decayed {}; {hours} hours, {days} days before",
+            used(&decayed)
+        )
+        .unwrap();
+    }
+    if text.is_empty() { "nothing\n".to_owned() } else { text }
+}
+
+/// What was used by whom.
+pub(crate) fn usage(span: &UsedSpan) -> String {
+    let mut text = format!("from {} to {}\n", span.from, span.to);
+    for (key, usage) in &span.rows {
+        writeln!(text, "{} in {}: {}", key.owner, key.queue, used(usage)).unwrap();
+    }
+    text
+}
+
+/// Each resource times hours.
+fn used(usage: &Usage) -> String {
+    let columns = usage.columns().map(|(column, used)| (column, used / 3_600_000)).filter(|(_, used)| *used > 0);
+    let columns: Vec<_> = columns.map(|(column, used)| format!("{column} {used}")).collect();
+    if columns.is_empty() { "nothing".to_owned() } else { columns.join(", ") }
+}
+
+fn held(held: &Held) -> String {
+    let columns = held.columns().filter(|(_, amount)| *amount > 0);
+    let columns: Vec<_> = columns.map(|(column, amount)| format!("{column} {amount}")).collect();
+    if columns.is_empty() { "nothing".to_owned() } else { columns.join(", ") }
 }
 
 pub(crate) fn ready(state: &State) -> String {

@@ -6,6 +6,7 @@ mod endpoint;
 mod error;
 mod parts;
 mod patience;
+mod queues;
 mod upload;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
 pub use parts::parts;
 pub use patience::{Patience, fresh_key};
+pub use queues::Put;
 pub use upload::{Sent, Source};
 
 /// Bytes of the largest message taken: a wide job's tasks come in pages, but one spec may be large.
@@ -174,6 +176,14 @@ impl Client {
         get_storage(GetStorageRequest) -> Storage;
         /// Forgets ended jobs.
         prune(PruneRequest) -> PruneResponse;
+        /// Forgets a queue in which there is no job, and below which there is no queue.
+        drop_queue(DropQueueRequest) -> DropQueueResponse;
+        /// The queues that the caller may look at.
+        list_queues(ListQueuesRequest) -> ListQueuesResponse;
+        /// One of them.
+        get_queue(GetQueueRequest) -> GetQueueResponse;
+        /// What was used over time.
+        get_usage(GetUsageRequest) -> GetUsageResponse;
     }
 
     /// Submits a job. With a `key`, the same submission made twice is one job.

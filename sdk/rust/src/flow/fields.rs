@@ -78,7 +78,8 @@ pub(crate) enum Shape {
     Reserved,
 }
 
-const fn field(name: &'static str, shape: Shape, doc: &'static str, example: &'static str) -> Field {
+/// A key.
+pub(crate) const fn field(name: &'static str, shape: Shape, doc: &'static str, example: &'static str) -> Field {
     Field { name, shape, doc, example, default: "", in_defaults: false }
 }
 
@@ -88,7 +89,7 @@ impl Field {
         matches!(self.shape, Shape::Reserved)
     }
 
-    const fn or(mut self, default: &'static str) -> Self {
+    pub(crate) const fn or(mut self, default: &'static str) -> Self {
         self.default = default;
         self
     }
@@ -442,6 +443,15 @@ pub(crate) const ALIASES: &[(&str, &str)] = &[
     ("working_dir", "code"),
     ("parameters", "params"),
     ("nodes", "labels"),
+    ("quota", "limit"),
+    ("maximum", "limit"),
+    ("guaranteed", "reserve"),
+    ("guarantee", "reserve"),
+    ("nominal", "reserve"),
+    ("concurrency", "max_active"),
+    ("share", "weight"),
+    ("licences", "tokens"),
+    ("licenses", "tokens"),
 ];
 
 /// What `[defaults]` is.

@@ -24,18 +24,16 @@ impl Flow {
     /// The file cannot be read, or everything wrong that was found in it.
     pub fn load(path: &Path) -> Result<Self, FlowError> {
         let file = path.display().to_string();
-        let mut bytes = Vec::new();
-        let opened = File::open(path).and_then(|file| file.take(FILE_BYTES + 1).read_to_end(&mut bytes));
-        if let Err(error) = opened {
+        let bytes = bytes_of(path, FILE_BYTES).map_err(|error| {
             let inside = path.join("flow.toml");
             let help = inside.is_file().then(|| format!("did you mean {}?", shown(&inside.display().to_string())));
-            return Err(FlowError::whole(&file, format!("cannot read the flow file: {error}"), help));
-        }
-        if bytes.len() as u64 > FILE_BYTES {
+            FlowError::whole(&file, format!("cannot read the flow file: {error}"), help)
+        })?;
+        let Some(bytes) = bytes else {
             let message = format!("the flow file is larger than {} MiB", FILE_BYTES >> 20);
             let help = "let a step write the list that makes it so large, and name it in `foreach`";
             return Err(FlowError::whole(&file, message, Some(help.to_owned())));
-        }
+        };
         Self::parse(&file, &bytes)
     }
 
@@ -44,11 +42,7 @@ impl Flow {
     /// # Errors
     /// Everything wrong that was found.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, FlowError> {
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => return Err(not_utf8(file, bytes, error.valid_up_to())),
-        };
-        let flow = read(file, text)?;
+        let flow = read(file, text_of(file, bytes, "the flow file")?)?;
         check(&flow)?;
         Ok(flow)
     }
@@ -72,6 +66,18 @@ impl Flow {
     }
 }
 
+/// The bytes of a file, unless there are more than `most`.
+pub(crate) fn bytes_of(path: &Path, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
+}
+
+/// The text of a file, which messages call `what`.
+pub(crate) fn text_of<'b>(file: &str, bytes: &'b [u8], what: &str) -> Result<&'b str, FlowError> {
+    std::str::from_utf8(bytes).map_err(|error| not_utf8(file, bytes, error.valid_up_to(), what))
+}
+
 /// The folder that paths in a flow file are relative to: the one the file is in.
 pub fn base_of(file: &Path) -> &Path {
     match file.parent() {
@@ -80,12 +86,12 @@ pub fn base_of(file: &Path) -> &Path {
     }
 }
 
-fn not_utf8(file: &str, bytes: &[u8], valid: usize) -> FlowError {
+fn not_utf8(file: &str, bytes: &[u8], valid: usize, what: &str) -> FlowError {
     let line_end = bytes[valid..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| valid + at);
     let text = String::from_utf8_lossy(&bytes[..line_end]).into_owned();
     let source = Source::of_file(file, &text);
     let mut problems = Problems::new(&source);
-    let message = format!("the flow file is not UTF-8: byte {:#04x} at offset {valid}", bytes[valid]);
+    let message = format!("{what} is not UTF-8: byte {:#04x} at offset {valid}", bytes[valid]);
     problems.at_span(valid..valid, "", message).help("save it as UTF-8");
     problems.into_result(|| ()).expect_err("a problem was reported")
 }

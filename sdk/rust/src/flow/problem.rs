@@ -1,6 +1,6 @@
-//! What is wrong with a flow, as its writer reads it: place, message, the line with a caret, and help.
+//! What is wrong with a flow, or a file that is read like one, as its writer reads it: place, message, the line with a caret, and help.
 //!
-//! Invariant: no control character of the flow file reaches a message.
+//! Invariant: no control character of the file reaches a message.
 
 use std::fmt;
 
@@ -51,10 +51,10 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a flow; at least one problem.
+/// Everything that is wrong with a flow, or a file of queues; at least one problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct FlowError {
-    /// The flow file as the user named it, or `the command line`.
+    /// The file as the user named it, or `the command line`.
     pub file: String,
     /// In the order of the file.
     pub problems: Vec<Problem>,
@@ -164,6 +164,11 @@ impl<'s> Problems<'s> {
         }
         self.found.push((offset, problem));
         Reported(self.found.last_mut().map(|(_, problem)| problem))
+    }
+
+    /// How many were found.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len() + self.left_out
     }
 
     pub(crate) fn is_empty(&self) -> bool {

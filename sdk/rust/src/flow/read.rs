@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use flowyard_model::{Name, QueuePath, limits};
+use toml::Spanned;
 use toml::de::DeTable;
 
 use super::fields::{self, Field};
@@ -22,16 +23,7 @@ const MOST_SYNTAX_ERRORS: usize = 3;
 /// Reads a flow file.
 pub(crate) fn read(file: &str, text: &str) -> Result<Flow, FlowError> {
     let source = Source::of_file(file, text);
-    let (tree, errors) = DeTable::parse_recoverable(text);
-    let mut problems = Problems::new(&source);
-    let mut lines = BTreeSet::new();
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        if lines.insert(source.spot(span.clone()).line) && lines.len() <= MOST_SYNTAX_ERRORS {
-            problems.at_span(span, "", shown(error.message()));
-        }
-    }
-    problems.into_result(|| ())?;
+    let tree = tree(&source, text)?;
     let mut walk = Walk::new(Problems::new(&source));
     let read = read_flow(&mut walk, tree.get_ref());
     let Walk { problems, spans } = walk;
@@ -39,6 +31,20 @@ pub(crate) fn read(file: &str, text: &str) -> Result<Flow, FlowError> {
     flow.source = source;
     flow.source.set_spans(spans);
     Ok(flow)
+}
+
+/// The text as TOML, or what keeps it from being that.
+pub(crate) fn tree<'t>(source: &Source, text: &'t str) -> Result<Spanned<DeTable<'t>>, FlowError> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    let mut problems = Problems::new(source);
+    let mut lines = BTreeSet::new();
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        if lines.insert(source.spot(span.clone()).line) && lines.len() <= MOST_SYNTAX_ERRORS {
+            problems.at_span(span, "", shown(error.message()));
+        }
+    }
+    problems.into_result(|| tree)
 }
 
 /// What the top of the file said.

@@ -2,7 +2,8 @@
 //! seen, and every seed that fails, or only the first; with a file, what was seen is kept there too; with the
 //! name of a mutation or of circumstances, in those in which it would be noticed.
 //! `sim --merge FILE...`: prints what was seen in all the runs whose files these are.
-//! `sim --mutations [--seed N] [--runs K]`: makes the product wrong in every way that is known, and prints which seed noticed.
+//! `sim --mutations [--seed N] [--runs K] [--only NAME]`: makes the product wrong in every way that is known, or in this one, and
+//! prints which seed noticed.
 // A command for people: it prints.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 
 use flowyard_sim::{Circumstances, Failure, Mutation, Summary, Totals, run, run_all, run_wrong};
 
-const USAGE: &str = "usage: sim [--mutations] [--seed N] [--runs K] [--threads T] [--first-failure yes] [--keep FILE] [--like NAME]\n       \
+const USAGE: &str = "usage: sim [--mutations [--only NAME]] [--seed N] [--runs K] [--threads T] [--first-failure yes] [--keep FILE] [--like NAME]\n       \
                      sim --merge FILE...";
 /// Runs from which on no cell of the coverage may be empty.
 const RUNS_THAT_COVER: u64 = 1_000;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    if first == "--mutations" { all_noticed(asked.seed, asked.runs) } else { many(&asked) }
+    if first == "--mutations" { all_noticed(&asked) } else { many(&asked) }
 }
 
 fn many(asked: &Asked) -> ExitCode {
@@ -97,9 +98,9 @@ fn report(totals: &Totals) -> ExitCode {
     if totals.failed == 0 && covered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn all_noticed(first: u64, runs: u64) -> ExitCode {
-    let mut all = true;
-    for mutation in Mutation::ALL {
+fn all_noticed(asked: &Asked) -> ExitCode {
+    let (mut all, first, runs) = (true, asked.seed, asked.runs);
+    for mutation in Mutation::ALL.into_iter().filter(|mutation| asked.only.is_none_or(|only| only == *mutation)) {
         let noticed = (first..first + runs).find_map(|seed| {
             let wrong = std::panic::catch_unwind(|| run_wrong(seed, mutation));
             wrong.map_or(Some((seed, "panicked".to_owned())), |(result, _)| Some((seed, result.err()?.broken)))
@@ -144,11 +145,12 @@ struct Asked {
     first_failure: bool,
     keep: Option<String>,
     like: Option<Circumstances>,
+    only: Option<Mutation>,
 }
 
 impl Asked {
     fn parse(arguments: &[String]) -> Option<Self> {
-        let mut asked = Self { seed: 1, runs: 1, threads: 2, first_failure: false, keep: None, like: None };
+        let mut asked = Self { seed: 1, runs: 1, threads: 2, first_failure: false, keep: None, like: None, only: None };
         for pair in arguments.chunks(2) {
             let [name, value] = pair else { return None };
             match name.as_str() {
@@ -157,6 +159,7 @@ impl Asked {
                 "--threads" => asked.threads = value.parse().ok()?,
                 "--first-failure" => asked.first_failure = value == "yes",
                 "--like" => asked.like = Some(Circumstances::named(value)?),
+                "--only" => asked.only = Some(Mutation::named(value)?),
                 "--keep" => asked.keep = Some(value.clone()),
                 _ => return None,
             }

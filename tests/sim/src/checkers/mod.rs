@@ -1,6 +1,7 @@
 //! What must hold whatever breaks, one property per file, each computed on its own rather than asked of the state.
 
 mod acknowledged;
+mod bounds;
 mod changes;
 mod closing;
 mod devices;
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(success::OneSuccessPerTask::new()),
         Box::new(outputs::OutputsComeFromDesiredAttempts),
         Box::new(room::NoNodeIsOversubscribed),
+        Box::new(bounds::NoQueueIsTakenOverItsBounds),
         Box::new(devices::NoDeviceIsGrantedTwice),
         Box::new(gangs::GangsRunWhole),
         Box::new(retries::RetriesKeepTheirRule),

@@ -1,0 +1,179 @@
+//! What the devices of a node are, apart from what is free of them. Nodes that are alike share one.
+
+use std::collections::BTreeMap;
+
+use super::device::{Device, Wish};
+use super::mask::DeviceMask;
+use crate::bits::Bits;
+
+/// What a device is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    model: u32,
+    memory_bytes: u64,
+    link_group: Option<u32>,
+}
+
+/// The devices of a node by their position.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    kinds: Vec<Kind>,
+    /// All of them.
+    pub(crate) all: DeviceMask,
+    /// Linked devices, by the number of their group.
+    pub(crate) groups: Vec<DeviceMask>,
+    /// Each device's position in `groups`.
+    group_of: Vec<Option<usize>>,
+    /// Each device's place by memory, equal for equal memory.
+    grades: Vec<u32>,
+    nodes: u32,
+}
+
+/// All layouts by their number.
+#[derive(Debug, Default)]
+pub(crate) struct Layouts {
+    list: Vec<Layout>,
+    numbers: BTreeMap<Vec<Kind>, u32>,
+    /// Numbers that no node has.
+    spare: Vec<u32>,
+}
+
+/// Which devices are acceptable.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Filter {
+    models: Models,
+    min_memory_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Models {
+    Any,
+    /// Ascending.
+    Of(Vec<u32>),
+}
+
+impl Layout {
+    /// The model of a device.
+    pub(crate) fn model(&self, at: usize) -> u32 {
+        self.kinds[at].model
+    }
+
+    fn of(kinds: &[Kind]) -> Self {
+        let mut numbers: Vec<u32> = kinds.iter().filter_map(|kind| kind.link_group).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut memories: Vec<u64> = kinds.iter().map(|kind| kind.memory_bytes).collect();
+        memories.sort_unstable();
+        memories.dedup();
+        let linked = |number: &u32| (0..kinds.len()).filter(|at| kinds[*at].link_group == Some(*number)).collect();
+        let group = |kind: &Kind| kind.link_group.and_then(|number| numbers.binary_search(&number).ok());
+        Self {
+            all: (0..kinds.len()).collect(),
+            groups: numbers.iter().map(linked).collect(),
+            group_of: kinds.iter().map(group).collect(),
+            grades: kinds
+                .iter()
+                .map(|kind| memories.partition_point(|memory| *memory < kind.memory_bytes) as u32)
+                .collect(),
+            kinds: kinds.to_vec(),
+            nodes: 0,
+        }
+    }
+
+    /// The devices linked with this one, itself among them.
+    pub(crate) fn group_of(&self, device: usize) -> Option<&DeviceMask> {
+        self.group_of[device].map(|group| &self.groups[group])
+    }
+
+    /// The device's place by memory.
+    pub(crate) fn grade(&self, device: usize) -> u32 {
+        self.grades[device]
+    }
+
+    /// Whether these are the devices.
+    pub(crate) fn describes(&self, devices: &[Device]) -> bool {
+        let same = |(kind, device): (&Kind, &Device)| {
+            kind.model == device.model
+                && kind.memory_bytes == device.memory_bytes
+                && kind.link_group == device.link_group
+        };
+        self.kinds.len() == devices.len() && self.kinds.iter().zip(devices).all(same)
+    }
+}
+
+impl Layouts {
+    /// The number of a node's layout; whether it is one that was not there.
+    pub(crate) fn join(&mut self, devices: &[Device]) -> (u32, bool) {
+        let kind = |device: &Device| Kind {
+            model: device.model,
+            memory_bytes: device.memory_bytes,
+            link_group: device.link_group,
+        };
+        let kinds: Vec<_> = devices.iter().map(kind).collect();
+        let known = self.numbers.get(&kinds).copied();
+        let number = known.unwrap_or_else(|| self.add(kinds));
+        self.list[number as usize].nodes += 1;
+        (number, known.is_none())
+    }
+
+    fn add(&mut self, kinds: Vec<Kind>) -> u32 {
+        let layout = Layout::of(&kinds);
+        let number = self.spare.pop().unwrap_or(self.list.len() as u32);
+        if number as usize == self.list.len() {
+            self.list.push(layout);
+        } else {
+            self.list[number as usize] = layout;
+        }
+        self.numbers.insert(kinds, number);
+        number
+    }
+
+    /// A node that had the layout has it no more.
+    pub(crate) fn leave(&mut self, number: u32) {
+        let layout = &mut self.list[number as usize];
+        layout.nodes -= 1;
+        if layout.nodes == 0 {
+            let gone = std::mem::take(layout);
+            self.numbers.remove(&gone.kinds);
+            self.spare.push(number);
+        }
+    }
+
+    pub(crate) fn get(&self, number: u32) -> &Layout {
+        &self.list[number as usize]
+    }
+
+    /// Layouts by their number; those that no node has are empty.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Layout> {
+        self.list.iter()
+    }
+}
+
+impl Filter {
+    /// What the wish accepts.
+    pub(crate) fn of(wish: &Wish) -> Self {
+        let models = wish.model.map_or(Models::Any, |model| Models::Of(vec![model]));
+        Self { models, min_memory_bytes: wish.min_memory_bytes }
+    }
+
+    /// What the wish accepts of these models, when `seen` are all there are; `None` if nothing.
+    pub(crate) fn within(wish: &Wish, models: &Bits, seen: &[u32]) -> Option<Self> {
+        let inside = |model: &u32| models.contains(*model as usize);
+        if wish.model.as_ref().is_some_and(inside) || wish.model.is_none() && seen.iter().all(inside) {
+            return Some(Self::of(wish));
+        }
+        let some: Vec<u32> = seen.iter().copied().filter(inside).collect();
+        let none = wish.model.is_some() || some.is_empty();
+        (!none).then_some(Self { models: Models::Of(some), min_memory_bytes: wish.min_memory_bytes })
+    }
+
+    /// The acceptable devices of a layout, whatever is free of them.
+    pub(crate) fn accepted(&self, layout: &Layout) -> DeviceMask {
+        let models = |model: u32| match &self.models {
+            Models::Any => true,
+            Models::Of(models) => models.contains(&model),
+        };
+        let accepts = |kind: &Kind| models(kind.model) && kind.memory_bytes >= self.min_memory_bytes;
+        (0..layout.kinds.len()).filter(|at| accepts(&layout.kinds[*at])).collect()
+    }
+}

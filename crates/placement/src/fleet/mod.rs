@@ -1,0 +1,214 @@
+//! The fleet: nodes, shapes of work, and for each shape an order of nodes that is kept between rounds.
+//!
+//! It is a cache of what it was told: the same seed, nodes and shapes give the same seats, however they came about. Only
+//! where a spent budget cuts off does it matter what was known already.
+
+mod amounts;
+mod changes;
+mod device;
+mod layout;
+mod mask;
+mod node;
+mod nodes;
+mod order;
+mod orders;
+mod rank;
+mod room;
+mod seat;
+mod seek;
+mod shapes;
+mod why;
+
+pub use self::amounts::Amounts;
+pub use self::device::{Device, Wish};
+pub use self::mask::DeviceMask;
+pub use self::node::{NodeFacts, NodeIndex};
+pub use self::seat::{Ended, SeatAt, Seated};
+pub use self::shapes::{ShapeFacts, ShapeIndex};
+pub use self::why::{Explanation, Lack};
+
+use self::changes::Changes;
+use self::layout::Filter;
+use self::nodes::{Nodes, Put};
+use self::orders::Orders;
+use self::seat::Turn;
+use self::shapes::Shape;
+use crate::bits::Bits;
+use crate::turns::round::{Ask, Room};
+
+/// Nodes and shapes, and what was found out about them.
+#[derive(Debug)]
+pub struct Fleet {
+    seed: u64,
+    nodes: Nodes,
+    changes: Changes,
+    shapes: Vec<Option<Shape>>,
+    orders: Orders,
+    /// For choosing devices; empty between calls.
+    scratch: Vec<u128>,
+}
+
+impl Fleet {
+    /// No nodes and no shapes. The seed says which of equal nodes comes first; with seed 0 that of the lowest index.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: Nodes::default(),
+            changes: Changes::new(),
+            shapes: Vec::new(),
+            orders: Orders::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Puts a node, new or in place of what it was. Equal facts change nothing.
+    pub fn put_node(&mut self, at: NodeIndex, facts: NodeFacts) {
+        let at = at.0 as usize;
+        let put = self.nodes.put(at, facts);
+        if let Put::Added(layout) = put {
+            self.orders.cover(layout, self.nodes.layouts.get(layout));
+        }
+        if put != Put::Same {
+            self.changes.note(at);
+        }
+    }
+
+    /// Takes a node out.
+    pub fn remove_node(&mut self, at: NodeIndex) {
+        if self.nodes.remove(at.0 as usize) {
+            self.changes.note(at.0 as usize);
+        }
+    }
+
+    /// Puts a shape, new or in place of what it was. Equal facts change nothing.
+    pub fn put_shape(&mut self, at: ShapeIndex, facts: ShapeFacts) {
+        let facts = facts.in_order();
+        if self.shapes.len() <= at.0 as usize {
+            self.shapes.resize_with(at.0 as usize + 1, || None);
+        }
+        let place = &mut self.shapes[at.0 as usize];
+        if place.as_ref().is_some_and(|shape| shape.facts == facts) {
+            return;
+        }
+        if let Some(before) = place.replace(Shape { facts, seeks: Vec::new() }) {
+            before.close(&mut self.orders);
+        }
+    }
+
+    /// Takes a shape out.
+    pub fn drop_shape(&mut self, at: ShapeIndex) {
+        if let Some(shape) = self.shapes.get_mut(at.0 as usize).and_then(Option::take) {
+            shape.close(&mut self.orders);
+        }
+    }
+
+    /// Seats up to `most` tasks of a shape by its alternatives in order, only on devices of these models (`None`: of any),
+    /// and adds them to `out`. Each task is seated whole or not at all. `steps` are those left; they are counted down: one
+    /// for each node that changed or was tested, and for each member seated. Of a shape that was not put none is seated.
+    pub fn seat(
+        &mut self,
+        shape: ShapeIndex,
+        most: u32,
+        models: Option<&Bits>,
+        steps: &mut u64,
+        out: &mut Vec<Seated>,
+    ) -> Ended {
+        let mut left = most;
+        let alternatives = self.shape(shape).map_or(0, |shape| shape.facts.alternatives().count());
+        for alternative in 0..alternatives as u32 {
+            if left == 0 {
+                break;
+            }
+            if *steps == 0 || self.seat_by(shape, alternative, models, &mut left, steps, out) == Ended::Budget {
+                return Ended::Budget;
+            }
+        }
+        if left == 0 { Ended::Enough } else { Ended::NoRoom }
+    }
+
+    fn shape(&self, at: ShapeIndex) -> Option<&Shape> {
+        self.shapes.get(at.0 as usize)?.as_ref()
+    }
+
+    fn seat_by(
+        &mut self,
+        shape: ShapeIndex,
+        alternative: u32,
+        models: Option<&Bits>,
+        left: &mut u32,
+        steps: &mut u64,
+        out: &mut Vec<Seated>,
+    ) -> Ended {
+        let Self { seed, nodes, changes, shapes, orders, scratch } = self;
+        let Some(shape) = shapes.get_mut(shape.0 as usize).and_then(Option::as_mut) else { return Ended::NoRoom };
+        let filter = match (shape.facts.wish(alternative), models) {
+            (None, _) => None,
+            (Some(wish), None) => Some(Filter::of(wish)),
+            (Some(wish), Some(models)) => match Filter::within(wish, models, nodes.models()) {
+                Some(filter) => Some(filter),
+                None => return Ended::NoRoom,
+            },
+        };
+        if shape.known_seek(alternative, filter.as_ref()).is_none() {
+            let order = orders.open(shape.new_scope(alternative, filter.clone()), &nodes.layouts, *seed);
+            shape.start_seek(alternative, filter, order, orders);
+        }
+        let Shape { facts, seeks } = shape;
+        let Some(seek) = seeks.last_mut() else { return Ended::NoRoom };
+        let Some(order) = orders.get_mut(seek.order) else { return Ended::NoRoom };
+        let wish = facts.wish(alternative);
+        Turn { facts, wish, seek, order, nodes, changes, scratch, steps, out }.seat(left)
+    }
+
+    /// Gives back what a task took that was seated for a shape. What is not there any more is left out.
+    pub fn give_back(&mut self, shape: ShapeIndex, seated: &Seated) {
+        let Some(shape) = self.shapes.get(shape.0 as usize).and_then(Option::as_ref) else { return };
+        let share = shape.facts.wish(seated.alternative).map_or(0, |wish| wish.share_milli);
+        for seat in &seated.seats {
+            let at = seat.node.0 as usize;
+            if let Some(node) = self.nodes.get_mut(at) {
+                node.give_back(&shape.facts.needs, &seat.devices, share);
+                self.changes.note(at);
+            }
+        }
+    }
+
+    /// Looks at every node for one task of a shape, as it is now. Nodes are told by their index.
+    pub fn explain(&self, shape: &ShapeFacts) -> Explanation {
+        why::explain(&self.nodes, &shape.clone().in_order())
+    }
+
+    /// Whether one task of the shape would fit if nothing ran and all devices were well.
+    pub fn could_ever_fit(&self, shape: &ShapeFacts) -> bool {
+        why::could_ever_fit(&self.nodes, &shape.clone().in_order())
+    }
+}
+
+impl Room for Fleet {
+    type Seated = Seated;
+
+    fn seat(&mut self, ask: &Ask<'_>, most: u32, steps: &mut u64, out: &mut Vec<Seated>) -> Ended {
+        let mut left = most;
+        if left == 0 {
+            return Ended::Enough;
+        }
+        if *steps == 0 {
+            return Ended::Budget;
+        }
+        self.seat_by(ask.shape, ask.alternative, ask.models, &mut left, steps, out)
+    }
+
+    fn give_back(&mut self, shape: ShapeIndex, seated: &Seated) {
+        Self::give_back(self, shape, seated);
+    }
+
+    fn models_of(&self, shape: ShapeIndex, seated: &Seated) -> Vec<(u32, u64)> {
+        let share = self.shape(shape).and_then(|shape| shape.facts.wish(seated.alternative));
+        let share = share.map_or(0, |wish| u64::from(wish.share_milli));
+        let devices = seated.seats.iter().flat_map(|seat| {
+            let node = self.nodes.get(seat.node.0 as usize);
+            seat.devices.iter().filter_map(move |at| Some((self.nodes.layouts.get(node?.layout).model(at), share)))
+        });
+        devices.collect()
+    }
+}

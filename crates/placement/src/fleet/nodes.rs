@@ -1,0 +1,80 @@
+//! All nodes by their index.
+
+use super::layout::Layouts;
+use super::node::{Node, NodeFacts};
+use super::room::Room;
+
+/// The nodes and what their devices are.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    list: Vec<Option<Node>>,
+    pub(crate) layouts: Layouts,
+    /// Models of devices that were ever seen, ascending.
+    models: Vec<u32>,
+}
+
+/// What came of putting a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// It is what it was.
+    Same,
+    /// It changed.
+    Changed,
+    /// It changed, and its layout of this number is one that no node had.
+    Added(u32),
+}
+
+impl Nodes {
+    pub(crate) fn put(&mut self, at: usize, facts: NodeFacts) -> Put {
+        if self.list.len() <= at {
+            self.list.resize_with(at + 1, || None);
+        }
+        let before = &self.list[at];
+        if before.as_ref().is_some_and(|node| node.equals(&facts, &self.layouts)) {
+            return Put::Same;
+        }
+        let (layout, added) = self.layouts.join(&facts.devices);
+        for device in &facts.devices {
+            if let Err(place) = self.models.binary_search(&device.model) {
+                self.models.insert(place, device.model);
+            }
+        }
+        if let Some(before) = self.list[at].replace(Node::of(facts, layout)) {
+            self.layouts.leave(before.layout);
+        }
+        if added { Put::Added(layout) } else { Put::Changed }
+    }
+
+    /// Whether there was one.
+    pub(crate) fn remove(&mut self, at: usize) -> bool {
+        let gone = self.list.get_mut(at).and_then(Option::take);
+        gone.map(|node| self.layouts.leave(node.layout)).is_some()
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<&Node> {
+        self.list.get(at)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut Node> {
+        self.list.get_mut(at)?.as_mut()
+    }
+
+    /// One more than the highest index there ever was.
+    pub(crate) fn length(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The nodes with their index, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Node)> {
+        self.list.iter().enumerate().filter_map(|(at, node)| Some((at, node.as_ref()?)))
+    }
+
+    /// The node's room as it is now.
+    pub(crate) fn room<'a>(&'a self, node: &'a Node) -> Room<'a> {
+        node.room(self.layouts.get(node.layout))
+    }
+
+    pub(crate) fn models(&self) -> &[u32] {
+        &self.models
+    }
+}

@@ -1,0 +1,175 @@
+//! Whether a member fits into a node's room, by which devices, and how many fit beside each other. No test allocates.
+
+use super::amounts::Amounts;
+use super::device::Wish;
+use super::layout::Layout;
+use super::mask::{DeviceMask, ones};
+use super::node::{Node, WHOLE};
+
+/// What is free of a node, as it is or as it might be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room<'a> {
+    pub(crate) amounts: &'a Amounts,
+    pub(crate) layout: &'a Layout,
+    pub(crate) whole: &'a DeviceMask,
+    pub(crate) broken: &'a DeviceMask,
+    /// Free thousandths by device; asked only for the broken ones.
+    pub(crate) free_milli: &'a [u32],
+}
+
+/// What one member asks of a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    pub(crate) needs: &'a Amounts,
+    pub(crate) wish: Option<&'a Wish>,
+    /// By layout, the devices that the wish accepts.
+    pub(crate) accepted: &'a [DeviceMask],
+}
+
+impl<'a> Ask<'a> {
+    fn accepted(&self, node: &Node) -> &'a DeviceMask {
+        self.accepted.get(node.layout as usize).unwrap_or(&DeviceMask::NONE)
+    }
+
+    /// Whether one member fits.
+    pub(crate) fn fits(&self, node: &Node, room: Room<'_>) -> bool {
+        self.needs.fit_in(room.amounts) && self.finds_devices(node, room)
+    }
+
+    /// Whether one member finds its devices, whatever else it lacks.
+    pub(crate) fn finds_devices(&self, node: &Node, room: Room<'_>) -> bool {
+        let Some(wish) = self.wish else { return true };
+        let accepted = self.accepted(node);
+        if is_linked(wish) {
+            room.layout.groups.iter().any(|group| room.usable(wish, accepted, group) >= wish.count)
+        } else {
+            room.usable(wish, accepted, accepted) >= wish.count
+        }
+    }
+
+    /// The devices one member would take, best fit first; `None` if it does not find them. No wish takes none.
+    pub(crate) fn choose(&self, node: &Node, room: Room<'_>, scratch: &mut Vec<u128>) -> Option<DeviceMask> {
+        let Some(wish) = self.wish else { return Some(DeviceMask::NONE) };
+        let accepted = self.accepted(node);
+        let mut usable = DeviceMask::of_words(accepted.words(), |at| room.usable_word(wish, accepted, at));
+        if is_linked(wish) {
+            usable = smallest_group(&usable, room.layout, wish.count)?;
+        }
+        match usable.len().cmp(&(wish.count as usize)) {
+            std::cmp::Ordering::Less => None,
+            std::cmp::Ordering::Equal => Some(usable),
+            std::cmp::Ordering::Greater => Some(best(&usable, wish.count, room, scratch)),
+        }
+    }
+
+    /// Members that the room holds beside each other, at most `most`.
+    pub(crate) fn capacity(&self, node: &Node, room: Room<'_>, most: u64) -> u64 {
+        let amounts = self.needs.times_in(room.amounts, most);
+        let Some(wish) = self.wish.filter(|_| amounts > 0) else { return amounts };
+        let accepted = self.accepted(node);
+        if is_linked(wish) {
+            let groups = room.layout.groups.iter();
+            groups.map(|group| room.sets(wish, accepted, group, amounts)).fold(0, u64::saturating_add).min(amounts)
+        } else {
+            room.sets(wish, accepted, accepted, amounts)
+        }
+    }
+}
+
+impl Room<'_> {
+    /// Thousandths free of acceptable devices.
+    pub(crate) fn devices_left(&self, accepted: &DeviceMask) -> u64 {
+        let word = |at: usize| {
+            let whole = u64::from((accepted.word(at) & self.whole.word(at)).count_ones()) * u64::from(WHOLE);
+            let broken = ones(accepted.word(at) & self.broken.word(at));
+            whole + broken.map(|bit| u64::from(self.free_milli[at * 64 + bit])).sum::<u64>()
+        };
+        (0..accepted.words()).map(word).sum()
+    }
+
+    /// Of 64 devices those of which the wish could have its share.
+    fn usable_word(&self, wish: &Wish, accepted: &DeviceMask, at: usize) -> u64 {
+        let (accepted, share) = (accepted.word(at), wish.share_milli);
+        let whole = if share > WHOLE { 0 } else { accepted & self.whole.word(at) };
+        let broken = if share >= WHOLE { 0 } else { accepted & self.broken.word(at) };
+        if broken == 0 {
+            return whole;
+        }
+        ones(broken).filter(|bit| self.free_milli[at * 64 + bit] >= share).fold(whole, |word, bit| word | 1 << bit)
+    }
+
+    /// How many devices in a set the wish could have its share of.
+    fn usable(&self, wish: &Wish, accepted: &DeviceMask, set: &DeviceMask) -> u32 {
+        let words = accepted.words().min(set.words());
+        (0..words).map(|at| (self.usable_word(wish, accepted, at) & set.word(at)).count_ones()).sum()
+    }
+
+    /// How often the wish can be had of a set of devices, at most `most`.
+    fn sets(&self, wish: &Wish, accepted: &DeviceMask, set: &DeviceMask, most: u64) -> u64 {
+        let count = u64::from(wish.count);
+        if wish.share_milli > WHOLE / 2 {
+            return (u64::from(self.usable(wish, accepted, set)) / count).min(most);
+        }
+        // A device takes part in a set once, in as many sets as it has free shares. That many sets can be made exactly if
+        // the devices have shares enough for them, each counted no more often than there are sets.
+        let enough = |sets: u64| self.shares(wish, accepted, set, sets) >= sets.saturating_mul(count);
+        let (mut low, mut high) = (0, most.min(self.shares(wish, accepted, set, u64::MAX) / count));
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if enough(middle) { low = middle } else { high = middle - 1 }
+        }
+        low
+    }
+
+    /// Free shares in a set of devices, each device counted with `most` at most.
+    fn shares(&self, wish: &Wish, accepted: &DeviceMask, set: &DeviceMask, most: u64) -> u64 {
+        let of = |at: usize| u64::from(self.free_of(at) / wish.share_milli.max(1)).min(most);
+        let word =
+            |at: usize| ones(self.usable_word(wish, accepted, at) & set.word(at)).map(|bit| of(at * 64 + bit)).sum();
+        (0..accepted.words().min(set.words())).map(word).fold(0, |sum: u64, word: u64| sum.saturating_add(word))
+    }
+
+    fn free_of(&self, at: usize) -> u32 {
+        if self.whole.contains(at) { WHOLE } else { self.free_milli[at] }
+    }
+}
+
+fn is_linked(wish: &Wish) -> bool {
+    wish.same_link_group && wish.count > 1
+}
+
+/// The devices of the link group with the fewest usable ones that still suffice; groups by number among equals.
+fn smallest_group(usable: &DeviceMask, layout: &Layout, count: u32) -> Option<DeviceMask> {
+    let inside = |group: &DeviceMask| {
+        let words = usable.words().min(group.words());
+        (0..words).map(|at| (usable.word(at) & group.word(at)).count_ones()).sum::<u32>()
+    };
+    let enough = layout.groups.iter().filter(|group| inside(group) >= count);
+    let group = enough.min_by_key(|group| inside(group))?;
+    Some(DeviceMask::of_words(usable.words(), |at| usable.word(at) & group.word(at)))
+}
+
+/// The devices that waste least: those already shared out most, then the smallest that will do, then those whose link group
+/// is the most broken. When several devices are asked for at once, the emptiest come first instead, so that as many sets as
+/// possible can be made.
+fn best(usable: &DeviceMask, count: u32, room: Room<'_>, scratch: &mut Vec<u128>) -> DeviceMask {
+    let in_group = |at: usize| {
+        let inside = |group: &DeviceMask| -> u32 {
+            (0..usable.words()).map(|word| (usable.word(word) & group.word(word)).count_ones()).sum()
+        };
+        room.layout.group_of(at).map_or(0, inside)
+    };
+    let rank = |at: usize| {
+        let free = room.free_of(at);
+        let free = if count == 1 { free } else { WHOLE - free };
+        let words = [free, room.layout.grade(at), in_group(at), at as u32];
+        words.into_iter().fold(0u128, |rank, word| rank << 32 | u128::from(word))
+    };
+    if count == 1 {
+        return usable.iter().map(rank).min().map(|rank| rank as u32 as usize).into_iter().collect();
+    }
+    scratch.clear();
+    scratch.extend(usable.iter().map(rank));
+    scratch.sort_unstable();
+    scratch.iter().take(count as usize).map(|rank| *rank as u32 as usize).collect()
+}

@@ -1,0 +1,207 @@
+//! Seats: tasks of one shape by one alternative, each on the best node there is at that time.
+
+use super::changes::Changes;
+use super::device::Wish;
+use super::mask::DeviceMask;
+use super::node::{Node, NodeIndex};
+use super::nodes::Nodes;
+use super::order::Order;
+use super::rank::Rank;
+use super::room::Ask;
+use super::seek::{Next, Seek, spend};
+use super::shapes::ShapeFacts;
+
+/// One task with a seat for each member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seated {
+    /// Which alternative of devices.
+    pub alternative: u32,
+    /// By rank.
+    pub seats: Vec<SeatAt>,
+}
+
+/// Where one member goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeatAt {
+    /// The node.
+    pub node: NodeIndex,
+    /// Its devices.
+    pub devices: DeviceMask,
+}
+
+/// Why no more tasks were seated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// As many as asked for were.
+    Enough,
+    /// No more fits now, on devices of the models that were asked for.
+    NoRoom,
+    /// The steps are used up. A later call goes on from here.
+    Budget,
+}
+
+/// One alternative of a shape, and all that is needed to seat it.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    pub(crate) facts: &'a ShapeFacts,
+    pub(crate) wish: Option<&'a Wish>,
+    pub(crate) seek: &'a mut Seek,
+    pub(crate) order: &'a mut Order,
+    pub(crate) nodes: &'a mut Nodes,
+    pub(crate) changes: &'a mut Changes,
+    pub(crate) scratch: &'a mut Vec<u128>,
+    pub(crate) steps: &'a mut u64,
+    pub(crate) out: &'a mut Vec<Seated>,
+}
+
+impl Turn<'_> {
+    /// Seats tasks as long as some are left, and counts them down.
+    pub(crate) fn seat(mut self, left: &mut u32) -> Ended {
+        // Bringing the order up to date is never cut off, so that each call with a step left gets on.
+        let looked_at = self.order.catch_up(self.nodes, self.changes);
+        *self.steps = self.steps.saturating_sub(looked_at);
+        if self.facts.size > 1 { self.seat_gangs(left) } else { self.seat_singles(left) }
+    }
+
+    fn seat_singles(&mut self, left: &mut u32) -> Ended {
+        let tests = self.seek.catch_up(self.order, ask(self.facts, self.wish, self.order), self.nodes, self.changes);
+        *self.steps = self.steps.saturating_sub(tests);
+        let ended = loop {
+            if *left == 0 {
+                break Ended::Enough;
+            }
+            match self.seek.next(self.order, ask(self.facts, self.wish, self.order), self.nodes, self.steps) {
+                Next::Fits(rank) => self.fill(rank, left),
+                Next::Nowhere => break Ended::NoRoom,
+                Next::Budget => break Ended::Budget,
+            }
+            if *self.steps == 0 && *left > 0 {
+                break Ended::Budget;
+            }
+        };
+        self.seek.is_up_to_date(self.changes);
+        self.order.is_up_to_date(self.changes);
+        ended
+    }
+
+    /// Seats tasks on the best node as long as it stays the best.
+    fn fill(&mut self, found: Rank, left: &mut u32) {
+        let at = self.order.node(found);
+        let (before, mut fits) = (*left, true);
+        while *left > 0 && spend(self.steps) {
+            let Some(seat) = self.take(at) else {
+                fits = false;
+                break;
+            };
+            *left -= 1;
+            self.out.push(Seated { alternative: self.seek.alternative, seats: vec![seat] });
+            if self.order.rank(at, self.nodes) > found {
+                break;
+            }
+        }
+        if *left == before {
+            debug_assert_eq!(*self.steps, 0, "it was found to fit");
+            return;
+        }
+        let now = self.has_changed(at);
+        if now != found && fits && self.fits(at) {
+            self.seek.note(now);
+        }
+    }
+
+    fn seat_gangs(&mut self, left: &mut u32) -> Ended {
+        let size = self.facts.size;
+        let ended = loop {
+            if *left == 0 {
+                break Ended::Enough;
+            }
+            if self.order.members() < u64::from(size) {
+                break Ended::NoRoom;
+            }
+            let Some(steps) = self.steps.checked_sub(u64::from(size)) else { break Ended::Budget };
+            *self.steps = steps;
+            let Some(seats) = self.seat_gang(size as usize) else { break Ended::NoRoom };
+            *left -= 1;
+            self.out.push(Seated { alternative: self.seek.alternative, seats });
+        };
+        self.order.is_up_to_date(self.changes);
+        ended
+    }
+
+    /// Seats one whole gang on as few nodes as its members fit on: those that hold most come first, and what is left of it
+    /// goes where it leaves the least room for others. `None`, and nothing is taken, if the order had counted wrongly.
+    fn seat_gang(&mut self, size: usize) -> Option<Vec<SeatAt>> {
+        let mut seats = Vec::with_capacity(size);
+        while seats.len() < size {
+            let before = seats.len();
+            if let Some(rank) = self.next_for_gang((size - before) as u64) {
+                let at = self.order.node(rank);
+                while seats.len() < size
+                    && let Some(seat) = self.take(at)
+                {
+                    seats.push(seat);
+                }
+                self.has_changed(at);
+            }
+            if seats.len() == before {
+                debug_assert!(false, "the order counts the members that fit");
+                seats.iter().for_each(|seat| self.give_back(seat));
+                return None;
+            }
+        }
+        Some(seats)
+    }
+
+    fn give_back(&mut self, seat: &SeatAt) {
+        let (at, share) = (seat.node.0 as usize, self.share());
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.give_back(&self.facts.needs, &seat.devices, share);
+            self.has_changed(at);
+        }
+    }
+
+    fn has_changed(&mut self, at: usize) -> Rank {
+        self.changes.note(at);
+        self.order.update(at, self.nodes)
+    }
+
+    /// The node for the members that are left of a gang: that which holds most of them, and of those which hold all of them
+    /// that which holds the fewest.
+    fn next_for_gang(&self, members: u64) -> Option<Rank> {
+        let first = self.order.first()?;
+        if self.order.held(first) <= members {
+            return Some(first);
+        }
+        let all = first.scattering(self.facts.size - members as u32 + 1);
+        let last = self.order.before(all)?;
+        self.order.from(first.max(last.scattering(last.scattered()))).next()
+    }
+
+    /// Takes what one member needs from a node, if it fits.
+    fn take(&mut self, at: usize) -> Option<SeatAt> {
+        let ask = ask(self.facts, self.wish, self.order);
+        let node = self.nodes.get(at)?;
+        let room = self.nodes.room(node);
+        if !ask.needs.fit_in(room.amounts) {
+            return None;
+        }
+        let devices = ask.choose(node, room, self.scratch)?;
+        let share = self.share();
+        self.nodes.get_mut(at)?.take(&self.facts.needs, &devices, share);
+        Some(SeatAt { node: NodeIndex(at as u32), devices })
+    }
+
+    /// Thousandths of each device that a member takes.
+    fn share(&self) -> u32 {
+        self.wish.map_or(0, |wish| wish.share_milli)
+    }
+
+    fn fits(&self, at: usize) -> bool {
+        let fits = |node: &Node| ask(self.facts, self.wish, self.order).fits(node, self.nodes.room(node));
+        self.nodes.get(at).is_some_and(fits)
+    }
+}
+
+fn ask<'a>(facts: &'a ShapeFacts, wish: Option<&'a Wish>, order: &'a Order) -> Ask<'a> {
+    Ask { needs: &facts.needs, wish, accepted: &order.accepted }
+}

@@ -1,0 +1,69 @@
+//! A test whether a member fits does not allocate: counted while nothing but such tests is done.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use flowyard_placement::*;
+
+thread_local! {
+    /// Allocations of this thread; other tests run beside it.
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: it hands everything on to the system's allocator, and counting does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const NODES: u32 = 1_000;
+
+fn node(devices: usize, free_milli: u32) -> NodeFacts {
+    let all = Amounts { cpu_milli: 4, memory_bytes: 4, disk_bytes: 4, tokens: vec![1] };
+    let device = |at: usize| Device {
+        model: 0,
+        memory_bytes: 1,
+        link_group: Some(at as u32 / 2),
+        healthy: true,
+        free_milli: if at.is_multiple_of(2) { free_milli } else { 1_000 },
+    };
+    NodeFacts { class: 0, free: all.clone(), all, devices: (0..devices).map(device).collect() }
+}
+
+#[test]
+fn a_test_of_a_node_does_not_allocate() {
+    for (devices, linked, share_milli) in [(0, false, 0), (8, false, 1_000), (8, true, 600), (100, true, 600)] {
+        let wish = Wish { count: 2, model: None, min_memory_bytes: 0, same_link_group: linked, share_milli };
+        let wishes = if devices > 0 { vec![wish] } else { vec![] };
+        // The last token is missing, or else the devices are, so that every test is done to its end.
+        let tokens = vec![if linked { 1 } else { 2 }];
+        let needs = Amounts { cpu_milli: 1, memory_bytes: 1, disk_bytes: 1, tokens };
+        let mut fleet = Fleet::new(0);
+        (0..NODES).for_each(|at| fleet.put_node(NodeIndex(at), node(devices, 500)));
+        let shape = ShapeFacts { needs, wishes, size: 1, eligible: Bits::all(1) };
+        let mut out = Vec::new();
+        // Another shape makes the order that both share; what is left is to test each node.
+        let impossible = Amounts { cpu_milli: 9, ..Amounts::NONE };
+        fleet.put_shape(ShapeIndex(0), ShapeFacts { needs: impossible, ..shape.clone() });
+        fleet.put_shape(ShapeIndex(1), shape);
+        fleet.seat(ShapeIndex(0), 1, None, &mut { u64::MAX }, &mut out);
+        let (before, mut left) = (COUNT.get(), u64::MAX);
+        assert_eq!(fleet.seat(ShapeIndex(1), 1, None, &mut left, &mut out), Ended::NoRoom);
+        assert_eq!(u64::MAX - left, u64::from(NODES), "each node was tested");
+        let allocations = COUNT.get() - before;
+        assert!(allocations < 10, "{allocations} allocations for {NODES} tests");
+    }
+}

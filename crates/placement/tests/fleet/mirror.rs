@@ -1,0 +1,157 @@
+//! A slow reference: nodes as they are told, every rule checked on its own, and room found by trying everything.
+
+use std::collections::BTreeMap;
+
+use flowyard_placement::*;
+
+/// What a fleet was told, and what was seated since.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Mirror {
+    pub(crate) nodes: BTreeMap<u32, NodeFacts>,
+    pub(crate) shapes: BTreeMap<u32, ShapeFacts>,
+}
+
+impl Mirror {
+    /// A fleet that hears of all this for the first time.
+    pub(crate) fn fresh(&self, seed: u64) -> Fleet {
+        let mut fleet = Fleet::new(seed);
+        for (at, shape) in self.shapes.iter().rev() {
+            fleet.put_shape(ShapeIndex(*at), shape.clone());
+        }
+        for (at, node) in &self.nodes {
+            fleet.put_node(NodeIndex(*at), node.clone());
+        }
+        fleet
+    }
+
+    /// Takes a task's room; what is wrong with it, if something is.
+    pub(crate) fn take(&mut self, shape: &ShapeFacts, models: Option<&Bits>, seated: &Seated) -> Result<(), String> {
+        check(seated.seats.len() == shape.size as usize, "a task is whole")?;
+        seated.seats.iter().try_for_each(|seat| self.take_seat(shape, models, seated.alternative, seat))
+    }
+
+    fn take_seat(
+        &mut self,
+        shape: &ShapeFacts,
+        models: Option<&Bits>,
+        alternative: u32,
+        seat: &SeatAt,
+    ) -> Result<(), String> {
+        let node = self.nodes.get_mut(&seat.node.0).ok_or("the node is there")?;
+        check(shape.eligible.contains(node.class as usize), "it may go there")?;
+        node.free = less(&node.free, &shape.needs).ok_or("there is as much free")?;
+        let Some(wish) = shape.wishes.get(alternative as usize) else {
+            return check(
+                shape.wishes.is_empty() && seat.devices.is_empty() && alternative == 0,
+                "it needs no devices",
+            );
+        };
+        let chosen: Vec<usize> = seat.devices.iter().collect();
+        check(usable_sets(wish, models, &node.devices).contains(&chosen), "the devices are what is wished for")?;
+        chosen.iter().for_each(|at| node.devices[*at].free_milli -= wish.share_milli);
+        Ok(())
+    }
+
+    pub(crate) fn give_back(&mut self, shape: &ShapeFacts, seated: &Seated) {
+        for seat in &seated.seats {
+            let node = self.nodes.get_mut(&seat.node.0).expect("it was seated there");
+            node.free = more(&node.free, &shape.needs);
+            for at in seat.devices.iter() {
+                node.devices[at].free_milli += shape.wishes[seated.alternative as usize].share_milli;
+            }
+        }
+    }
+
+    /// Whether one more task fits by any alternative.
+    pub(crate) fn fits(&self, shape: &ShapeFacts, models: Option<&Bits>) -> bool {
+        let mut nodes: Vec<NodeFacts> = self.nodes.values().cloned().collect();
+        nodes.retain(|node| shape.eligible.contains(node.class as usize));
+        let by = |wish: Option<&Wish>| members_fit(&mut nodes.clone(), shape, wish, models, shape.size);
+        if shape.wishes.is_empty() { by(None) } else { shape.wishes.iter().any(|wish| by(Some(wish))) }
+    }
+
+    /// The same with nothing running and all devices well.
+    pub(crate) fn emptied(&self) -> Self {
+        let mut empty = self.clone();
+        for node in empty.nodes.values_mut() {
+            node.free = node.all.clone();
+            node.devices.iter_mut().for_each(|device| (device.healthy, device.free_milli) = (true, 1_000));
+        }
+        empty
+    }
+}
+
+fn check(holds: bool, rule: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(rule.to_string()) }
+}
+
+/// Whether `left` members can be seated with this alternative, by trying everything.
+fn members_fit(
+    nodes: &mut Vec<NodeFacts>,
+    shape: &ShapeFacts,
+    wish: Option<&Wish>,
+    models: Option<&Bits>,
+    left: u32,
+) -> bool {
+    left == 0
+        || (0..nodes.len()).any(|at| {
+            let Some(free) = less(&nodes[at].free, &shape.needs) else { return false };
+            let sets = wish.map_or(vec![vec![]], |wish| usable_sets(wish, models, &nodes[at].devices));
+            sets.into_iter().any(|devices| {
+                let before = nodes[at].clone();
+                nodes[at].free = free.clone();
+                let share = wish.map_or(0, |wish| wish.share_milli);
+                devices.iter().for_each(|device| nodes[at].devices[*device].free_milli -= share);
+                let fits = members_fit(nodes, shape, wish, models, left - 1);
+                nodes[at] = before;
+                fits
+            })
+        })
+}
+
+/// All sets of devices that satisfy the wish.
+fn usable_sets(wish: &Wish, models: Option<&Bits>, devices: &[Device]) -> Vec<Vec<usize>> {
+    let usable = |device: &Device| {
+        let of_model = wish.model.is_none_or(|model| model == device.model);
+        let allowed = models.is_none_or(|models| models.contains(device.model as usize));
+        let large = device.memory_bytes >= wish.min_memory_bytes;
+        of_model && allowed && large && device.healthy && device.free_milli >= wish.share_milli
+    };
+    let usable: Vec<usize> = (0..devices.len()).filter(|at| usable(&devices[*at])).collect();
+    let sets = (0u32..1 << usable.len()).filter(|set| set.count_ones() == wish.count);
+    let members = |set: u32| (0..usable.len()).filter(|at| set & (1 << at) != 0).map(|at| usable[at]).collect();
+    let linked = |set: &Vec<usize>| {
+        let first = devices[set[0]].link_group;
+        first.is_some() && set.iter().all(|at| devices[*at].link_group == first)
+    };
+    sets.map(members).filter(|set| !wish.same_link_group || wish.count == 1 || linked(set)).collect()
+}
+
+fn less(free: &Amounts, needs: &Amounts) -> Option<Amounts> {
+    let token = |at: usize| free.token(at).checked_sub(needs.token(at));
+    Some(Amounts {
+        cpu_milli: free.cpu_milli.checked_sub(needs.cpu_milli)?,
+        memory_bytes: free.memory_bytes.checked_sub(needs.memory_bytes)?,
+        disk_bytes: free.disk_bytes.checked_sub(needs.disk_bytes)?,
+        tokens: (0..free.tokens.len().max(needs.tokens.len())).map(token).collect::<Option<_>>()?,
+    })
+}
+
+fn more(free: &Amounts, needs: &Amounts) -> Amounts {
+    Amounts {
+        cpu_milli: free.cpu_milli + needs.cpu_milli,
+        memory_bytes: free.memory_bytes + needs.memory_bytes,
+        disk_bytes: free.disk_bytes + needs.disk_bytes,
+        tokens: (0..free.tokens.len()).map(|at| free.token(at) + needs.token(at)).collect(),
+    }
+}
+
+/// Of each the smaller amount.
+pub(crate) fn least(one: &Amounts, other: &Amounts) -> Amounts {
+    Amounts {
+        cpu_milli: one.cpu_milli.min(other.cpu_milli),
+        memory_bytes: one.memory_bytes.min(other.memory_bytes),
+        disk_bytes: one.disk_bytes.min(other.disk_bytes),
+        tokens: (0..other.tokens.len()).map(|at| one.token(at).min(other.token(at))).collect(),
+    }
+}

@@ -1,0 +1,114 @@
+//! Random fleets, small enough that everything can be tried, and random histories of them.
+
+use flowyard_placement::*;
+use proptest::prelude::*;
+
+/// Something that happens to a fleet.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    PutNode(u32, NodeFacts),
+    RemoveNode(u32),
+    /// Only so much is free of the node from now on.
+    Free(u32, Amounts),
+    /// The node is put as it is.
+    Repeat(u32),
+    PutShape(u32, ShapeFacts),
+    DropShape(u32),
+    /// Seats tasks: the shape, how many, of which models, and how many steps a call may take.
+    Seat(u32, u32, Option<Bits>, u64),
+    /// One of the tasks that run ends.
+    End(usize),
+}
+
+fn device() -> impl Strategy<Value = Device> {
+    let free = prop_oneof![4 => Just(1_000u32), 2 => Just(500u32), 1 => Just(250u32), 1 => Just(0u32)];
+    (0u32..3, 1u64..3, prop::option::of(0u32..2), prop::bool::weighted(0.9), free).prop_map(
+        |(model, memory_bytes, link_group, healthy, free_milli)| Device {
+            model,
+            memory_bytes,
+            link_group,
+            healthy,
+            free_milli,
+        },
+    )
+}
+
+fn amounts(most: u64) -> impl Strategy<Value = Amounts> {
+    (0..=most, 0..=most, 0..=most, prop::collection::vec(0..=most as u32, 1..3)).prop_map(
+        |(cpu_milli, memory_bytes, disk_bytes, tokens)| Amounts { cpu_milli, memory_bytes, disk_bytes, tokens },
+    )
+}
+
+pub(crate) fn node() -> impl Strategy<Value = NodeFacts> {
+    let used = Device { model: 0, memory_bytes: 2, link_group: Some(0), healthy: true, free_milli: 0 };
+    let before = prop_oneof![9 => Just(0usize), 1 => Just(62usize)];
+    (amounts(9), amounts(3), before, prop::collection::vec(device(), 0..5), 0u32..3).prop_map(
+        move |(free, used_up, before, devices, class)| {
+            let token = |at: usize| free.token(at) + used_up.token(at);
+            let all = Amounts {
+                cpu_milli: free.cpu_milli + used_up.cpu_milli,
+                memory_bytes: free.memory_bytes + used_up.memory_bytes,
+                disk_bytes: free.disk_bytes + used_up.disk_bytes,
+                tokens: (0..free.tokens.len()).map(token).collect(),
+            };
+            let before = if devices.is_empty() { 0 } else { before };
+            let devices = std::iter::repeat_n(used.clone(), before).chain(devices).collect();
+            NodeFacts { class, all, free, devices }
+        },
+    )
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let share = prop_oneof![3 => Just(1_000u32), 2 => Just(500u32), 1 => Just(250u32)];
+    (1u32..4, prop::option::of(0u32..3), 0u64..3, any::<bool>(), share).prop_map(
+        |(count, model, min_memory_bytes, same_link_group, share_milli)| Wish {
+            count,
+            model,
+            min_memory_bytes,
+            same_link_group,
+            share_milli,
+        },
+    )
+}
+
+fn bits(length: usize) -> impl Strategy<Value = Bits> {
+    (0..=length, prop::collection::vec(prop::bool::weighted(0.8), length)).prop_map(|(length, inside)| {
+        let mut bits = Bits::none(length);
+        (0..length).filter(|at| inside[*at]).for_each(|at| bits.insert(at));
+        bits
+    })
+}
+
+pub(crate) fn shape() -> impl Strategy<Value = ShapeFacts> {
+    let size = prop_oneof![3 => Just(1u32), 2 => 2u32..4];
+    (amounts(2), prop::collection::vec(wish(), 0..3), size, bits(3)).prop_map(|(mut needs, wishes, size, eligible)| {
+        needs.cpu_milli = needs.cpu_milli.max(1);
+        ShapeFacts { needs, wishes, size, eligible }
+    })
+}
+
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    let steps = prop_oneof![2 => Just(u64::MAX), 1 => 4u64..20];
+    prop_oneof![
+        4 => (0u32..6, node()).prop_map(|(at, facts)| Event::PutNode(at, facts)),
+        1 => (0u32..6).prop_map(Event::RemoveNode),
+        2 => (0u32..6, amounts(9)).prop_map(|(at, free)| Event::Free(at, free)),
+        1 => (0u32..6).prop_map(Event::Repeat),
+        2 => (0u32..4, shape()).prop_map(|(at, facts)| Event::PutShape(at, facts)),
+        1 => (0u32..4).prop_map(Event::DropShape),
+        8 => (0u32..4, 1u32..6, prop::option::weighted(0.3, bits(3)), steps)
+            .prop_map(|(shape, most, models, steps)| Event::Seat(shape, most, models, steps)),
+        3 => any::<usize>().prop_map(Event::End),
+    ]
+}
+
+/// A fleet's beginning and what happens to it.
+pub(crate) fn history() -> impl Strategy<Value = Vec<Event>> {
+    let nodes = prop::collection::vec(node(), 1..5);
+    let shapes = prop::collection::vec(shape(), 4);
+    (nodes, shapes, prop::collection::vec(event(), 1..40)).prop_map(|(nodes, shapes, events)| {
+        let nodes = (0..).zip(nodes).map(|(at, node)| Event::PutNode(at, node));
+        let shapes = (0..).zip(shapes).map(|(at, shape)| Event::PutShape(at, shape));
+        nodes.chain(shapes).chain(events).collect()
+    })
+}

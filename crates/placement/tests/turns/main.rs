@@ -1,0 +1,10 @@
+//! Who is next, and what a round makes of it.
+
+mod cut;
+mod evictions;
+mod facts;
+mod fleet;
+mod histories;
+mod laws;
+mod reference;
+mod textbook;

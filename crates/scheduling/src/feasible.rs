@@ -1,0 +1,29 @@
+//! Whether a step could ever be placed, whatever runs now.
+
+use flowyard_model::StepSpec;
+use flowyard_placement::Fleet;
+use flowyard_state::State;
+
+use crate::nodes::{self, Classes};
+use crate::shapes;
+use crate::words::Words;
+
+/// Whether the nodes that are known, whatever their health and load, could ever run a task of this step.
+pub fn could_ever_run(state: &State, spec: &StepSpec) -> bool {
+    let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::none());
+    // The tokens of the step are numbered first, so that a node without them is found to have none.
+    words.needs(&spec.resources);
+    // Looked at again whenever the nodes have doubled: most steps fit on the first.
+    let mut next = 1;
+    for (at, (id, node)) in state.nodes().enumerate() {
+        if at == next {
+            next *= 2;
+            if fleet.could_ever_fit(&shapes::facts(spec, classes.examples(), &mut words)) {
+                return true;
+            }
+        }
+        let (class, _) = classes.of(&node.inventory);
+        fleet.put_node(nodes::index(id), nodes::facts(node, class, &mut words));
+    }
+    fleet.could_ever_fit(&shapes::facts(spec, classes.examples(), &mut words))
+}

@@ -1,0 +1,179 @@
+//! Names become numbers, each once, for as long as a scheduler lives. No order is read from a number.
+
+use std::collections::BTreeMap;
+
+use flowyard_model::{Account, Column, GpuClass, Held, Name, Queue, QueueAmounts, Resources, StepSpec, Usage, limits};
+use flowyard_placement::{self as placement, Amounts, Named, Need, UserIndex, Wish};
+
+/// What the decayed use of one unit comes to that is held for ever: the half-life by the natural logarithm of 2.
+const HELD_FOR_EVER_MS: u128 = limits::HALF_LIFE_MS as u128 * 1_442_695 / 1_000_000;
+
+/// Values with a number each, counted up.
+#[derive(Debug)]
+pub(crate) struct Numbers<T> {
+    known: BTreeMap<T, u32>,
+}
+
+impl<T: Ord> Numbers<T> {
+    pub(crate) fn none() -> Self {
+        Self { known: BTreeMap::new() }
+    }
+
+    /// The number of a value, a new one if it has none yet.
+    pub(crate) fn of(&mut self, value: T) -> u32 {
+        let next = self.known.len() as u32;
+        *self.known.entry(value).or_insert(next)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+}
+
+/// Models and tokens.
+#[derive(Debug)]
+pub(crate) struct Words {
+    /// In lower case: models are compared without case.
+    models: Numbers<String>,
+    tokens: Numbers<Name>,
+    users: BTreeMap<u64, String>,
+}
+
+impl Words {
+    pub(crate) fn none() -> Self {
+        Self { models: Numbers::none(), tokens: Numbers::none(), users: BTreeMap::new() }
+    }
+
+    pub(crate) fn model(&mut self, name: &str) -> u32 {
+        self.models.of(name.to_ascii_lowercase())
+    }
+
+    /// How many tokens and models there are numbers for; they only become more.
+    pub(crate) fn count(&self) -> usize {
+        self.models.len() + self.tokens.len()
+    }
+
+    /// The number of a person. It decides between people who hold alike, so it is the same in every scheduler: a hash of the name
+    /// (of Fowler, Noll and Vo), or the next number that is free should two names ever have the same.
+    pub(crate) fn user(&mut self, name: &str) -> UserIndex {
+        let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        let mut number = name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash);
+        while self.users.entry(number).or_insert_with(|| name.to_owned()) != name {
+            number = number.wrapping_add(1);
+        }
+        UserIndex(number)
+    }
+
+    /// Divisible amounts with their tokens.
+    pub(crate) fn amounts(
+        &mut self,
+        [cpu_milli, memory_bytes, disk_bytes]: [u64; 3],
+        tokens: &BTreeMap<Name, u32>,
+    ) -> Amounts {
+        let mut counts = Vec::new();
+        for (name, count) in tokens {
+            let at = self.tokens.of(name.clone()) as usize;
+            counts.resize(counts.len().max(at + 1), 0);
+            counts[at] = *count;
+        }
+        Amounts { cpu_milli, memory_bytes, disk_bytes, tokens: counts }
+    }
+
+    /// What one member needs.
+    pub(crate) fn needs(&mut self, wanted: &Resources) -> Amounts {
+        self.amounts([wanted.cpu_milli, wanted.memory_bytes, wanted.disk_bytes], &wanted.tokens)
+    }
+
+    /// The alternatives of devices.
+    pub(crate) fn wishes(&mut self, wanted: &Resources) -> Vec<Wish> {
+        let wish = |request: &flowyard_model::GpuRequest| Wish {
+            count: request.count,
+            model: request.model.as_ref().map(|model| self.model(model)),
+            min_memory_bytes: request.min_memory_bytes,
+            same_link_group: request.same_link_group,
+            share_milli: request.share_milli,
+        };
+        wanted.gpus.iter().map(wish).collect()
+    }
+
+    /// What a task with all its members holds, by each alternative.
+    pub(crate) fn task_needs(&mut self, spec: &StepSpec) -> Vec<Need> {
+        let wanted = &spec.resources;
+        let size = u64::from(spec.size);
+        let fixed = [
+            (placement::Column::Cpu, wanted.cpu_milli),
+            (placement::Column::Memory, wanted.memory_bytes),
+            (placement::Column::Disk, wanted.disk_bytes),
+        ];
+        let tokens: Vec<_> = wanted
+            .tokens
+            .iter()
+            .map(|(name, count)| (placement::Column::Token(self.tokens.of(name.clone())), u64::from(*count)))
+            .collect();
+        let plain: placement::Held =
+            fixed.into_iter().chain(tokens).map(|(column, amount)| (column, amount.saturating_mul(size))).collect();
+        if wanted.gpus.is_empty() {
+            return vec![Need { held: plain, any_model: false }];
+        }
+        let need = |request: &flowyard_model::GpuRequest| {
+            let milli = u64::from(request.count) * u64::from(request.share_milli) * size;
+            let held = plain.clone().with(placement::Column::Gpus, milli);
+            match &request.model {
+                None => Need { held, any_model: true },
+                Some(model) => {
+                    Need { held: held.with(placement::Column::Gpu(self.model(model)), milli), any_model: false }
+                }
+            }
+        };
+        wanted.gpus.iter().map(need).collect()
+    }
+
+    fn column(&mut self, column: Column<'_>) -> placement::Column {
+        match column {
+            Column::Cpu => placement::Column::Cpu,
+            Column::Memory => placement::Column::Memory,
+            Column::Disk => placement::Column::Disk,
+            Column::Gpu(GpuClass::Any) => placement::Column::Gpus,
+            Column::Gpu(GpuClass::Model(model)) => placement::Column::Gpu(self.model(model)),
+            Column::Token(name) => placement::Column::Token(self.tokens.of(name.clone())),
+        }
+    }
+
+    /// Decayed use as if it had been held all the time.
+    pub(crate) fn average(&mut self, decayed: &Usage) -> placement::Held {
+        let all = std::iter::once((placement::Column::Gpus, decayed.get(Column::Gpu(&GpuClass::Any))));
+        let columns: Vec<_> = decayed.columns().map(|(column, used)| (self.column(column), used)).chain(all).collect();
+        let average =
+            |used: u128| u64::try_from(used / (Account::DECAYED_PARTS * HELD_FOR_EVER_MS)).unwrap_or(u64::MAX);
+        columns.into_iter().map(|(column, used)| (column, average(used))).collect()
+    }
+
+    /// What a queue says of each resource.
+    pub(crate) fn named(&mut self, amounts: &QueueAmounts) -> Named {
+        amounts.named().map(|(column, amount)| (self.column(column), amount)).collect()
+    }
+
+    /// What a queue is promised, also where that is nothing but something is said of borrowing: as `apply` reads it.
+    pub(crate) fn promised(&mut self, queue: &Queue) -> Named {
+        let any = GpuClass::Any;
+        let columns = queue.reserve.named().chain(queue.borrow.named()).map(|(column, _)| column);
+        let columns =
+            columns.chain([Column::Gpu(&any)].into_iter().filter(|column| queue.reserve.promised(*column) > 0));
+        columns.map(|column| (self.column(column), queue.reserve.promised(column))).collect()
+    }
+
+    /// What is held.
+    pub(crate) fn held(&mut self, held: &Held) -> placement::Held {
+        let fixed = [
+            (placement::Column::Cpu, held.cpu_milli),
+            (placement::Column::Memory, held.memory_bytes),
+            (placement::Column::Disk, held.disk_bytes),
+            (placement::Column::Gpus, held.get(Column::Gpu(&GpuClass::Any))),
+        ];
+        let gpus: Vec<_> =
+            held.gpu_milli.iter().map(|(class, milli)| (self.column(Column::Gpu(class)), *milli)).collect();
+        let tokens: Vec<_> =
+            held.tokens.iter().map(|(name, count)| (self.column(Column::Token(name)), *count)).collect();
+        fixed.into_iter().chain(gpus).chain(tokens).collect()
+    }
+}

@@ -1,0 +1,419 @@
+//! Random histories: acts that choose among what exists, and the commands they become.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flowyard_model::*;
+use flowyard_state::State;
+use proptest::prelude::*;
+
+/// The tree; none but the first is there at the start.
+const QUEUES: [&str; 5] = ["default", "other", "other/a", "other/a/b", "other/c"];
+
+/// A step of a random history. Numbers choose among what exists, so that most commands mean something.
+#[derive(Debug, Clone)]
+pub(crate) enum Act {
+    Submit { shape: u8, keyed: bool, after: u8, retry: u8 },
+    Cancel(u8),
+    Register { name: u8, remembers: bool, gpus: u8 },
+    Health(u8, u8),
+    Drain(u8, bool),
+    Close { node: u8, change: u8, life: u16 },
+    Place { pick: u8, node: u8, count: u8 },
+    Report { node: u8, pick: u8, phase: u8, stale: bool },
+    Wait(u16),
+    Sleep(u8),
+    Tick,
+    Queue { at: u8, most: u8, bounds: u8 },
+    Drop(u8),
+    Forget(u8),
+    Version(u8),
+    Epoch,
+    Token { join: bool, uses: u8, life: u16 },
+    Use { pick: u8, key: u8 },
+    Untoken(u8),
+    ShutOut { who: u8, life: Option<u16> },
+}
+
+pub(crate) fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => (any::<u8>(), any::<bool>(), any::<u8>(), 0u8..3)
+            .prop_map(|(shape, keyed, after, retry)| Act::Submit { shape, keyed, after, retry }),
+        1 => any::<u8>().prop_map(Act::Cancel),
+        2 => (0u8..4, any::<bool>(), 0u8..4).prop_map(|(name, remembers, gpus)| Act::Register { name, remembers, gpus }),
+        1 => (0u8..4, 0u8..3).prop_map(|(node, health)| Act::Health(node, health)),
+        1 => (0u8..4, any::<bool>()).prop_map(|(node, drained)| Act::Drain(node, drained)),
+        2 => (0u8..4, 0u8..10, 0u16..3_000).prop_map(|(node, change, life)| Act::Close { node, change, life }),
+        8 => (any::<u8>(), 0u8..4, 1u8..6).prop_map(|(pick, node, count)| Act::Place { pick, node, count }),
+        12 => (0u8..4, any::<u8>(), 0u8..24, prop::bool::weighted(0.05))
+            .prop_map(|(node, pick, phase, stale)| Act::Report { node, pick, phase, stale }),
+        1 => (0u16..5_000).prop_map(Act::Wait),
+        1 => any::<u8>().prop_map(Act::Sleep),
+        2 => Just(Act::Tick),
+        2 => (any::<u8>(), 1u8..9, any::<u8>()).prop_map(|(at, most, bounds)| Act::Queue { at, most, bounds }),
+        1 => any::<u8>().prop_map(Act::Drop),
+        1 => any::<u8>().prop_map(Act::Forget),
+        1 => (1u8..3).prop_map(Act::Version),
+        1 => Just(Act::Epoch),
+        2 => (any::<bool>(), 0u8..4, 0u16..3_000).prop_map(|(join, uses, life)| Act::Token { join, uses, life }),
+        3 => (any::<u8>(), 0u8..6).prop_map(|(pick, key)| Act::Use { pick, key }),
+        1 => any::<u8>().prop_map(Act::Untoken),
+        1 => (0u8..8, prop::option::of(0u16..3_000)).prop_map(|(who, life)| Act::ShutOut { who, life }),
+    ]
+}
+
+pub(crate) struct History {
+    pub(crate) state: State,
+    pub(crate) time: u64,
+}
+
+impl History {
+    pub(crate) fn command(&mut self, act: &Act) -> Command {
+        let node = |number: u8| NodeId(u64::from(number) + 1);
+        let incarnation = |number: u8| self.state.node(node(number)).map_or(Incarnation(1), |node| node.incarnation);
+        match *act {
+            Act::Submit { shape, keyed, after, retry } => self.submit(shape, keyed, after, retry),
+            Act::Cancel(job) => Command::CancelJob { job: self.some_job(job) },
+            Act::Register { name, remembers, gpus } => {
+                let name: Name = format!("n{name}").parse().unwrap();
+                let known = self.state.node_named(&name).map(|(id, node)| (id, node.incarnation));
+                let previous = known.filter(|_| remembers);
+                Command::RegisterNode(RegisterNode { name, inventory: Arc::new(inventory(gpus)), previous })
+            }
+            Act::Health(number, health) => Command::SetNodeHealth {
+                node: node(number),
+                incarnation: incarnation(number),
+                health: [Health::Up, Health::Suspect, Health::Down][health as usize],
+            },
+            Act::Drain(number, drained) => Command::SetNodeScheduling {
+                node: node(number),
+                scheduling: if drained { Scheduling::Drained } else { Scheduling::Open },
+            },
+            Act::Close { node: number, change, life } => Command::ChangeNode(ChangeNode {
+                node: node(number),
+                change: match change {
+                    0 => NodeChange::Cordon,
+                    1 => NodeChange::Drain { deadline: None },
+                    2..6 => NodeChange::Drain { deadline: Some(TimeMs(self.time + u64::from(life))) },
+                    6..9 => NodeChange::Uncordon,
+                    _ => NodeChange::Remove,
+                },
+                by: "ops".to_owned(),
+                reason: String::new(),
+            }),
+            Act::Place { pick, node, count } => self.place(pick, node, count),
+            Act::Report { node: number, pick, phase, stale } => Command::ReportAttempts(ReportAttempts {
+                node: node(number),
+                incarnation: Incarnation(incarnation(number).0 - u64::from(stale)),
+                reports: self.report(node(number), pick, phase).into_iter().collect(),
+            }),
+            Act::Wait(more) => {
+                self.time += u64::from(more);
+                Command::Tick
+            }
+            Act::Sleep(hours) => {
+                self.time += u64::from(hours) * 3_600_000 + u64::from(hours);
+                Command::Tick
+            }
+            Act::Tick => {
+                self.time = self.state.next_deadline().map_or(self.time, |due| due.0.max(self.time));
+                Command::Tick
+            }
+            Act::Queue { at, most, bounds } => self.queue(at, most, bounds),
+            Act::Drop(at) => Command::DropQueue { path: QUEUES[at as usize % QUEUES.len()].parse().unwrap() },
+            Act::Forget(job) => Command::ForgetJobs { jobs: vec![self.some_job(job)] },
+            Act::Version(version) => Command::RaiseVersion { version: ClusterVersion(u32::from(version)) },
+            Act::Epoch => Command::BeginEpoch { epoch: Epoch(self.state.epoch().0 + 1) },
+            Act::Token { join, uses, life } => self.token(join, uses, life),
+            Act::Use { pick, key } => {
+                Command::UseToken { token: self.some_token(pick), by: Fingerprint([key; 32]), who: admitted(pick, key) }
+            }
+            Act::Untoken(pick) => Command::RevokeToken { token: self.some_token(pick) },
+            Act::ShutOut { who, life } => Command::RevokeIdentity {
+                identity: identity(who),
+                until: life.map(|life| TimeMs(self.time + u64::from(life))),
+                by: "root".to_owned(),
+            },
+        }
+    }
+
+    /// A queue of the tree, before its cluster version without amounts.
+    fn queue(&self, at: u8, most: u8, bounds: u8) -> Command {
+        let mut queue = Queue::new(QUEUES[at as usize % QUEUES.len()].parse().unwrap());
+        queue.max_active = bounds.is_multiple_of(4).then_some(u32::from(most));
+        let each = u64::from(most) * 500;
+        let amounts = || QueueAmounts {
+            cpu_milli: (bounds & 1 > 0).then_some(each * 2),
+            memory_bytes: (bounds & 2 > 0).then_some(u64::from(most)),
+            disk_bytes: None,
+            gpu_milli: match bounds & 12 {
+                0 => [(GpuClass::Any, each)].into(),
+                4 => [(GpuClass::model("fake-0"), each)].into(),
+                _ => BTreeMap::new(),
+            },
+            tokens: if bounds & 16 > 0 { [("x".parse().unwrap(), u64::from(most))].into() } else { BTreeMap::new() },
+        };
+        if self.state.version() >= ClusterVersion::ACCESS {
+            match bounds >> 6 {
+                0 => queue.limit = amounts(),
+                1 => queue.borrow = amounts(),
+                2 => (queue.reserve, queue.borrow) = (amounts(), QueueAmounts { cpu_milli: Some(each), ..amounts() }),
+                _ => queue.reserve = amounts(),
+            }
+        }
+        Command::PutQueue(queue.into())
+    }
+
+    fn some_job(&self, pick: u8) -> JobId {
+        let count = self.state.job_count().max(1);
+        self.state.jobs().nth(pick as usize % count).map_or(JobId(1), |(id, _)| id)
+    }
+
+    fn some_token(&self, pick: u8) -> TokenId {
+        let count = self.state.tokens().count().max(1);
+        self.state.tokens().nth(pick as usize % count).map_or(TokenId(1), |(id, _)| id)
+    }
+
+    fn token(&self, join: bool, uses: u8, life: u16) -> Command {
+        let api = || Grant::Api { principal: "ada".parse().unwrap(), role: Role::Operator };
+        Command::CreateToken(CreateToken {
+            hash: Fingerprint([uses; 32]),
+            grant: if join { Grant::Join(Joiner::Agent) } else { api() },
+            expires_at: TimeMs(self.time + u64::from(life)),
+            uses: join.then_some(u32::from(uses)),
+            created_by: "root".to_owned(),
+        })
+    }
+
+    fn submit(&self, shape: u8, keyed: bool, after: u8, retry: u8) -> Command {
+        let after = if after < 60 { vec![self.some_job(after)] } else { vec![] };
+        // Others wait for jobs of the queue that nobody drops.
+        let elsewhere = after.is_empty() && shape.is_multiple_of(5);
+        let queue = if elsewhere { QUEUES[(shape / 5) as usize % QUEUES.len()] } else { "default" };
+        let spec = JobSpec {
+            name: "j".parse().unwrap(),
+            queue: queue.parse().unwrap(),
+            priority: i32::from(shape) % 3,
+            tags: BTreeSet::new(),
+            params: BTreeMap::new(),
+            steps: steps(shape, retry),
+            after,
+            retention_ms: Some(u64::from(shape) * 100),
+            deadline_ms: (shape >= 230).then_some(u64::from(shape)),
+            queue_ttl_ms: (shape.is_multiple_of(11)).then_some(u64::from(retry) + 1),
+        };
+        let key = keyed.then(|| format!("k{}", shape % 8));
+        let spec_digest = Digest { hash: [shape; 32], length: 1 };
+        let owner = if shape.is_multiple_of(4) { "you" } else { "me" };
+        Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner: owner.to_owned(), key })
+    }
+
+    /// Some of the ready tasks of a ready step, all members on nodes that follow each other.
+    fn place(&self, pick: u8, node: u8, count: u8) -> Command {
+        let mut placements = Vec::new();
+        let steps: Vec<_> = self.state.ready_steps().collect();
+        if let Some(ready) = steps.get(pick as usize % steps.len().max(1)) {
+            let spec = self.state.step_spec(ready.job, ready.step).unwrap();
+            for (task, attempt) in self.state.ready_tasks(ready.job, ready.step).take(count as usize) {
+                let seat = |rank: u32| {
+                    let node = NodeId((u64::from(node) + u64::from(rank)) % 4 + 1);
+                    let incarnation = self.state.node(node).map_or(Incarnation(1), |node| node.incarnation);
+                    let wanted = spec.resources.gpus.first().map_or(0, |request| request.count);
+                    let gpus = (0..wanted).map(|gpu| GpuIndex((gpu + u32::from(pick)) % 4)).collect();
+                    Seat { node, incarnation, gpus, gpu_alternative: 0 }
+                };
+                let task = TaskKey { job: ready.job, step: ready.step, task };
+                placements.push(Placement { task, attempt, members: (0..spec.size).map(seat).collect() });
+            }
+        }
+        let based_on = self.state.revision();
+        Command::CommitPlan(Plan {
+            based_on,
+            seed: 0,
+            budget: 0,
+            placer_version: 1,
+            placements,
+            accept_ms: self.accept_ms(),
+        })
+    }
+
+    /// Accepting is watched once the version knows it.
+    fn accept_ms(&self) -> Option<u64> {
+        (self.state.version() >= ClusterVersion::ACCESS).then_some(700)
+    }
+
+    fn report(&self, node: NodeId, pick: u8, phase: u8) -> Option<AttemptReport> {
+        let live: Vec<_> = self.state.live_members(node).map(|(key, _, _)| key).collect();
+        let member = *live.get(pick as usize % live.len().max(1))?;
+        let phases = [Phase::Accepted, Phase::Fetching, Phase::Running, Phase::Storing];
+        let phase = phases.get(phase as usize).copied().ok_or(phase);
+        let (phase, end) = match phase {
+            Ok(phase) => (phase, None),
+            Err(how) => (Phase::Ended, Some(Arc::new(end(how)))),
+        };
+        Some(AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None, stuck: None })
+    }
+}
+
+fn admitted(pick: u8, key: u8) -> Admitted {
+    match pick % 3 {
+        0 => Admitted::Coordinator("c1:7400".to_owned()),
+        _ => Admitted::Agent(format!("n{}", key % 4).parse().unwrap()),
+    }
+}
+
+fn identity(who: u8) -> Identity {
+    match who {
+        0..4 => Identity::Agent(format!("n{who}").parse().unwrap()),
+        4 => Identity::Person("ada".parse().unwrap()),
+        5 => Identity::Coordinator(ReplicaId(1)),
+        _ => Identity::Certificate(Serial([who; 16])),
+    }
+}
+
+fn end(how: u8) -> End {
+    use AttemptOutcome::{Failed, Lost, Preempted, Rejected, Stopped, Succeeded};
+    let (outcome, reason, blame) = match how {
+        4..14 => (Succeeded, Reason::Exit, Blame::User),
+        14..17 => (Failed, Reason::Exit, Blame::User),
+        17 => (Failed, Reason::Oom, Blame::User),
+        18 => (Failed, Reason::Device, Blame::Hardware),
+        19 => (Rejected, Reason::Refused, Blame::Platform),
+        20 => (Lost, Reason::NodeLost, Blame::Platform),
+        21 => (Preempted, Reason::Preempted, Blame::Platform),
+        _ => (Stopped, Reason::Cancelled, Blame::Platform),
+    };
+    let digest = Digest { hash: [how; 32], length: 1 };
+    let list = Some(ItemList { items: digest, count: u32::from(how) % 4 });
+    End {
+        outcome,
+        reason,
+        blame,
+        exit_code: None,
+        signal: None,
+        message: String::new(),
+        peak_memory_bytes: 0,
+        cpu_us: 0,
+        outputs: BTreeMap::from([("list".parse().unwrap(), Output { manifest: digest, list })]),
+        logs: Logs::NONE,
+    }
+}
+
+fn inventory(gpus: u8) -> Inventory {
+    let gpu = |index: u8| Gpu {
+        id: format!("g{}", (index + gpus) % 4),
+        // The same device may be called otherwise the next time.
+        model: format!("Fake-{}", (index + gpus) % 3 % 2),
+        memory_bytes: 1,
+        numa_node: None,
+        link_group: None,
+        healthy: true,
+        fake: true,
+    };
+    Inventory {
+        cpu_milli: 6_000,
+        memory_bytes: 100,
+        disk_bytes: 100,
+        gpus: (0..gpus).map(gpu).collect(),
+        tokens: BTreeMap::from([("x".parse().unwrap(), 3)]),
+        labels: BTreeMap::new(),
+        abilities: Abilities {
+            containers: true,
+            process_isolation: true,
+            host_image: true,
+            private_networks: false,
+            separation: String::new(),
+            enforcement: String::new(),
+            agent_version: String::new(),
+            system: String::new(),
+        },
+    }
+}
+
+fn steps(shape: u8, retry: u8) -> Vec<StepSpec> {
+    let list: Name = "list".parse().unwrap();
+    let all = |steps: &[u32]| steps.iter().map(|step| (StepIndex(*step), NeedKind::All)).collect::<BTreeMap<_, _>>();
+    let each = |step| BTreeMap::from([(StepIndex(step), NeedKind::Each)]);
+    let mut steps = match shape % 6 {
+        0 => vec![step("a", FanOut::Range { start: 0, count: 5 }, all(&[]))],
+        1 => vec![
+            step("a", FanOut::Range { start: 0, count: 2 }, all(&[])),
+            step("b", FanOut::Output { step: StepIndex(0), output: list }, all(&[0])),
+            step("c", FanOut::Each { step: StepIndex(1) }, each(1)),
+            step("d", FanOut::Single, all(&[2])),
+        ],
+        2 => vec![
+            step("a", FanOut::Range { start: 0, count: 4 }, all(&[])),
+            step("slow", FanOut::Single, all(&[])),
+            step("b", FanOut::Each { step: StepIndex(0) }, [each(0), all(&[1])].into_iter().flatten().collect()),
+            step("c", FanOut::Each { step: StepIndex(2) }, each(2)),
+        ],
+        3 => vec![step("a", FanOut::Single, all(&[])), step("b", FanOut::Single, all(&[0]))],
+        4 => vec![step("a", FanOut::Range { start: 0, count: 3 }, all(&[])), step("b", FanOut::Single, all(&[0]))],
+        _ => vec![
+            step("a", FanOut::Items(ItemList { items: Digest { hash: [0; 32], length: 0 }, count: 0 }), all(&[])),
+            step("b", FanOut::Each { step: StepIndex(0) }, each(0)),
+            step("c", FanOut::Single, all(&[0, 1])),
+        ],
+    };
+    for (at, step) in steps.iter_mut().enumerate() {
+        let odd = (usize::from(shape) / 8 + at) % 4;
+        step.on_failure = if odd == 1 { OnFailure::Stop } else { OnFailure::Continue };
+        step.size = if odd == 2 { 2 } else { 1 };
+        step.max_parallel = (odd == 3).then_some(2);
+        step.retry.times = u32::from(retry);
+        step.retry.backoff_ms = u64::from(retry) * 500;
+        if shape.is_multiple_of(7) {
+            let request =
+                GpuRequest { count: 1, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 600 };
+            step.resources.gpus = vec![request];
+        }
+        if shape.is_multiple_of(3) {
+            step.resources.tokens.insert("x".parse().unwrap(), 1);
+        }
+    }
+    steps
+}
+
+fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> StepSpec {
+    StepSpec {
+        name: name.parse().unwrap(),
+        command: vec!["true".to_owned()],
+        image: Image::Host,
+        isolation: Isolation::Container,
+        code: None,
+        inputs: BTreeMap::new(),
+        outputs: BTreeMap::from([("list".parse().unwrap(), "list".to_owned())]),
+        fan_out,
+        needs,
+        env: BTreeMap::new(),
+        resources: Resources {
+            cpu_milli: 1_000,
+            memory_bytes: 1,
+            disk_bytes: 0,
+            shm_bytes: 0,
+            tokens: BTreeMap::new(),
+            gpus: vec![],
+        },
+        size: 1,
+        retry: Retry::plain(0, 0, [RetryOn::Failed]),
+        timeout_ms: None,
+        on_failure: OnFailure::Stop,
+        max_parallel: None,
+        constraints: vec![],
+        network: NetworkMode::Host,
+        mounts: vec![],
+        kill_grace_ms: 0,
+        stop_signal: Default::default(),
+        on_disconnect: OnDisconnect::Keep,
+        secrets: vec![],
+        priority: 0,
+    }
+}
+
+/// Three ready nodes, the queues and the newest version, so that random histories do not begin in an empty world.
+pub(crate) fn prelude() -> Vec<Act> {
+    let nodes = (0..3).map(|name| Act::Register { name, remembers: false, gpus: name });
+    let queues = (1..QUEUES.len() as u8).map(|at| Act::Queue { at, most: 8, bounds: 4 });
+    nodes.chain(queues).chain([Act::Version(2)]).collect()
+}
