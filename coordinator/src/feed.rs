@@ -124,7 +124,7 @@ impl Feed {
         self.shared.placement.subscribe()
     }
 
-    /// Wakes when a token or a revocation was made, used or taken back.
+    /// Wakes when somebody may have lost a right: a token was taken back, or an identity shut out.
     pub fn access(&self) -> watch::Receiver<u64> {
         self.shared.access.subscribe()
     }

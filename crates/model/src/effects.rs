@@ -24,7 +24,8 @@ pub struct Changed {
     pub placement: bool,
     /// Whether the next deadline changed.
     pub deadline: bool,
-    /// Whether a token or a revocation was made, used or taken back, so that who is connected may have to go.
+    /// Whether a token was taken back or has expired, or somebody was shut out, so that who is connected may have to go. Each that joins
+    /// would else have every session looked at again.
     pub access: bool,
 }
 

@@ -16,7 +16,7 @@ use crate::indexes::Lapse;
 use crate::state::State;
 
 /// Applies `CreateToken`.
-pub(crate) fn create_token(state: &mut State, changed: &mut Changed, wish: CreateToken) -> Reply {
+pub(crate) fn create_token(state: &mut State, wish: CreateToken) -> Reply {
     if let Err((path, message)) = check_token(state, &wish) {
         return Reply::Rejected(Rejection::Invalid { path: path.to_owned(), message });
     }
@@ -27,7 +27,6 @@ pub(crate) fn create_token(state: &mut State, changed: &mut Changed, wish: Creat
     let before = state.tokens.insert(id, Arc::new(token));
     assert!(before.is_none(), "an entry makes one token");
     state.indexes.lapsing.insert((expires_at, Lapse::Token(id)));
-    changed.access = true;
     Reply::TokenCreated { token: id }
 }
 
@@ -70,13 +69,7 @@ pub(crate) fn revoke_token(state: &mut State, changed: &mut Changed, id: TokenId
 }
 
 /// Applies `UseToken`. A key that was let in before is let in again without being counted, as what it was.
-pub(crate) fn use_token(
-    state: &mut State,
-    changed: &mut Changed,
-    id: TokenId,
-    by: Fingerprint,
-    who: Admitted,
-) -> Reply {
+pub(crate) fn use_token(state: &mut State, id: TokenId, by: Fingerprint, who: Admitted) -> Reply {
     let Some(token) = state.tokens.get(&id) else { return unknown(id) };
     if let Some(fault) = fault(state, id, token, by, &who) {
         return Reply::Rejected(Rejection::TokenVoid { token: id, fault });
@@ -85,7 +78,6 @@ pub(crate) fn use_token(
     if !token.used_by.contains_key(&by) {
         let token = state.tokens.get_mut(&id).expect("it was found just now");
         Arc::make_mut(token).used_by.insert(by, who);
-        changed.access = true;
     }
     Reply::TokenUsed { grant }
 }

@@ -219,7 +219,8 @@ async fn measure(yard: &mut Yard, asked: &BenchFleet, workload: &Workload) -> Re
     connected(yard, asked.nodes).await?;
     let connect_ms = flowyard_clock::elapsed(begun).as_millis() as u64;
     let run = yard.run.clone();
-    let load = Load { run: &run, retries: asked.retries, clients, taken: Arc::default() };
+    let patience = Duration::from_millis(asked.patience);
+    let load = Load { run: &run, retries: asked.retries, clients, taken: Arc::default(), patience };
     let before = yard.taken();
     let start = flowyard_clock::monotonic();
     let all = workload.tasks();
@@ -229,7 +230,7 @@ async fn measure(yard: &mut Yard, asked: &BenchFleet, workload: &Workload) -> Re
     };
     let submit_ms = flowyard_clock::elapsed(start).as_millis() as u64;
     tokio::select! {
-        ended = until_ended(&mut owner, &run) => ended?,
+        ended = until_ended(&mut owner, &run, patience) => ended?,
         never = watch(yard, &load.taken, all, asked) => match never? {},
     }
     let after = yard.taken();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flowyard_model::{JobSpec, Name, limits};
 use flowyard_proto::api::{JobPhase, ListJobsRequest};
-use flowyard_sdk::client::{Client, ClientError, Patience};
+use flowyard_sdk::client::{Client, ClientError};
 use tokio::task::JoinSet;
 
 use super::workload::{Arrival, Workload};
@@ -26,6 +26,8 @@ pub(super) struct Load<'a> {
     pub clients: BTreeMap<Option<Name>, Client>,
     /// Tasks that the cluster has taken so far.
     pub taken: Arc<AtomicU64>,
+    /// How long nobody may be there to take anything.
+    pub patience: Duration,
 }
 
 /// What the cluster has taken: how many tasks each job has.
@@ -62,7 +64,7 @@ impl Load<'_> {
             }
             let client = self.clients.get(&batch.0).or_else(|| self.clients.get(&None)).cloned();
             let client = client.ok_or_else(|| Failure::Internal("nobody submits".to_owned()))?;
-            calls.spawn(send(client, std::mem::take(&mut batch.1)));
+            calls.spawn(send(client, std::mem::take(&mut batch.1), self.patience));
         }
         while !calls.is_empty() {
             self.note(&mut jobs, calls.join_next().await)?;
@@ -89,18 +91,17 @@ fn goes_along(arrival: &Arrival, next: &Arrival) -> bool {
 }
 
 /// Sends some jobs, again while nobody can take them: their keys make each of them one job.
-async fn send(mut client: Client, wishes: Vec<Wish>) -> Result<Vec<(u64, u32)>, ClientError> {
-    let mut patience = Patience::for_failover();
+async fn send(mut client: Client, wishes: Vec<Wish>, patience: Duration) -> Result<Vec<(u64, u32)>, ClientError> {
+    let start = flowyard_clock::monotonic();
     loop {
         let batch = wishes.iter().map(|(spec, key, _)| (spec.clone(), Some(key.clone())));
-        let answered =
-            client.submit_batch(batch).await.and_then(|answers| answers.into_iter().collect::<Result<Vec<_>, _>>());
-        match answered {
+        let answers = client.submit_batch(batch).await;
+        match answers.and_then(|answers| answers.into_iter().collect::<Result<Vec<_>, _>>()) {
             Ok(taken) => return Ok(taken.into_iter().zip(&wishes).map(|((job, _), wish)| (job.0, wish.2)).collect()),
-            Err(error) => match patience.next_wait().filter(|_| error.is_unavailable()) {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(error),
-            },
+            Err(error) if error.is_unavailable() && flowyard_clock::elapsed(start) < patience => {
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(error) => return Err(error),
         }
     }
 }
@@ -112,10 +113,16 @@ pub(super) async fn active(client: &mut Client, run: &Name, limit: u32) -> Resul
     Ok(client.list_jobs(asked).await?.jobs.into_iter().map(|row| row.job).collect())
 }
 
-/// Waits until no job of the run is active.
-pub(super) async fn until_ended(client: &mut Client, run: &Name) -> Result<(), Failure> {
-    while !active(client, run, 1).await?.is_empty() {
+/// Waits until no job of the run is active, also through elections.
+pub(super) async fn until_ended(client: &mut Client, run: &Name, patience: Duration) -> Result<(), Failure> {
+    let mut answered = flowyard_clock::monotonic();
+    loop {
+        match active(client, run, 1).await {
+            Ok(jobs) if jobs.is_empty() => return Ok(()),
+            Ok(_) => answered = flowyard_clock::monotonic(),
+            Err(error) if error.is_unavailable() && flowyard_clock::elapsed(answered) < patience => {}
+            Err(error) => return Err(error.into()),
+        }
         tokio::time::sleep(LOOK).await;
     }
-    Ok(())
 }
