@@ -92,11 +92,12 @@ proptest! {
         carry_out(&facts, &fleet, &placed)?;
     }
 
-    /// Whoever still waits after a round has no room, or is not allowed any; if there is no less than what is held.
+    /// Whoever still waits after a round has no room, or is not allowed any; if there is no less than what is held, and as
+    /// much is told to be free as there is.
     #[test]
     fn whoever_waits_could_not_be_placed((fleet, mut facts) in problem()) {
-        let free = fleet.capacity();
-        facts.capacity = COLUMNS.into_iter().map(|at| (at, free.get(at) + facts.held_by_all(at))).collect();
+        facts.free = fleet.capacity();
+        facts.capacity = COLUMNS.into_iter().map(|at| (at, facts.free.get(at) + facts.held_by_all(at))).collect();
         let mut after = fleet.clone();
         let placed = facts.round(&mut after);
         let facts = carry_out(&facts, &fleet, &placed)?;
