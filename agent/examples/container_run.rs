@@ -62,6 +62,7 @@ fn launch(base: &Path, number: usize, argv: &[String], container: &ContainerSpec
         timeout_ms: None,
         kill_grace_ms: 1000,
         stop_signal: Default::default(),
+        notice_signal: None,
         log_limit_bytes: 0,
         lease_file: None,
     }

@@ -18,6 +18,7 @@ use crate::counts::Told;
 use crate::fleet::Reach;
 use crate::inventory;
 use crate::journal::Journal;
+use crate::launcher::protocol::Stopping;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
 use crate::lease;
 use crate::link::Link;
@@ -235,7 +236,7 @@ async fn end_stray(desk: &Desk, folder: &Path) {
     }
     let (listener, mut events) = mpsc::channel(4);
     let adopt = LaunchRequest::Adopt { folder: folder.to_owned(), handed: None, listener };
-    let stop = LaunchRequest::Stop { folder: folder.to_owned(), grace_ms: None };
+    let stop = LaunchRequest::Stop { folder: folder.to_owned(), stopping: Stopping::default() };
     if desk.launches.tell(adopt).await.is_err() || desk.launches.tell(stop).await.is_err() {
         return;
     }

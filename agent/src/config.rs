@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use flowyard_model::Name;
+use flowyard_model::{Name, PortRange};
 
 use crate::launcher::StartCommand;
 use crate::network::NetworkChoices;
@@ -54,6 +54,10 @@ pub struct AgentConfig {
     pub log_limit_bytes: u64,
     /// Most processes and threads of an attempt.
     pub pids: u64,
+    /// What other hosts reach this one by, if it is not the address that it has on its way to the coordinator.
+    pub address: Option<String>,
+    /// The ports that gangs are given here.
+    pub gang_ports: PortRange,
 }
 
 /// What the user of an embedded cluster may decide about its agent.
@@ -78,6 +82,10 @@ pub struct EmbeddedChoices {
     pub users: Option<Span>,
     /// See [`AgentConfig::networks`]; for an agent of a fleet.
     pub networks: NetworkChoices,
+    /// See [`AgentConfig::address`].
+    pub address: Option<String>,
+    /// See [`AgentConfig::gang_ports`]; [`PortRange::USUAL`] if it is not said.
+    pub gang_ports: Option<PortRange>,
 }
 
 /// Tasks cannot be whom the settings say.
@@ -175,6 +183,8 @@ impl AgentConfig {
             memory_bytes: choices.memory_bytes,
             log_limit_bytes: Self::LOG_LIMIT_BYTES,
             pids: Self::PIDS,
+            address: choices.address,
+            gang_ports: choices.gang_ports.unwrap_or(PortRange::USUAL),
         }
     }
 

@@ -11,7 +11,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flowyard_model::{DesiredMember, Incarnation, JobId, MemberKey, NodeId, StepContext, StepIndex};
+use flowyard_model::{DesiredMember, Incarnation, JobId, MemberKey, NodeId, StepContext, StepIndex, StopTerms};
 use serde::{Deserialize, Serialize};
 
 /// Lines that the file may have in any case before it is rewritten.
@@ -42,6 +42,8 @@ enum Record {
     Step(Arc<StepContext>),
     /// A member was taken.
     Accepted(DesiredMember),
+    /// It was asked to stop, in this way.
+    Stopping(MemberKey, StopTerms),
     /// It is over, and the coordinator knows.
     Forgotten(MemberKey),
 }
@@ -53,6 +55,8 @@ pub(crate) struct Remembered {
     pub registered: Option<Registration>,
     /// Members that were taken and not forgotten, each with its context in `steps`.
     pub members: BTreeMap<MemberKey, DesiredMember>,
+    /// Those of them that were asked to stop, and how.
+    pub stopping: BTreeMap<MemberKey, StopTerms>,
     /// Their contexts.
     pub steps: BTreeMap<(JobId, StepIndex), Arc<StepContext>>,
 }
@@ -82,8 +86,9 @@ impl Journal {
         let registered = remembered.registered.clone().map(Record::Registered);
         let steps = remembered.steps.values().cloned().map(Record::Step);
         let members = remembered.members.values().cloned().map(Record::Accepted);
+        let stopping = remembered.stopping.iter().map(|(key, terms)| Record::Stopping(*key, *terms));
         let mut lines = 0;
-        for record in registered.into_iter().chain(steps).chain(members) {
+        for record in registered.into_iter().chain(steps).chain(members).chain(stopping) {
             file.write_all(&line(&record))?;
             lines += 1;
         }
@@ -118,6 +123,11 @@ impl Journal {
         self.append(&Record::Accepted(member.clone()))?;
         self.members += 1;
         Ok(())
+    }
+
+    /// Notes that a member was asked to stop. If that cannot be written, the next agent hears it from a coordinator.
+    pub(crate) fn stopping(&mut self, key: MemberKey, terms: StopTerms) {
+        self.append_or_say(&Record::Stopping(key, terms));
     }
 
     /// Notes that nothing is kept of a member any more. If that cannot be written, the next agent finds nothing of it.
@@ -168,7 +178,8 @@ fn line(record: &Record) -> Vec<u8> {
 }
 
 fn read(path: &Path) -> io::Result<Remembered> {
-    let mut remembered = Remembered { registered: None, members: BTreeMap::new(), steps: BTreeMap::new() };
+    let (members, steps, stopping) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut remembered = Remembered { registered: None, members, stopping, steps };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(remembered),
@@ -183,6 +194,7 @@ fn read(path: &Path) -> io::Result<Remembered> {
             Ok(Record::Registered(registration)) => remembered.registered = Some(registration),
             Ok(Record::Step(context)) => drop(remembered.steps.insert((context.job, context.step), context)),
             Ok(Record::Accepted(member)) => drop(remembered.members.insert(member.key, member)),
+            Ok(Record::Stopping(key, terms)) => drop(remembered.stopping.insert(key, terms)),
             Ok(Record::Forgotten(key)) => drop(remembered.members.remove(&key)),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "a torn or foreign line of the journal was passed over")
@@ -190,9 +202,10 @@ fn read(path: &Path) -> io::Result<Remembered> {
         }
     }
     let step = |key: &MemberKey| (key.task.job, key.task.step);
-    let Remembered { members, steps, .. } = &mut remembered;
+    let Remembered { members, steps, stopping, .. } = &mut remembered;
     // Without its context nothing can be done for a member but to end it, as what is not remembered.
     members.retain(|key, _| steps.contains_key(&step(key)));
+    stopping.retain(|key, _| members.contains_key(key));
     let used: BTreeSet<_> = members.keys().map(step).collect();
     steps.retain(|at, _| used.contains(at));
     Ok(remembered)

@@ -3,7 +3,7 @@
 //! Owns who waits for which folder. The connection may be lost at any time; after a new one everything that waits is told
 //! what became of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::attempt::Handed;
 use crate::cgroup::Enforcement;
-use crate::launcher::protocol::Event;
+use crate::launcher::protocol::{Event, Stopping};
 use crate::launcher::{LauncherClient, StartCommand, read_exit};
 use crate::runtime::spec::{ExitRecord, LaunchSpec};
 
@@ -102,8 +102,8 @@ pub enum LaunchRequest {
     Stop {
         /// Its folder.
         folder: PathBuf,
-        /// Another grace than that of its spec.
-        grace_ms: Option<u64>,
+        /// How, where not as its spec says.
+        stopping: Stopping,
     },
 }
 
@@ -137,8 +137,8 @@ pub struct Launches {
     running: BTreeMap<PathBuf, Process>,
     /// Whether this connection has said what runs.
     told: bool,
-    /// What was asked to stop and has not ended.
-    stopping: BTreeSet<PathBuf>,
+    /// What was asked to stop, in which way, and has not ended.
+    stopping: BTreeMap<PathBuf, Stopping>,
     /// Whether the launcher was asked to end: a lost connection is then the answer.
     ending: bool,
     /// Requests whose sending failed, to be repeated on the next connection.
@@ -156,7 +156,7 @@ impl Launches {
             listeners: BTreeMap::new(),
             running: BTreeMap::new(),
             told: false,
-            stopping: BTreeSet::new(),
+            stopping: BTreeMap::new(),
             ending: false,
             unsent: Vec::new(),
         }
@@ -196,11 +196,11 @@ impl Launches {
         }
     }
 
-    async fn stop(&mut self, folder: PathBuf, grace_ms: Option<u64>) {
-        if self.connected().await.stop(&folder, grace_ms).await.is_err() {
+    async fn stop(&mut self, folder: PathBuf, stopping: Stopping) {
+        if self.connected().await.stop(&folder, stopping).await.is_err() {
             self.connection = None;
         }
-        self.stopping.insert(folder);
+        self.stopping.insert(folder, stopping);
     }
 
     async fn on_event(&mut self, event: Event) {
@@ -236,9 +236,9 @@ impl Launches {
         for folder in self.listeners.keys().cloned().collect::<Vec<_>>() {
             self.look_up(&folder).await;
         }
-        for folder in std::mem::take(&mut self.stopping) {
+        for (folder, stopping) in std::mem::take(&mut self.stopping) {
             if self.running.contains_key(&folder) {
-                self.stop(folder, None).await;
+                self.stop(folder, stopping).await;
             }
         }
     }
@@ -360,7 +360,7 @@ impl Message<LaunchRequest> for Launches {
                 let pid = self.running.get(&folder).map(|process| process.pid);
                 let _ = answer.send(pid.filter(|pid| *pid != 0));
             }
-            LaunchRequest::Stop { folder, grace_ms } => self.stop(folder, grace_ms).await,
+            LaunchRequest::Stop { folder, stopping } => self.stop(folder, stopping).await,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod agent;
 pub mod attempt;
+pub mod backoff;
 pub mod cgroup;
 mod config;
 mod counts;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use flowyard_model::{Desired, Fence, Incarnation, NodeId, RegisterNode, Revision, StuckLimits, Term};
+use flowyard_model::{
+    Desired, Fence, Incarnation, Inventory, NodeId, RegisterNode, Rendezvous, Revision, StuckLimits, Term,
+};
 use flowyard_proto::agent::agents_client::AgentsClient;
 use flowyard_proto::agent::{
     AgentMessage, CoordinatorMessage, Heartbeat, Hello, Observed, Welcome, agent_message, coordinator_message,
@@ -16,11 +18,13 @@ use flowyard_proto::agent::{
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::attempt::Desk;
+use crate::backoff::Backoff;
 use crate::fleet::{Reach, Unreached};
 use crate::journal::Registration;
 use crate::lease;
@@ -33,10 +37,6 @@ use crate::session::{Session, SessionError};
 const OUTBOX: usize = 16;
 /// Largest message taken: the beginning of a session names everything.
 const MESSAGE_BYTES: usize = 256 * 1024 * 1024;
-/// First wait after a lost session; doubled each time.
-const BACKOFF: Duration = Duration::from_millis(50);
-/// Longest wait between two tries.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// Metadata in which a coordinator that does not lead says who does.
 const LEADER: &str = "flowyard-leader";
@@ -74,7 +74,7 @@ pub(crate) struct Link {
     /// The highest epoch of the cluster that was seen, and within it the highest fence.
     epoch: u32,
     highest: Fence,
-    backoff: Duration,
+    backoff: Backoff,
     /// How often in a row another coordinator was named as the leader.
     redirects: u32,
     /// Why the last session was lost, until there is another.
@@ -102,7 +102,17 @@ impl Link {
         epoch: u32,
     ) -> Self {
         let trouble = watch::Sender::new(None);
-        Self { desk, reach, reconciler, outgoing, epoch, highest: NO_FENCE, backoff: BACKOFF, redirects: 0, trouble }
+        Self {
+            desk,
+            reach,
+            reconciler,
+            outgoing,
+            epoch,
+            highest: NO_FENCE,
+            backoff: Backoff::default(),
+            redirects: 0,
+            trouble,
+        }
     }
 
     /// Says why there is no session.
@@ -113,13 +123,12 @@ impl Link {
     /// One session from its beginning to its end; always an error, since only losing it ends it.
     async fn session(&mut self) -> Result<Infallible, LinkError> {
         let mut open = self.connect().await?;
-        self.backoff = BACKOFF;
+        self.backoff = Backoff::default();
         self.redirects = 0;
         self.trouble.send_replace(None);
         self.desk.counts.sessions.fetch_add(1, Ordering::Relaxed);
         self.desk.counts.connected.store(1, Ordering::Relaxed);
-        let mut heartbeat = tokio::time::interval(open.heartbeat);
-        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut heartbeat = beats(Duration::ZERO, open.heartbeat);
         loop {
             tokio::select! {
                 said = open.said.message() => {
@@ -132,9 +141,12 @@ impl Link {
                 }
                 () = due(open.session.due_ms()) => {}
                 _ = heartbeat.tick() => {
-                    let beat = Heartbeat { sent_at_ms: flowyard_clock::boot_ms() };
+                    let beat = Heartbeat { sent_at_ms: flowyard_clock::boot_ms(), every_ms: None };
                     send(&open, agent_message::Message::Heartbeat(beat)).await?;
                 }
+            }
+            if heartbeat.period() != open.heartbeat {
+                heartbeat = beats(open.heartbeat, open.heartbeat);
             }
             while let Some((sequence, batch)) = open.session.next_batch(flowyard_clock::boot_ms()) {
                 let reports = batch.iter().map(Into::into).collect();
@@ -148,9 +160,9 @@ impl Link {
         self.outgoing.clear();
         let everything = self.everything().await?;
         let (outbox, outgoing) = mpsc::channel(OUTBOX);
-        let (hello, said_at_ms) = (self.hello(&everything), flowyard_clock::boot_ms());
-        let _ = outbox.send(AgentMessage { message: Some(agent_message::Message::Hello(hello)) }).await;
         let channel = self.reach.channel().await?;
+        let (hello, said_at_ms) = (self.hello(&everything).await, flowyard_clock::boot_ms());
+        let _ = outbox.send(AgentMessage { message: Some(agent_message::Message::Hello(hello)) }).await;
         let mut said = client(&channel).session(ReceiverStream::new(outgoing)).await?.into_inner();
         let welcome = match said.message().await?.and_then(|said| said.message) {
             Some(coordinator_message::Message::Welcome(welcome)) => welcome,
@@ -162,7 +174,7 @@ impl Link {
             said,
             outbox,
             session: Session::begin(said_at_ms),
-            heartbeat: Duration::from_millis(welcome.heartbeat_ms.max(10)),
+            heartbeat: beat(welcome.heartbeat_ms),
             lease_ms: welcome.lease_ms,
         })
     }
@@ -182,11 +194,22 @@ impl Link {
         answer.await.map_err(|_| LinkError::Gone)
     }
 
-    fn hello(&self, everything: &Everything) -> Hello {
+    /// Where gangs meet here; nowhere if nobody knows by what this host is reached.
+    async fn rendezvous(&self) -> Option<Rendezvous> {
+        let config = &self.desk.config;
+        let address = match &config.address {
+            Some(address) => address.clone(),
+            None => self.reach.own_address().await?.to_string(),
+        };
+        Some(Rendezvous { address, ports: config.gang_ports })
+    }
+
+    async fn hello(&self, everything: &Everything) -> Hello {
         let before = everything.registered.as_ref();
+        let inventory = Inventory { rendezvous: self.rendezvous().await, ..(*self.desk.inventory).clone() };
         let register = RegisterNode {
             name: self.desk.config.name.clone(),
-            inventory: Arc::clone(&self.desk.inventory),
+            inventory: Arc::new(inventory),
             previous: before.map(|before| (before.node, before.incarnation)),
         };
         Hello {
@@ -239,6 +262,7 @@ impl Link {
                 // behind its back.
                 let now_ms = flowyard_clock::boot_ms();
                 open.session.answered(if answered.sent_at_ms == 0 { now_ms } else { answered.sent_at_ms });
+                open.heartbeat = answered.every_ms.map_or(open.heartbeat, beat);
                 self.renew_lease(open);
             }
             Some(coordinator_message::Message::Welcome(_)) | None => {
@@ -257,6 +281,18 @@ impl Link {
             lease::renew(&self.desk.config.lease_file(), until_ms);
         }
     }
+}
+
+/// What a coordinator asks for, within reason.
+fn beat(told_ms: u64) -> Duration {
+    Duration::from_millis(told_ms.clamp(10, 60_000))
+}
+
+/// Signs of life: the first after `first`, then one in each `period`.
+fn beats(first: Duration, period: Duration) -> Interval {
+    let mut beats = tokio::time::interval_at(Instant::now() + first, period);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
 }
 
 /// Waits until a moment of boot time; for ever if there is none.
@@ -316,9 +352,8 @@ impl Actor for Link {
             tokio::select! {
                 biased;
                 signal = mailbox.recv() => return Ok(signal),
-                () = tokio::time::sleep(self.backoff) => {}
+                () = tokio::time::sleep(self.backoff.wait()) => {}
             }
-            self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
         }
     }
 }

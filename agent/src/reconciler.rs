@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use flowyard_model::{
     AttemptReport, Desired, DesiredMember, End, JobId, MemberKey, Phase, PhaseTimes, Reason, StepContext, StepIndex,
-    TimeMs,
+    StopTerms, TimeMs,
 };
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
@@ -51,7 +51,7 @@ struct Held {
     /// The last that was heard of it.
     report: AttemptReport,
     /// How a live one is asked to stop.
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<StopTerms>>,
     /// What was taken, to be taken up again.
     member: DesiredMember,
     /// The epoch in which it was begun or taken up: what it stored is with the coordinators of that one.
@@ -88,7 +88,8 @@ impl Reconciler {
         };
         for member in remembered.members.into_values() {
             if let Some(context) = this.context(member.key) {
-                this.begin(context, member, Begun::Before);
+                let asked = remembered.stopping.get(&member.key).copied();
+                this.begin(context, member, Begun::Before, asked);
             }
         }
         this
@@ -104,7 +105,7 @@ impl Reconciler {
         let refused = match self.context(key) {
             None => platforms(Reason::Sandbox, "the coordinator did not say what step this belongs to"),
             Some(context) => match self.journal.accepted(&context, &member) {
-                Ok(()) => return self.begin(context, member, Begun::Not),
+                Ok(()) => return self.begin(context, member, Begun::Not, None),
                 Err(error) => attempt::disk_failure("the agent's journal cannot be written", &error),
             },
         };
@@ -112,9 +113,10 @@ impl Reconciler {
         self.pass_on(ended(key, refused));
     }
 
-    fn begin(&mut self, context: Arc<StepContext>, member: DesiredMember, begun: Begun) {
+    /// Begins or takes up a member, which is asked to stop already if `asked`.
+    fn begin(&mut self, context: Arc<StepContext>, member: DesiredMember, begun: Begun, asked: Option<StopTerms>) {
         let key = member.key;
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = watch::channel(asked);
         let epoch = self.epoch();
         self.held.insert(key, Held { report: blank(key, Phase::Accepted), stop, member: member.clone(), epoch });
         let attempt = Attempt::new(Arc::clone(&self.desk), context, member, self.news.0.clone(), stopping);
@@ -138,18 +140,31 @@ impl Reconciler {
         let mut starting: BTreeMap<MemberKey, DesiredMember> =
             desired.run.into_iter().map(|member| (member.key, member)).collect();
         for key in touched {
-            self.act(key, starting.remove(&key));
+            self.act(key, starting.remove(&key), desired.stop_terms.get(&key).copied().unwrap_or_default());
         }
+        self.stop_at_once(desired.stop.iter().filter(|key| !desired.stop_terms.contains_key(*key)));
         if all {
             self.desk.heard.send_replace(true);
         }
         self.drop_unused_steps();
     }
 
-    fn act(&mut self, key: MemberKey, member: Option<DesiredMember>) {
+    /// What was given notice, and is to stop for another reason now, does not wait for its notice to pass.
+    fn stop_at_once<'k>(&mut self, keys: impl Iterator<Item = &'k MemberKey>) {
+        for key in keys {
+            let Some(held) = self.held.get(key) else { continue };
+            if held.stop.borrow().is_some_and(|terms| terms.notice_ms.is_some()) {
+                held.stop.send_replace(Some(StopTerms::default()));
+                self.journal.stopping(*key, StopTerms::default());
+            }
+        }
+    }
+
+    /// Does what is to be done about a member; one that is to stop is asked to in this way.
+    fn act(&mut self, key: MemberKey, member: Option<DesiredMember>, terms: StopTerms) {
         let observed = self.held.get(&key).map(|held| match held.report.phase {
             Phase::Ended => Observed::Ended,
-            _ => Observed::Live { stopping: *held.stop.borrow() },
+            _ => Observed::Live { stopping: held.stop.borrow().is_some() },
         });
         match reconcile(self.wishes.of(key), observed) {
             None => {}
@@ -160,7 +175,9 @@ impl Reconciler {
             }
             Some(Action::Stop) => {
                 if let Some(held) = self.held.get(&key) {
-                    held.stop.send_replace(true);
+                    // The next agent asks it again, whether or not it hears from a coordinator.
+                    self.journal.stopping(key, terms);
+                    held.stop.send_replace(Some(terms));
                 }
             }
             Some(Action::Report) => {
@@ -211,12 +228,9 @@ impl Reconciler {
             return false;
         }
         let (Some(context), member) = (self.context(key), held.member.clone()) else { return false };
-        let stopping = *held.stop.borrow();
+        let asked = *held.stop.borrow();
         tracing::info!(?key, epoch, "an attempt that ended in an earlier epoch is stored again");
-        self.begin(context, member, Begun::Before);
-        if let Some(held) = self.held.get(&key) {
-            held.stop.send_replace(stopping);
-        }
+        self.begin(context, member, Begun::Before, asked);
         true
     }
 
@@ -230,7 +244,7 @@ impl Reconciler {
         held.report = report.clone();
         self.pass_on(report);
         if self.wishes.is_undesired(key) {
-            self.act(key, None);
+            self.act(key, None, StopTerms::default());
         }
     }
 
@@ -240,7 +254,7 @@ impl Reconciler {
 }
 
 fn blank(member: MemberKey, phase: Phase) -> AttemptReport {
-    AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None, stuck: None }
+    AttemptReport { member, phase, times: PhaseTimes::NONE, end: None, checkpoint: None, stuck: None, saved_at: None }
 }
 
 fn ended(member: MemberKey, end: End) -> AttemptReport {

@@ -246,6 +246,10 @@ pub enum Action<'a> {
     },
     /// Drain, open, or remove a node.
     ChangeNode,
+    /// Say what holds for all of the cluster.
+    ChangePolicy,
+    /// Ask what holds for all of the cluster.
+    GetPolicy,
     /// Run an agent's session.
     Session {
         /// The node it is for.
@@ -464,6 +468,7 @@ fn need(action: Action<'_>) -> Need<'_> {
         | Action::ListQueues
         | Action::GetUsage
         | Action::GetStorage
+        | Action::GetPolicy
         | Action::Ping => Need::Known,
         Action::GetJob { queue }
         | Action::ListTasks { queue }
@@ -481,9 +486,12 @@ fn need(action: Action<'_>) -> Need<'_> {
         Action::ChangeSecret { queue: Some(queue) } => Need::Submit(queue),
         Action::ChangeSecret { queue: None } => Need::Operate,
         Action::RotateSecretKey => Need::Administer,
-        Action::Prune | Action::ChangeQueue | Action::ChangeNode | Action::ReadAudit | Action::Diagnose => {
-            Need::Operate
-        }
+        Action::Prune
+        | Action::ChangeQueue
+        | Action::ChangeNode
+        | Action::ChangePolicy
+        | Action::ReadAudit
+        | Action::Diagnose => Need::Operate,
         Action::ChangeTokens | Action::Revoke | Action::ChangeMembers | Action::ReadAll => Need::Administer,
         Action::Session { .. }
         | Action::Relay { .. }
@@ -536,6 +544,8 @@ fn sentence(action: Action<'_>) -> String {
         Action::GetUsage => "ask what was used".to_owned(),
         Action::LookAtQueue { queue } => format!("look at queue `{queue}`"),
         Action::ChangeNode => "change nodes".to_owned(),
+        Action::ChangePolicy => "change the policy".to_owned(),
+        Action::GetPolicy => "ask what the policy is".to_owned(),
         Action::Session { node } | Action::Relay { node } => format!("speak for node {node}"),
         Action::MissingBlobs | Action::PutBlob => "store blobs".to_owned(),
         Action::GetBlob { .. } => "read this blob".to_owned(),
@@ -603,6 +613,7 @@ mod tests {
             (Action::GetCluster, "Ovsoanc", "Flowyard/GetCluster"),
             (Action::Submit { queue: mine }, "Osoa", "Flowyard/Submit"),
             (Action::Submit { queue: below }, "Osoa", "Flowyard/SubmitBatch"),
+            (Action::Submit { queue: mine }, "Osoa", "Flowyard/DryRun"),
             (Action::Submit { queue: other }, "Ooa", ""),
             (Action::Submit { queue: beside }, "Ooa", ""),
             (Action::UseBlob { named_by: of_mine }, "Ovsoa", ""),
@@ -640,6 +651,8 @@ mod tests {
             (Action::LookAtQueue { queue: other }, "Ovoa", ""),
             (Action::LookAtQueue { queue: beside }, "Ovoa", ""),
             (Action::ChangeNode, "Ooa", "Flowyard/ChangeNode"),
+            (Action::ChangePolicy, "Ooa", "Flowyard/PutPolicy"),
+            (Action::GetPolicy, "Ovsoa", "Flowyard/GetPolicy"),
         ]
     }
 

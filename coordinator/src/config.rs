@@ -32,10 +32,26 @@ pub struct Config {
     pub log_keeping: LogKeeping,
     /// Bytes of stored blobs above which ended jobs are forgotten, oldest first; 0 for no bound.
     pub storage_budget_bytes: u64,
+    /// How often one person may call; whoever owns the socket is not counted.
+    pub call_rate: CallRate,
     /// Whether all coordinators have one origin; otherwise each keeps its own copy of every blob.
     pub shared_origin: bool,
     /// Its place among other coordinators; an embedded cluster has none.
     pub fleet: Option<FleetConfig>,
+}
+
+/// How often one person may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallRate {
+    /// Calls a second, over time; 0 for no bound.
+    pub per_second: u32,
+    /// Calls at once after a pause; as many as in a second if 0.
+    pub burst: u32,
+}
+
+impl CallRate {
+    /// The values a cluster starts with.
+    pub const STANDARD: Self = Self { per_second: 200, burst: 2_000 };
 }
 
 /// How long finished jobs are kept.
@@ -92,6 +108,27 @@ impl Timing {
     /// How old the word of a majority may be on which a lease is renewed; see `evidence`.
     pub const EVIDENCE_MS: u64 = 1_000;
 
+    /// Signs of life of all agents together in a second, that a coordinator is asked to hear.
+    const BEATS_PER_SECOND: u64 = 2_500;
+    /// No agent gives them more rarely, if it is not asked to: below the 5 s after which a silent connection is asked for one of its own.
+    const LONGEST_BEAT_MS: u64 = 4_500;
+
+    /// Between two signs of life of each of so many agents. A lease outlives the loss of three.
+    pub fn heartbeat_of(&self, agents: usize) -> u64 {
+        let grown = (agents as u64).saturating_mul(1_000) / Self::BEATS_PER_SECOND;
+        grown.min(Self::LONGEST_BEAT_MS).min(self.lease_ms / 4).max(self.heartbeat_ms)
+    }
+
+    /// The times of agents that give signs of life as rarely as that: they are missed later, and given up and stopped as ever.
+    #[must_use]
+    pub fn beating(self, heartbeat_ms: u64) -> Self {
+        if heartbeat_ms <= self.heartbeat_ms {
+            return self;
+        }
+        let suspect_ms = self.suspect_ms.max(heartbeat_ms.saturating_mul(3)).min(self.down_ms);
+        Self { heartbeat_ms, suspect_ms, ..self }
+    }
+
     /// Whether the times fit each other.
     ///
     /// # Errors
@@ -142,6 +179,24 @@ mod tests {
         let early = Timing { down_ms: 45_999, ..fits };
         assert_eq!(early.check(), Err(TimingError { field: "down", least_ms: 46_000 }));
         assert_eq!(Timing { down_ms: 50_000, ..fits }.longest_grace_ms(), 4_000);
+    }
+
+    #[test]
+    fn whatever_fits_for_a_small_fleet_fits_for_a_large_one() {
+        assert_eq!(
+            [0, 5_000, 10_000, 16_000].map(|agents| Timing::STANDARD.heartbeat_of(agents)),
+            [2_000, 2_000, 4_000, 4_500]
+        );
+        let lease = |lease_ms| Timing { heartbeat_ms: 100, suspect_ms: 200, down_ms: lease_ms + 16_000, lease_ms };
+        for timing in [200, 1_000, 10_000, 60_000].map(lease).into_iter().chain([Timing::STANDARD]) {
+            timing.check().unwrap();
+            for agents in [1, 100, 10_000, usize::MAX] {
+                let grown = timing.beating(timing.heartbeat_of(agents));
+                grown.check().unwrap();
+                assert_eq!((grown.down_ms, grown.lease_ms), (timing.down_ms, timing.lease_ms), "promises stay");
+                assert!(grown.suspect_ms >= timing.suspect_ms);
+            }
+        }
     }
 
     #[test]

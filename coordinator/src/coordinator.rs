@@ -29,7 +29,8 @@ use crate::raft::{OpenError, PassedOn, Replica, ReplicaConfig, Role, Start, Unav
 use crate::readable::Readable;
 use crate::relay::Relays;
 use crate::secrets::Vault;
-use crate::session::Directory;
+use crate::session::{Directory, Pace, Turns};
+use crate::shedding::Shedder;
 use crate::stamps::Stamps;
 use crate::tracer::Tracer;
 use crate::version_mark::{self, NewerCluster};
@@ -59,6 +60,10 @@ pub struct Shared {
     pub stamps: Stamps,
     /// Who is connected.
     pub directory: Directory,
+    /// How often agents give signs of life.
+    pub(crate) pace: Pace,
+    /// Whose turn it is to register.
+    pub(crate) turns: Turns,
     /// Streams through agents.
     pub relays: Relays,
     /// Its keys, if others reach it.
@@ -75,8 +80,12 @@ pub struct Shared {
     pub(crate) vault: Vault,
     /// Who did what.
     pub(crate) audit: Audit,
+    /// How many submissions are let in.
+    pub(crate) shedder: Shedder,
     /// Calls of its services, counted.
     pub(crate) calls: Calls,
+    /// Held while something is explained at length: one at a time.
+    pub(crate) explaining: Arc<tokio::sync::Semaphore>,
 }
 
 /// Metadata in which a coordinator that does not lead says who does.
@@ -236,6 +245,7 @@ impl Coordinator {
             None => None,
         };
         if let Some(fleet) = &fleet {
+            settings.own_threads = true;
             settings.address = fleet.config().address.to_string();
             settings.start = Start::Join(fleet.config().identity);
             settings.connect = fleet.connect();
@@ -260,6 +270,8 @@ impl Coordinator {
         let readable = Readable::open(&config.folder);
         let audit = Audit::open(&config.folder).map_err(StartError::Audit)?;
         let shared = Shared {
+            pace: Pace::of(config.timing),
+            turns: Turns::default(),
             config: Arc::new(config),
             cluster_id: identity.cluster.to_string(),
             epoch: identity.epoch,
@@ -280,9 +292,16 @@ impl Coordinator {
             archive: Archive::default(),
             vault,
             audit,
+            shedder: Shedder::default(),
             calls: Calls::of_this_build(),
+            explaining: Arc::new(tokio::sync::Semaphore::new(1)),
             fleet,
         };
+        Ok(Self::with(shared, tracer))
+    }
+
+    /// With what goes on beside its services.
+    fn with(shared: Shared, tracer: Option<Tracer>) -> Self {
         let leadership = Leadership::spawn(Leadership::new(shared.clone()));
         let mut beside: Vec<AbortHandle> = Vec::new();
         beside.push(tokio::spawn(shared.audit.clone().keep()).abort_handle());
@@ -293,7 +312,7 @@ impl Coordinator {
         if shared.durable.is_mirrored() {
             beside.push(tokio::spawn(crate::copying::keep_copy(shared.clone())).abort_handle());
         }
-        Ok(Self { shared, leadership, beside })
+        Self { shared, leadership, beside }
     }
 
     /// What its services share.

@@ -1,4 +1,4 @@
-//! How much one caller may ask at a time, and how slowly: whoever asks too much is told so, and others are answered.
+//! How much one caller may ask at a time, how often, and how slowly: whoever asks too much is told so, and others are answered.
 //!
 //! Calls are counted per person and agent, and per address for those that have shown nothing; a call counts until its answer has
 //! been sent. A request has to come within a time, but for those whose streams are meant to stay open.
@@ -11,13 +11,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flowyard_proto::status::ask_again;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 use crate::access::Caller;
 use crate::around::{Answer, Around, Request, UntilSent, until_sent};
+use crate::config::CallRate;
+use crate::rates::Rates;
 use crate::standing::Standing;
 
 /// Calls of one person at a time.
@@ -35,10 +38,11 @@ const OPEN: [&str; 3] =
     ["/flowyard.api.v1.Flowyard/Exec", "/flowyard.agent.v1.Agents/Session", "/flowyard.agent.v1.Agents/Relay"];
 const UPLOAD: &str = "/flowyard.blob.v1.Blobs/Put";
 
-/// Who has how many calls under way; cheap to clone.
-#[derive(Debug, Clone, Default)]
+/// Who has how many calls under way, and made how many of late; cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Crowd {
     calls: Arc<Mutex<HashMap<String, usize>>>,
+    rates: Arc<Rates>,
 }
 
 /// A call that is counted, until dropped.
@@ -59,6 +63,11 @@ impl Drop for Counted {
 }
 
 impl Crowd {
+    /// Nobody calls yet; each person may so often.
+    pub(crate) fn new(rate: CallRate) -> Self {
+        Self { calls: Arc::default(), rates: Arc::new(Rates::new(rate)) }
+    }
+
     fn begin(&self, standing: &Standing) -> Result<Option<Counted>, Status> {
         let (who, most) = match &standing.caller {
             // The machine is theirs; coordinators trust each other, and have counted those they pass on.
@@ -69,6 +78,9 @@ impl Crowd {
                 (format!("whoever calls from {}", host(&standing.address)), STRANGER)
             }
         };
+        if let Caller::Person { .. } = &standing.caller {
+            self.rates.count(&who).map_err(|wait| too_often(&who, wait))?;
+        }
         let mut calls = self.lock();
         let count = calls.entry(who.clone()).or_default();
         if *count >= most {
@@ -85,6 +97,12 @@ impl Crowd {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn too_often(who: &str, wait: Duration) -> Status {
+    tracing::debug!(who, "a call was refused because there were too many before it");
+    let sentence = format!("{who} calls more often than one may over time");
+    ask_again(Code::ResourceExhausted, &sentence, wait)
 }
 
 /// An address without its port.
@@ -183,7 +201,7 @@ mod tests {
 
     #[test]
     fn strangers_of_one_address_share_its_calls_and_leave_others_theirs() {
-        let crowd = Crowd::default();
+        let crowd = Crowd::new(CallRate::STANDARD);
         let begin = |port: usize| crowd.begin(&standing(Caller::Nobody, &format!("10.0.0.1:{port}")));
         let calls: Vec<_> = (0..STRANGER).map(|port| begin(port).unwrap().unwrap()).collect();
         let refused = begin(99).unwrap_err();
@@ -194,6 +212,20 @@ mod tests {
         crowd.begin(&standing(agent, "10.0.0.1:1")).unwrap();
         drop(calls);
         assert!(crowd.lock().is_empty(), "a call that is over is not remembered");
+    }
+
+    #[test]
+    fn a_person_who_calls_too_often_is_told_when_to_call_again_and_the_owner_never_is() {
+        let crowd = Crowd::new(CallRate { per_second: 1, burst: 2 });
+        let ada = Caller::Person { name: "ada".parse().unwrap(), role: flowyard_model::Role::Admin };
+        let call = |caller: &Caller| crowd.begin(&standing(caller.clone(), "10.0.0.1:1")).map(drop);
+        assert!(call(&ada).is_ok() && call(&ada).is_ok());
+        let refused = call(&ada).unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(flowyard_proto::status::wait_asked_for(&refused).is_some_and(|wait| wait <= Duration::from_secs(1)));
+        let owner = Caller::Owner { name: "root".to_owned() };
+        let agent = Caller::Agent { name: "n1".parse().unwrap() };
+        assert!((0..100).all(|_| call(&owner).is_ok() && call(&agent).is_ok()));
     }
 
     #[tokio::test]

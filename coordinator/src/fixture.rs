@@ -6,7 +6,8 @@ use std::sync::Arc;
 use flowyard_cas::Origin;
 use flowyard_model::{
     Abilities, Command, Digest, Entry, FanOut, Image, Incarnation, Inventory, Isolation, JobId, JobSpec, NetworkMode,
-    NodeId, OnDisconnect, OnFailure, RegisterNode, Reply, Resources, Retry, Revision, StepSpec, SubmitJob, TimeMs,
+    NodeId, OnDisconnect, OnFailure, PortRange, RegisterNode, Rendezvous, Reply, Resources, Retry, Revision, StepSpec,
+    SubmitJob, TimeMs,
 };
 use flowyard_state::State;
 use tempfile::TempDir;
@@ -34,6 +35,7 @@ pub(crate) fn inventory() -> Inventory {
         tokens: BTreeMap::new(),
         labels: BTreeMap::new(),
         abilities,
+        rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
     }
 }
 
@@ -62,6 +64,7 @@ pub(crate) async fn coordinator_over(origin: Origin) -> (Coordinator, TempDir) {
         retention: Retention::STANDARD,
         log_keeping: LogKeeping::STANDARD,
         storage_budget_bytes: 0,
+        call_rate: crate::CallRate::STANDARD,
         shared_origin: true,
         fleet: None,
     };
@@ -109,6 +112,9 @@ pub(crate) fn step(tasks: u32) -> StepSpec {
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         secrets: vec![],
+        preemptible: true,
+        notice: None,
+        placing: Default::default(),
         priority: 0,
     }
 }

@@ -60,7 +60,7 @@ impl Leading {
             supervised(&supervisor, move || Placer::new(p.clone(), a.feed.clone(), a.config.stuck.accepting_ms)).await;
         let (p, a) = (proposer.clone(), shared.clone());
         let liveness = supervised(&supervisor, move || {
-            Liveness::new(p.clone(), a.feed.clone(), a.heard.clone(), a.evidence.clone(), a.config.timing)
+            Liveness::new(p.clone(), a.feed.clone(), a.heard.clone(), a.evidence.clone(), a.pace.clone())
         })
         .await;
         let (p, a) = (proposer.clone(), shared.clone());

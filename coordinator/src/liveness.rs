@@ -17,6 +17,7 @@ use crate::config::Timing;
 use crate::evidence::Evidence;
 use crate::feed::Feed;
 use crate::proposer::Proposer;
+use crate::session::Pace;
 
 /// Conclusions proposed at a time.
 const AT_ONCE: usize = 64;
@@ -133,21 +134,21 @@ pub struct Liveness {
     feed: Feed,
     heard: Heard,
     evidence: Evidence,
-    timing: Timing,
+    pace: Pace,
     since_ms: u64,
 }
 
 impl Liveness {
     /// What it is made from, anew at each term.
-    pub(crate) fn new(proposer: Proposer, feed: Feed, heard: Heard, evidence: Evidence, timing: Timing) -> Self {
+    pub(crate) fn new(proposer: Proposer, feed: Feed, heard: Heard, evidence: Evidence, pace: Pace) -> Self {
         heard.lock().begin();
-        Self { proposer, feed, heard, evidence, timing, since_ms: flowyard_clock::boot_ms() }
+        Self { proposer, feed, heard, evidence, pace, since_ms: flowyard_clock::boot_ms() }
     }
 
     /// When this process itself did not run, nodes get their grace period anew.
     fn forgive_own_pause(&mut self, planned_ms: u64) {
         let now_ms = flowyard_clock::boot_ms();
-        let since_ms = listening_since(self.since_ms, &self.timing, planned_ms, now_ms);
+        let since_ms = listening_since(self.since_ms, &self.pace.timing(), planned_ms, now_ms);
         if since_ms != self.since_ms {
             tracing::warn!(
                 late_ms = now_ms - planned_ms,
@@ -159,13 +160,14 @@ impl Liveness {
 
     /// Proposes what is due and says when to look again, in milliseconds.
     async fn look(&mut self) -> u64 {
+        let timing = self.pace.timing();
         if self.evidence.confirm().await.is_err() {
             // Without a majority no session can begin, and those there are end: that silence is ours, not the nodes'.
             self.since_ms = flowyard_clock::boot_ms();
-            return (self.timing.suspect_ms / 4).max(1);
+            return (timing.suspect_ms / 4).max(1);
         }
         let (view, heard) = (self.feed.view(), self.heard.lock().at().clone());
-        let (wanted, again_in) = conclusions(&view, &heard, &self.timing, self.since_ms, flowyard_clock::boot_ms());
+        let (wanted, again_in) = conclusions(&view, &heard, &timing, self.since_ms, flowyard_clock::boot_ms());
         // Many at once: when a rack is lost, its nodes must not wait for each other, nor the next look for all of them.
         let proposed =
             futures::stream::iter(wanted).for_each_concurrent(AT_ONCE, async |(node, incarnation, health)| {

@@ -18,6 +18,7 @@ use flowyard_proto::cluster::entrance_server::EntranceServer;
 use flowyard_proto::cluster::secrets_server::SecretsServer;
 use flowyard_proto::peer::members_server::MembersServer;
 use tokio::net::UnixListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::service::{InterceptorLayer, Routes};
@@ -25,6 +26,7 @@ use tonic::transport::Server;
 
 use crate::api::{ApiEndpoint, BlobEndpoint};
 use crate::around::Surround;
+use crate::aside::Aside;
 use crate::caller::{Accepted, Door, Doorkeeper, accept_certified, accept_users};
 use crate::coordinator::{Shared, StartError};
 use crate::crowd::Crowd;
@@ -40,6 +42,11 @@ const AGENT_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
 const CLIENT_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Largest message taken from those who may have shown nothing, and from administrators.
 const SMALL_MESSAGE_BYTES: usize = 64 * 1024;
+/// A connection on which nothing comes for so long is asked for a sign of life.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// It is closed without one after this long: longer than a coordinator that thousands come to at once takes to hear it. Silent agents are
+/// noticed by their sessions before.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Calls under way on one connection.
 const STREAMS: u32 = 512;
 /// Calls that were cancelled before they were looked at, of one connection.
@@ -62,6 +69,8 @@ pub fn serve(
     if let Some(fleet) = shared.fleet.clone() {
         let (api, peers) = (fleet.config().api_listen, fleet.config().peer_listen);
         let api_port = fleet::bind(api).map_err(place(api.to_string()))?;
+        // A port is heard by the threads that it was opened on.
+        let _there = shared.replica.threads().enter();
         let peer_port = fleet::bind(peers).map_err(place(peers.to_string()))?;
         ports = Some((fleet, api_port, peer_port));
     }
@@ -71,8 +80,9 @@ pub fn serve(
         stopping.send_replace(true);
     });
     Ok(async move {
-        let crowd = Crowd::default();
-        let socket = serve_door(&shared, Door::Api, crowd.clone(), accept_users(listener), stopped.clone());
+        let crowd = Crowd::new(shared.config.call_rate);
+        let here = || (Door::Api, Aside(None));
+        let socket = serve_door(&shared, here(), crowd.clone(), accept_users(listener), stopped.clone());
         let served = match ports {
             None => socket.await,
             Some((fleet, api_port, peer_port)) => {
@@ -81,8 +91,8 @@ pub fn serve(
                     gate(&shared, &fleet, Certificates::Welcome { lapsed_ms: LAPSED_MS }),
                 ));
                 let peers = accept_certified(accept(peer_port, gate(&shared, &fleet, Certificates::Required)));
-                let api = serve_door(&shared, Door::Api, crowd.clone(), api, stopped.clone());
-                let peers = serve_door(&shared, Door::Peers, crowd, peers, stopped);
+                let api = serve_door(&shared, here(), crowd.clone(), api, stopped.clone());
+                let peers = serve_peers(shared.clone(), crowd, peers, stopped);
                 tokio::try_join!(socket, api, peers).map(drop)
             }
         };
@@ -99,21 +109,35 @@ fn gate(shared: &Shared, fleet: &Fleet, certificates: Certificates) -> Gate {
     Gate { trust, own, certificates, bounds: Bounds::STANDARD, refusals: Some(refusals) }
 }
 
+/// Serves the port of coordinators, where Raft is answered on the replica's own threads and everything else on those of the process.
+async fn serve_peers(
+    shared: Shared,
+    crowd: Crowd,
+    incoming: impl Stream<Item = io::Result<Accepted>> + Send + 'static,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let (threads, others) = (shared.replica.threads().clone(), Aside(Some(Handle::current())));
+    let serving = async move { serve_door(&shared, (Door::Peers, others), crowd, incoming, stopped).await };
+    // It is only ended by whoever does not wait for it any more.
+    threads.run(serving).await.unwrap_or_else(|fault| std::panic::resume_unwind(fault.into_panic()))
+}
+
 /// Serves one door until told to stop.
 async fn serve_door(
     shared: &Shared,
-    door: Door,
+    (door, aside): (Door, Aside),
     crowd: Crowd,
     incoming: impl Stream<Item = io::Result<Accepted>>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let doorkeeper = Doorkeeper { door, feed: shared.feed.clone() };
     let mut server = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(3)))
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(Some(STREAMS))
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
         .http2_max_header_list_size(Some(HEADER_BYTES))
+        .layer(aside)
         .layer(Surround(shared.calls.clone()))
         .layer(Surround(Guesses::new(shared.audit.clone())))
         .layer(InterceptorLayer::new(doorkeeper))

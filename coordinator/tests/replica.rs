@@ -155,6 +155,27 @@ async fn an_overload_and_a_giant_are_refused_and_do_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_leader_itself_has_to_say_waits_for_room_and_is_never_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let narrow =
+        ReplicaConfig { proposals_max: 4, proposal_bytes_max: 3_000, ..config(folder.path(), EngineKind::Sled) };
+    let (replica, published) = open(narrow).await;
+    let Role::Leader { term, .. } = replica.role().borrow().clone() else { panic!("it leads alone") };
+    let said = (0..200).map(|_| {
+        let replica = replica.clone();
+        tokio::spawn(async move { replica.propose_in(term, vec![1; 1000]).await })
+    });
+    for call in said.collect::<Vec<_>>() {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(commands(&published).len(), 200);
+    // What is larger than all room takes all of it, and is not waited for without end.
+    replica.propose_in(term, vec![0; 5_000]).await.unwrap();
+    assert_eq!(replica.stats().proposals_in_flight, 0);
+    replica.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_replica_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let (replica, _) = open(config(folder.path(), EngineKind::Sled)).await;

@@ -42,6 +42,12 @@ fn facts(attempt: &api::Attempt, member: &api::Member) -> Table {
     if member.stuck() != api::StuckPhase::Unspecified {
         facts.row([cell("stuck"), cell(word(member.stuck().as_str_name(), "STUCK_PHASE_"))]);
     }
+    if let Some(preempted) = &attempt.preempted {
+        facts.row([cell("evicted"), cell(format!("{}, {}", evicted(preempted), text::ago(preempted.at_ms)))]);
+    }
+    if let Some(at_ms) = attempt.saved_at_ms {
+        facts.row([cell("saved"), cell(text::ago(at_ms))]);
+    }
     let Some(end) = &member.end else { return facts };
     facts.row([cell("exit"), cell(exit(end))]);
     let failed = end.outcome() != api::AttemptOutcome::Succeeded;
@@ -59,6 +65,17 @@ fn facts(attempt: &api::Attempt, member: &api::Member) -> Table {
         facts.row([cell("output"), cell(format!("{name}  ({})", short(&digest)))]);
     }
     facts
+}
+
+/// For whom an attempt made room, and by what right.
+fn evicted(preempted: &api::Preempted) -> String {
+    let by = preempted.by.unwrap_or_default();
+    let right = match preempted.kind() {
+        api::EvictionKind::Priority => ", which has a higher priority",
+        api::EvictionKind::Reclaim => ", whose queue is promised what this one had borrowed",
+        api::EvictionKind::Unspecified => "",
+    };
+    format!("to make room for task {} of step {} of job {}{right}", by.task, by.step + 1, by.job)
 }
 
 /// A long message as rows that a cell holds whole.

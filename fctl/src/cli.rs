@@ -4,7 +4,9 @@ pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod debug;
 pub(crate) mod fleet;
+pub(crate) mod history;
 pub(crate) mod node;
+pub(crate) mod policy;
 pub(crate) mod queue;
 pub(crate) mod secret;
 pub(crate) mod usage;
@@ -121,6 +123,9 @@ pub(crate) enum Command {
     /// Make, change, list or forget queues: who may hold how much
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// Say what holds for all of the cluster: which machines are near to each other
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Say what was used over time, by user, queue or model of GPU
     Usage(usage::Usage),
     /// List, print, fetch or store artifacts
@@ -148,6 +153,10 @@ pub(crate) enum Command {
     /// Measure what a cluster can carry
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Apply the log of a backup again: what the state was at any entry, and whether plans would be made the same
+    Replay(history::Replay),
+    /// Run the past, or a trace, with other machines, queues or another policy, and compare
+    Whatif(history::Whatif),
     /// Gather what helps to find a fault
     #[command(subcommand)]
     Debug(debug::Debug),
@@ -181,6 +190,10 @@ pub(crate) struct Submit {
     /// How to wait for it
     #[command(flatten)]
     pub waiting: Waiting,
+    /// Only say what would come of it: whether each step would start now and where, or why not, and what would let it; nothing is
+    /// stored, and no job is made
+    #[arg(long, conflicts_with_all = ["batch", "wait", "follow", "cancel_on_interrupt", "trace"])]
+    pub dry_run: bool,
     /// Print the id of its trace, which OpenTelemetry collectors know it by
     #[arg(long, conflicts_with = "batch")]
     pub trace: bool,

@@ -186,7 +186,8 @@ impl Connection {
                     return Ok(answer?);
                 }
             };
-            let wait = patience.next_wait().filter(|_| self.known || matches!(error, ClientError::Unavailable(_)));
+            let nobody = matches!(error, ClientError::Unreachable { .. });
+            let wait = patience.after(&error).filter(|_| self.known || !nobody);
             let Some(wait) = wait else { return Err(error.into()) };
             tracing::debug!(%error, "the cluster is asked again");
             self.reopen().await?;

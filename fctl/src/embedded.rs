@@ -89,6 +89,7 @@ impl Embedded {
             retention: settings.keeping.retention,
             log_keeping: settings.keeping.log,
             storage_budget_bytes: settings.storage_budget_bytes,
+            call_rate: flowyard_coordinator::CallRate::STANDARD,
             shared_origin: true,
             fleet: None,
         };

@@ -93,7 +93,9 @@ impl Failure {
             Self::Stopped { stop: Stop::Told, .. } => codes::TOLD,
             Self::Internal(_) => codes::INTERNAL,
             Self::Client(error) => match error {
-                ClientError::Unreachable { .. } | ClientError::Unavailable(_) => codes::NO_CLUSTER,
+                ClientError::Unreachable { .. } | ClientError::Unavailable(_) | ClientError::Busy { .. } => {
+                    codes::NO_CLUSTER
+                }
                 ClientError::NotFound(_) => codes::NOT_FOUND,
                 ClientError::Refused(_) | ClientError::NotStored(_) | ClientError::Changed { .. } => codes::REFUSED,
                 ClientError::Local { .. } => codes::LOCAL,

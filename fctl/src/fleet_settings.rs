@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use flowyard_coordinator::Timing;
 use flowyard_coordinator::fleet::{FleetConfig, MemberAddress};
 use flowyard_coordinator::raft::Identity;
+use flowyard_coordinator::{CallRate, Timing};
 use flowyard_model::{ClusterVersion, NetworkMode, StuckLimits};
 use flowyard_sdk::{flags, units};
 use flowyard_telemetry::Listening;
@@ -17,7 +17,7 @@ use crate::metrics_settings::MetricsTable;
 use crate::stuck_settings::StuckTable;
 
 const FILE: &str = "coordinator.toml";
-const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], [stuck], [retention], [log], [jobs], [metrics],\n# storage_budget, shared_origin and cluster_version_at_most may be changed; then restart it. The rest says who it is.\n\n";
+const HEAD: &str = "# Written when this coordinator was made. Listening addresses, [nodes], [stuck], [retention], [log], [jobs], [calls],\n# [metrics], storage_budget, shared_origin and cluster_version_at_most may be changed; then restart it. The rest says who it is.\n\n";
 
 /// The file as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,8 @@ pub(crate) struct FleetSettings {
     log: LogTable,
     #[serde(default)]
     jobs: Jobs,
+    #[serde(default, skip_serializing_if = "Calls::is_standard")]
+    calls: Calls,
     #[serde(default, skip_serializing_if = "MetricsTable::is_empty")]
     metrics: MetricsTable,
 }
@@ -60,6 +62,27 @@ pub(crate) struct FleetSettings {
 struct Jobs {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     network: Option<String>,
+}
+
+/// How often one person may call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Calls {
+    per_second: u32,
+    burst: u32,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        let CallRate { per_second, burst } = CallRate::STANDARD;
+        Self { per_second, burst }
+    }
+}
+
+impl Calls {
+    fn is_standard(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +122,7 @@ impl FleetSettings {
             nodes: Nodes::default(),
             stuck: StuckTable::default(),
             jobs: Jobs::default(),
+            calls: Calls::default(),
             metrics: MetricsTable::default(),
             retention: RetentionTable::default(),
             log: LogTable::default(),
@@ -210,6 +234,11 @@ impl FleetSettings {
         flags::network(text).map_err(|error| Failure::Usage(format!("{FILE}: jobs.network: {error}")))
     }
 
+    /// How often one person may call.
+    pub(crate) fn call_rate(&self) -> CallRate {
+        CallRate { per_second: self.calls.per_second, burst: self.calls.burst }
+    }
+
     /// Where figures are read, if anywhere.
     ///
     /// # Errors
@@ -269,6 +298,17 @@ mod tests {
         let with = |network: &str| FleetSettings { jobs: Jobs { network: Some(network.to_owned()) }, ..settings() };
         assert_eq!(with("host").usual_network().unwrap(), NetworkMode::Host);
         assert!(with("hots").usual_network().unwrap_err().to_string().contains("jobs.network"));
+    }
+
+    #[test]
+    fn how_often_one_may_call_can_be_changed_and_is_bounded_otherwise() {
+        assert_eq!(settings().call_rate(), CallRate::STANDARD);
+        let folder = tempfile::tempdir().unwrap();
+        settings().write(folder.path()).unwrap();
+        let path = folder.path().join(FILE);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}\n[calls]\nper_second = 0\n")).unwrap();
+        assert_eq!(FleetSettings::read(folder.path()).unwrap().call_rate().per_second, 0);
     }
 
     #[test]

@@ -13,12 +13,23 @@ pub(crate) struct Policy {
     timeout_ms: Option<u64>,
     stop_signal: &'static str,
     kill_grace_ms: u64,
+    preemptible: bool,
+    notice: Option<Notice>,
+}
+
+/// What is sent before the stop signal to one that is evicted.
+#[derive(Debug, Serialize)]
+struct Notice {
+    signal: &'static str,
+    ms: u64,
 }
 
 /// The policy of a step; `None` if this build does not understand what the cluster says.
 pub(crate) fn of(spec: &api::StepSpec) -> Option<Policy> {
-    let StepSpec { retry, timeout_ms, stop_signal, kill_grace_ms, .. } = spec.clone().try_into().ok()?;
-    Some(Policy { retry, timeout_ms, stop_signal: signal(stop_signal), kill_grace_ms })
+    let spec: StepSpec = spec.clone().try_into().ok()?;
+    let StepSpec { retry, timeout_ms, stop_signal, kill_grace_ms, preemptible, notice, .. } = spec;
+    let notice = notice.map(|notice| Notice { signal: signal(notice.signal), ms: notice.ms });
+    Some(Policy { retry, timeout_ms, stop_signal: signal(stop_signal), kill_grace_ms, preemptible, notice })
 }
 
 fn signal(signal: StopSignal) -> &'static str {
@@ -56,6 +67,12 @@ impl Policy {
         lines.extend(self.timeout_ms.map(|ms| format!("stopped when it runs longer than {}", text::duration(ms))));
         let grace = text::duration(self.kill_grace_ms);
         lines.push(format!("stopped by {}, killed {grace} later", self.stop_signal));
+        if let Some(Notice { signal, ms }) = &self.notice {
+            lines.push(format!("when evicted: {signal} up to {} before", text::duration(*ms)));
+        }
+        if !self.preemptible {
+            lines.push("never evicted".to_owned());
+        }
         lines
     }
 }
@@ -97,12 +114,17 @@ mod tests {
             rule(&[], &[42], None, Some(Backoff { first_ms: 10_000, growth: fixed })),
         ];
         let retry = Retry { rules, ..Retry::plain(3, 1_000, [RetryOn::Failed]) };
-        let policy = Policy { retry, timeout_ms: None, stop_signal: "SIGINT", kill_grace_ms: 10_000 };
+        let notice = Some(Notice { signal: "SIGUSR1", ms: 20_000 });
+        let stop = ("SIGINT", 10_000);
+        let policy =
+            Policy { retry, timeout_ms: None, stop_signal: stop.0, kill_grace_ms: stop.1, preemptible: false, notice };
         let expected = [
             "3 retries, after 1.0s, each time 2 times as long up to 1m04s",
             "  on oom: at most 1 of them",
             "  on exit code 42: as many, after 10.0s, less up to half",
             "stopped by SIGINT, killed 10.0s later",
+            "when evicted: SIGUSR1 up to 20.0s before",
+            "never evicted",
         ];
         assert_eq!(policy.lines(), expected);
     }

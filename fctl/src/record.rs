@@ -98,9 +98,21 @@ pub(crate) struct Attempt<'a> {
     signal: Option<i32>,
     message: Option<&'a str>,
     stuck: Option<String>,
+    preempted: Option<Preempted>,
+    saved_ms: Option<u64>,
     peak_memory_bytes: Option<u64>,
     cpu_us: Option<u64>,
     outputs: BTreeMap<&'a str, String>,
+}
+
+/// That an attempt was evicted.
+#[derive(Debug, Serialize)]
+struct Preempted {
+    kind: String,
+    job: u64,
+    step: u32,
+    task: u32,
+    at_ms: u64,
 }
 
 /// A device.
@@ -219,24 +231,29 @@ pub(crate) fn task<'a>(job: &'a api::Job, task: &'a api::Task) -> Task<'a> {
 
 /// The members of an attempt.
 pub(crate) fn attempt(attempt: &api::Attempt) -> impl Iterator<Item = Attempt<'_>> {
-    let (number, placed) = (attempt.number, attempt.placed_ms);
-    attempt.members.iter().enumerate().map(move |(rank, one)| member(number, placed, rank as u32, one))
+    attempt.members.iter().enumerate().map(move |(rank, one)| member(attempt, rank as u32, one))
 }
 
-fn member(attempt: u32, placed_ms: u64, rank: u32, member: &api::Member) -> Attempt<'_> {
+fn preempted(preempted: &api::Preempted) -> Preempted {
+    let by = preempted.by.unwrap_or_default();
+    let kind = word(preempted.kind().as_str_name(), "EVICTION_KIND_");
+    Preempted { kind, job: by.job, step: by.step, task: by.task, at_ms: preempted.at_ms }
+}
+
+fn member<'a>(attempt: &'a api::Attempt, rank: u32, member: &'a api::Member) -> Attempt<'a> {
     let times = member.times.unwrap_or_default();
     let end = member.end.as_ref();
     // What went well has no reason, and nobody is to blame for it.
     let bad = end.filter(|end| end.outcome() != api::AttemptOutcome::Succeeded);
     Attempt {
-        attempt,
+        attempt: attempt.number,
         rank,
         node: &member.node_name,
         node_id: member.node,
         gpus: member.gpus.iter().map(gpu).collect(),
         phase: word(member.phase().as_str_name(), "PHASE_"),
         times: Times {
-            placed_ms,
+            placed_ms: attempt.placed_ms,
             accepted_ms: times.accepted_ms,
             fetching_ms: times.fetching_ms,
             running_ms: times.running_ms,
@@ -252,6 +269,8 @@ fn member(attempt: u32, placed_ms: u64, rank: u32, member: &api::Member) -> Atte
         stuck: Some(member.stuck())
             .filter(|stuck| *stuck != api::StuckPhase::Unspecified)
             .map(|stuck| word(stuck.as_str_name(), "STUCK_PHASE_")),
+        preempted: attempt.preempted.as_ref().map(preempted),
+        saved_ms: attempt.saved_at_ms,
         peak_memory_bytes: end.map(|end| end.peak_memory_bytes),
         cpu_us: end.map(|end| end.cpu_us),
         outputs: end.map_or_else(BTreeMap::new, outputs),
@@ -311,8 +330,9 @@ mod tests {
             ..api::End::default()
         };
         let member = api::Member { phase: api::Phase::Ended.into(), end: Some(end), ..api::Member::default() };
-        let ended = api::Attempt { number: 2, placed_ms: 5, members: vec![member] };
-        let running = api::Attempt { number: 3, placed_ms: 9, members: vec![api::Member::default()] };
+        let ended = api::Attempt { number: 2, placed_ms: 5, members: vec![member], ..Default::default() };
+        let running =
+            api::Attempt { number: 3, placed_ms: 9, members: vec![api::Member::default()], ..Default::default() };
         let state = api::TaskState::Active.into();
         let shown = api::Task { task: 1, state, attempts: vec![ended, running], ..api::Task::default() };
         let json = serde_json::to_value(task(&shown_job(), &shown)).unwrap();

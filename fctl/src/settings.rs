@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use flowyard_agent::{EmbeddedChoices, Net, NetworkChoices, NoNet, NoPool, NoSpan};
 use flowyard_coordinator::Timing;
 use flowyard_coordinator::raft::engine::EngineKind;
-use flowyard_model::{Name, StuckLimits};
+use flowyard_model::{Name, PortRange, StuckLimits, limits};
 use flowyard_sdk::units;
 use flowyard_telemetry::Listening;
 use serde::Deserialize;
@@ -89,9 +89,35 @@ struct AgentFile {
     deny_addresses: Vec<String>,
     #[serde(default)]
     nameservers: Vec<Ipv4Addr>,
+    address: Option<String>,
+    gang_ports: Option<String>,
 }
 
 impl AgentFile {
+    /// By what other hosts reach this one.
+    fn address(&self) -> Result<Option<String>, (&'static str, String)> {
+        let plain = |address: &String| !address.is_empty() && address.chars().all(|c| c.is_ascii_graphic());
+        match &self.address {
+            Some(address) if !plain(address) => {
+                Err(("agent.address", "a host name or an address, such as \"10.0.0.7\"".to_owned()))
+            }
+            address => Ok(address.clone()),
+        }
+    }
+
+    /// The ports that gangs are given here.
+    fn gang_ports(&self) -> Result<Option<PortRange>, (&'static str, String)> {
+        let Some(text) = &self.gang_ports else { return Ok(None) };
+        let range = text.split_once('-').and_then(|(first, last)| {
+            let range = PortRange { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? };
+            let sound = range.first >= 1 && range.first <= range.last && range.count() <= limits::GANG_PORTS;
+            sound.then_some(range)
+        });
+        let expected =
+            || format!("`{text}` is not a range such as \"28000-28999\" of at most {} ports", limits::GANG_PORTS);
+        range.map(Some).ok_or_else(|| ("agent.gang_ports", expected()))
+    }
+
     /// What it says of networks, or which field says it badly.
     fn networks(&self) -> Result<NetworkChoices, (&'static str, String)> {
         let usual = NetworkChoices::default();
@@ -166,6 +192,8 @@ impl Settings {
                 user: file.agent.user.clone(),
                 users: users.transpose()?,
                 networks: file.agent.networks().map_err(|(field, error)| wrong(field, &error))?,
+                address: file.agent.address().map_err(|(field, error)| wrong(field, &error))?,
+                gang_ports: file.agent.gang_ports().map_err(|(field, error)| wrong(field, &error))?,
             },
             otlp: None,
             metrics: file.metrics.clone(),
@@ -244,6 +272,9 @@ mod tests {
             ("allow_addresses = [\"host\"]", "agent.allow_addresses"),
             ("deny_addresses = [\"10.0.0.0/99\"]", "agent.deny_addresses"),
             ("nameservers = [\"dns\"]", "nameservers"),
+            ("address = \"a b\"", "agent.address"),
+            ("gang_ports = \"9-8\"", "agent.gang_ports"),
+            ("gang_ports = \"1-60000\"", "agent.gang_ports"),
         ] {
             let error = read(&format!("[agent]\n{text}\n")).unwrap_err();
             assert!(error.contains(named), "{error}");

@@ -56,6 +56,43 @@ fn a_hollow_fleet_runs_thousands_of_tasks_that_fail_and_leaves_nothing() {
 }
 
 #[test]
+fn nothing_is_lost_when_the_leader_is_killed_agents_lose_their_connections_and_a_limit_changes() {
+    let yard = Yard::new();
+    let (folder, place) = place(&yard);
+    let told = yard.json(&[
+        "bench",
+        "fleet",
+        "--nodes=60",
+        "--slots=2",
+        "--tasks=6000",
+        "--array=2000",
+        "--duration=30ms",
+        "--failures=0.05",
+        "--chaos=agents,leader,limit",
+        "--backlog=50",
+        "--backlog-distinct",
+        &folder,
+    ]);
+    assert_eq!(told["problems"], Value::Array(vec![]), "{told}");
+    assert_eq!(told["tasks"], 6_000, "those that wait are not among them: {told}");
+    let faults: Vec<_> =
+        told["chaos"].as_array().unwrap().iter().map(|fault| fault["fault"].as_str().unwrap()).collect();
+    assert_eq!(faults, ["agents", "leader", "limit"], "{told}");
+    for fault in told["chaos"].as_array().unwrap() {
+        assert!(fault["over"].as_u64() < Some(6_000), "it met tasks that ran: {told}");
+    }
+    assert!(told["elections"].as_u64() >= Some(1), "the leader was killed: {told}");
+    assert!(told["sessions_lost"].as_u64() >= Some(60), "all sessions were with it: {told}");
+    assert_eq!(
+        (&told["backlog"]["tasks"], &told["backlog"]["distinct"]),
+        (&Value::from(50), &Value::from(true)),
+        "{told}"
+    );
+    assert!(is_empty(&place), "its folder is left");
+    yard.until_nothing_runs();
+}
+
+#[test]
 fn the_same_seed_draws_the_same_failures_for_jobs_that_all_differ() {
     let yard = Yard::new();
     let (folder, place) = place(&yard);
@@ -132,6 +169,9 @@ fn what_cannot_be_measured_is_refused_with_the_reason_before_anything_begins() {
         (&["--trace=bad.csv", "--tasks=5"], &["--trace", "--tasks"]),
         (&["--distinct", "--array=5"], &["--distinct", "--array"]),
         (&["--gpus=many"], &["8,model=H100"]),
+        (&["--chaos=weather"], &["--chaos", "leader", "agents", "limit"]),
+        (&["--chaos=leader", "--endpoint=http://x:1"], &["--chaos", "--endpoint"]),
+        (&["--backlog-distinct"], &["--backlog"]),
         (&["--local"], &["--local", "--endpoint"]),
         (&["--endpoint=nonsense://x"], &["nonsense"]),
     ] {

@@ -213,7 +213,15 @@ impl Attempts {
 
 fn report(member: MemberKey, held: &Held) -> AttemptReport {
     let phase = if held.end.is_some() { Phase::Ended } else { Phase::Running };
-    AttemptReport { member, phase, times: held.times, end: held.end.clone(), checkpoint: None, stuck: None }
+    AttemptReport {
+        member,
+        phase,
+        times: held.times,
+        end: held.end.clone(),
+        checkpoint: None,
+        stuck: None,
+        saved_at: None,
+    }
 }
 
 /// The report of a member that is not held.
@@ -278,6 +286,9 @@ mod tests {
             on_disconnect: OnDisconnect::Keep,
             priority: 0,
             secrets: vec![],
+            preemptible: true,
+            notice: None,
+            placing: Default::default(),
         };
         Arc::new(StepContext {
             job: JobId(1),
@@ -297,6 +308,7 @@ mod tests {
             inputs: BTreeMap::new(),
             item: None,
             known: Phase::Placed,
+            gang: None,
         };
         let fence = Fence { term: Term(1), revision: Revision(1) };
         let run = run.iter().map(member).collect();
@@ -308,6 +320,7 @@ mod tests {
             run,
             stop: vec![],
             gone: gone.iter().map(|task| key(*task)).collect(),
+            stop_terms: BTreeMap::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use flowyard_agent::fleet::JoinError;
 use flowyard_identity::{Doors, JoinToken, TokenError};
 use flowyard_model::Name;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::attempts::Attempts;
@@ -14,6 +14,7 @@ use crate::counts::Counts;
 use crate::joining::Believed;
 use crate::link::Link;
 use crate::order::Order;
+use crate::shake::Shake;
 
 /// Joins under way at a time: a coordinator takes sixteen calls of one address that has shown nothing yet.
 const JOINING: usize = 8;
@@ -93,11 +94,15 @@ pub fn raise_descriptors(nodes: u32) -> Result<(), FleetError> {
     }
 }
 
-/// Runs the agents until this is dropped.
+/// Runs the agents until this is dropped; they lose their connections as they are told.
 ///
 /// # Errors
 /// When one of them is not let in, for good.
-pub async fn run(order: Order, counts: Arc<Counts>) -> Result<std::convert::Infallible, FleetError> {
+pub async fn run(
+    order: Order,
+    counts: Arc<Counts>,
+    shaken: watch::Receiver<Shake>,
+) -> Result<std::convert::Infallible, FleetError> {
     let nodes = order.nodes();
     raise_descriptors(nodes)?;
     let tokens = Tokens::of(&order)?;
@@ -113,7 +118,7 @@ pub async fn run(order: Order, counts: Arc<Counts>) -> Result<std::convert::Infa
             let token = tokens.of_node(number);
             let attempts = Attempts::none(Arc::clone(&run), order.fates, Arc::clone(&counts));
             let (believed, joining, turn) = (Arc::clone(&believed), Arc::clone(&joining), Arc::clone(&turn));
-            let (counts, inventory) = (Arc::clone(&counts), Arc::clone(&inventory));
+            let (counts, inventory, shaken) = (Arc::clone(&counts), Arc::clone(&inventory), shaken.clone());
             agents.spawn(async move {
                 let doors = {
                     // It is never closed.
@@ -121,7 +126,7 @@ pub async fn run(order: Order, counts: Arc<Counts>) -> Result<std::convert::Infa
                     join(&believed, &token, &name, &counts).await?
                 };
                 counts.add(&counts.joined);
-                let never = Link::new(name, inventory, doors, attempts, counts, turn).keep().await;
+                let never = Link::new(name, inventory, doors, attempts, counts, turn).shaken(shaken).keep().await;
                 Ok::<_, FleetError>(never)
             });
             number += 1;

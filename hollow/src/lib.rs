@@ -18,9 +18,11 @@ mod fleet;
 mod joining;
 mod link;
 mod order;
+mod shake;
 
 pub use attempts::{Attempts, DURATION, Now};
 pub use counts::{Counts, Told};
 pub use fate::{Fate, Fates};
 pub use fleet::{FleetError, descriptors_for, raise_descriptors, run};
 pub use order::{Class, LABEL, Order, inventory};
+pub use shake::Shake;

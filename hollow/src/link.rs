@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flowyard_agent::backoff::Backoff;
 use flowyard_agent::session::{Session, SessionError};
 use flowyard_identity::Doors;
 use flowyard_model::{
@@ -13,28 +14,28 @@ use flowyard_proto::agent::agents_client::AgentsClient;
 use flowyard_proto::agent::{
     AgentMessage, CoordinatorMessage, Heartbeat, Hello, Observed, Welcome, agent_message, coordinator_message,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
 use crate::attempts::{Attempts, Now};
 use crate::counts::Counts;
+use crate::shake::Shake;
 
 /// Messages on their way to the coordinator.
 const OUTBOX: usize = 16;
 /// Largest message taken, as an agent does.
 const MESSAGE_BYTES: usize = 256 * 1024 * 1024;
-/// First and longest wait after a lost session; doubled each time.
-const BACKOFF: Duration = Duration::from_millis(50);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// Metadata in which a coordinator that does not lead says who does.
 const LEADER: &str = "flowyard-leader";
 /// Redirects in a row that are followed without a wait.
 const REDIRECTS: u32 = 3;
 /// As an agent asks its connection for signs of life.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A coordinator that thousands come to at once may be slow to answer: leaving it would only make it slower.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Below every fence.
 const NO_FENCE: Fence = Fence { term: Term(0), revision: Revision(0) };
 
@@ -51,6 +52,8 @@ enum LinkError {
     Unreadable(String),
     #[error("the coordinator closed the session")]
     Closed,
+    #[error("the connection was lost, as was asked for")]
+    Shaken,
     #[error("the coordinator speaks for epoch {got} of the cluster, and {known} was seen before")]
     OldEpoch { known: u32, got: u32 },
 }
@@ -72,6 +75,8 @@ pub(crate) struct Link {
     pub(crate) counts: Arc<Counts>,
     /// How many may connect at a time, of all.
     pub(crate) turn: Arc<Semaphore>,
+    /// When connections are to be lost.
+    shaken: watch::Receiver<Shake>,
     registered: Option<Registration>,
     epoch: u32,
     highest: Fence,
@@ -102,6 +107,7 @@ impl Link {
             attempts,
             counts,
             turn,
+            shaken: watch::channel(Shake::default()).1,
             registered: None,
             epoch: 0,
             highest: NO_FENCE,
@@ -109,13 +115,20 @@ impl Link {
         }
     }
 
+    /// The same, that loses its connection as is told there.
+    pub(crate) fn shaken(mut self, mut shaken: watch::Receiver<Shake>) -> Self {
+        shaken.mark_unchanged();
+        self.shaken = shaken;
+        self
+    }
+
     /// Keeps a session, for ever.
     pub(crate) async fn keep(mut self) -> Infallible {
-        let mut backoff = BACKOFF;
+        let mut backoff = Backoff::default();
         loop {
             let lost = match self.connect().await {
                 Ok(open) => {
-                    (backoff, self.redirects) = (BACKOFF, 0);
+                    (backoff, self.redirects) = (Backoff::default(), 0);
                     self.counts.add(&self.counts.sessions);
                     self.counts.add(&self.counts.connected);
                     let lost = self.session(open).await;
@@ -133,8 +146,7 @@ impl Link {
             }
             tracing::debug!(name = %self.name, error = &lost as &dyn std::error::Error, "the session was lost");
             self.counts.trouble(format!("{}: {}", self.name, cause(&lost)));
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            tokio::time::sleep(backoff.wait()).await;
         }
     }
 
@@ -153,8 +165,7 @@ impl Link {
         };
         drop(turn);
         self.welcomed(&welcome)?;
-        let heartbeat = Duration::from_millis(welcome.heartbeat_ms.max(10));
-        Ok(Open { said, outbox, session: Session::begin(said_at_ms), heartbeat })
+        Ok(Open { said, outbox, session: Session::begin(said_at_ms), heartbeat: beat(welcome.heartbeat_ms) })
     }
 
     fn hello(&self) -> Hello {
@@ -198,8 +209,7 @@ impl Link {
     }
 
     async fn talk(&mut self, open: &mut Open) -> Result<Infallible, LinkError> {
-        let mut heartbeat = tokio::time::interval(open.heartbeat);
-        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut heartbeat = beats(Duration::ZERO, open.heartbeat);
         loop {
             let due_ms = [open.session.due_ms(), self.attempts.due_ms()].into_iter().flatten().min();
             let news = tokio::select! {
@@ -207,13 +217,17 @@ impl Link {
                     let said = said?.ok_or(LinkError::Closed)?;
                     self.hear(said, open)?
                 }
+                () = met(&mut self.shaken, &self.name) => return Err(LinkError::Shaken),
                 () = due(due_ms) => self.attempts.pass(Now::of_clock()),
                 _ = heartbeat.tick() => {
-                    let beat = Heartbeat { sent_at_ms: flowyard_clock::boot_ms() };
+                    let beat = Heartbeat { sent_at_ms: flowyard_clock::boot_ms(), every_ms: None };
                     send(open, agent_message::Message::Heartbeat(beat)).await?;
                     Vec::new()
                 }
             };
+            if heartbeat.period() != open.heartbeat {
+                heartbeat = beats(open.heartbeat, open.heartbeat);
+            }
             self.tell(news, open).await?;
         }
     }
@@ -228,7 +242,10 @@ impl Link {
             Some(coordinator_message::Message::Acknowledged(acknowledged)) => {
                 open.session.acknowledge(acknowledged.sequence);
             }
-            Some(coordinator_message::Message::Heartbeat(answered)) => open.session.answered(answered.sent_at_ms),
+            Some(coordinator_message::Message::Heartbeat(answered)) => {
+                open.session.answered(answered.sent_at_ms);
+                open.heartbeat = answered.every_ms.map_or(open.heartbeat, beat);
+            }
             // There is no log to read, and nothing to run a command beside.
             Some(coordinator_message::Message::OpenRelay(_)) => {}
             Some(coordinator_message::Message::Welcome(_)) | None => {
@@ -263,6 +280,28 @@ impl Link {
 /// The address is only a name for HTTP; the connector decides where to go.
 fn endpoint() -> Endpoint {
     Endpoint::from_static("http://flowyard").http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE_TIMEOUT)
+}
+
+/// As often as a coordinator asks for, within reason.
+fn beat(told_ms: u64) -> Duration {
+    Duration::from_millis(told_ms.clamp(10, 60_000))
+}
+
+/// Signs of life: the first after `first`, then one in each `period`.
+fn beats(first: Duration, period: Duration) -> Interval {
+    let mut beats = tokio::time::interval_at(Instant::now() + first, period);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
+
+/// Waits until this agent is to lose its connection.
+async fn met(shaken: &mut watch::Receiver<Shake>, name: &Name) {
+    while shaken.changed().await.is_ok() {
+        if shaken.borrow_and_update().meets(name) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Waits until a moment of boot time; for ever if there is none.

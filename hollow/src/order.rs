@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flowyard_model::{Abilities, Gpu, Inventory, Name};
+use flowyard_model::{Abilities, Gpu, Inventory, Name, PortRange, Rendezvous};
 use serde::{Deserialize, Serialize};
 
 use crate::fate::Fates;
@@ -55,6 +55,7 @@ pub fn inventory(run: &Name, cpu_milli: u64, memory_bytes: u64, gpus: Vec<Gpu>) 
         gpus,
         tokens: BTreeMap::new(),
         labels: labels.unwrap_or_default(),
+        rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
         abilities: Abilities {
             containers: false,
             process_isolation: true,

@@ -217,6 +217,12 @@ pub fn positive<T: Default + PartialEq>(field: &str, quantity: T) -> Decoded<T> 
     if quantity == T::default() { Err(Problem::Missing).under(field) } else { Ok(quantity) }
 }
 
+/// A port, which is not 0.
+pub fn port(field: &str, number: u32) -> Decoded<u16> {
+    let port = u16::try_from(positive(field, number)?);
+    port.map_err(|_| Problem::Contradiction("a port is at most 65535")).under(field)
+}
+
 /// At most so many elements.
 pub fn at_most(field: &str, most: usize, count: usize) -> Decoded<()> {
     if count > most { Err(Problem::TooMany { most, count }).under(field) } else { Ok(()) }

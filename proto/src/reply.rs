@@ -17,13 +17,10 @@ pub fn encode_reply(reply: &Reply) -> Vec<u8> {
         Reply::Registered { node, incarnation } => {
             WireReply::Registered(peer::ReplyRegistered { node: node.0, incarnation: incarnation.0 })
         }
-        Reply::PlanCommitted { refused } => {
-            let refused = refused.iter().map(|(placement, refusal)| peer::RefusedPlacement {
-                placement: *placement,
-                reason: reason_of(*refusal).into(),
-            });
-            WireReply::PlanCommitted(peer::ReplyPlan { refused: refused.collect() })
-        }
+        Reply::PlanCommitted { refused, refused_claims } => WireReply::PlanCommitted(peer::ReplyPlan {
+            refused: refused_to_wire(refused),
+            refused_claims: refused_to_wire(refused_claims),
+        }),
         Reply::TokenCreated { token } => WireReply::TokenCreated(token.0),
         Reply::TokenUsed { grant } => WireReply::TokenUsed(grant.into()),
         Reply::Done => WireReply::Done(peer::ReplyDone {}),
@@ -45,13 +42,10 @@ pub fn decode_reply(bytes: &[u8]) -> Decoded<Reply> {
         WireReply::Registered(reply) => {
             Reply::Registered { node: NodeId(reply.node), incarnation: Incarnation(reply.incarnation) }
         }
-        WireReply::PlanCommitted(reply) => {
-            let refused =
-                reply.refused.into_iter().enumerate().map(|(at, refused)| {
-                    Ok((refused.placement, refusal_of(refused.reason).under_index("refused", at)?))
-                });
-            Reply::PlanCommitted { refused: refused.collect::<Decoded<_>>()? }
-        }
+        WireReply::PlanCommitted(reply) => Reply::PlanCommitted {
+            refused: refused_of("refused", reply.refused)?,
+            refused_claims: refused_of("refused_claims", reply.refused_claims)?,
+        },
         WireReply::TokenCreated(token) => Reply::TokenCreated { token: TokenId(token) },
         WireReply::TokenUsed(grant) => Reply::TokenUsed { grant: grant.try_into().under("token_used")? },
         WireReply::Done(_) => Reply::Done,
@@ -62,6 +56,19 @@ pub fn decode_reply(bytes: &[u8]) -> Decoded<Reply> {
     })
 }
 
+fn refused_to_wire(refused: &[(u32, Refusal)]) -> Vec<peer::RefusedPlacement> {
+    let wire = |(placement, refusal): &(u32, Refusal)| peer::RefusedPlacement {
+        placement: *placement,
+        reason: reason_of(*refusal).into(),
+    };
+    refused.iter().map(wire).collect()
+}
+
+fn refused_of(field: &str, refused: Vec<peer::RefusedPlacement>) -> Decoded<Vec<(u32, Refusal)>> {
+    let refused = refused.into_iter().enumerate();
+    refused.map(|(at, it)| Ok((it.placement, refusal_of(it.reason).under_index(field, at)?))).collect()
+}
+
 fn reason_of(refusal: Refusal) -> RefusalReason {
     match refusal {
         Refusal::TaskNotReady => RefusalReason::TaskNotReady,
@@ -70,6 +77,8 @@ fn reason_of(refusal: Refusal) -> RefusalReason {
         Refusal::NoRoom => RefusalReason::NoRoom,
         Refusal::DeviceTaken => RefusalReason::DeviceTaken,
         Refusal::Malformed => RefusalReason::Malformed,
+        Refusal::Protected => RefusalReason::Protected,
+        Refusal::Claimed => RefusalReason::Claimed,
     }
 }
 
@@ -81,6 +90,8 @@ fn refusal_of(number: i32) -> Result<Refusal, Problem> {
         Ok(RefusalReason::NoRoom) => Ok(Refusal::NoRoom),
         Ok(RefusalReason::DeviceTaken) => Ok(Refusal::DeviceTaken),
         Ok(RefusalReason::Malformed) => Ok(Refusal::Malformed),
+        Ok(RefusalReason::Protected) => Ok(Refusal::Protected),
+        Ok(RefusalReason::Claimed) => Ok(Refusal::Claimed),
         Ok(RefusalReason::Unspecified) | Err(_) => Err(Problem::UnknownValue { number }),
     }
 }
@@ -199,12 +210,15 @@ mod tests {
             Refusal::NoRoom,
             Refusal::DeviceTaken,
             Refusal::Malformed,
+            Refusal::Protected,
+            Refusal::Claimed,
         ];
         let mut replies = vec![
             Reply::Submitted { job: JobId(4), existing: true },
             Reply::Registered { node: NodeId(3), incarnation: Incarnation(2) },
-            Reply::PlanCommitted { refused: (0..).zip(refusals).collect() },
-            Reply::PlanCommitted { refused: vec![] },
+            Reply::PlanCommitted { refused: (0..).zip(refusals).collect(), refused_claims: vec![] },
+            Reply::PlanCommitted { refused: vec![], refused_claims: (3..).zip(refusals).collect() },
+            Reply::PlanCommitted { refused: vec![], refused_claims: vec![] },
             Reply::TokenCreated { token: TokenId(12) },
             Reply::TokenUsed { grant: Grant::Join(Joiner::Agent) },
             Reply::TokenUsed { grant: Grant::Api { principal: "ann".parse().unwrap(), role: Role::Operator } },

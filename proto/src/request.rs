@@ -1,9 +1,11 @@
 //! Requests and messages of which every part has a word in the model.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptReport, JobSpec, Name, NodeChange, Queue, QueuePath, RegisterNode, StuckLimits, TimeMs, limits,
+    AttemptReport, Digest, JobSpec, Name, NodeChange, Policy, Queue, QueuePath, RegisterNode, StuckLimits, TimeMs,
+    limits,
 };
 
 use crate::convert::{only_of_a_drain, previous};
@@ -61,6 +63,14 @@ pub fn put_queues(request: api::PutQueuesRequest) -> Decoded<Vec<Queue>> {
     Ok(queues)
 }
 
+/// The policy that a caller wants.
+///
+/// # Errors
+/// When there is none, or it breaks the contract.
+pub fn put_policy(request: api::PutPolicyRequest) -> Decoded<Policy> {
+    decode::required("policy", request.policy)
+}
+
 /// The path of the queue that a request is about.
 ///
 /// # Errors
@@ -106,3 +116,17 @@ pub fn to_stuck_limits(limits: &StuckLimits) -> agent::StuckLimits {
     let StuckLimits { fetching_ms, starting_ms, storing_ms, stopping_ms, accepting_ms: _ } = *limits;
     agent::StuckLimits { fetching_ms, starting_ms, storing_ms, stopping_ms }
 }
+
+/// What a client would submit, and the blobs that it would upload before.
+///
+/// # Errors
+/// As [`submission`], or when a digest breaks the contract.
+pub fn dry_run(request: api::DryRunRequest) -> Decoded<(api::SubmitRequest, BTreeSet<Digest>)> {
+    decode::within("brought", BROUGHT, request.brought.len())?;
+    let brought: Vec<Digest> = decode::list("brought", request.brought)?;
+    let submit = request.submit.ok_or(Problem::Missing).under("submit")?;
+    Ok((submit, brought.into_iter().collect()))
+}
+
+/// Most blobs that a dry run says it would bring.
+const BROUGHT: usize = 100_000;

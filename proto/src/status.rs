@@ -2,6 +2,8 @@
 //!
 //! A refusal carries its kind beside the sentence, so that programs need not read the sentence.
 
+use std::time::Duration;
+
 use flowyard_model::Rejection;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
@@ -12,6 +14,9 @@ use crate::decode::DecodeError;
 pub const REJECTION_KEY: &str = "flowyard-rejection";
 /// Metadata key with the address of the leader, where it is known.
 pub const LEADER_KEY: &str = "flowyard-leader";
+
+/// Metadata key with the milliseconds after which to ask again; gRPC's own.
+pub const WAIT_KEY: &str = "grpc-retry-pushback-ms";
 
 /// A refused wish as a status.
 pub fn rejected(rejection: &Rejection) -> Status {
@@ -74,6 +79,20 @@ pub fn unavailable(sentence: &str, leader: Option<&str>) -> Status {
     Status::with_metadata(Code::Unavailable, sentence, metadata)
 }
 
+/// Not now: to be asked again after a time, and not before.
+pub fn ask_again(code: Code, sentence: &str, wait: Duration) -> Status {
+    let mut metadata = MetadataMap::new();
+    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+    metadata.insert(WAIT_KEY, MetadataValue::from(wait_ms));
+    Status::with_metadata(code, format!("{sentence}; ask again after {wait_ms}ms"), metadata)
+}
+
+/// How long to wait before asking again, where that was told.
+pub fn wait_asked_for(status: &Status) -> Option<Duration> {
+    let wait_ms = status.metadata().get(WAIT_KEY)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(wait_ms))
+}
+
 /// The address of the leader that an unavailable replica told.
 pub fn leader_hint(status: &Status) -> Option<&str> {
     status.metadata().get(LEADER_KEY)?.to_str().ok()
@@ -99,6 +118,14 @@ mod tests {
         let status = Status::from(error);
         assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "steps[3].size: missing"));
         assert_eq!(rejection_kind(&status), Some("invalid"));
+    }
+
+    #[test]
+    fn who_is_to_ask_again_is_told_after_what_time() {
+        let status = ask_again(Code::ResourceExhausted, "too many", Duration::from_micros(250_500));
+        assert_eq!(status.message(), "too many; ask again after 250ms");
+        assert_eq!(wait_asked_for(&status), Some(Duration::from_millis(250)));
+        assert_eq!(wait_asked_for(&unavailable("no leader yet", None)), None);
     }
 
     #[test]

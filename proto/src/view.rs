@@ -94,6 +94,8 @@ pub fn attempt<'a>(attempt: &model::Attempt, node: impl Fn(NodeId) -> Option<&'a
         number: attempt.number.0,
         placed_ms: attempt.placed_at.0,
         members: attempt.members.iter().map(|it| member(it, node(it.node))).collect(),
+        preempted: attempt.preempted.map(Into::into),
+        saved_at_ms: attempt.saved_at.map(|time| time.0),
     }
 }
 

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use flowyard_model::{DesiredMember, Name, StepContext, variable_part};
 
+use super::gang::Seated;
+use super::saved::SAVED;
+
 /// Longest item given as a variable, in bytes; a longer one comes as a file.
 pub const ITEM_BYTES: usize = 32 * 1024;
 
@@ -22,6 +25,8 @@ pub struct Places<'a> {
     pub item_file: &'a Path,
     /// Each input.
     pub inputs: &'a BTreeMap<Name, std::path::PathBuf>,
+    /// The file that names the hosts of its gang.
+    pub hostfile: &'a Path,
 }
 
 /// All variables of a task. `item` is the item as compact JSON; `image` are the variables its image brings.
@@ -40,6 +45,10 @@ pub fn environment(
         set(name, value.clone());
     }
     set("HOME", path_text(places.home));
+    let seated = member.gang.as_ref().and_then(|gang| Seated::new(gang, member.key.rank));
+    for (name, value) in seated.iter().flat_map(Seated::of_frameworks) {
+        set(name, value);
+    }
     for (name, value) in &context.spec.env {
         set(name, value.clone());
     }
@@ -55,6 +64,13 @@ pub fn environment(
     set("FLOWYARD_TASK", key.task.task.to_string());
     set("FLOWYARD_ATTEMPT", key.attempt.to_string());
     set("FLOWYARD_PARAMS", params(context));
+    set("FLOWYARD_SAVED", path_text(&places.work.join(SAVED)));
+    for (name, value) in seated.iter().flat_map(Seated::own) {
+        set(name, value);
+    }
+    if seated.is_some() {
+        set("FLOWYARD_HOSTFILE", path_text(places.hostfile));
+    }
     match item {
         Some(item) if item.len() > ITEM_BYTES => set("FLOWYARD_ITEM_FILE", path_text(places.item_file)),
         Some(item) => set("FLOWYARD_ITEM", item.to_owned()),

@@ -24,6 +24,10 @@ const CONTAINER_INPUTS: &str = "/flowyard/in";
 const RESOLVER: &str = "/etc/resolv.conf";
 /// Where a container finds a long item.
 const CONTAINER_ITEM: &str = "/flowyard/item.json";
+/// Where a container finds the hosts of its gang.
+const CONTAINER_HOSTFILE: &str = "/flowyard/hostfile";
+/// The same, in the attempt's folder.
+const HOSTFILE: &str = "hostfile";
 /// Where a container finds its secrets.
 const CONTAINER_SECRETS: &str = "/flowyard/secrets";
 
@@ -52,7 +56,12 @@ pub(super) fn spec(
     let (work, item_file) = (inside(CONTAINER_WORK, WORK), inside(CONTAINER_ITEM, ITEM_FILE));
     // A process has no other private place than its working directory; making one would cost as much as starting it.
     let home = if container { PathBuf::from(runtime::HOME) } else { work.clone() };
-    let places = Places { work: &work, home: &home, item_file: &item_file, inputs: &inputs };
+    let hostfile = inside(CONTAINER_HOSTFILE, HOSTFILE);
+    if let Some(gang) = &member.gang {
+        let written = write_shown(&folder.join(HOSTFILE), &super::gang::hostfile(gang));
+        written.map_err(|error| disk_failure(FOLDER, &error))?;
+    }
+    let places = Places { work: &work, home: &home, item_file: &item_file, inputs: &inputs, hostfile: &hostfile };
     let image_env = fetched.image.as_ref().map_or(&[][..], |(_, config)| &config.env);
     let mut env = environment(context, member, places, fetched.item.as_deref(), image_env);
     env.extend(gpu::variables(&gpus));
@@ -66,7 +75,9 @@ pub(super) fn spec(
     }
     let mut sandbox = match step.isolation {
         Isolation::Process => process_sandbox(desk)?,
-        Isolation::Container => Sandbox::Container(Box::new(container_spec(desk, context, folder, fetched, &gpus)?)),
+        Isolation::Container => {
+            Sandbox::Container(Box::new(container_spec(desk, (context, member), folder, fetched, &gpus)?))
+        }
     };
     let mut secret_env = Vec::new();
     if let Some(laid) = secrets {
@@ -75,8 +86,9 @@ pub(super) fn spec(
         secret_env = laid.variables;
     }
     let key = member.key;
+    let rank = member.gang.as_ref().map_or_else(String::new, |_| format!(".{}", key.rank));
     Ok(LaunchSpec {
-        name: format!("{}/{}/{}#{}", key.task.job, step.name, key.task.task, key.attempt),
+        name: format!("{}/{}/{}#{}{rank}", key.task.job, step.name, key.task.task, key.attempt),
         folder: folder.to_owned(),
         argv: step.command.clone(),
         env,
@@ -87,6 +99,7 @@ pub(super) fn spec(
         timeout_ms: step.timeout_ms,
         kill_grace_ms: step.kill_grace_ms,
         stop_signal: step.stop_signal,
+        notice_signal: step.notice.map(|notice| notice.signal),
         log_limit_bytes: desk.config.log_limit_bytes,
         lease_file: (step.on_disconnect == OnDisconnect::Stop).then(|| desk.config.lease_file()),
     })
@@ -125,7 +138,7 @@ fn process_sandbox(desk: &Desk) -> Result<Sandbox, End> {
 
 fn container_spec(
     desk: &Desk,
-    context: &StepContext,
+    (context, member): (&StepContext, &DesiredMember),
     folder: &Path,
     fetched: &Fetched,
     gpus: &[Gpu],
@@ -139,6 +152,9 @@ fn container_spec(
     }
     if fetched.item.as_ref().is_some_and(|item| item.len() > ITEM_BYTES) {
         mounts.push(Mount { mapped: true, ..bind(folder.join(ITEM_FILE), CONTAINER_ITEM.into(), true) });
+    }
+    if member.gang.is_some() {
+        mounts.push(Mount { mapped: true, ..bind(folder.join(HOSTFILE), CONTAINER_HOSTFILE.into(), true) });
     }
     for mount in &step.mounts {
         let path = allowed_mount(&desk.config.allow_mounts, &mount.path)?;

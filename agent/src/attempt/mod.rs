@@ -6,9 +6,11 @@
 pub mod ending;
 pub mod environment;
 mod fetch;
+pub mod gang;
 mod handed;
 mod images;
 mod launch;
+mod saved;
 pub(crate) mod secrets;
 mod stages;
 mod store;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use flowyard_cas::Store;
 use flowyard_model::{
     AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Epoch, Inventory, MemberKey, Phase, PhaseTimes, Reason,
-    StepContext, StuckLimits, StuckPhase, TimeMs,
+    StepContext, StepSpec, StopTerms, StuckLimits, StuckPhase, TimeMs,
 };
 use flowyard_telemetry::traces::Exporter;
 use futures::FutureExt;
@@ -35,10 +37,12 @@ pub(crate) use self::fetch::WORK;
 pub use self::handed::Handed;
 pub(crate) use self::handed::{LAUNCHED, launched};
 pub use self::images::Images;
+use self::saved::Saved;
 use self::stages::{FETCH, PREPARE, RUN, START, STORE, Stages};
 use crate::config::AgentConfig;
 use crate::counts::{Counted, Counts};
 use crate::fleet::Reach;
+use crate::launcher::protocol::Stopping;
 use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches, Serving};
 use crate::network::Networks;
@@ -116,8 +120,9 @@ pub struct Attempt {
     stuck: Option<StuckPhase>,
     /// Whether its process was given up before it was heard to run.
     never_started: bool,
+    saved: Saved,
     news: News,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Option<StopTerms>>,
     counted: Counted,
     stages: Stages,
 }
@@ -129,12 +134,26 @@ impl Attempt {
         context: Arc<StepContext>,
         member: DesiredMember,
         news: News,
-        stop: watch::Receiver<bool>,
+        stop: watch::Receiver<Option<StopTerms>>,
     ) -> Self {
         let folder = desk.folder(member.key);
         let counted = desk.counts.attempt(&context.spec.resources, member.gpus.len());
         let (times, stages) = (PhaseTimes::NONE, Stages::default());
-        Self { desk, context, member, folder, times, stuck: None, never_started: false, news, stop, counted, stages }
+        let saved = Saved::default();
+        Self {
+            desk,
+            context,
+            member,
+            folder,
+            times,
+            stuck: None,
+            never_started: false,
+            saved,
+            news,
+            stop,
+            counted,
+            stages,
+        }
     }
 
     /// Walks all phases and reports the end.
@@ -149,6 +168,7 @@ impl Attempt {
             self.stuck.get_or_insert(StuckPhase::Fetching);
         }
         secrets::forget(&self.desk, &self.member);
+        self.saved.look(&self.folder);
         self.times.storing = Some(now());
         self.report(Phase::Storing, None).await;
         self.stages.go_over_to(STORE);
@@ -168,7 +188,7 @@ impl Attempt {
     async fn store(&mut self, end: End) -> End {
         let (desk, context, folder) = (Arc::clone(&self.desk), Arc::clone(&self.context), self.folder.clone());
         let (peak_memory_bytes, cpu_us) = (end.peak_memory_bytes, end.cpu_us);
-        let storing = store::all(&desk.store, &context, &folder, end);
+        let storing = store::all(&desk.store, &context, (self.member.key.rank, &folder), end);
         tokio::select! {
             end = storing => end,
             phase = self.watchdog(StuckPhase::Storing) => End { peak_memory_bytes, cpu_us, ..self.stuck_in(phase) },
@@ -246,14 +266,15 @@ impl Attempt {
     async fn still_wanted(&self) -> Result<(), End> {
         // The sender lives as long as the desk.
         let _ = self.desk.heard.subscribe().wait_for(|heard| *heard).await;
-        if *self.stop.borrow() { Err(stopped_early()) } else { Ok(()) }
+        if self.stop.borrow().is_some() { Err(stopped_early()) } else { Ok(()) }
     }
 
     /// Follows the process to its end, and asks it to stop once that is wanted. One that is killed and does not go away is told
     /// of, and waited for: it still uses what it was given.
     async fn watch(&mut self, events: &mut mpsc::Receiver<LaunchEvent>) -> Result<End, End> {
-        let (mut asked, mut watched) = (false, true);
+        let (mut asked, mut watched) = (None, true);
         let mut stuck = self.watchdog(StuckPhase::Starting).boxed();
+        let mut looks = tokio::time::interval(saved::LOOK);
         loop {
             let mut stop = self.stop.clone();
             tokio::select! {
@@ -262,7 +283,7 @@ impl Attempt {
                         self.times.running = Some(TimeMs(at_ms));
                         self.stages.begin_since(RUN, at_ms * 1_000, &self.desk.counts);
                         self.report(Phase::Running, None).await;
-                        if !asked {
+                        if asked.is_none() {
                             // Its timeout kills it without asking anybody here.
                             watched = self.context.spec.timeout_ms.is_some();
                             stuck = self.gone_after(self.timeout_left(at_ms)).boxed();
@@ -277,9 +298,9 @@ impl Attempt {
                 },
                 phase = &mut stuck, if watched => {
                     if phase == StuckPhase::Starting {
-                        asked = true;
+                        asked = Some(StopTerms::default());
                         self.never_started = true;
-                        self.ask_to_stop(Some(0)).await?;
+                        self.ask_to_stop(Stopping::within(Some(0))).await?;
                         stuck = self.gone_after(0).boxed();
                     } else {
                         watched = false;
@@ -288,17 +309,24 @@ impl Attempt {
                         self.report(known, None).await;
                     }
                 }
-                () = stopped(&mut stop), if !asked => {
-                    (asked, watched) = (true, true);
-                    self.ask_to_stop(None).await?;
-                    stuck = self.gone_after(self.context.spec.kill_grace_ms).boxed();
+                _ = looks.tick(), if self.times.running.is_some() => {
+                    if self.saved.is_news(&self.folder, flowyard_clock::boot_ms()) {
+                        self.report(Phase::Running, None).await;
+                    }
+                }
+                terms = asked_anew(&mut stop, asked) => {
+                    (asked, watched) = (Some(terms), true);
+                    let stopping = stopping(&self.context.spec, terms);
+                    self.ask_to_stop(stopping).await?;
+                    let grace_ms = stopping.grace_ms.unwrap_or(self.context.spec.kill_grace_ms);
+                    stuck = self.gone_after(stopping.notice_ms.unwrap_or(0).saturating_add(grace_ms)).boxed();
                 }
             }
         }
     }
 
-    async fn ask_to_stop(&self, grace_ms: Option<u64>) -> Result<(), End> {
-        self.ask(LaunchRequest::Stop { folder: self.folder.clone(), grace_ms }).await
+    async fn ask_to_stop(&self, stopping: Stopping) -> Result<(), End> {
+        self.ask(LaunchRequest::Stop { folder: self.folder.clone(), stopping }).await
     }
 
     /// Returns when a process that is killed after `kill_ms` is still there too long afterwards.
@@ -327,7 +355,7 @@ impl Attempt {
         if self.never_started {
             return self.stuck_in(StuckPhase::Starting);
         }
-        let unasked = record.cause == ExitCause::Stopped && !*self.stop.borrow();
+        let unasked = record.cause == ExitCause::Stopped && self.stop.borrow().is_none();
         let mut end = if unasked { interrupted() } else { ending::of_exit(record) };
         if matches!(end.reason, Reason::Exit | Reason::Signal) && end.outcome == AttemptOutcome::Failed {
             mention_full_disk(&mut end, &self.folder);
@@ -349,6 +377,7 @@ impl Attempt {
             end,
             checkpoint: None,
             stuck: self.stuck,
+            saved_at: self.saved.at,
         };
         // Nobody listens once the agent shuts down; the next one adopts.
         let _ = self.news.send(report).await;
@@ -359,10 +388,23 @@ fn now() -> TimeMs {
     TimeMs(flowyard_clock::wall_ms())
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+/// How a process of this step is asked to stop: its own notice and grace, within what the terms allow.
+fn stopping(spec: &StepSpec, terms: StopTerms) -> Stopping {
+    let grace_ms = terms.kill_within_ms.map(|most| most.min(spec.kill_grace_ms));
+    let notice_ms = spec.notice.zip(terms.notice_ms).map(|(notice, most)| notice.ms.min(most)).filter(|ms| *ms > 0);
+    Stopping { notice_ms, grace_ms }
+}
+
+async fn stopped(stop: &mut watch::Receiver<Option<StopTerms>>) {
+    asked_anew(stop, None).await;
+}
+
+/// Returns when it is to be asked to stop in another way than it was.
+async fn asked_anew(stop: &mut watch::Receiver<Option<StopTerms>>, asked: Option<StopTerms>) -> StopTerms {
     // The sender lives as long as the agent.
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
+    match stop.wait_for(|stop| stop.is_some() && *stop != asked).await.map(|stop| *stop) {
+        Ok(Some(terms)) => terms,
+        Ok(None) | Err(_) => std::future::pending().await,
     }
 }
 

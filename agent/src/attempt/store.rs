@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 use flowyard_cas::items::items_from_json;
 use flowyard_cas::{PackError, Packed, RootLink, Store, StoreError, pack_path};
-use flowyard_model::{AttemptOutcome, Digest, End, ItemList, Logs, Name, Output, Reason, StepContext};
+use flowyard_model::{AttemptOutcome, Digest, End, ItemList, Logs, Name, Output, Rank, Reason, StepContext};
 
 use super::ending::{chain, platforms, users};
 use super::fetch::WORK;
 use crate::logs::{STDERR_LOG, STDOUT_LOG};
 
 /// Stores what is kept of an attempt that ended like this: outputs if it succeeded, logs in any case. Gives the end as it is then.
-pub(super) async fn all(store: &Store, context: &StepContext, folder: &Path, mut end: End) -> End {
-    if end.outcome == AttemptOutcome::Succeeded {
+/// Of a gang, rank 0 writes them.
+pub(super) async fn all(store: &Store, context: &StepContext, (rank, folder): (Rank, &Path), mut end: End) -> End {
+    if end.outcome == AttemptOutcome::Succeeded && rank == Rank(0) {
         match outputs(store, context, folder).await {
             Ok(outputs) => end.outputs = outputs,
             Err(failed) => end = End { peak_memory_bytes: end.peak_memory_bytes, cpu_us: end.cpu_us, ..failed },

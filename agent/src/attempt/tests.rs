@@ -4,6 +4,7 @@
 use std::io::Write;
 
 use flowyard_cas::{LocalOptions, LocalStore, Origin};
+use flowyard_model::{AttemptNumber, Notice, StopSignal};
 use kameo::actor::Spawn;
 use tempfile::TempDir;
 
@@ -39,6 +40,8 @@ impl Yard {
             user: None,
             users: None,
             networks: NetworkChoices { filter: false, ..NetworkChoices::default() },
+            address: None,
+            gang_ports: None,
         };
         let (home, exe) = (folder.path().to_owned(), Path::new("/nothing"));
         let mut config = AgentConfig::embedded(home.clone(), home.join("agent"), exe, choices);
@@ -93,6 +96,7 @@ impl Yard {
             timeout_ms: None,
             kill_grace_ms: 0,
             stop_signal: Default::default(),
+            notice_signal: None,
             log_limit_bytes: MIB,
             lease_file: None,
         }
@@ -127,12 +131,12 @@ impl Yard {
 
     /// What the next agent says of a task that the one before had taken.
     async fn taken_up(&self, desk: &Arc<Desk>, task: u32) -> End {
-        let (_stop, stopping) = watch::channel(false);
+        let (_stop, stopping) = watch::channel(None);
         self.taken_up_until(desk, task, stopping).await
     }
 
     /// The same of one that may be asked to stop.
-    async fn taken_up_until(&self, desk: &Arc<Desk>, task: u32, stopping: watch::Receiver<bool>) -> End {
+    async fn taken_up_until(&self, desk: &Arc<Desk>, task: u32, stopping: watch::Receiver<Option<StopTerms>>) -> End {
         let mut context = StepContext::clone(&journal::context());
         context.spec.command = self.command(task);
         let (news, mut told) = mpsc::channel(16);
@@ -241,15 +245,15 @@ async fn what_was_not_started_yet_waits_for_word_that_it_is_still_wanted() {
     }
     let desk = yard.agent().await;
     desk.heard.send_replace(false);
-    let (cancel, cancelled) = watch::channel(false);
-    let (_keep, kept) = watch::channel(false);
+    let (cancel, cancelled) = watch::channel(None);
+    let (_keep, kept) = watch::channel(None);
     let stops = [&kept, &cancelled, &kept, &cancelled].map(watch::Receiver::clone);
     let ends = (0..4).zip(stops).map(|(task, stop)| yard.taken_up_until(&desk, task, stop));
     let told = async {
         // Long enough for all of them to have run.
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!([0, 1, 2, 3].map(|task| yard.times_run(task)), [0; 4], "nobody has said that it is wanted");
-        cancel.send_replace(true);
+        cancel.send_replace(Some(StopTerms::default()));
         desk.heard.send_replace(true);
     };
     let (ends, ()) = tokio::join!(futures::future::join_all(ends), told);
@@ -257,5 +261,94 @@ async fn what_was_not_started_yet_waits_for_word_that_it_is_still_wanted() {
     let (ran, not) = (AttemptOutcome::Succeeded, AttemptOutcome::Stopped);
     assert_eq!(outcomes, [ran, not, ran, not], "{ends:?}");
     assert_eq!([0, 1, 2, 3].map(|task| yard.times_run(task)), [1, 0, 1, 0]);
+    yard.close(desk).await;
+}
+
+/// Counts until it is noticed, and goes on where an earlier attempt was.
+const COUNTS: &str =
+    "n=$(cat $STORE 2>/dev/null || echo 0); [ $n -gt 0 ] && { echo went on at $n > $STORE.next; exit 0; }
+    trap 'echo $n > $STORE; touch $FLOWYARD_SAVED; exit 0' USR1
+    while :; do n=$((n+1)); echo up > $STORE.up; sleep 0.02; done";
+
+/// What an attempt of a step that counts reports, from its beginning to its end.
+async fn counts(
+    desk: &Arc<Desk>,
+    store: &Path,
+    number: u32,
+    stopping: watch::Receiver<Option<StopTerms>>,
+) -> Vec<AttemptReport> {
+    let mut context = StepContext::clone(&journal::context());
+    context.spec.command = ["/bin/sh", "-c", COUNTS].map(str::to_owned).to_vec();
+    context.spec.env.insert("STORE".to_owned(), store.display().to_string());
+    context.spec.notice = Some(Notice { signal: StopSignal::Usr1, ms: 20_000 });
+    context.spec.kill_grace_ms = 20_000;
+    let mut member = journal::member(0);
+    member.key.attempt = AttemptNumber(number);
+    let (news, mut told) = mpsc::channel(64);
+    let walk = tokio::spawn(Attempt::new(Arc::clone(desk), Arc::new(context), member, news, stopping).walk(Begun::Not));
+    let mut reports = Vec::new();
+    let all = async {
+        while let Some(report) = told.recv().await {
+            reports.push(report)
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("an end in time");
+    walk.await.expect("a walk");
+    reports
+}
+
+#[tokio::test]
+async fn a_task_that_is_evicted_saves_and_is_seen_to_have_and_its_next_attempt_goes_on_from_there() {
+    let yard = Yard::new();
+    let desk = yard.agent().await;
+    let store = yard.folder.path().join("store");
+    let (evict, evicted) = watch::channel(None);
+    let noticed = async {
+        while !store.with_extension("up").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        evict.send_replace(Some(StopTerms { notice_ms: Some(10_000), kill_within_ms: Some(10_000) }));
+    };
+    let begun = flowyard_clock::wall_ms();
+    let (reports, ()) = tokio::join!(counts(&desk, &store, 1, evicted), noticed);
+    let end = reports.last().and_then(|report| report.end.as_ref()).expect("an end");
+    assert_eq!((end.outcome, end.reason), (AttemptOutcome::Stopped, Reason::Cancelled), "{end:?}");
+    assert!(flowyard_clock::wall_ms() - begun < 9_000, "it went when it had saved");
+    let saved = reports.last().and_then(|report| report.saved_at).expect("it saved");
+    assert!(saved.0 + 1_000 >= begun, "{saved:?} is before {begun}");
+    let (_keep, kept) = watch::channel(None);
+    let reports = counts(&desk, &store, 2, kept).await;
+    let end = reports.last().and_then(|report| report.end.as_ref()).expect("an end");
+    assert_eq!(end.outcome, AttemptOutcome::Succeeded, "{end:?}");
+    let went_on = std::fs::read_to_string(store.with_extension("next")).expect("it went on");
+    let before = std::fs::read_to_string(&store).expect("what it saved");
+    assert_eq!(went_on, format!("went on at {before}"));
+    yard.close(desk).await;
+}
+
+#[tokio::test]
+async fn a_task_that_ignores_its_eviction_is_killed_within_its_contract() {
+    let yard = Yard::new();
+    let desk = yard.agent().await;
+    let mut context = StepContext::clone(&journal::context());
+    let up = yard.folder.path().join("up");
+    let deaf = format!("trap '' USR1 TERM; echo up > {}; while :; do sleep 0.02; done", up.display());
+    context.spec.command = ["/bin/sh".to_owned(), "-c".to_owned(), deaf].to_vec();
+    context.spec.notice = Some(Notice { signal: StopSignal::Usr1, ms: 60_000 });
+    context.spec.kill_grace_ms = 60_000;
+    let (evict, evicted) = watch::channel(None);
+    let (news, mut told) = mpsc::channel(64);
+    let attempt = Attempt::new(Arc::clone(&desk), Arc::new(context), journal::member(0), news, evicted);
+    let walk = tokio::spawn(attempt.walk(Begun::Not));
+    while !up.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let asked = flowyard_clock::monotonic();
+    evict.send_replace(Some(StopTerms { notice_ms: Some(300), kill_within_ms: Some(300) }));
+    let all = async { while told.recv().await.is_some() {} };
+    tokio::time::timeout(PATIENCE, all).await.expect("an end in time");
+    walk.await.expect("a walk");
+    let lasted = flowyard_clock::elapsed(asked);
+    assert!(lasted >= Duration::from_millis(550) && lasted < Duration::from_secs(20), "{lasted:?}");
     yard.close(desk).await;
 }

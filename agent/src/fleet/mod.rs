@@ -8,6 +8,8 @@ mod membership;
 mod origin;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use flowyard_cas::Origin;
@@ -27,7 +29,11 @@ use origin::ClusterBlobs;
 
 /// How often a connection is asked for a sign of life, and how long it may take to give one.
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(5);
-const KEEPALIVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
+/// A coordinator that thousands come to at once may be slow to answer: leaving it would only make it slower.
+const KEEPALIVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// How long the name of a coordinator is looked up.
+const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How the coordinators are reached.
 #[derive(Debug, Clone)]
@@ -65,6 +71,20 @@ impl Reach {
             Self::Embedded(channel) => Ok(channel.clone()),
             Self::Fleet(membership) => Ok(endpoint().connect_with_connector(membership.doors().clone()).await?),
         }
+    }
+
+    /// The address of this host that leads to the coordinator: that which the system chooses for packets to it. None is sent.
+    pub(crate) async fn own_address(&self) -> Option<IpAddr> {
+        let Self::Fleet(membership) = self else { return Some(Ipv4Addr::LOCALHOST.into()) };
+        for door in membership.doors().addresses() {
+            let found = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(&door)).await;
+            for there in found.ok().and_then(Result::ok).into_iter().flatten() {
+                if let Ok(own) = towards(there) {
+                    return Some(own);
+                }
+            }
+        }
+        None
     }
 
     /// The secrets that a task of this node is given.
@@ -132,6 +152,14 @@ impl Reach {
 /// The blobs of the cluster: read and written through any coordinator.
 pub fn origin(membership: &Membership) -> Origin {
     Origin::in_objects(Arc::new(ClusterBlobs::over(lazy(membership.doors()))))
+}
+
+/// The address that this host has on its way to another.
+fn towards(there: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = if there.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(there)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 fn lazy(doors: &Doors) -> Channel {

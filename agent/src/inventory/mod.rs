@@ -22,6 +22,8 @@ pub(crate) fn probe(config: &AgentConfig, enforcement: &Enforcement, networks: &
         gpus: gpu::probe(config.fake_gpus),
         tokens: std::collections::BTreeMap::new(),
         labels: config.labels.clone(),
+        // By what others reach this host is known once the coordinator is connected to.
+        rendezvous: None,
         abilities: Abilities {
             containers: config.oci_runtime.is_some() || user_namespaces(),
             process_isolation: config.allow_process,

@@ -39,6 +39,9 @@ pub(crate) fn context() -> Arc<StepContext> {
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         secrets: vec![],
+        preemptible: true,
+        notice: None,
+        placing: Default::default(),
         priority: 0,
     };
     Arc::new(StepContext {
@@ -55,7 +58,7 @@ pub(crate) fn context() -> Arc<StepContext> {
 pub(crate) fn member(task: u32) -> DesiredMember {
     let task = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(task) };
     let key = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
-    DesiredMember { key, gpus: Vec::new(), inputs: BTreeMap::new(), item: None, known: Phase::Placed }
+    DesiredMember { key, gpus: Vec::new(), inputs: BTreeMap::new(), item: None, known: Phase::Placed, gang: None }
 }
 
 fn tasks(remembered: &Remembered) -> Vec<u32> {
@@ -77,6 +80,25 @@ fn what_was_taken_and_not_forgotten_comes_back_with_its_step_and_registration() 
     assert_eq!(tasks(&remembered), [0, 2]);
     assert_eq!(remembered.registered, Some(registration));
     assert_eq!(remembered.steps.len(), 1);
+}
+
+#[test]
+fn what_was_asked_to_stop_is_remembered_with_the_last_that_it_was_asked_and_forgotten_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let (mut journal, _) = Journal::open(&path).unwrap();
+    for task in 0..3 {
+        journal.accepted(&context(), &member(task)).unwrap();
+    }
+    let evicted = StopTerms { notice_ms: Some(20_000), kill_within_ms: Some(60_000) };
+    journal.stopping(member(0).key, evicted);
+    journal.stopping(member(1).key, evicted);
+    journal.stopping(member(1).key, StopTerms::default());
+    journal.stopping(member(2).key, evicted);
+    journal.forgotten(member(2).key);
+    let expected = BTreeMap::from([(member(0).key, evicted), (member(1).key, StopTerms::default())]);
+    assert_eq!(Journal::open(&path).unwrap().1.stopping, expected);
+    assert_eq!(Journal::open(&path).unwrap().1.stopping, expected, "it was rewritten");
 }
 
 /// What the release before was running is taken up by this one: as it wrote it, with what it knew in it.

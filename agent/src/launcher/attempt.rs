@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use super::process::ProcessAttempt;
-use super::protocol::Event;
+use super::protocol::{Event, Stopping};
 use super::reactor::Source;
 use super::shim_attempt::ShimAttempt;
 
@@ -73,10 +73,10 @@ impl Attempt {
     }
 
     /// Ends it because somebody asked.
-    pub(super) fn stop(&mut self, grace_ms: Option<u64>) {
+    pub(super) fn stop(&mut self, stopping: Stopping) {
         match self {
-            Self::Process(process) => process.stop(grace_ms),
-            Self::Shim(shim) => shim.stop(grace_ms),
+            Self::Process(process) => process.stop(stopping),
+            Self::Shim(shim) => shim.stop(stopping),
         }
     }
 }

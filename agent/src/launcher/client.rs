@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
-use super::protocol::{Event, Incoming, ProtocolError, Request, encode};
+use super::protocol::{Event, Incoming, ProtocolError, Request, Stopping, encode};
 use super::socket;
 use crate::runtime::spec::LaunchSpec;
 
@@ -115,9 +115,10 @@ impl LauncherClient {
         self.request(Request::Start(Box::new(spec))).await
     }
 
-    /// Ends the attempt in `folder`; `grace_ms` in place of the spec's.
-    pub async fn stop(&self, folder: &Path, grace_ms: Option<u64>) -> Result<(), ClientError> {
-        self.request(Request::Stop { folder: folder.to_owned(), grace_ms }).await
+    /// Ends the attempt in `folder`.
+    pub async fn stop(&self, folder: &Path, stopping: Stopping) -> Result<(), ClientError> {
+        let Stopping { notice_ms, grace_ms } = stopping;
+        self.request(Request::Stop { folder: folder.to_owned(), grace_ms, notice_ms }).await
     }
 
     /// Asks for a `Running` event.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use flowyard_model::StopSignal;
 
+use super::protocol::Stopping;
 use crate::runtime::spec::{ExitCause, LaunchSpec};
 
 /// The end of the lease under which a spec may begin at `now`; 0 for one that needs none.
@@ -57,7 +58,7 @@ pub enum Reason {
 pub enum Act {
     /// Wait on.
     Nothing,
-    /// Send the stop signal, by its number.
+    /// Send the stop signal, or that of a notice, by its number.
     Terminate(i32),
     /// Send SIGKILL to everything that belongs to it.
     Kill,
@@ -92,6 +93,9 @@ pub struct Ending {
     lease: Option<(PathBuf, u64)>,
     reason: Option<Reason>,
     kill_at: Option<u64>,
+    notice_signal: Option<i32>,
+    /// Of one that was given notice: when it is stopped, and with which grace.
+    noticed: Option<(u64, u64)>,
 }
 
 impl Ending {
@@ -105,6 +109,8 @@ impl Ending {
             lease: spec.lease_file.clone().map(|file| (file, lease_until)),
             reason: None,
             kill_at: None,
+            notice_signal: spec.notice_signal.map(number),
+            noticed: None,
         }
     }
 
@@ -115,7 +121,8 @@ impl Ending {
             None => {
                 let timeout = self.timeout.map(|(at, _)| at);
                 let lease = self.lease.as_ref().map(|(_, until)| *until);
-                timeout.into_iter().chain(lease).min()
+                let noticed = self.noticed.map(|(at, _)| at);
+                timeout.into_iter().chain(lease).chain(noticed).min()
             }
         }
     }
@@ -145,7 +152,33 @@ impl Ending {
                 return self.end(Reason::LeaseExpired, None, now);
             }
         }
+        if let Some((at, grace_ms)) = self.noticed
+            && at <= now
+        {
+            return self.end(Reason::Stopped, Some(grace_ms), now);
+        }
         Act::Nothing
+    }
+
+    /// Ends the attempt because somebody asked: after a notice, if it is given one and its spec says by which signal. A second call
+    /// can only bring its end nearer.
+    pub fn stop(&mut self, stopping: Stopping, now: u64) -> Act {
+        let Stopping { notice_ms, grace_ms } = stopping;
+        let (Some(notice_ms @ 1..), Some(signal), None) = (notice_ms, self.notice_signal, self.reason) else {
+            return self.end(Reason::Stopped, grace_ms, now);
+        };
+        let grace_ms = grace_ms.map_or(self.grace_ms, |ms| ms.min(self.grace_ms));
+        let at = now.saturating_add(notice_ms);
+        match self.noticed {
+            Some((before, grace_before)) => {
+                self.noticed = Some((before.min(at), grace_before.min(grace_ms)));
+                Act::Nothing
+            }
+            None => {
+                self.noticed = Some((at, grace_ms));
+                Act::Terminate(signal)
+            }
+        }
     }
 
     /// Ends the attempt for `reason`. A second call can only shorten the grace.
@@ -154,7 +187,8 @@ impl Ending {
         self.reason.get_or_insert(reason);
         let grace_ms = match reason {
             Reason::OutOfMemory { .. } => 0,
-            _ => grace_ms.unwrap_or(self.grace_ms),
+            // Whoever was given notice is bound by its contract, whatever else ends it.
+            _ => self.noticed.map_or(u64::MAX, |(_, bound)| bound).min(grace_ms.unwrap_or(self.grace_ms)),
         };
         let kill_at = now.saturating_add(grace_ms);
         self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
@@ -177,6 +211,8 @@ impl Ending {
             {
                 ExitCause::OutOfMemory { limit_bytes }
             }
+            // One that was given notice and goes by itself does what it was asked to.
+            (None, _) if self.noticed.is_some() => ExitCause::Stopped,
             (Some(Reason::Stopped), _) => ExitCause::Stopped,
             (Some(Reason::TimedOut { limit_ms }), _) => ExitCause::TimedOut { limit_ms },
             (Some(Reason::LeaseExpired), _) => ExitCause::LeaseExpired,
@@ -221,6 +257,7 @@ mod tests {
             timeout_ms,
             kill_grace_ms: 50,
             stop_signal: Default::default(),
+            notice_signal: None,
             log_limit_bytes: 0,
             lease_file: lease.then(|| "/lease".into()),
         }
@@ -242,6 +279,36 @@ mod tests {
         let spec = LaunchSpec { stop_signal: StopSignal::Int, ..spec(None, false) };
         assert_eq!(Ending::new(&spec, 0, 0).end(Reason::Stopped, None, 10), Act::Terminate(libc::SIGINT));
         assert_eq!(Ending::new(&spec, 0, 0).end(Reason::Stopped, Some(0), 10), Act::Kill);
+    }
+
+    #[test]
+    fn a_notice_comes_first_then_the_stop_signal_and_the_kill_within_the_shorter_grace() {
+        let spec = LaunchSpec { notice_signal: Some(StopSignal::Usr1), ..spec(Some(10_000), false) };
+        let mut ending = Ending::new(&spec, 1_000, 0);
+        let evicted = Stopping { notice_ms: Some(300), grace_ms: Some(20) };
+        assert_eq!(ending.stop(evicted, 1_000), Act::Terminate(libc::SIGUSR1));
+        // Said again, as by the next agent, it changes nothing.
+        assert_eq!(ending.stop(evicted, 1_200), Act::Nothing);
+        assert_eq!((ending.next_deadline(), ending.due(1_299, |_| None)), (Some(1_300), Act::Nothing));
+        assert_eq!(ending.cause(WaitStatus::Exited(0), false, 0), ExitCause::Stopped, "it went as it was asked to");
+        assert_eq!(ending.due(1_300, |_| None), Act::Terminate(libc::SIGTERM));
+        assert_eq!((ending.next_deadline(), ending.due(1_320, |_| None)), (Some(1_320), Act::Kill));
+        // Its own grace is the longest.
+        let mut slow = Ending::new(&spec, 0, 0);
+        assert_eq!(slow.stop(Stopping { notice_ms: Some(1), grace_ms: Some(5_000) }, 0), Act::Terminate(libc::SIGUSR1));
+        assert_eq!((slow.due(1, |_| None), slow.next_deadline()), (Act::Terminate(libc::SIGTERM), Some(51)));
+        // Whoever cancels it does not wait for the notice.
+        let mut cancelled = Ending::new(&spec, 0, 0);
+        assert_eq!(cancelled.stop(evicted, 0), Act::Terminate(libc::SIGUSR1));
+        assert_eq!(cancelled.stop(Stopping::default(), 10), Act::Terminate(libc::SIGTERM));
+        assert_eq!(cancelled.next_deadline(), Some(30), "its contract bounds it, not its own grace");
+    }
+
+    #[test]
+    fn without_a_notice_signal_an_evicted_task_is_stopped_at_once() {
+        let mut ending = Ending::new(&spec(None, false), 0, 0);
+        let evicted = Stopping { notice_ms: Some(300), grace_ms: Some(20) };
+        assert_eq!((ending.stop(evicted, 5), ending.next_deadline()), (Act::Terminate(libc::SIGTERM), Some(25)));
     }
 
     #[test]

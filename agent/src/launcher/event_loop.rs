@@ -14,7 +14,7 @@ use super::agent_link::AgentLink;
 use super::attempt::Attempt;
 use super::deadlines::Deadlines;
 use super::process::{Means, ProcessAttempt, Reaped};
-use super::protocol::{Event, Request, Running};
+use super::protocol::{Event, Request, Running, Stopping};
 use super::reactor::{Reactor, Source};
 use super::reap::{self, next_ended};
 use super::record::{EXIT_RECORD, write_exit};
@@ -141,8 +141,8 @@ impl Launcher {
     fn serve(&mut self, source: Source) -> io::Result<()> {
         match source {
             Source::Signal => {
-                if let Some(grace_ms) = self.reactor.take_signals() {
-                    self.leave(grace_ms);
+                if let Some(stopping) = self.reactor.take_signals() {
+                    self.leave(Stopping::within(stopping.grace_ms));
                 }
                 self.reap()?;
             }
@@ -204,8 +204,8 @@ impl Launcher {
     fn obey(&mut self, request: Request) {
         match request {
             Request::Start(spec) => self.start(spec),
-            Request::Stop { folder, grace_ms } => match self.by_folder.get(&folder).copied() {
-                Some(key) => self.with(key, |attempt| attempt.stop(grace_ms)),
+            Request::Stop { folder, grace_ms, notice_ms } => match self.by_folder.get(&folder).copied() {
+                Some(key) => self.with(key, |attempt| attempt.stop(Stopping { notice_ms, grace_ms })),
                 None => self.stop_queued(&folder),
             },
             Request::List => {
@@ -216,7 +216,7 @@ impl Launcher {
                 let running = self.by_folder.len() + self.containers.len();
                 self.tell(&Event::ShutdownRefused { running });
             }
-            Request::Shutdown { .. } => self.leave(Some(0)),
+            Request::Shutdown { .. } => self.leave(Stopping::within(Some(0))),
         }
     }
 
@@ -445,13 +445,13 @@ impl Launcher {
     }
 
     /// Ends all attempts, and then ourselves.
-    fn leave(&mut self, grace_ms: Option<u64>) {
+    fn leave(&mut self, stopping: Stopping) {
         self.leaving = true;
         for spec in std::mem::take(&mut self.containers) {
             self.tell_end(spec.folder, super::never_started(ExitCause::Stopped));
         }
         for key in 0..self.attempts.len() {
-            self.with(key, |attempt| attempt.stop(grace_ms));
+            self.with(key, |attempt| attempt.stop(stopping));
         }
     }
 

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use super::command::Command;
 use super::ending::{Act, Ending, Reason, WaitStatus, lease_to_begin, read_lease};
 use super::memory_look::MemoryLook;
+use super::protocol::Stopping;
 use super::reactor::Reactor;
 use super::spawn::{Spawner, Step, Stuck, Surroundings};
 use super::stream::Stream;
@@ -96,8 +97,8 @@ impl ProcessAttempt {
     }
 
     /// Ends it because somebody asked.
-    pub(super) fn stop(&mut self, grace_ms: Option<u64>) {
-        let act = self.ending.end(Reason::Stopped, grace_ms, flowyard_clock::boot_ms());
+    pub(super) fn stop(&mut self, stopping: Stopping) {
+        let act = self.ending.stop(stopping, flowyard_clock::boot_ms());
         self.act(act);
     }
 

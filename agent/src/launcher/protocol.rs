@@ -25,6 +25,9 @@ pub enum Request {
         folder: PathBuf,
         /// Another grace than the spec's.
         grace_ms: Option<u64>,
+        /// How long before the stop signal the notice signal of the spec is sent, if it has one.
+        #[serde(default)]
+        notice_ms: Option<u64>,
     },
     /// Say what runs.
     List,
@@ -33,6 +36,22 @@ pub enum Request {
         /// Whether to kill what still runs; otherwise the request is refused while anything does.
         kill: bool,
     },
+}
+
+/// How something is asked to end: first its notice signal, if it has one and is given notice; then its stop signal; then the kill.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stopping {
+    /// Time from the notice signal to the stop signal.
+    pub notice_ms: Option<u64>,
+    /// Time from the stop signal to the kill, if it is not that of its spec.
+    pub grace_ms: Option<u64>,
+}
+
+impl Stopping {
+    /// At once, with this grace in place of the spec's.
+    pub fn within(grace_ms: Option<u64>) -> Self {
+        Self { notice_ms: None, grace_ms }
+    }
 }
 
 /// What the launcher tells the agent.

@@ -7,6 +7,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::protocol::Stopping;
+
 /// Events taken from the kernel at once.
 const BATCH: usize = 128;
 
@@ -147,22 +149,54 @@ impl Reactor {
         Ok(())
     }
 
-    /// Takes the signals that arrived. If SIGTERM was among them: the grace in milliseconds, if it was queued with one.
-    pub(crate) fn take_signals(&mut self) -> Option<Option<u64>> {
+    /// Takes the signals that arrived. If SIGTERM was among them: how to stop, as far as it was queued with that.
+    pub(crate) fn take_signals(&mut self) -> Option<Stopping> {
         let mut terminate = None;
         while let Ok(Some(signal)) = self.signals.read_signal() {
             if signal.ssi_signo == libc::SIGTERM as u32 {
-                terminate =
-                    Some((signal.ssi_code == libc::SI_QUEUE).then_some(u64::from(signal.ssi_int.unsigned_abs())));
+                let queued = signal.ssi_code == libc::SI_QUEUE;
+                terminate = Some(if queued { of_value(signal.ssi_ptr) } else { Stopping::default() });
             }
         }
         terminate
     }
 }
 
+/// What a SIGTERM is queued with: the grace in the lower half, where a shim of the release before looks for it, and the notice in
+/// the upper; nothing for a stop as the spec has it.
+pub(crate) fn to_value(stopping: Stopping) -> Option<u64> {
+    let Stopping { notice_ms, grace_ms } = stopping;
+    if notice_ms.is_none() && grace_ms.is_none() {
+        return None;
+    }
+    let grace_ms = grace_ms.map_or(LONGEST_GRACE_MS, |ms| ms.min(LONGEST_GRACE_MS));
+    let notice_ms = notice_ms.map_or(0, |ms| ms.min(u64::from(u32::MAX)));
+    Some(notice_ms << 32 | grace_ms)
+}
+
+/// The same, read back.
+fn of_value(value: u64) -> Stopping {
+    let notice_ms = Some(value >> 32).filter(|ms| *ms > 0);
+    Stopping { notice_ms, grace_ms: Some(value & LONGEST_GRACE_MS) }
+}
+
+/// Longest grace that a signal is queued with.
+const LONGEST_GRACE_MS: u64 = i32::MAX as u64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_to_stop_survives_its_signal() {
+        assert_eq!(to_value(Stopping::default()), None);
+        for (notice_ms, grace_ms) in [(None, 0), (None, 50), (Some(1), 0), (Some(3_600_000), 60_000)] {
+            let stopping = Stopping { notice_ms, grace_ms: Some(grace_ms) };
+            let value = to_value(stopping).unwrap();
+            assert_eq!(of_value(value), stopping);
+            assert_eq!(u64::from((value as u32 as i32).unsigned_abs()), grace_ms, "as the release before reads it");
+        }
+    }
 
     #[test]
     fn sources_survive_their_word() {

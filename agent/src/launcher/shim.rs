@@ -2,7 +2,7 @@
 //! limits in time, and writes down how it ended, whether or not a launcher still lives.
 //!
 //! Forked from the launcher, so it has one thread and shares most of its memory. Stopping it gently means stopping the
-//! container: SIGTERM, where a queued signal's value is the grace in milliseconds.
+//! container: SIGTERM, where a queued signal's value is the grace and the notice in milliseconds.
 
 use std::fs::File;
 use std::io;
@@ -210,8 +210,8 @@ impl Shim {
                 Source::Stdout(_) => drop(self.stdout.pump(&mut self.buffer, &self.reactor)),
                 Source::Stderr(_) => drop(self.stderr.pump(&mut self.buffer, &self.reactor)),
                 Source::Signal => {
-                    if let Some(grace_ms) = self.reactor.take_signals() {
-                        let act = self.ending.end(Reason::Stopped, grace_ms, flowyard_clock::boot_ms());
+                    if let Some(stopping) = self.reactor.take_signals() {
+                        let act = self.ending.stop(stopping, flowyard_clock::boot_ms());
                         self.act(act);
                     }
                     if let Some(end) = self.ended()? {

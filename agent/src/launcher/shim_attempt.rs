@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
 
+use super::protocol::Stopping;
+use super::reactor::to_value;
 use super::shim::{ShimReport, ShimTask};
 use super::shim_record::ShimRecord;
 use crate::cgroup::{Pool, Slot, rules_for};
@@ -114,13 +116,13 @@ impl ShimAttempt {
     }
 
     /// Asks the shim to stop its container.
-    pub(super) fn stop(&self, grace_ms: Option<u64>) {
+    pub(super) fn stop(&self, stopping: Stopping) {
         // SAFETY: signals a child we have not reaped, or a process whose identity was checked when it was adopted.
         unsafe {
-            match grace_ms {
+            match to_value(stopping) {
                 None => libc::kill(self.pid as i32, libc::SIGTERM),
-                Some(grace_ms) => {
-                    let value = libc::sigval { sival_ptr: grace_ms.min(i32::MAX as u64) as *mut libc::c_void };
+                Some(value) => {
+                    let value = libc::sigval { sival_ptr: value as *mut libc::c_void };
                     libc::sigqueue(self.pid as i32, libc::SIGTERM, value)
                 }
             }

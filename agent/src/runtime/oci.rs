@@ -211,6 +211,7 @@ mod tests {
             timeout_ms: None,
             kill_grace_ms: 0,
             stop_signal: Default::default(),
+            notice_signal: None,
             log_limit_bytes: 0,
             lease_file: None,
         }

@@ -36,6 +36,9 @@ pub struct LaunchSpec {
     /// The stop signal.
     #[serde(default)]
     pub stop_signal: StopSignal,
+    /// The signal that comes before the stop signal when it is given notice.
+    #[serde(default)]
+    pub notice_signal: Option<StopSignal>,
     /// Kept bytes of each of stdout and stderr; more is dropped and the drop announced in the log.
     pub log_limit_bytes: u64,
     /// File holding the boot-clock deadline (decimal milliseconds) of the node's lease; `None` for `on_disconnect = "keep"`.

@@ -30,11 +30,13 @@ pub(super) async fn submit_batch(
     let checks = futures::stream::iter(batch.jobs).map(|job| submit::checked(shared, standing, job));
     let checked: Vec<_> = checks.buffered(CHECKS).collect().await;
     standing.about(&format!("a batch of {} jobs", checked.len()));
+    let under_way = shared.shedder.begin(checked.len())?;
     let answers = checked.into_iter().map(async |command| match command {
         Ok(command) => submit::propose(shared, &command).await,
         Err(refused) => Err(refused),
     });
     let answers = futures::future::join_all(answers).await;
+    drop(under_way);
     // What came of some is not known: the call is made again as a whole, and its keys keep what was taken from being taken twice.
     let unknown =
         answers.iter().find_map(|answer| answer.as_ref().err().filter(|status| status.code() == Code::Unavailable));

@@ -4,8 +4,9 @@ use flowyard_model::{GpuRequest, JobSpec, NetworkMode, Rejection, Resources, Ste
 use flowyard_scheduling::could_ever_run;
 use flowyard_state::State;
 
-/// Refuses a step that no known node could ever run. Without any node everything is taken: the first may be on its way.
+/// Refuses a step that needs a level of the topology that is not declared, and one that no known node could ever run. Without any node everything is taken: the first may be on its way.
 pub(super) fn check(state: &State, spec: &JobSpec) -> Result<(), Rejection> {
+    spec.steps.iter().try_for_each(|step| state.knows_level(step))?;
     if state.nodes().next().is_none() {
         return Ok(());
     }
@@ -24,7 +25,10 @@ fn asked(step: &StepSpec) -> String {
         parts.push(format!("{} of disk", bytes(*disk_bytes)));
     }
     parts.extend(gpus.first().map(gpu));
+    parts.extend((step.size > 1).then(|| format!("and that {} times at once, for a gang", step.size)));
     parts.extend((step.network == NetworkMode::Private).then(|| "a private network".to_owned()));
+    let near = step.placing.near.as_ref().filter(|near| near.need);
+    parts.extend(near.map(|near| format!("{} members {near}", step.size)));
     parts.extend(step.constraints.iter().map(|constraint| format!("labels with `{constraint}`")));
     parts.join(", ")
 }
@@ -43,13 +47,16 @@ fn exists(state: &State, step: &StepSpec) -> String {
             None => "no GPU".to_owned(),
             Some(first) => format!("{} GPU ({})", offer.gpus.len(), first.model),
         };
-        let labels = step.constraints.iter().map(|constraint| match offer.labels.get(&constraint.label) {
-            Some(value) => format!(", label {} = {value}", constraint.label),
-            None => format!(", no label {}", constraint.label),
+        let asked = step.constraints.iter().map(|constraint| &constraint.label);
+        let asked = asked.chain(step.placing.near.iter().map(|near| &near.level));
+        let labels = asked.map(|label| match offer.labels.get(label) {
+            Some(value) => format!(", label {label} = {value}"),
+            None => format!(", no label {label}"),
         });
-        let network = match step.connects(offer) {
-            true => String::new(),
-            false => format!(", no private networks ({})", offer.abilities.unconnected()),
+        let network = match (step.connects(offer), &offer.rendezvous) {
+            (true, _) => String::new(),
+            (false, None) if step.size > 1 => ", an agent of a release without gangs".to_owned(),
+            (false, _) => format!(", no private networks ({})", offer.abilities.unconnected()),
         };
         let (cpus, memory) = (cpu(offer.cpu_milli), bytes(offer.memory_bytes));
         format!("node {} has {cpus} CPU, {memory} of memory, {gpus}{network}{}", node.name, labels.collect::<String>())

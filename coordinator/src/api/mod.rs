@@ -3,11 +3,13 @@
 mod artifacts;
 mod batch;
 mod blobs;
+mod dry_run;
 mod exec;
 mod feasible;
 mod jobs;
 mod logs;
 mod nodes;
+mod policy;
 mod queues;
 mod storage;
 mod submit;
@@ -17,19 +19,20 @@ mod watch;
 mod why;
 
 use flowyard_model::{
-    AttemptNumber, ClusterVersion, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey, TimeMs,
+    AttemptNumber, ClusterVersion, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey, TimeMs, limits,
 };
 use flowyard_proto::api::flowyard_server::Flowyard;
 use flowyard_proto::api::{
     CancelRequest, CancelResponse, ChangeNodeRequest, ChangeNodeResponse, Cluster, DropQueueRequest, DropQueueResponse,
-    ExecRequest, ExecResponse, GetClusterRequest, GetJobRequest, GetQueueRequest, GetQueueResponse, GetStorageRequest,
-    GetUsageRequest, GetUsageResponse, ListArtifactsRequest, ListArtifactsResponse, ListJobsRequest, ListJobsResponse,
-    ListNodesRequest, ListNodesResponse, ListQueuesRequest, ListQueuesResponse, ListTasksRequest, ListTasksResponse,
-    LogsRequest, LogsResponse, PruneRequest, PruneResponse, PutQueuesRequest, PutQueuesResponse, Storage,
-    SubmitBatchRequest, SubmitBatchResponse, SubmitRequest, SubmitResponse, WatchJobRequest, WatchJobResponse,
-    WhyRequest, WhyResponse,
+    DryRunRequest, DryRunResponse, ExecRequest, ExecResponse, GetClusterRequest, GetJobRequest, GetPolicyRequest,
+    GetPolicyResponse, GetQueueRequest, GetQueueResponse, GetStorageRequest, GetUsageRequest, GetUsageResponse,
+    ListArtifactsRequest, ListArtifactsResponse, ListJobsRequest, ListJobsResponse, ListNodesRequest,
+    ListNodesResponse, ListQueuesRequest, ListQueuesResponse, ListTasksRequest, ListTasksResponse, LogsRequest,
+    LogsResponse, PruneRequest, PruneResponse, PutPolicyRequest, PutPolicyResponse, PutQueuesRequest,
+    PutQueuesResponse, Storage, SubmitBatchRequest, SubmitBatchResponse, SubmitRequest, SubmitResponse,
+    WatchJobRequest, WatchJobResponse, WhyRequest, WhyResponse,
 };
-use flowyard_state::View;
+use flowyard_state::{State, View};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use blobs::BlobEndpoint;
@@ -179,7 +182,7 @@ fn find_attempt(view: &View, key: TaskKey, number: Option<u32>) -> Result<&flowy
 }
 
 /// A task as a person names it.
-fn reference(view: &View, key: TaskKey) -> String {
+fn reference(view: &State, key: TaskKey) -> String {
     let step = view.step_spec(key.job, key.step).map_or_else(|| key.step.to_string(), |step| step.name.to_string());
     format!("{}/{step}/{}", key.job, key.task)
 }
@@ -279,7 +282,20 @@ impl Flowyard for ApiEndpoint {
 
     async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {
         let found = self.found_for(&request, request.get_ref().job, |queue| Action::Why { queue }).await?;
-        why::why(&self.shared, &found.view, &request.into_inner()).map(Response::new)
+        let (caller, shared, asked) = (caller::of(&request)?, self.shared.clone(), request.into_inner());
+        let looks = move |queue: &QueuePath| allow(&caller, Action::LookAtQueue { queue }).is_ok();
+        // One at a time: what it takes is bounded, and several at once would still be felt.
+        let turn = match why::is_long(&found.view, asked.job) {
+            true => Some(self.shared.explaining.clone().acquire_owned().await),
+            false => None,
+        };
+        beside(move || {
+            // Also where nobody waits for the answer any more, it is one at a time.
+            let _turn = turn;
+            why::why(&shared, &found.view, &asked, &looks)
+        })
+        .await
+        .map(Response::new)
     }
 
     async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
@@ -354,10 +370,31 @@ impl Flowyard for ApiEndpoint {
         queues::get(&view, &path, |queue| allow(&caller, Action::LookAtQueue { queue }).is_ok()).map(Response::new)
     }
 
+    async fn put_policy(&self, request: Request<PutPolicyRequest>) -> Result<Response<PutPolicyResponse>, Status> {
+        let levels = request.get_ref().policy.iter().flat_map(|policy| &policy.topology);
+        let levels = levels.take(limits::TOPOLOGY_LEVELS).cloned().collect::<Vec<_>>().join(", ");
+        caller::about(&request, &format!("topology {levels}"));
+        let caller = allowed(&request, Action::ChangePolicy)?;
+        let policy = flowyard_proto::request::put_policy(request.into_inner())?;
+        let put = policy::put(&self.shared, policy).await?;
+        tracing::info!(by = caller.principal(), "the policy was put");
+        Ok(Response::new(put))
+    }
+
+    async fn get_policy(&self, request: Request<GetPolicyRequest>) -> Result<Response<GetPolicyResponse>, Status> {
+        allowed(&request, Action::GetPolicy)?;
+        self.view_of(&request).await.map(|view| Response::new(policy::get(&view)))
+    }
+
     async fn get_usage(&self, request: Request<GetUsageRequest>) -> Result<Response<GetUsageResponse>, Status> {
         let caller = allowed(&request, Action::GetUsage)?;
         let (view, now) = (self.view_of(&request).await?, self.shared.stamps.now());
         let looks = move |queue: &QueuePath| allow(&caller, Action::LookAtQueue { queue }).is_ok();
         beside(move || usage::get(&view, request.get_ref(), now, looks)).await.map(Response::new)
+    }
+
+    async fn dry_run(&self, request: Request<DryRunRequest>) -> Result<Response<DryRunResponse>, Status> {
+        let standing = caller::standing(&request)?;
+        dry_run::dry_run(&self.shared, &standing, request.into_inner()).await.map(Response::new)
     }
 }

@@ -110,6 +110,8 @@ fn line(view: &View, queue: &Queue) -> QueueLine {
         held: Some((&load.held).into()),
         own_jobs: load.own_jobs,
         own_active: load.own_active,
+        contract: Some(view.contract(&queue.path).into()),
+        held_for_good: Some((&load.held_for_good).into()),
     }
 }
 

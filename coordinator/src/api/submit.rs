@@ -1,11 +1,12 @@
 //! Taking and stopping jobs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flowyard_model::{
-    Command, Digest, Isolation, JobId, JobSpec, Name, NetworkMode, OnDisconnect, QueuePath, Rejection, Reply,
-    SecretPlace, SpecBlobs, SubmitJob, validate,
+    ClusterVersion, Command, Digest, Isolation, JobId, JobSpec, Name, NetworkMode, OnDisconnect, QueuePath, Rejection,
+    Reply, SecretPlace, SpecBlobs, SubmitJob, validate,
 };
 use flowyard_proto::api::{CancelRequest, CancelResponse, SubmitRequest, SubmitResponse};
 use flowyard_state::View;
@@ -26,7 +27,9 @@ pub(super) async fn submit(
     let began_us = flowyard_clock::wall_us();
     let command = checked(shared, standing, request).await?;
     let admitted_us = flowyard_clock::wall_us();
+    let under_way = shared.shedder.begin(1)?;
     let answer = propose(shared, &command).await?;
+    drop(under_way);
     if let Some(tracer) = shared.proposer.tracer().filter(|_| !answer.existing) {
         tracer.submitted(answer.job, began_us, admitted_us);
     }
@@ -36,6 +39,23 @@ pub(super) async fn submit(
 
 /// The command for a job that can be taken as far as is known now.
 pub(super) async fn checked(shared: &Shared, standing: &Standing, request: SubmitRequest) -> Result<Command, Status> {
+    let wish = judged(shared, standing, request, &BTreeSet::new()).await?;
+    let gangs = wants_gangs(&wish.spec);
+    if wish.spec.is_newer() || gangs {
+        shared.grow().await?;
+    }
+    check_gangs(shared.feed.view().version(), gangs)
+        .map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
+    Ok(Command::SubmitJob(wish))
+}
+
+/// A job that can be taken as far as is known now, but for these blobs, of which it is not asked whether they are stored.
+pub(super) async fn judged(
+    shared: &Shared,
+    standing: &Standing,
+    request: SubmitRequest,
+    brought: &BTreeSet<Digest>,
+) -> Result<SubmitJob, Status> {
     let caller = &standing.caller;
     // A coordinator that follows may not know yet who was shut out.
     if shared.leading_term().is_err() {
@@ -51,15 +71,12 @@ pub(super) async fn checked(shared: &Shared, standing: &Standing, request: Submi
     let encoded = flowyard_proto::encode_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
     check_timing(shared, &spec)?;
     check_secrets(&shared.feed.view(), &spec)?;
-    check_blobs(shared, caller, &spec).await?;
+    check_blobs(shared, caller, &spec, brought).await?;
     first_node(shared).await;
     feasible::check(&shared.feed.view(), &spec).map_err(|rejection| flowyard_proto::status::rejected(&rejection))?;
-    if spec.is_newer() {
-        shared.grow().await?;
-    }
     let spec_digest = flowyard_cas::digest_bytes(&encoded);
     let owner = caller.principal();
-    Ok(Command::SubmitJob(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key }))
+    Ok(SubmitJob { spec: Arc::new(spec), spec_digest, owner, key })
 }
 
 /// Puts the job into the log.
@@ -86,8 +103,21 @@ async fn check_queue(shared: &Shared, caller: &Caller, queue: &QueuePath) -> Res
 fn decide_networks(spec: &mut JobSpec, usual: NetworkMode) {
     for step in spec.steps.iter_mut().filter(|step| step.network == NetworkMode::Usual) {
         // A process without a container is on its node's network, whatever is usual.
-        step.network = if step.isolation == Isolation::Process { NetworkMode::Host } else { usual };
+        // And members of a gang reach each other on that of their nodes only.
+        let on_host = step.isolation == Isolation::Process || step.size > 1;
+        step.network = if on_host { NetworkMode::Host } else { usual };
     }
+}
+
+/// Whether any task of it has several members.
+pub(super) fn wants_gangs(spec: &JobSpec) -> bool {
+    spec.steps.iter().any(|step| step.size > 1)
+}
+
+/// Before the cluster version with which gangs are given a port, nobody could tell their members where to meet.
+pub(super) fn check_gangs(current: ClusterVersion, gangs: bool) -> Result<(), Rejection> {
+    let needs = ClusterVersion::ACCESS;
+    if gangs && current < needs { Err(Rejection::NeedsVersion { needs, current }) } else { Ok(()) }
 }
 
 /// The agent of an embedded cluster registers as it starts. Until then nothing is known of what this machine could ever run, and
@@ -134,8 +164,15 @@ fn check_secrets(view: &View, spec: &JobSpec) -> Result<(), Status> {
 
 /// Every blob a spec names must be stored: a job never waits for bytes that may not come. And whoever submits must have had them:
 /// knowing a digest is no right to what it stands for, nor is a manifest that lists it.
-async fn check_blobs(shared: &Shared, caller: &Caller, spec: &JobSpec) -> Result<(), Status> {
-    let SpecBlobs { manifests, lists } = spec.blobs();
+async fn check_blobs(
+    shared: &Shared,
+    caller: &Caller,
+    spec: &JobSpec,
+    brought: &BTreeSet<Digest>,
+) -> Result<(), Status> {
+    let SpecBlobs { mut manifests, mut lists } = spec.blobs();
+    manifests.retain(|digest| !brought.contains(digest));
+    lists.retain(|digest| !brought.contains(digest));
     let named: Vec<Digest> = manifests.iter().chain(&lists).copied().collect();
     let missing = super::blobs::missing(shared, caller, &named).await?;
     if let Some(digest) = missing.first() {

@@ -6,25 +6,35 @@
 //! | [`task`] | where one task stands |
 //! | [`ended`] | how an attempt ended, and what to do about it |
 //! | [`room`] | why a ready task is not placed |
-//! | [`bounds`] | which bound of a queue keeps it from that |
+//! | [`evictions`] | who leaves for it, and when the first may be asked to |
+//! | [`near`] | how much room there is so near as a gang needs it |
+//! | [`told`] | what would let it start, and when, for programs and people |
 //! | [`time`] | what becomes of a job when one of its times passes |
 //! | [`words`] | quantities and references in words |
 
-mod bounds;
 mod ended;
+mod evictions;
+mod near;
 mod room;
 mod task;
 #[cfg(test)]
 mod tests;
 mod time;
+mod told;
 mod words;
 
-use flowyard_model::{Job, JobDesired, JobId, JobOutcome, Step, StepIndex, TaskKey, TaskState};
+use std::cell::Cell;
+
+use flowyard_model::{Job, JobDesired, JobId, JobOutcome, QueuePath, Step, StepIndex, TaskKey, TaskState};
 use flowyard_proto::api::{Finding, WhyRequest, WhyResponse};
 use flowyard_state::View;
 use tonic::Status;
 
-use self::words::{Told, count, counts, duration, finding, step_reference};
+pub(super) use self::room::{Sight, of_reasons};
+pub(super) use self::told::explanation;
+
+pub(super) use self::words::finding;
+use self::words::{Told, count, counts, duration, step_reference};
 use super::{find_job, find_task, jobs};
 use crate::coordinator::Shared;
 use crate::session::Directory;
@@ -42,12 +52,22 @@ struct Scene<'a> {
     directory: &'a Directory,
     /// Wall clock, for how long something lasts.
     now_ms: u64,
+    /// Whether the caller may look at a queue.
+    looks: &'a dyn Fn(&QueuePath) -> bool,
+    /// Whether the next task that waits to be placed is explained at length: one in an answer is, since that costs most.
+    deep: &'a Cell<bool>,
 }
 
 /// Answers from the newest view, or from what the archive has of a job that was forgotten.
-pub(super) fn why(shared: &Shared, view: &View, request: &WhyRequest) -> Result<WhyResponse, Status> {
+pub(super) fn why(
+    shared: &Shared,
+    view: &View,
+    request: &WhyRequest,
+    looks: &dyn Fn(&QueuePath) -> bool,
+) -> Result<WhyResponse, Status> {
     let (id, job) = find_job(view, request.job)?;
-    let scene = Scene { view, directory: &shared.directory, now_ms: flowyard_clock::wall_ms() };
+    let (now_ms, deep) = (flowyard_clock::wall_ms(), Cell::new(true));
+    let scene = Scene { view, directory: &shared.directory, now_ms, looks, deep: &deep };
     let findings = match (request.step, request.task) {
         (None, _) => of_job(scene, id, job),
         (Some(step), None) => {
@@ -57,7 +77,13 @@ pub(super) fn why(shared: &Shared, view: &View, request: &WhyRequest) -> Result<
         }
         (Some(step), Some(task)) => vec![task::finding(scene, job, find_task(view, request.job, step, task)?)],
     };
-    Ok(WhyResponse { findings })
+    Ok(WhyResponse { findings, revision: view.revision().0 })
+}
+
+/// Whether an answer takes rounds of the scheduler: something of the job waits to be placed.
+pub(super) fn is_long(view: &View, job: u64) -> bool {
+    let job = JobId(job);
+    view.steps(job).any(|(_, step)| step.counts.ready > 0)
 }
 
 fn of_job(scene: Scene<'_>, id: JobId, job: &Job) -> Vec<Finding> {
@@ -196,7 +222,7 @@ fn of_step(scene: Scene<'_>, id: JobId, job: &Job, index: StepIndex, step: &Step
         );
     }
     if counts.ready > 0 {
-        findings.push(room::finding(scene, id, job, index, subject.clone()));
+        findings.push(room::finding(scene, (id, job), index, None, subject.clone()));
     }
     if counts.blocked > 0 {
         findings.push(task::blocked(scene, job, id, index, None, subject.clone()));

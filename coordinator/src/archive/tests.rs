@@ -52,6 +52,7 @@ async fn failed_job(coordinator: &Coordinator, log: &[u8]) -> (JobId, Digest) {
         end: Some(Arc::new(end)),
         checkpoint: None,
         stuck: None,
+        saved_at: None,
     };
     let reports = ReportAttempts { node, incarnation, reports: vec![report] };
     propose(coordinator, Command::ReportAttempts(reports)).await;

@@ -12,7 +12,7 @@ use crate::around::{Answer, Around, Request};
 use crate::standing::Standing;
 
 /// Calls that only look, and those by which nodes do their daily work, which is in the log.
-const UNWRITTEN: [&str; 26] = [
+const UNWRITTEN: [&str; 28] = [
     "Flowyard/GetCluster",
     "Flowyard/ListJobs",
     "Flowyard/GetJob",
@@ -20,12 +20,14 @@ const UNWRITTEN: [&str; 26] = [
     "Flowyard/WatchJob",
     "Flowyard/Logs",
     "Flowyard/Why",
+    "Flowyard/DryRun",
     "Flowyard/ListNodes",
     "Flowyard/ListArtifacts",
     "Flowyard/GetStorage",
     "Flowyard/ListQueues",
     "Flowyard/GetQueue",
     "Flowyard/GetUsage",
+    "Flowyard/GetPolicy",
     "Administration/ListTokens",
     "Administration/GetStatus",
     "Administration/ReadAudit",
@@ -154,6 +156,7 @@ mod tests {
             "Flowyard/DropQueue",
             "Flowyard/Exec",
             "Flowyard/Prune",
+            "Flowyard/PutPolicy",
             "Flowyard/PutQueues",
             "Flowyard/Submit",
             "Flowyard/SubmitBatch",

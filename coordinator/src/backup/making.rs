@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flowyard_cas::StoreError;
+use flowyard_cas::{StoreError, digest_bytes};
 use flowyard_model::Digest;
 use flowyard_proto::cluster::{BackupRequest, BackupResponse};
 use flowyard_proto::peer::BackupHead;
@@ -20,6 +20,8 @@ use crate::archive::ArchiveError;
 use crate::coordinator::Shared;
 use crate::durable::Durable;
 use crate::raft::Role;
+use crate::raft::engine::EngineError;
+use crate::sealing::{SEGMENT_BYTES, encode};
 
 /// Messages on their way.
 const ON_THE_WAY: usize = 8;
@@ -35,6 +37,10 @@ enum MakeError {
     Blob(#[from] StoreError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Log(#[from] EngineError),
+    #[error("entry {0} of the log went away meanwhile; ask again")]
+    Purged(u64),
     #[error("{path}: {source}", path = path.display())]
     Key { path: std::path::PathBuf, source: io::Error },
 }
@@ -73,6 +79,9 @@ impl Making {
         let out = BufWriter::with_capacity(PIECE_BYTES, Sending(self.bytes.clone(), runtime.clone()));
         let mut backup = BackupWriter::begin(out, self.head())?;
         backup.state(&self.view)?;
+        if self.asked.with_log {
+            self.log(&runtime, &mut backup)?;
+        }
         // Now, since they may be exchanged while the blobs are copied, and must open what this state names.
         let keys = if self.asked.with_keys { keys(&self.shared.config.folder)? } else { Vec::new() };
         let mut lost = 0;
@@ -87,6 +96,30 @@ impl Making {
             backup.key(file, content)?;
         }
         backup.finish(lost)?;
+        Ok(())
+    }
+
+    /// What is kept of the log: sealed segments, unless they come with the blobs, and what is not sealed yet.
+    fn log<W: Write>(&self, runtime: &Handle, backup: &mut BackupWriter<W>) -> Result<(), MakeError> {
+        if self.asked.without_blobs {
+            for segment in self.view.segments() {
+                let bytes = runtime.block_on(self.shared.durable.get_bytes(&segment.blob))?;
+                backup.log(segment.blob, bytes)?;
+            }
+        }
+        let purged = self.shared.replica.purged_index().unwrap_or(0);
+        let mut next = self.view.last_segment().map_or(0, |segment| segment.last).max(purged) + 1;
+        let end = self.view.revision().0 + 1;
+        while next < end {
+            let records = runtime.block_on(self.shared.replica.read_log(next..end, SEGMENT_BYTES))?;
+            let Some(last) = records.last().map(|last| last.point.index) else { return Err(MakeError::Purged(next)) };
+            if records[0].point.index != next {
+                return Err(MakeError::Purged(next));
+            }
+            let segment = Bytes::from(encode(&records).map_err(BackupError::Io)?);
+            backup.log(digest_bytes(&segment), segment)?;
+            next = last + 1;
+        }
         Ok(())
     }
 
@@ -106,6 +139,7 @@ impl Making {
             made_at_ms: flowyard_clock::wall_ms(),
             blobs: !self.asked.without_blobs,
             keys: self.asked.with_keys,
+            log: self.asked.with_log,
             ..BackupHead::default()
         }
     }

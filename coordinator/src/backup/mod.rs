@@ -9,6 +9,7 @@
 
 mod making;
 mod named;
+mod past;
 mod reader;
 mod writer;
 
@@ -19,6 +20,7 @@ use flowyard_proto::{SnapshotError, peer};
 
 pub(crate) use making::make;
 pub(crate) use named::{Kept, kept_blobs};
+pub use past::{PastRead, read_past};
 pub use reader::{BackupReader, StateRecords, verify};
 pub use writer::BackupWriter;
 
@@ -88,6 +90,9 @@ pub enum BackupError {
     /// The state in it.
     #[error("the state in the backup")]
     State(#[from] SnapshotError),
+    /// The log in it.
+    #[error("the log in the backup cannot be used: {0}")]
+    Log(String),
     /// A blob is not what its name says.
     #[error("blob {digest} in the backup is damaged")]
     Blob {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flowyard_cas::BlobHasher;
 use flowyard_model::{ClusterVersion, Digest, Record};
 use flowyard_proto::peer::backup_part::Part;
-use flowyard_proto::{SnapshotError, peer, read_records};
+use flowyard_proto::{SnapshotError, api, peer, read_records};
 use prost::Message;
 
 use super::{BACKUP_FORMAT, BackupError, FORMAT_AT, MAGIC, PART_BYTES, Summary};
@@ -114,19 +114,46 @@ impl<R: Read> BackupReader<R> {
         Ok(taken?)
     }
 
-    /// The next blob; what was not read of the one before is passed over.
+    /// The next stretch of the log; what was not read of the one before is passed over.
+    pub fn next_log(&mut self) -> Result<Option<Digest>, BackupError> {
+        while self.bytes()?.is_some() {}
+        match self.take(|part| matches!(part, Part::Log(_)))? {
+            Some(Part::Log(digest)) => {
+                self.seen.segments += 1;
+                self.begin(digest).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The next blob; what was not read of the one before, and of the log, is passed over.
     pub fn next_blob(&mut self) -> Result<Option<Digest>, BackupError> {
+        while self.next_log()?.is_some() {}
         while self.bytes()?.is_some() {}
         match self.take(|part| matches!(part, Part::Blob(_)))? {
             Some(Part::Blob(digest)) => {
-                let digest = Digest::try_from(digest).map_err(|_| self.disorder("a blob without a name"))?;
-                self.blob = Some((digest, BlobHasher::new()));
+                let digest = self.begin(digest)?;
                 self.seen.blobs += 1;
                 self.seen.blob_bytes += digest.length;
                 Ok(Some(digest))
             }
             _ => Ok(None),
         }
+    }
+
+    fn begin(&mut self, digest: api::Digest) -> Result<Digest, BackupError> {
+        let digest = Digest::try_from(digest).map_err(|_| self.disorder("a blob without a name"))?;
+        self.blob = Some((digest, BlobHasher::new()));
+        Ok(digest)
+    }
+
+    /// All bytes that are left of a blob.
+    pub(super) fn rest(&mut self) -> Result<Vec<u8>, BackupError> {
+        let mut all = Vec::new();
+        while let Some(bytes) = self.bytes()? {
+            all.extend(bytes);
+        }
+        Ok(all)
     }
 
     /// The next bytes of the blob; after the last ones the blob is compared with its name.

@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use flowyard_cas::digest_bytes;
+use flowyard_model::{ClusterVersion, Command};
+use flowyard_proto::cluster::BackupRequest;
 use flowyard_proto::peer::BackupHead;
-use flowyard_state::State;
+use flowyard_state::{State, apply};
 
 use super::*;
+use crate::fixture;
 
 fn head() -> BackupHead {
     BackupHead { cluster: "c".to_owned(), revision: 7, cluster_version: 1, ..BackupHead::default() }
@@ -90,4 +93,59 @@ fn parts_that_are_missing_are_missed() {
     wrong.blob(digest_bytes(b"one")).unwrap();
     wrong.bytes(Bytes::from_static(b"two")).unwrap();
     assert!(matches!(verify(wrong.finish(0).unwrap().as_slice()), Err(BackupError::Blob { .. })));
+}
+
+/// A backup that a coordinator makes.
+async fn made(shared: &crate::coordinator::Shared, with_log: bool, without_blobs: bool) -> Vec<u8> {
+    let asked = BackupRequest { with_log, without_blobs, with_keys: false };
+    let mut pieces = make(shared, asked).await.unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.recv().await {
+        bytes.extend(piece.unwrap().bytes);
+    }
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_with_its_log_has_every_entry_whether_it_is_sealed_or_not() {
+    let (coordinator, _folder) = fixture::coordinator().await;
+    let shared = coordinator.shared();
+    let raise = Command::RaiseVersion { version: ClusterVersion::ACCESS };
+    shared.proposer.propose(&raise).await.unwrap();
+    fixture::node(&coordinator, "n1").await;
+    for name in ["a", "b"] {
+        shared.proposer.propose(&fixture::submission(name)).await.unwrap();
+        crate::sealing::seal(shared, shared.feed.view().revision().0).await.unwrap();
+    }
+    shared.proposer.propose(&fixture::submission("c")).await.unwrap();
+    for without_blobs in [true, false] {
+        let bytes = made(shared, true, without_blobs).await;
+        let past = read_past(bytes.as_slice()).unwrap();
+        assert_eq!((past.missing, past.summary.head.log), (0, true));
+        assert!(past.stretches.len() >= 3, "two that are sealed, and what is not: {}", past.stretches.len());
+        let mut state = State::new();
+        for entry in past.stretches.into_iter().flat_map(|(_, _, entries)| entries) {
+            apply(&mut state, entry);
+        }
+        assert!(state == past.state, "the log leads to another state");
+        assert_eq!(past.summary, verify(bytes.as_slice()).unwrap());
+        // Whoever restores it passes the log over.
+        let mut backup = BackupReader::open(bytes.as_slice()).unwrap();
+        backup.state(|records| records.for_each(drop)).unwrap();
+        assert_eq!(backup.next_blob().unwrap().is_some(), !without_blobs);
+    }
+    let past = read_past(made(shared, false, true).await.as_slice()).unwrap();
+    assert_eq!((past.missing, past.stretches.len()), (2, 0), "segments that the state names and the file has not");
+    coordinator.shutdown().await;
+}
+
+#[test]
+fn a_log_that_is_none_is_refused() {
+    let mut backup = BackupWriter::begin(Vec::new(), head()).unwrap();
+    backup.state(&State::new().view()).unwrap();
+    let segment = Bytes::from_static(b"FYLOGSG9 and more");
+    backup.log(digest_bytes(&segment), segment).unwrap();
+    let bytes = backup.finish(0).unwrap();
+    let told = read_past(bytes.as_slice()).unwrap_err().to_string();
+    assert!(told.contains("written by a newer release"), "{told}");
 }

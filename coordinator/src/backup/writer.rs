@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::{BACKUP_FORMAT, BackupError, MAGIC, PIECE_BYTES, ZSTD_LEVEL};
 
-/// A backup that is being written: the head when it is made, then the state, the blobs, the keys, and the tail.
+/// A backup that is being written: the head when it is made, then the state, the log, the blobs, the keys, and the tail.
 pub struct BackupWriter<W> {
     out: W,
     checksum: u32,
@@ -39,6 +39,18 @@ impl<W: Write> BackupWriter<W> {
         packed.finish()?.flush()?;
         self.tail.records = records;
         Ok(())
+    }
+
+    /// Writes a stretch of the log, as a sealed segment is written. Comes before the blobs.
+    pub fn log(&mut self, digest: Digest, segment: Bytes) -> Result<(), BackupError> {
+        self.begin_log(digest)?;
+        self.bytes(segment)
+    }
+
+    /// Begins a stretch of the log; its bytes follow.
+    pub(crate) fn begin_log(&mut self, digest: Digest) -> Result<(), BackupError> {
+        self.tail.segments += 1;
+        self.part(Part::Log(digest.into()))
     }
 
     /// Begins a blob; its bytes follow.

@@ -36,7 +36,7 @@ const LEADERS: [&str; 4] = [
 ];
 const ENTRANCE: &str = "/flowyard.cluster.v1.Entrance/";
 /// Calls of those that any coordinator answers, from its own copy of the state.
-const ANYBODYS: [&str; 11] = [
+const ANYBODYS: [&str; 12] = [
     "GetCluster",
     "Submit",
     "GetJob",
@@ -47,6 +47,7 @@ const ANYBODYS: [&str; 11] = [
     "ListQueues",
     "GetQueue",
     "GetUsage",
+    "GetPolicy",
     "Diagnose",
 ];
 /// Connections of passed-on calls that nobody answers are given up after this long.

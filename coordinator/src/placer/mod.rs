@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use flowyard_model::{AttemptNumber, ClusterVersion, Command, Entry, JobId, Plan, Reply, Revision, TimeMs, limits};
+use flowyard_model::{
+    AttemptNumber, ClusterVersion, Command, Entry, JobId, MadeFrom, Plan, Reply, Revision, TimeMs, limits,
+};
 use flowyard_scheduling::{Bound, Proposal, Scheduler};
 use flowyard_state::{State, View, apply};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
@@ -26,6 +28,10 @@ const STEPS: u64 = 4_000_000;
 const STALE_WAIT: Duration = Duration::from_millis(2);
 /// Longest wait after stale plans.
 const LONGEST_STALE_WAIT: Duration = Duration::from_secs(1);
+/// Who might be evicted is looked for in so many times as long as the last round took that did: placing must not wait for it.
+const EVICTIONS_PAUSE: u32 = 10;
+/// Longest wait for a time before the wall clock is looked at again.
+const LONGEST_WAKE_WAIT: Duration = Duration::from_secs(60);
 
 /// The actor. It has no messages: it follows the applier's signal.
 pub struct Placer {
@@ -33,9 +39,15 @@ pub struct Placer {
     feed: Feed,
     work: watch::Receiver<u64>,
     in_flight: VecDeque<(Plan, JoinHandle<bool>)>,
+    /// Plans made so far.
+    made: u64,
     /// `None` only while a round is made.
     scheduler: Option<Scheduler>,
     stale_wait: Duration,
+    /// When something may be evicted that may not be yet.
+    wake_at: Option<TimeMs>,
+    /// When the last round ended that looked for whom to evict, and how long it took.
+    looked: Option<(Instant, Duration)>,
     /// How long an agent may take to accept what is placed.
     accept_ms: u64,
 }
@@ -47,7 +59,17 @@ impl Placer {
         work.mark_changed();
         // Another order among equals with each term.
         let scheduler = Some(Scheduler::new(feed.view().revision().0));
-        Self { proposer, feed, work, in_flight: VecDeque::new(), scheduler, stale_wait: STALE_WAIT, accept_ms }
+        let (in_flight, stale_wait) = (VecDeque::new(), STALE_WAIT);
+        let made = 0;
+        Self { proposer, feed, work, in_flight, made, scheduler, stale_wait, wake_at: None, looked: None, accept_ms }
+    }
+
+    /// How long it takes until it may be looked for whom to evict.
+    fn pause_left(&self) -> Duration {
+        let left = |(ended, took): (Instant, Duration)| {
+            (took * EVICTIONS_PAUSE).saturating_sub(flowyard_clock::elapsed(ended))
+        };
+        self.looked.map_or(Duration::ZERO, left)
     }
 
     /// Makes plans until nothing more can be placed, or enough are under way.
@@ -58,29 +80,48 @@ impl Placer {
             let tasks = (PLANS_IN_FLIGHT - under_way.len()) * limits::PLACEMENTS_PER_PLAN;
             let (view, bound) = (self.feed.view(), Bound { tasks: tasks as u64, steps: STEPS });
             let accept_ms = (view.version() >= ClusterVersion::ACCESS).then_some(self.accept_ms);
+            let (based_on, numbers) = (view.revision(), accept_ms.and_then(|_| numbers(&under_way)));
             let start = flowyard_clock::monotonic();
             // It may take long, so it runs beside the asynchronous threads.
+            let (now, pause) = (TimeMs(flowyard_clock::wall_ms()), self.pause_left());
             let solved = tokio::task::spawn_blocking(move || {
-                let Proposal { plans, complete } = scheduler.round(&expected(&view, under_way), bound);
+                let state = expected(&view, under_way);
+                let proposal = match pause.is_zero() {
+                    true => scheduler.round(&state, now, bound),
+                    false => scheduler.place(&state, bound),
+                };
+                let Proposal { plans, complete, wake_at } = proposal;
                 let plans: Vec<_> = plans.into_iter().map(|plan| (firsts(&view, &plan), plan)).collect();
-                (plans, complete, scheduler)
+                (plans, complete, wake_at, scheduler)
             })
             .await;
             self.proposer.counts().rounds.observe_since(start);
             // Its panic is ours, and the supervisor's to answer.
-            let (plans, complete, scheduler) =
+            let (plans, complete, wake_at, scheduler) =
                 solved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             self.scheduler = Some(scheduler);
+            if pause.is_zero() {
+                self.looked = Some((flowyard_clock::monotonic(), flowyard_clock::elapsed(start)));
+            }
+            self.wake_at = if pause.is_zero() { wake_at } else { Some(now.after(pause.as_millis() as u64 + 1)) };
             if plans.is_empty() && complete {
                 return;
             }
-            for (firsts, mut plan) in plans {
-                plan.accept_ms = accept_ms;
+            for (part, (firsts, mut plan)) in (0..).zip(plans) {
+                let from = |under_way| MadeFrom { number: self.made, part, tasks: bound.tasks, under_way };
+                plan.made_from = numbers.clone().map(from);
+                (plan.accept_ms, plan.based_on) = (accept_ms, based_on);
+                self.made += 1;
                 let proposed = tokio::spawn(propose(self.proposer.clone(), Command::CommitPlan(plan.clone()), firsts));
                 self.in_flight.push_back((plan, proposed));
             }
         }
     }
+}
+
+/// The numbers of the plans under way; `None` if one has none, because an older release would not have known it.
+fn numbers(under_way: &[Plan]) -> Option<Vec<u64>> {
+    under_way.iter().map(|plan| plan.made_from.as_ref().map(|from| from.number)).collect()
 }
 
 /// The state once the plans under way are applied.
@@ -89,10 +130,19 @@ fn expected(view: &View, under_way: Vec<Plan>) -> State {
     for plan in under_way {
         // Placements that are in the view already are refused here, which changes nothing.
         let index = Revision(expected.revision().0 + 1);
-        let entry = Entry { index, time: expected.time(), command: Command::CommitPlan(plan) };
+        // What may be evicted depends on the time.
+        let time = plan.at.map_or(expected.time(), |at| at.max(expected.time()));
+        let entry = Entry { index, time, command: Command::CommitPlan(plan) };
         apply(&mut expected, entry);
     }
     expected
+}
+
+/// Waits for a time of the wall clock, which may be set meanwhile.
+async fn until(wake_at: Option<TimeMs>) {
+    let Some(wake_at) = wake_at else { return std::future::pending().await };
+    let left = Duration::from_millis(wake_at.0.saturating_sub(flowyard_clock::wall_ms()));
+    tokio::time::sleep(left.min(LONGEST_WAKE_WAIT)).await;
 }
 
 /// Waits for the oldest plan under way, and longer each time that one was stale.
@@ -135,14 +185,14 @@ async fn propose(proposer: Proposer, command: Command, firsts: Vec<TimeMs>) -> b
     let placements = if let Command::CommitPlan(plan) = &command { plan.placements.len() } else { 0 };
     let began_us = flowyard_clock::wall_us();
     let answer = proposer.propose(&command).await;
-    if let Ok(Reply::PlanCommitted { refused }) = &answer {
+    if let Ok(Reply::PlanCommitted { refused, .. }) = &answer {
         count(&proposer, placements, refused.len(), &firsts);
         if let (Some(tracer), Command::CommitPlan(plan), true) = (proposer.tracer(), &command, refused.is_empty()) {
             tracer.placed(plan, began_us);
         }
     }
     match answer {
-        Ok(Reply::PlanCommitted { refused }) if refused.is_empty() => true,
+        Ok(Reply::PlanCommitted { refused, refused_claims }) if refused.is_empty() && refused_claims.is_empty() => true,
         Ok(answer) => {
             tracing::debug!(?answer, "a plan was stale in part");
             false
@@ -172,6 +222,7 @@ impl Actor for Placer {
                 biased;
                 signal = mailbox.recv() => return Ok(signal),
                 () = settled(&mut self.in_flight, &mut self.stale_wait) => {}
+                () = until(self.wake_at) => self.wake_at = None,
                 changed = self.work.changed() => if changed.is_err() { return Ok(None) },
             }
             self.place().await;

@@ -51,9 +51,11 @@ impl<M: Machine> Intake<M> {
     }
 
     /// Proposes one command; the index of its entry, and what applying it answered. With a `term` it is taken only while this
-    /// replica leads in that one, which is looked at where the entry is made.
+    /// replica leads in that one, which is looked at where the entry is made; it waits for room where others are refused: whoever leads
+    /// has nobody to send it to, and what it waits for is its own log.
     pub(super) async fn propose(&self, command: Bytes, term: Option<u64>) -> Result<(u64, M::Reply), ProposeError> {
-        let _room = self.room(1, check_size(command.len())?)?;
+        let bytes = check_size(command.len())?;
+        let _room = if term.is_some() { self.wait_room(bytes).await? } else { self.room(1, bytes)? };
         let (responder, answer) = OneshotResponder::new_pair();
         let mut write = self.library.write(Proposal(command)).responder(responder);
         if let Some(term) = term {
@@ -109,7 +111,16 @@ impl<M: Machine> Intake<M> {
         u64::from(self.limits.0) - self.slots.available_permits() as u64
     }
 
-    /// Takes room for proposals or refuses: nobody waits here, so that an overload is told and not hidden.
+    /// Waits until there is room for one proposal, in the order of asking.
+    async fn wait_room(&self, bytes: usize) -> Result<Room, Unavailable> {
+        let stopped = |_| Unavailable::Stopped;
+        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limits.1);
+        let slot = self.slots.clone().acquire_owned().await.map_err(stopped)?;
+        let bytes = self.bytes.clone().acquire_many_owned(wanted).await.map_err(stopped)?;
+        Ok(Room { _slots: slot, _bytes: bytes })
+    }
+
+    /// Takes room for proposals or refuses: whoever asks from outside is told of an overload, and does not wait for it.
     pub(super) fn room(&self, count: usize, bytes: usize) -> Result<Room, Unavailable> {
         let take = |from: &Arc<Semaphore>, wanted: usize, limit: u32| {
             // More than everything at once takes everything: it goes alone rather than never.

@@ -20,6 +20,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::connect::{Connect, Wire};
 use super::home::Identity;
+use super::threads::Threads;
 use super::wire;
 
 /// The largest message between replicas: what one read of the log gives, and one entry more.
@@ -54,6 +55,8 @@ type Link = (String, RaftClient<Channel>);
 pub(super) struct Links {
     identity: Identity,
     connect: Arc<dyn Connect>,
+    /// Where they are kept, whoever asks for one first.
+    threads: Threads,
     /// By replica and purpose; an entry is replaced when the replica's address changes.
     open: Mutex<BTreeMap<(u64, Lane), Link>>,
     /// How many connections have ended, by replica and purpose.
@@ -61,8 +64,8 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(identity: Identity, connect: Arc<dyn Connect>) -> Self {
-        Self { identity, connect, open: Mutex::default(), ended: Mutex::default() }
+    pub(super) fn new(identity: Identity, connect: Arc<dyn Connect>, threads: Threads) -> Self {
+        Self { identity, connect, threads, open: Mutex::default(), ended: Mutex::default() }
     }
 
     pub(super) fn identity(&self) -> &Identity {
@@ -111,6 +114,7 @@ impl Links {
                 noted.map_err(|source| NotConnected { address, source })
             }
         });
+        let _there = self.threads.enter();
         // The name is never resolved: the connector knows where to go.
         Endpoint::from_static("http://replica")
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)

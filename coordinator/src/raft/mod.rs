@@ -40,6 +40,7 @@ mod seed;
 mod settings;
 mod snapshot;
 mod snapshot_parts;
+mod threads;
 mod types;
 mod wire;
 
@@ -58,3 +59,4 @@ pub use role::{Fault, Peer, ProposeError, Role, Unavailable};
 pub use seed::{Recalled, Seed, plant, recall};
 pub use settings::{PassedOn, ReplicaConfig};
 pub use snapshot::SnapshotError;
+pub use threads::Threads;

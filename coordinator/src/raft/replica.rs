@@ -29,6 +29,7 @@ use super::role::{Fault, ProposeError, Role, Unavailable};
 use super::role_watch;
 use super::settings::{PassedOn, ReplicaConfig};
 use super::snapshot::{SnapshotError, SnapshotFolder};
+use super::threads::Threads;
 use super::types::Types;
 
 /// How long a replica that stops may take to say why.
@@ -52,6 +53,9 @@ pub enum OpenError {
     /// Its settings contradict each other.
     #[error("the settings of the replica contradict each other")]
     Settings(#[from] ConfigError),
+    /// It cannot have threads of its own.
+    #[error("threads for the replica: {0}")]
+    Threads(std::io::Error),
     /// Log and snapshot could be opened, but not turned into a machine.
     #[error(transparent)]
     Start(#[from] Fault),
@@ -96,6 +100,7 @@ struct Running<M: Machine> {
     passed_on: PassedOn,
     keep_entries: u64,
     shut: AtomicBool,
+    threads: Threads,
     /// Keeps the folder locked until the last handle is gone.
     home: Home,
 }
@@ -123,7 +128,8 @@ impl<M: Machine> Replica<M> {
         open: impl FnOnce(EngineKind, &Path) -> Result<Arc<dyn LogEngine>, OpenError> + Send + 'static,
     ) -> Result<Self, OpenError> {
         let (folder, engine, start) = (config.folder.clone(), config.engine, config.start);
-        let opened = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
+        let threads = if config.own_threads { Threads::own().map_err(OpenError::Threads)? } else { Threads::shared() };
+        let opened = threads.begin(move || -> Result<_, OpenError> {
             let mut home = Home::open(&folder, engine, start)?;
             let engine = open(home.engine(), &home.log_folder())?;
             let snapshots = Arc::new(SnapshotFolder::open(&home.snapshot_folder())?);
@@ -140,16 +146,33 @@ impl<M: Machine> Replica<M> {
         let (applied_term, applied) = watch::channel(0);
         let applier = Applier::new(machine, snapshots.clone(), applied_term);
         let settings = Arc::new(config.library(&identity.cluster.to_string())?);
-        let links = Arc::new(Links::new(identity, config.connect.clone()));
-        let store = LogStore::new(engine.clone());
-        let library = Raft::new(identity.replica, settings, Network::new(links.clone()), store, applier).await;
-        let library = library.map_err(fault::<M>)?;
-        let role = role_watch::spawn(library.clone(), applied);
-        absence::spawn(library.clone(), links.clone(), role.clone());
+        let links = Arc::new(Links::new(identity, config.connect.clone(), threads.clone()));
+        let (store, network) = (LogStore::new(engine.clone()), Network::new(links.clone()));
+        let watched = links.clone();
+        let began = threads.run(async move {
+            let library = Raft::new(identity.replica, settings, network, store, applier).await?;
+            let role = role_watch::spawn(library.clone(), applied);
+            absence::spawn(library.clone(), watched, role.clone());
+            Ok((library, role))
+        });
+        let began = began.await.map_err(|error| Fault { what: error.to_string() })?;
+        let (library, role) = began.map_err(fault::<M>)?;
         let intake = Intake::new(library.clone(), config.proposals_max, config.proposal_bytes_max);
         let (passed_on, keep_entries, shut) = (config.passed_on, config.keep_entries, AtomicBool::new(false));
-        let running =
-            Running { library, engine, snapshots, identity, role, intake, links, passed_on, keep_entries, shut, home };
+        let running = Running {
+            library,
+            engine,
+            snapshots,
+            identity,
+            role,
+            intake,
+            links,
+            passed_on,
+            keep_entries,
+            shut,
+            threads,
+            home,
+        };
         running.take_part(config.address, first_start).await
     }
 
@@ -158,6 +181,11 @@ impl<M: Machine> Replica<M> {
         let Running { library, intake, snapshots, identity, passed_on, .. } = &*self.inner;
         let (intake, passed_on) = (intake.clone(), passed_on.clone());
         PeerEndpoint::server(library.clone(), intake, snapshots.clone(), *identity, speakers, passed_on)
+    }
+
+    /// Where it runs: what other replicas call is served there, too.
+    pub fn threads(&self) -> &Threads {
+        &self.inner.threads
     }
 
     /// Proposes one command and waits until it is durable on a quorum and applied here. A replica that follows passes it on.
@@ -327,6 +355,12 @@ impl<M: Machine> Replica<M> {
         let _ = self.inner.library.shutdown().await;
         let engine = self.inner.engine.clone();
         let _ = tokio::task::spawn_blocking(move || engine.close()).await;
+    }
+
+    /// Takes all room for proposals until it is dropped, if nobody has some.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) -> Option<impl Sized + use<M>> {
+        self.inner.intake.room(usize::MAX, 0).ok()
     }
 
     pub(super) fn library(&self) -> &Library<M> {

@@ -60,9 +60,9 @@ pub struct ReplicaConfig {
     pub keep_entries: u64,
     /// Whether it purges the log by itself after each snapshot; otherwise whoever opened it asks for it.
     pub purges: bool,
-    /// Proposals in flight; one more is refused.
+    /// Proposals in flight; one more is refused, or waits if it is the leader's own.
     pub proposals_max: u32,
-    /// Bytes of the proposals in flight; more are refused.
+    /// Bytes of the proposals in flight; as above.
     pub proposal_bytes_max: u32,
     /// How other replicas reach this one; not used in a cluster of one.
     pub address: String,
@@ -72,6 +72,8 @@ pub struct ReplicaConfig {
     pub connect: Arc<dyn Connect>,
     /// What becomes of commands that others pass on.
     pub passed_on: PassedOn,
+    /// Whether it has threads of its own, so that nothing else in this process makes it silent.
+    pub own_threads: bool,
 }
 
 impl ReplicaConfig {
@@ -89,6 +91,7 @@ impl ReplicaConfig {
             start: Start::Form,
             connect: Arc::new(TcpConnect),
             passed_on: PassedOn::unchanged(),
+            own_threads: false,
         }
     }
 

@@ -7,6 +7,8 @@
 
 mod segment;
 
+pub(crate) use segment::{decode, encode};
+
 use std::time::Duration;
 
 use flowyard_cas::{LiveBlobs, StoreError};
@@ -22,7 +24,7 @@ use crate::raft::engine::{EngineError, Record};
 /// Entries of one segment, at most.
 const SEGMENT_ENTRIES: u64 = 50_000;
 /// Bytes of the payloads of one segment, at which it is full.
-const SEGMENT_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const SEGMENT_BYTES: usize = 32 * 1024 * 1024;
 /// Entries that wait for their seal at most before they are purged without.
 const UNSEALED_MAX: u64 = 500_000;
 /// Wait before what failed is tried again.

@@ -11,6 +11,9 @@ const MAGIC: [u8; 7] = *b"FYLOGSG";
 const VERSION: u8 = b'1';
 /// What an entry's frame adds to its payload.
 const FRAME_BYTES: usize = 20;
+/// Bytes of all entries that are read from one: many times what is ever sealed, and less than a machine has, since a file of a stranger may
+/// say anything.
+const WHOLE_BYTES: usize = 1 << 30;
 /// What a payload may be longer than the longest command.
 const OVERHEAD_BYTES: usize = 1024;
 const ZSTD_LEVEL: i32 = 3;
@@ -70,7 +73,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Record>, SegmentError> {
         _ => return Err(SegmentError::NotASegment),
     }
     let mut input = zstd::Decoder::new(packed)?;
-    let mut records: Vec<Record> = Vec::new();
+    let (mut records, mut whole) = (Vec::<Record>::new(), 0);
     while let Some(index) = next_index(&mut input)? {
         if let Some(last) = records.last().map(|last| last.point.index)
             && last.checked_add(1) != Some(index)
@@ -83,6 +86,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Record>, SegmentError> {
         let length = u32::from_le_bytes(length);
         if length as usize > ENTRY_BYTES_MAX + OVERHEAD_BYTES {
             return Err(SegmentError::TooLarge(length));
+        }
+        whole += length as usize + FRAME_BYTES;
+        if whole > WHOLE_BYTES {
+            return Err(SegmentError::TooLarge(u32::try_from(whole).unwrap_or(u32::MAX)));
         }
         let mut payload = vec![0; length as usize];
         input.read_exact(&mut payload)?;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use flowyard_cas::LiveBlobs;
 use flowyard_model::{
-    Attempt, AttemptDesired, Desired, DesiredMember, Digest, FanOut, Fence, Image, Input, Item, Job, JobId, Member,
-    MemberKey, Name, NodeId, Phase, ResolvedInput, StepContext, StepIndex, Task, TaskIndex, TaskKey, TaskOutcome,
-    TaskState, Term,
+    Attempt, AttemptDesired, Desired, DesiredMember, Digest, FanOut, Fence, Gang, GangNode, Image, Input, Item, Job,
+    JobId, Member, MemberKey, Name, NodeId, Phase, ResolvedInput, StepContext, StepIndex, StopTerms, Task, TaskIndex,
+    TaskKey, TaskOutcome, TaskState, Term,
 };
 use flowyard_state::View;
 
@@ -33,8 +33,16 @@ impl Told {
     pub fn next(&mut self, view: &View, term: Term) -> Option<Desired> {
         let all = self.sequence == 0;
         let fence = Fence { term, revision: view.revision() };
-        let mut desired =
-            Desired { fence, sequence: self.sequence + 1, all, steps: vec![], run: vec![], stop: vec![], gone: vec![] };
+        let mut desired = Desired {
+            fence,
+            sequence: self.sequence + 1,
+            all,
+            steps: vec![],
+            run: vec![],
+            stop: vec![],
+            gone: vec![],
+            stop_terms: BTreeMap::new(),
+        };
         let mut now = BTreeMap::new();
         for (key, attempt, member) in view.live_members(self.node) {
             now.insert(key, attempt.desired);
@@ -44,9 +52,13 @@ impl Told {
             match attempt.desired {
                 AttemptDesired::Run => {
                     self.add_step(view, key.task, &mut desired);
-                    desired.run.extend(desired_member(view, key, member));
+                    let gang = gang(view, attempt);
+                    desired.run.extend(desired_member(view, key, member).map(|told| DesiredMember { gang, ..told }));
                 }
-                AttemptDesired::Stop | AttemptDesired::Preempt | AttemptDesired::GiveUp => desired.stop.push(key),
+                AttemptDesired::Stop | AttemptDesired::Preempt | AttemptDesired::GiveUp => {
+                    desired.stop.push(key);
+                    desired.stop_terms.extend(stop_terms(view, key, attempt).map(|terms| (key, terms)));
+                }
             }
         }
         desired.gone = self.members.keys().filter(|key| !now.contains_key(key)).copied().collect();
@@ -67,6 +79,14 @@ impl Told {
             desired.steps.extend(step_context(view, task.job, task.step).map(Arc::new));
         }
     }
+}
+
+/// How a member is asked to stop whose attempt was evicted: as its queue's contract says. Whatever stops it for another reason does so
+/// as its step says.
+fn stop_terms(view: &View, key: MemberKey, attempt: &Attempt) -> Option<StopTerms> {
+    attempt.preempted.filter(|_| attempt.desired == AttemptDesired::Preempt)?;
+    let contract = view.contract(&view.job(key.task.job)?.spec.queue);
+    Some(StopTerms { notice_ms: Some(contract.notice_ms), kill_within_ms: Some(contract.kill_within_ms) })
 }
 
 /// The context of one step.
@@ -104,7 +124,20 @@ fn desired_member(view: &View, key: MemberKey, member: &Member) -> Option<Desire
         inputs: inputs.collect(),
         item: item(view, job, key.task),
         known: member.phase,
+        gang: None,
     })
+}
+
+/// What each member of a gang is told of it: members on one node have consecutive ranks.
+fn gang(view: &View, attempt: &Attempt) -> Option<Gang> {
+    let main_port = attempt.main_port?;
+    let mut nodes: Vec<GangNode> = Vec::new();
+    for members in attempt.members.chunk_by(|one, next| one.node == next.node) {
+        let node = view.node(members.first()?.node)?;
+        let address = node.inventory.rendezvous.as_ref().map_or_else(String::new, |it| it.address.clone());
+        nodes.push(GangNode { name: node.name.clone(), address, members: members.len() as u32 });
+    }
+    Some(Gang { nodes, main_port })
 }
 
 /// What the live allocations of a node name: code, image, inputs, items.
@@ -181,5 +214,126 @@ fn item(view: &View, job: &Job, key: TaskKey) -> Option<Item> {
             Some(Item::Listed { items: segment.list.items, position: key.task.0 - segment.start.0 })
         }
         FanOut::Each { step } => item(view, job, TaskKey { step: *step, ..key }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flowyard_model::{
+        AttemptNumber, ClaimWish, ClusterVersion, Command, Contract, Entry, Eviction, EvictionKind, Incarnation,
+        JobSpec, Placement, Plan, Queue, QueuePath, Rank, Rendezvous, Revision, Seat, StepSpec, SubmitJob, TimeMs,
+    };
+    use flowyard_state::State;
+
+    use super::*;
+    use crate::fixture;
+
+    fn perform(state: &mut State, command: Command) {
+        let index = Revision(state.revision().0 + 1);
+        flowyard_state::apply(state, Entry { index, time: TimeMs(1), command });
+    }
+
+    /// Two nodes.
+    fn cluster() -> State {
+        let mut state = State::new();
+        perform(&mut state, Command::RaiseVersion { version: ClusterVersion::ACCESS });
+        for name in ["n1", "n2"] {
+            let mut wish = fixture::registration(name);
+            let inventory = Arc::make_mut(&mut wish.inventory);
+            let ports = inventory.rendezvous.as_ref().expect("it knows gangs").ports;
+            inventory.rendezvous = Some(Rendezvous { address: format!("{name}.lab"), ports });
+            perform(&mut state, Command::RegisterNode(wish));
+        }
+        state
+    }
+
+    fn submit(state: &mut State, size: u32, priority: i32) {
+        let spec = fixture::spec("default", StepSpec { size, ..fixture::step(1) });
+        let spec = Arc::new(JobSpec { priority, ..spec });
+        let spec_digest = Digest { hash: [0; 32], length: 0 };
+        perform(state, Command::SubmitJob(SubmitJob { spec, spec_digest, owner: "me".to_owned(), key: None }));
+    }
+
+    fn task(job: u64) -> TaskKey {
+        TaskKey { job: JobId(job), step: StepIndex(0), task: TaskIndex(0) }
+    }
+
+    fn seats(nodes: &[u64]) -> Vec<Seat> {
+        let seat = |node: &u64| {
+            let (node, incarnation) = (NodeId(*node), Incarnation(1));
+            Seat { node, incarnation, gpus: vec![], gpu_alternative: 0 }
+        };
+        nodes.iter().map(seat).collect()
+    }
+
+    fn commit(state: &mut State, placements: Vec<Placement>, claims: Vec<ClaimWish>) {
+        let (based_on, drops) = (state.revision(), vec![]);
+        let plan = Plan {
+            based_on,
+            seed: 0,
+            budget: 0,
+            placer_version: 0,
+            placements,
+            accept_ms: None,
+            claims,
+            drops,
+            at: None,
+            made_from: None,
+        };
+        perform(state, Command::CommitPlan(plan));
+    }
+
+    fn placed(state: &mut State, nodes: &[u64]) {
+        let placement = Placement { task: task(1), attempt: AttemptNumber(1), members: seats(nodes) };
+        commit(state, vec![placement], vec![]);
+    }
+
+    #[test]
+    fn every_agent_of_a_gang_is_told_where_all_members_are_and_where_they_meet() {
+        let mut state = cluster();
+        submit(&mut state, 3, 0);
+        placed(&mut state, &[2, 1, 2]);
+        let view = state.view();
+        let told = |node| Told::nothing(NodeId(node)).next(&view, Term(1)).expect("something").run;
+        let (first, second) = (told(2), told(1));
+        let ranks = |run: &[DesiredMember]| run.iter().map(|member| member.key.rank).collect::<Vec<_>>();
+        assert_eq!((ranks(&first), ranks(&second)), (vec![Rank(0), Rank(1)], vec![Rank(2)]));
+        let gang = first[0].gang.as_ref().expect("it is one");
+        let nodes: Vec<_> = gang.nodes.iter().map(|it| (it.name.as_str(), it.address.as_str(), it.members)).collect();
+        assert_eq!(nodes, [("n2", "n2.lab", 2), ("n1", "n1.lab", 1)]);
+        assert!(first.iter().chain(&second).all(|member| member.gang.as_ref() == Some(gang)));
+        let port = view.live_members(NodeId(2)).find_map(|(_, attempt, _)| attempt.main_port);
+        assert_eq!(Some(gang.main_port), port);
+    }
+
+    #[test]
+    fn a_task_of_one_member_is_told_of_no_gang() {
+        let mut state = cluster();
+        submit(&mut state, 1, 0);
+        placed(&mut state, &[1]);
+        let run = Told::nothing(NodeId(1)).next(&state.view(), Term(1)).expect("something").run;
+        assert_eq!(run.iter().map(|member| &member.gang).collect::<Vec<_>>(), [&None]);
+    }
+
+    #[test]
+    fn who_is_evicted_is_told_its_contract_and_who_is_cancelled_then_is_not() {
+        let mut state = cluster();
+        let contract = Contract { min_run_ms: 0, notice_ms: 7_000, kill_within_ms: 9_000 };
+        let queue = Queue { contract: Some(contract), ..Queue::new(QueuePath::fallback()) };
+        perform(&mut state, Command::PutQueue(Arc::new(queue)));
+        submit(&mut state, 1, 0);
+        placed(&mut state, &[1]);
+        let mut told = Told::nothing(NodeId(1));
+        let key = told.next(&state.view(), Term(1)).expect("it is to run").run[0].key;
+        submit(&mut state, 1, 5);
+        let evictions = vec![Eviction { task: task(1), attempt: AttemptNumber(1), kind: EvictionKind::Priority }];
+        let claim = ClaimWish { task: task(2), attempt: AttemptNumber(1), members: seats(&[1]), evictions };
+        commit(&mut state, vec![], vec![claim]);
+        let desired = told.next(&state.view(), Term(1)).expect("it is to make room");
+        let terms = StopTerms { notice_ms: Some(7_000), kill_within_ms: Some(9_000) };
+        assert_eq!((desired.stop, desired.stop_terms), (vec![key], BTreeMap::from([(key, terms)])));
+        perform(&mut state, Command::CancelJob { job: JobId(1) });
+        let desired = told.next(&state.view(), Term(1)).expect("it is to stop");
+        assert_eq!((desired.stop, desired.stop_terms), (vec![key], BTreeMap::new()));
     }
 }

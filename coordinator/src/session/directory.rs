@@ -46,6 +46,11 @@ impl Directory {
         self.lock().get(&node).cloned()
     }
 
+    /// How many are connected.
+    pub fn connected(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Connected>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }

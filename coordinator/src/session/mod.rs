@@ -4,8 +4,10 @@
 
 pub mod desired;
 mod directory;
+mod pace;
 mod provenance;
 mod service;
+mod turns;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,7 +28,9 @@ use crate::proposer::Proposer;
 
 pub use desired::allocated;
 pub use directory::{Connected, Directory};
+pub(crate) use pace::Pace;
 pub use service::{AgentEndpoint, known};
+pub(crate) use turns::Turns;
 
 /// Messages on their way to one agent.
 pub const OUTBOX: usize = 64;
@@ -198,6 +202,41 @@ mod tests {
 
     use super::*;
     use crate::fixture;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_report_for_which_there_is_no_room_waits_and_ends_no_session() {
+        let (coordinator, _folder) = fixture::coordinator().await;
+        let shared = coordinator.shared();
+        let (node, incarnation) = fixture::node(&coordinator, "n1").await;
+        let (outbox, mut told) = mpsc::channel(OUTBOX);
+        let term = shared.leading_term().unwrap();
+        let proposer = shared.proposer.in_term(term);
+        let session = Session::spawn(Session::begin((node, incarnation), term, shared.feed.clone(), proposer, outbox));
+        let full = loop {
+            match shared.replica.fill() {
+                Some(full) => break full,
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        assert!(shared.propose(&Command::Tick).await.is_err(), "others are told that it is full");
+        let reports = ReportAttempts { node, incarnation, reports: vec![] };
+        session.tell(SessionMessage::Observed { sequence: 1, reports }).await.unwrap();
+        let mut acknowledged = async || loop {
+            match told.recv().await.expect("the session goes on").expect("the session goes on").message {
+                Some(Wire::Acknowledged(acknowledged)) => return acknowledged.sequence,
+                _ => continue,
+            }
+        };
+        assert!(
+            tokio::time::timeout(Duration::from_millis(200), acknowledged()).await.is_err(),
+            "it is not durable yet"
+        );
+        drop(full);
+        let sequence = tokio::time::timeout(Duration::from_secs(10), acknowledged()).await.expect("it is taken then");
+        assert_eq!(sequence, 1);
+        session.kill();
+        coordinator.shutdown().await;
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_session_whose_node_was_given_up_is_over_so_that_it_registers_anew() {

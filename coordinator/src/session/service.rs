@@ -76,6 +76,7 @@ impl AgentEndpoint {
             // One that was given up registers anew all the same; it is only not kept from being down.
             let _ = self.shared.heard.mark(node, incarnation);
         }
+        let _turn = self.shared.turns.take().await?;
         let proposer = self.shared.proposer.in_term(term);
         let propose = async |command| proposer.propose(&command).await.map_err(|error| coordinator::status(&error));
         let (node, incarnation) = match propose(Command::RegisterNode(register)).await? {
@@ -100,7 +101,7 @@ impl AgentEndpoint {
         mut said: Streaming<AgentMessage>,
         outbox: Outbox,
     ) -> Result<(), Status> {
-        let silence = Duration::from_millis(self.shared.config.timing.suspect_ms);
+        let silence = Duration::from_millis(self.shared.pace.timing().suspect_ms);
         let first = tokio::time::timeout(silence, next(&mut said)).await;
         let first = first.map_err(|_| Status::deadline_exceeded("nothing was heard from the agent"))?;
         let Some(agent_message::Message::Hello(hello)) = first? else {
@@ -140,13 +141,14 @@ impl AgentEndpoint {
         while beats.changed().await.is_ok() {
             let Some(sent_at_ms) = *beats.borrow_and_update() else { continue };
             if let Err(error) = self.shared.evidence.confirm().await {
-                if flowyard_clock::boot_ms().saturating_sub(proven_ms) >= self.shared.config.timing.suspect_ms {
+                if flowyard_clock::boot_ms().saturating_sub(proven_ms) >= self.shared.pace.timing().suspect_ms {
                     return Status::unavailable(format!("no majority follows this coordinator: {error}"));
                 }
                 continue;
             }
             proven_ms = flowyard_clock::boot_ms();
-            let answer = coordinator_message::Message::Heartbeat(Heartbeat { sent_at_ms });
+            let every_ms = Some(self.shared.pace.heartbeat_ms(self.shared.directory.connected()));
+            let answer = coordinator_message::Message::Heartbeat(Heartbeat { sent_at_ms, every_ms });
             if let Err(status) = send(outbox, answer).await {
                 return status;
             }
@@ -169,10 +171,11 @@ impl AgentEndpoint {
 
     fn welcome(&self, node: NodeId, incarnation: Incarnation) -> Welcome {
         let timing = self.shared.config.timing;
+        let heartbeat_ms = self.shared.pace.heartbeat_ms(self.shared.directory.connected());
         Welcome {
             node: node.0,
             incarnation: incarnation.0,
-            heartbeat_ms: timing.heartbeat_ms,
+            heartbeat_ms,
             lease_ms: timing.lease_ms,
             cluster: self.shared.cluster_id.clone(),
             epoch: self.shared.epoch,
@@ -207,10 +210,10 @@ impl AgentEndpoint {
         heard_by: &Heard,
         standing: &Standing,
     ) -> Result<(), Status> {
-        let silence = Duration::from_millis(self.shared.config.timing.suspect_ms);
         let mut lost = Box::pin(standing.clone().lost());
         loop {
             // A session lasts for days: its certificate may expire, or its node be shut out meanwhile.
+            let silence = Duration::from_millis(self.shared.pace.timing().suspect_ms);
             let heard = tokio::select! {
                 biased;
                 status = &mut lost => return Err(status),

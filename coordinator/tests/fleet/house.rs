@@ -109,6 +109,7 @@ impl Host {
             retention: flowyard_coordinator::Retention::STANDARD,
             log_keeping: flowyard_coordinator::LogKeeping::STANDARD,
             storage_budget_bytes: 0,
+            call_rate: flowyard_coordinator::CallRate::STANDARD,
             shared_origin: false,
             fleet: Some(FleetConfig {
                 name: "lab".to_owned(),

@@ -7,7 +7,7 @@ use flowyard_model::{Command, Health, Incarnation, NodeId};
 use flowyard_proto::cluster::TransferLeaderRequest;
 use tonic::Code;
 
-use crate::house::{Host, three_with, until};
+use crate::house::{Host, three, three_with, until};
 use crate::node;
 
 /// Times in which a test sees a node given up.
@@ -65,4 +65,20 @@ async fn a_leader_that_nobody_follows_renews_no_lease_and_sends_its_agents_away(
     tokio::time::sleep(Duration::from_millis(Timing::EVIDENCE_MS)).await;
     let (last, ended) = session.lives_on(BEAT).await;
     assert_eq!((last, ended.code()), (0, Code::Unavailable), "a lease was renewed without a majority: {ended}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_goes_on_leading_while_everything_else_in_its_process_is_busy() {
+    let hosts = three().await;
+    let term = |host: &Host| host.coordinator().shared().leading_term().ok();
+    let before = term(leader(&hosts)).expect("it leads");
+    // All threads of the process are held twice as long as a leader may be silent, as by the handshakes of thousands of agents; those of
+    // the coordinators that follow as well, since all are in this process.
+    let hold = || std::thread::sleep(Duration::from_millis(1_500));
+    let held: Vec<_> = (0..4).map(|_| tokio::spawn(async move { hold() })).collect();
+    for thread in held {
+        thread.await.unwrap();
+    }
+    leader(&hosts).coordinator().shared().fresh_view().await.expect("a majority follows");
+    assert_eq!(term(leader(&hosts)), Some(before), "another election was held");
 }

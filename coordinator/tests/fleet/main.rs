@@ -7,6 +7,7 @@ mod house;
 mod leading;
 mod node;
 mod parts;
+mod policy;
 mod ports;
 mod queues;
 mod secrets;

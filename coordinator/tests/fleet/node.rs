@@ -85,7 +85,7 @@ pub(crate) async fn say_hello(host: &Host, own: &Current, hello: Hello) -> Resul
 impl Session {
     /// Gives a sign of life; whether there still is a session.
     pub(crate) async fn beat(&self, sent_at_ms: u64) -> bool {
-        let beat = agent_message::Message::Heartbeat(Heartbeat { sent_at_ms });
+        let beat = agent_message::Message::Heartbeat(Heartbeat { sent_at_ms, every_ms: None });
         self.tell.send(AgentMessage { message: Some(beat) }).await.is_ok()
     }
 

@@ -63,6 +63,9 @@ pub(crate) fn job(queue: &str, code: Option<Digest>) -> SubmitRequest {
         kill_grace_ms: 10_000,
         on_disconnect: OnDisconnect::Keep,
         secrets: vec![],
+        preemptible: true,
+        notice: None,
+        placing: Default::default(),
         priority: 0,
     };
     let spec = JobSpec {
@@ -122,6 +125,7 @@ fn inventory() -> Inventory {
         gpus: vec![],
         tokens: BTreeMap::new(),
         labels: BTreeMap::new(),
+        rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
         abilities: Abilities {
             containers: true,
             process_isolation: true,
@@ -184,6 +188,7 @@ impl Agent {
             end: Some(end),
             checkpoint: None,
             stuck: 0,
+            saved_at_ms: None,
         };
         self.reported += 1;
         let observed = Observed { sequence: self.reported, reports: vec![report] };

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Admitted, ArchiveJobs, AttemptNumber, Checkpoint, ClusterVersion, Digest, End, Epoch, Fingerprint, GpuIndex, Grant,
-    Health, Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase, PhaseTimes, PutSecret,
-    Queue, QueuePath, Revision, Scheduling, SealSegments, StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
+    Admitted, ArchiveJobs, AttemptNumber, Checkpoint, ClaimWish, ClusterVersion, Digest, End, Epoch, Fingerprint,
+    GpuIndex, Grant, Health, Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase,
+    PhaseTimes, Policy, PutSecret, Queue, QueuePath, Revision, Scheduling, SealSegments, StuckPhase, TaskKey, TimeMs,
+    TokenFault, TokenId,
 };
 
 /// A command with its place in the log and the leader's time.
@@ -115,6 +116,8 @@ pub enum Command {
         /// Which.
         name: Name,
     },
+    /// Say what holds for all of the cluster.
+    PutPolicy(Arc<Policy>),
 }
 
 impl Command {
@@ -130,8 +133,9 @@ impl Command {
             | Self::SealSegments(_)
             | Self::PutSecret(_)
             | Self::DropSecret { .. }
+            | Self::PutPolicy(_)
             | Self::BeginEpoch { .. } => ClusterVersion::ACCESS,
-            Self::CommitPlan(plan) if plan.accept_ms.is_some() => ClusterVersion::ACCESS,
+            Self::CommitPlan(plan) if plan.is_newer() => ClusterVersion::ACCESS,
             Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
             Self::PutQueue(queue) if queue.is_newer() => ClusterVersion::ACCESS,
             _ => ClusterVersion(1),
@@ -222,6 +226,35 @@ pub struct Plan {
     pub placements: Vec<Placement>,
     /// How long an agent may take to accept each, in milliseconds; for ever if `None`.
     pub accept_ms: Option<u64>,
+    /// Room that waiting tasks are to be promised, most urgent first.
+    pub claims: Vec<ClaimWish>,
+    /// Tasks whose claims are pointless.
+    pub drops: Vec<TaskKey>,
+    /// The time that the solver reckoned with, if it did.
+    pub at: Option<TimeMs>,
+    /// What it was made from beside the view. Apply passes it over: it is for whoever makes the plan again.
+    pub made_from: Option<MadeFrom>,
+}
+
+impl Plan {
+    /// Whether it says what only a cluster of version [`ClusterVersion::ACCESS`] knows.
+    pub fn is_newer(&self) -> bool {
+        let evicts = !self.claims.is_empty() || !self.drops.is_empty();
+        evicts || self.accept_ms.is_some() || self.at.is_some() || self.made_from.is_some()
+    }
+}
+
+/// What a plan was made from beside the view: with it, anybody who has the log can make the plan again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeFrom {
+    /// Counts the plans of one placer, which has a seed of its own.
+    pub number: u64,
+    /// Which of the plans that were made at one time, from 0.
+    pub part: u32,
+    /// Most tasks that could be placed in all of them together.
+    pub tasks: u64,
+    /// Plans of the same placer of which nothing was known yet, by number, in the order in which they were made.
+    pub under_way: Vec<u64>,
 }
 
 /// One line of a plan.
@@ -236,7 +269,7 @@ pub struct Placement {
 }
 
 /// Where one member goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
     /// The node.
     pub node: NodeId,
@@ -274,6 +307,8 @@ pub struct AttemptReport {
     pub checkpoint: Option<Checkpoint>,
     /// Where it makes, or made, no progress. Passed over below cluster version 2.
     pub stuck: Option<StuckPhase>,
+    /// When it was last seen to have saved its work. Passed over below cluster version 2.
+    pub saved_at: Option<TimeMs>,
 }
 
 /// What a command is answered with.
@@ -297,6 +332,8 @@ pub enum Reply {
     PlanCommitted {
         /// Those that were stale: position in the plan, and why.
         refused: Vec<(u32, Refusal)>,
+        /// Claims that were stale: likewise.
+        refused_claims: Vec<(u32, Refusal)>,
     },
     /// The token was made.
     TokenCreated {
@@ -314,7 +351,7 @@ pub enum Reply {
     Rejected(Rejection),
 }
 
-/// Why a placement was stale.
+/// Why a placement or a claim was stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
@@ -330,6 +367,10 @@ pub enum Refusal {
     DeviceTaken,
     /// The members do not match the request.
     Malformed,
+    /// An attempt that was to leave may not be evicted, or not yet, or is not there any more.
+    Protected,
+    /// The room is promised to another task.
+    Claimed,
 }
 
 /// Why a wish is refused. Closed; each says what would be accepted.

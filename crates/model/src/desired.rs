@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Fence, GpuIndex, JobId, MemberKey, Name, Phase, StepIndex, StepSpec, TaskIndex};
+use crate::{Digest, Fence, GpuIndex, JobId, MemberKey, Name, Phase, Rank, StepIndex, StepSpec, TaskIndex};
 
 /// What all tasks of a step have in common; told once per session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,59 @@ pub struct DesiredMember {
     pub item: Option<Item>,
     /// The phase the coordinator knows it to be in: what is past `placed` and unknown to the agent was lost by it.
     pub known: Phase,
+    /// The gang it is in, if it has other members.
+    #[serde(default)]
+    pub gang: Option<Gang>,
+}
+
+/// A gang as each of its members is told: ranks are counted through its nodes, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gang {
+    /// Where its members are; at least one node, and on each at least one.
+    pub nodes: Vec<GangNode>,
+    /// The port at the first node that the first member may listen at.
+    pub main_port: u16,
+}
+
+/// A node of a gang.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GangNode {
+    /// Its name.
+    pub name: Name,
+    /// What others reach it by.
+    pub address: String,
+    /// How many members it has.
+    pub members: u32,
+}
+
+/// Where in its gang a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GangSeat {
+    /// Position of its node.
+    pub node: u32,
+    /// Position among the members of that node.
+    pub local: u32,
+    /// Members of that node.
+    pub local_size: u32,
+}
+
+impl Gang {
+    /// Its members.
+    pub fn size(&self) -> u32 {
+        self.nodes.iter().map(|node| node.members).fold(0, u32::saturating_add)
+    }
+
+    /// Where a rank is; `None` if it has no such rank.
+    pub fn seat(&self, rank: Rank) -> Option<GangSeat> {
+        let mut left = rank.0;
+        for (at, node) in self.nodes.iter().enumerate() {
+            if left < node.members {
+                return Some(GangSeat { node: at as u32, local: left, local_size: node.members });
+            }
+            left -= node.members;
+        }
+        None
+    }
 }
 
 /// An input as digests.
@@ -88,4 +141,15 @@ pub struct Desired {
     pub stop: Vec<MemberKey>,
     /// Not desired any more: the end was applied, or it was given up.
     pub gone: Vec<MemberKey>,
+    /// Of those that should stop: how, if they are evicted.
+    pub stop_terms: BTreeMap<MemberKey, StopTerms>,
+}
+
+/// How a member is asked to stop; as its step says where nothing is given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopTerms {
+    /// The longest that the notice of its step comes before its stop signal; there is no notice if `None`.
+    pub notice_ms: Option<u64>,
+    /// The longest time from its stop signal to the kill.
+    pub kill_within_ms: Option<u64>,
 }

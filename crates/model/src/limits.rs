@@ -1,5 +1,14 @@
 //! Every bound that a command or a spec is held to, with its name. Units are in the names.
 
+/// Longest contract of what may be evicted, all its times together: an hour, in milliseconds.
+pub const CONTRACT_MS: u64 = 3_600_000;
+/// Attempts of one task that are evicted at most; after that it is left alone.
+pub const RELOCATIONS: usize = 8;
+/// Claims that there are at one time.
+pub const CLAIMS: usize = 32;
+/// How long a claim outlives the time by which whoever leaves for it must have left: agents and rounds of placement take some. In
+/// milliseconds.
+pub const CLAIM_GRACE_MS: u64 = 300_000;
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 63;
 /// Parts of a queue path.
@@ -97,6 +106,12 @@ pub const TOKENS: usize = 10_000;
 pub const TOKEN_USES: u32 = 1_000;
 /// Queues that one submitter may be bound to.
 pub const QUEUES_PER_ROLE: usize = 64;
+/// Conditions that one step prefers.
+pub const PREFERENCES: usize = 16;
+/// The most that one of them counts.
+pub const PREFERENCE: u32 = 100;
+/// Levels of the topology.
+pub const TOPOLOGY_LEVELS: usize = 8;
 /// Secrets that are kept.
 pub const SECRETS: usize = 10_000;
 /// Secrets that one step is given.
@@ -113,6 +128,8 @@ pub const MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 pub const REVOCATIONS: usize = 100_000;
 /// Members of one gang.
 pub const GANG: u32 = 1_000;
+/// Ports of a node that are given to gangs.
+pub const GANG_PORTS: u32 = 16_384;
 /// Bytes of one blob: four tebibytes.
 pub const BLOB_BYTES: u64 = 1 << 42;
 /// Thousandths of a CPU that one node may offer.

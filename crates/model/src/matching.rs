@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::{
     Abilities, Constraint, ConstraintOperator, Gpu, GpuIndex, GpuRequest, Image, Inventory, Isolation, NetworkMode,
-    Resources, StepSpec,
+    Placing, Resources, StepSpec,
 };
 
 /// What placement looks at in a step. Tasks of equal shapes are interchangeable to it, so pending work is grouped by shape.
@@ -24,6 +24,10 @@ pub struct Shape<'a> {
     pub host_image: bool,
     /// Whether it needs a network of its own.
     pub private_network: bool,
+    /// Whether it may be evicted: what may not has bounds of its own.
+    pub preemptible: bool,
+    /// Where its members go in relation to each other.
+    pub placing: &'a Placing,
 }
 
 impl Shape<'_> {
@@ -117,6 +121,8 @@ impl StepSpec {
             process: self.isolation == Isolation::Process,
             host_image: self.image == Image::Host,
             private_network: self.network == NetworkMode::Private,
+            preemptible: self.preemptible,
+            placing: &self.placing,
         }
     }
 
@@ -126,9 +132,10 @@ impl StepSpec {
         able && self.constraints.iter().all(|constraint| constraint.holds(inventory))
     }
 
-    /// Whether it could have the network there that the step asks for. A question of its own, because cluster version 1 did not ask it.
+    /// Whether it could have the network there that the step asks for, and meet the others of its gang. A question of its own, because cluster version 1 did not ask it.
     pub fn connects(&self, inventory: &Inventory) -> bool {
-        inventory.abilities.connect(self.isolation, self.network)
+        let met = self.size <= 1 || inventory.rendezvous.is_some();
+        met && inventory.abilities.connect(self.isolation, self.network)
     }
 }
 
@@ -160,7 +167,16 @@ mod tests {
             system: String::new(),
         };
         let labels = [("zone".parse().unwrap(), "a".to_owned())].into();
-        Inventory { cpu_milli: 1, memory_bytes: 1, disk_bytes: 0, gpus, tokens: Default::default(), labels, abilities }
+        Inventory {
+            cpu_milli: 1,
+            memory_bytes: 1,
+            disk_bytes: 0,
+            gpus,
+            tokens: Default::default(),
+            labels,
+            abilities,
+            rendezvous: None,
+        }
     }
 
     #[test]

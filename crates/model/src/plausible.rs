@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{AttemptReport, Digest, End, Inventory, PhaseTimes, RegisterNode, Rejection, limits};
+use crate::{AttemptReport, Digest, End, Inventory, PhaseTimes, RegisterNode, Rejection, Rendezvous, limits};
 
 type Checked = Result<(), Rejection>;
 
@@ -33,7 +33,25 @@ fn plausible_inventory(inventory: &Inventory) -> Checked {
             return Err(invalid("inventory.gpus.id", format!("`{}` is given twice", gpu.id.escape_debug())));
         }
     }
-    Ok(())
+    inventory.rendezvous.as_ref().map_or(Ok(()), plausible_rendezvous)
+}
+
+fn plausible_rendezvous(rendezvous: &Rendezvous) -> Checked {
+    let Rendezvous { address, ports } = rendezvous;
+    // It goes into variables and a file with a line for each node.
+    let plain = !address.is_empty() && address.chars().all(|c| c.is_ascii_graphic());
+    if !plain || address.len() > limits::TEXT_BYTES {
+        let message = format!("a host name or an address of at most {} bytes", limits::TEXT_BYTES);
+        return Err(invalid("inventory.rendezvous.address", message));
+    }
+    let sound = ports.first >= 1 && ports.first <= ports.last;
+    if !sound {
+        return Err(invalid(
+            "inventory.rendezvous.ports",
+            "from a first, at least 1, to a last not below it".to_owned(),
+        ));
+    }
+    at_most("inventory.rendezvous.ports", u64::from(ports.count()), u64::from(limits::GANG_PORTS))
 }
 
 /// Checks one report.
@@ -42,7 +60,7 @@ fn plausible_inventory(inventory: &Inventory) -> Checked {
 /// As [`plausible_registration`].
 pub fn plausible_report(report: &AttemptReport) -> Checked {
     let PhaseTimes { accepted, fetching, running, storing, ended } = report.times;
-    for time in [accepted, fetching, running, storing, ended].into_iter().flatten() {
+    for time in [accepted, fetching, running, storing, ended, report.saved_at].into_iter().flatten() {
         at_most("times", time.0, limits::TIME_MS)?;
     }
     if let Some(checkpoint) = &report.checkpoint {
@@ -94,7 +112,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Abilities, Gpu, Incarnation, NodeId};
+    use crate::{Abilities, Gpu, Incarnation, NodeId, PortRange};
 
     fn registration(change: impl FnOnce(&mut RegisterNode, &mut Inventory)) -> Checked {
         let abilities = Abilities {
@@ -115,6 +133,7 @@ mod tests {
             tokens: Default::default(),
             labels: Default::default(),
             abilities,
+            rendezvous: None,
         };
         let previous = Some((NodeId(3), Incarnation(7)));
         let offered = Arc::new(inventory.clone());
@@ -133,6 +152,16 @@ mod tests {
         assert!(registration(|_, inventory| inventory.cpu_milli = u64::MAX).is_err());
         assert!(registration(|_, inventory| inventory.memory_bytes = u64::MAX).is_err());
         assert!(registration(|_, inventory| inventory.disk_bytes = u64::MAX).is_err());
+        let meets = |address: &str, first, last| {
+            let rendezvous = Rendezvous { address: address.to_owned(), ports: PortRange { first, last } };
+            registration(|_, inventory| inventory.rendezvous = Some(rendezvous))
+        };
+        assert_eq!(meets("10.0.0.7", 28_000, 28_999), Ok(()));
+        for (address, first, last) in
+            [("", 1, 2), ("a b", 1, 2), ("a\nb", 1, 2), ("a", 0, 2), ("a", 3, 2), ("a", 1, 60_000)]
+        {
+            assert!(meets(address, first, last).is_err(), "{address:?} {first} {last}");
+        }
         let gpu = Gpu {
             id: "a".to_owned(),
             model: String::new(),

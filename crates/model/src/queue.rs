@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, QueuePath};
+use crate::{Contract, Name, QueuePath};
 
 /// A queue of the tenant tree. Its bounds are those of everything below it together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,10 @@ pub struct Queue {
     pub borrow: QueueAmounts,
     /// Most of its unused reserve that others may hold. What is not named is lent as far as it is unused.
     pub lend: QueueAmounts,
+    /// What attempts of it and of the queues below it are promised that may be evicted; that of the queue above if `None`.
+    pub contract: Option<Contract>,
+    /// Most that those may hold which must not be evicted. What no queue on the path names, such work may not hold.
+    pub no_preempt: QueueAmounts,
 }
 
 impl Queue {
@@ -38,12 +42,15 @@ impl Queue {
             reserve: nothing(),
             borrow: nothing(),
             lend: nothing(),
+            contract: None,
+            no_preempt: nothing(),
         }
     }
 
     /// Whether it says what only a cluster of version [`ClusterVersion::ACCESS`](crate::ClusterVersion::ACCESS) knows.
     pub fn is_newer(&self) -> bool {
-        [&self.limit, &self.reserve, &self.borrow, &self.lend].into_iter().any(|amounts| !amounts.is_empty())
+        let amounts = [&self.limit, &self.reserve, &self.borrow, &self.lend, &self.no_preempt];
+        self.contract.is_some() || amounts.into_iter().any(|amounts| !amounts.is_empty())
     }
 }
 

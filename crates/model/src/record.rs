@@ -5,13 +5,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Account, AccountKey, ArchivePage, ClusterVersion, Digest, Epoch, Identity, Job, JobId, KeptSecret, LogSegment,
-    Name, Node, NodeId, Queue, Revision, Revocation, Step, StepIndex, SubmissionKey, Task, TaskKey, TimeMs, Token,
-    TokenId,
+    Account, AccountKey, ArchivePage, Claim, ClusterVersion, Digest, Epoch, Identity, Job, JobId, KeptSecret,
+    LogSegment, Name, Node, NodeId, Policy, Queue, Revision, Revocation, Step, StepIndex, SubmissionKey, Task, TaskKey,
+    TimeMs, Token, TokenId,
 };
 
 /// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, accounts, nodes, submission keys, jobs,
-/// waits, steps, tasks, tokens, revocations, secrets, pages of the archive and segments of the log, each kind ordered by its key.
+/// waits, steps, tasks, claims, tokens, revocations, secrets, pages of the archive, segments of the log and the policy, each kind
+/// ordered by its key.
 /// Indexes are not recorded; they are rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
@@ -33,6 +34,8 @@ pub enum Record {
     Step(JobId, StepIndex, Arc<Step>),
     /// A task that was touched.
     Task(TaskKey, Arc<Task>),
+    /// Room that a waiting task is promised.
+    Claim(TaskKey, Arc<Claim>),
     /// A token.
     Token(TokenId, Arc<Token>),
     /// An identity that was shut out.
@@ -43,6 +46,8 @@ pub enum Record {
     Segment(LogSegment),
     /// A secret.
     Secret(Name, Arc<KeptSecret>),
+    /// What holds for all of the cluster; at most one, and none while it says nothing.
+    Policy(Arc<Policy>),
 }
 
 /// The scalars of the state.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AttemptNumber, Digest, End, Epoch, GpuIndex, Incarnation, Inventory, ItemList, JobOutcome, JobSpec, MemberKey,
-    Name, NodeId, Ranges, Rank, StuckPhase, TaskIndex, TaskKey, TaskOutcome, Term, TimeMs,
+    Name, NodeId, Preempted, Ranges, Rank, StuckPhase, TaskIndex, TaskKey, TaskOutcome, Term, TimeMs,
 };
 
 /// A job.
@@ -194,6 +194,12 @@ pub struct Attempt {
     pub accept_by: Option<TimeMs>,
     /// The epoch in which it was placed.
     pub epoch: Epoch,
+    /// Of a gang: the port of its first member's node that it has to itself while it lives; only from cluster version 2 on.
+    pub main_port: Option<u16>,
+    /// That it was evicted; only from cluster version 2 on.
+    pub preempted: Option<Preempted>,
+    /// When its agent last saw that it had saved its work; only from cluster version 2 on.
+    pub saved_at: Option<TimeMs>,
 }
 
 impl Attempt {

@@ -55,6 +55,43 @@ pub struct Inventory {
     pub labels: BTreeMap<Name, String>,
     /// What the node can enforce and run.
     pub abilities: Abilities,
+    /// Where gangs meet whose first member runs here; `None` if its agent knows no gangs.
+    pub rendezvous: Option<Rendezvous>,
+}
+
+/// Where members on other hosts find the first of their gang.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Rendezvous {
+    /// What other hosts reach this one by.
+    pub address: String,
+    /// Of these, each gang is given one to listen at.
+    pub ports: PortRange,
+}
+
+/// Ports from the first to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last; not below the first.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// What an agent gives if nothing else is configured: below the ports that systems give to connections (from 32768 on).
+    pub const USUAL: Self = Self { first: 28_000, last: 28_999 };
+
+    /// How many there are.
+    pub fn count(self) -> u32 {
+        u32::from(self.last.saturating_sub(self.first)) + 1
+    }
+
+    /// All of them, the one at this position (counted round) first.
+    pub fn from_position(self, position: u64) -> impl Iterator<Item = u16> {
+        let (first, count) = (self.first, self.count());
+        let begin = (position % u64::from(count)) as u32;
+        (0..count).map(move |at| first.saturating_add(((begin + at) % count) as u16))
+    }
 }
 
 /// What an agent can do with a task; facts, probed at its start.

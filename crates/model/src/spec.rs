@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, JobId, Name, QueuePath, Resources, Retry, SecretUse, StepIndex};
+use crate::{Digest, JobId, Name, Notice, Placing, QueuePath, Resources, Retry, SecretUse, StepIndex};
 
 /// One submitted execution of a flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,8 +44,11 @@ pub struct SpecBlobs {
 impl JobSpec {
     /// Whether it asks for what only a cluster of version [`ClusterVersion::ACCESS`](crate::ClusterVersion::ACCESS) knows.
     pub fn is_newer(&self) -> bool {
-        let newer =
-            |step: &StepSpec| step.retry.is_newer() || step.stop_signal != StopSignal::Term || !step.secrets.is_empty();
+        let newer = |step: &StepSpec| {
+            let evicted = !step.preemptible || step.notice.is_some();
+            let stopped = step.retry.is_newer() || step.stop_signal != StopSignal::Term;
+            evicted || stopped || !step.secrets.is_empty() || !step.placing.is_plain()
+        };
         self.deadline_ms.is_some() || self.queue_ttl_ms.is_some() || self.steps.iter().any(newer)
     }
 
@@ -127,6 +130,19 @@ pub struct StepSpec {
     /// Secrets it is given, in the order of their places.
     #[serde(default)]
     pub secrets: Vec<SecretUse>,
+    /// Whether it may be evicted. What may not counts against a quota of its queues.
+    #[serde(default = "yes")]
+    pub preemptible: bool,
+    /// What it is sent first when it is evicted; it is asked to stop at once if `None`.
+    #[serde(default)]
+    pub notice: Option<Notice>,
+    /// Where its members go in relation to each other.
+    #[serde(default)]
+    pub placing: Placing,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The root file system of a step.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::plausible::{plausible_blob, plausible_manifest};
 use crate::{
-    FanOut, Growth, Input, JobSpec, Name, NeedKind, Rejection, Resources, Retry, RetryRule, SecretPlace, SecretUse,
-    SpecBlobs, StepIndex, StepSpec, limits,
+    FanOut, Growth, Input, JobSpec, Name, NeedKind, NetworkMode, Notice, Rejection, Resources, Retry, RetryRule,
+    SecretPlace, SecretUse, SpecBlobs, StepIndex, StepSpec, limits,
 };
 
 type Checked = Result<(), Rejection>;
@@ -49,16 +49,36 @@ fn validate_step(spec: &JobSpec, at: usize, step: &StepSpec) -> Checked {
     validate_resources(&step.resources).map_err(|rejection| below("resources", rejection))?;
     require(step.size >= 1, "gang.size", "a gang has at least one member")?;
     require(step.size <= limits::GANG, "gang.size", &format!("at most {}", limits::GANG))?;
+    let apart = step.size > 1 && matches!(step.network, NetworkMode::Private | NetworkMode::None);
+    require(!apart, "network", "members of a gang must reach each other: leave it out, or write \"host\"")?;
+    let alone = step.size == 1 && step.placing.near.is_some();
+    require(!alone, "gang.near", "only a gang has members that are near to each other: give it a size of 2 or more")?;
+    validate_prefer(step)?;
     validate_retry(&step.retry).map_err(|rejection| below("retry", rejection))?;
     duration("timeout", step.timeout_ms)?;
     require(step.timeout_ms != Some(0), "timeout", "must be longer than nothing")?;
     duration("kill_grace", Some(step.kill_grace_ms))?;
+    validate_notice(step)?;
     require(step.max_parallel != Some(0), "max_parallel", "must be at least 1")?;
     for mount in &step.mounts {
         let plain = mount.path.starts_with('/') && !mount.path.split('/').any(|part| part == "..");
         require(plain, "mounts", "a mount is an absolute path without `..`")?;
     }
     Ok(())
+}
+
+fn validate_notice(step: &StepSpec) -> Checked {
+    let Some(Notice { ms, .. }) = step.notice else { return Ok(()) };
+    require((1..=limits::CONTRACT_MS).contains(&ms), "notice.time", "longer than nothing, and at most an hour")
+}
+
+fn validate_prefer(step: &StepSpec) -> Checked {
+    let prefer = &step.placing.prefer;
+    let alone = step.size == 1 || prefer.is_empty();
+    require(alone, "prefer", "a gang cannot prefer nodes yet: use `constraints`, or `near` in `gang`")?;
+    at_most("prefer", prefer.len(), limits::PREFERENCES)?;
+    let sound = prefer.iter().all(|preference| (1..=limits::PREFERENCE).contains(&preference.weight));
+    require(sound, "prefer.weight", &format!("a whole number from 1 to {}", limits::PREFERENCE))
 }
 
 fn validate_retry(retry: &Retry) -> Checked {

@@ -1,6 +1,6 @@
 //! The rules a queue keeps in itself. Checked where one is written and where it enters the coordinator.
 
-use crate::{Column, GpuClass, Queue, QueueAmounts, Rejection, Thousandths, limits};
+use crate::{Column, Contract, GpuClass, Queue, QueueAmounts, Rejection, Thousandths, limits};
 
 /// Something that is wrong with a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +21,20 @@ pub fn queue_faults(queue: &Queue) -> Vec<QueueFault> {
     if queue.max_active == Some(0) {
         fault("max_active".to_owned(), "at least 1; to let nothing start, write limit = { cpu = 0 }".to_owned());
     }
-    let fields =
-        [("limit", &queue.limit), ("reserve", &queue.reserve), ("borrow", &queue.borrow), ("lend", &queue.lend)];
+    let fields = [
+        ("limit", &queue.limit),
+        ("reserve", &queue.reserve),
+        ("borrow", &queue.borrow),
+        ("lend", &queue.lend),
+        ("no_preempt", &queue.no_preempt),
+    ];
     for (field, amounts) in fields {
         bounds(field, amounts, &mut fault);
     }
     reserve_within_limit(queue, &mut fault);
     lend_within_reserve(queue, &mut fault);
+    no_preempt_within_reserve(queue, &mut fault);
+    short_contract(queue, &mut fault);
     faults
 }
 
@@ -130,6 +137,31 @@ fn lend_within_reserve(queue: &Queue, fault: &mut impl FnMut(String, String)) {
     }
 }
 
+/// What must not be evicted never borrows: it could not be had back.
+fn no_preempt_within_reserve(queue: &Queue, fault: &mut impl FnMut(String, String)) {
+    for (column, kept) in queue.no_preempt.named() {
+        let promised = queue.reserve.promised(column);
+        if kept > promised {
+            let (kept, promised) = (column.amount(kept), column.amount(promised));
+            let message = format!(
+                "what cannot be evicted must not borrow, and {kept} is above the reserve of {promised}: lower it, or raise \
+                 `reserve`"
+            );
+            fault(format!("no_preempt.{}", column.field()), message);
+        }
+    }
+}
+
+/// A promise is kept within the times of a contract, so they are bounded.
+fn short_contract(queue: &Queue, fault: &mut impl FnMut(String, String)) {
+    let long = |contract: &Contract| contract.sum_ms() > limits::CONTRACT_MS;
+    if queue.contract.as_ref().is_some_and(long) {
+        let message = "`min_run`, `notice` and `kill_within` together are at most an hour: so long may others wait for \
+                       what they are promised";
+        fault("contract".to_owned(), message.to_owned());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +216,28 @@ mod tests {
         assert_eq!(faults(|queue| (queue.reserve, queue.lend) = (gpus(&[("h100", 2)]), gpus(&[("any", 2)]))).len(), 0);
         assert_eq!(faults(|queue| queue.limit = gpus(&[("", 1)])).len(), 1);
         assert_eq!(faults(|queue| queue.limit.gpu_milli = [(GpuClass::Model("any".into()), 1)].into()).len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_evicted_stays_within_the_reserve_and_a_contract_within_an_hour() {
+        let kept = |reserve, no_preempt| faults(|queue| (queue.reserve, queue.no_preempt) = (reserve, no_preempt));
+        assert_eq!(kept(cpus(2_000), cpus(2_000)), Vec::<String>::new());
+        assert_eq!(kept(gpus(&[("h100", 2)]), gpus(&[("any", 2)])), Vec::<String>::new());
+        let beyond = kept(cpus(2_000), cpus(2_001));
+        assert!(
+            beyond[0].starts_with("no_preempt.cpu: what cannot be evicted must not borrow, and 2.001"),
+            "{beyond:?}"
+        );
+        assert_eq!(kept(QueueAmounts::default(), cpus(1)).len(), 1, "nothing is promised");
+        let contract = |min_run_ms, notice_ms, kill_within_ms| {
+            faults(|queue| queue.contract = Some(Contract { min_run_ms, notice_ms, kill_within_ms }))
+        };
+        assert_eq!(contract(0, 0, 0), Vec::<String>::new());
+        assert_eq!(contract(3_600_000, 0, 0), Vec::<String>::new());
+        for (min_run, notice, kill_within) in [(3_600_001, 0, 0), (1_800_000, 1_800_000, 1), (u64::MAX, u64::MAX, 1)] {
+            let said = contract(min_run, notice, kill_within);
+            assert!(said[0].starts_with("contract: `min_run`, `notice` and `kill_within` together"), "{said:?}");
+        }
     }
 
     #[test]

@@ -7,10 +7,14 @@
 //! # Policy
 //! Who is next is said in `turns`. Where it goes:
 //! - Alternatives of devices are tried in order on all nodes; a later one is used only where no earlier one fits anywhere.
-//! - Work with devices goes where it leaves the least of them free (best fit), and takes them from the group of linked
-//!   devices that it splits least, so that large requests keep finding room.
+//! - Of the nodes on which a task of one member fits, those that it prefers come first, before all that follows.
+//! - Work with devices goes where it makes the least of what is free useless to other work, if the fleet was told how common which work is
+//!   ([`Fleet::set_mix`]); else, and among equals, where it leaves the least of them free (best fit). It takes them from the group
+//!   of linked devices that it splits least, so that large requests keep finding room.
 //! - Work without devices goes to nodes without devices first, and is spread: the least loaded node is next.
-//! - A gang is seated whole or not at all, on as few nodes as its members fit on; all members take the same alternative.
+//! - A gang is seated whole or not at all; all members take the same alternative. It goes to the lowest domain of the topology
+//!   that holds it (the level where it is near enough, if it names one), to as few parts of each domain as its members fit
+//!   in, and on each node to as few groups of linked devices. Without a topology: on as few nodes as its members fit on.
 //!
 //! # Work
 //! One step per node that changed and is looked at, and per member seated: never one per waiting task.
@@ -22,9 +26,11 @@ mod turns;
 
 pub use bits::Bits;
 pub use fleet::{
-    Amounts, Device, DeviceMask, Ended, Explanation, Fleet, Lack, NodeFacts, NodeIndex, SeatAt, Seated, ShapeFacts,
-    ShapeIndex, Wish,
+    Amounts, Device, DeviceMask, Ended, Explanation, Fit, Fleet, Fragments, Holding, Lack, Near, NearRoom, NodeFacts,
+    NodeIndex, Occupied, SeatAt, Seated, ShapeFacts, ShapeIndex, Wish,
 };
+pub use turns::bounds::Kept;
+pub use turns::claims::{Claims, Rights, claims};
 pub use turns::fixed;
 pub use turns::group::{GroupFacts, GroupKey, Need, QueueIndex, UserIndex};
 pub use turns::leaf::Account;
@@ -35,4 +41,4 @@ pub use turns::share::{Column, Held, History, Named};
 pub use turns::victims::{Evictions, Scratch, victims};
 
 /// Version of the policy; written into every plan, so that a past decision can be told from what would be decided now.
-pub const PLACER_VERSION: u32 = 2;
+pub const PLACER_VERSION: u32 = 3;

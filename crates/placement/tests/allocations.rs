@@ -45,25 +45,35 @@ fn node(devices: usize, free_milli: u32) -> NodeFacts {
 
 #[test]
 fn a_test_of_a_node_does_not_allocate() {
-    for (devices, linked, share_milli) in [(0, false, 0), (8, false, 1_000), (8, true, 600), (100, true, 600)] {
-        let wish = Wish { count: 2, model: None, min_memory_bytes: 0, same_link_group: linked, share_milli };
-        let wishes = if devices > 0 { vec![wish] } else { vec![] };
-        // The last token is missing, or else the devices are, so that every test is done to its end.
-        let tokens = vec![if linked { 1 } else { 2 }];
-        let needs = Amounts { cpu_milli: 1, memory_bytes: 1, disk_bytes: 1, tokens };
-        let mut fleet = Fleet::new(0);
-        (0..NODES).for_each(|at| fleet.put_node(NodeIndex(at), node(devices, 500)));
-        let shape = ShapeFacts { needs, wishes, size: 1, eligible: Bits::all(1) };
-        let mut out = Vec::new();
-        // Another shape makes the order that both share; what is left is to test each node.
-        let impossible = Amounts { cpu_milli: 9, ..Amounts::NONE };
-        fleet.put_shape(ShapeIndex(0), ShapeFacts { needs: impossible, ..shape.clone() });
-        fleet.put_shape(ShapeIndex(1), shape);
-        fleet.seat(ShapeIndex(0), 1, None, &mut { u64::MAX }, &mut out);
-        let (before, mut left) = (COUNT.get(), u64::MAX);
-        assert_eq!(fleet.seat(ShapeIndex(1), 1, None, &mut left, &mut out), Ended::NoRoom);
-        assert_eq!(u64::MAX - left, u64::from(NODES), "each node was tested");
-        let allocations = COUNT.get() - before;
-        assert!(allocations < 10, "{allocations} allocations for {NODES} tests");
+    for fit in [Fit::Fragmentation, Fit::Best, Fit::First] {
+        for case in [(0, false, 0), (8, false, 1_000), (8, true, 600), (100, true, 600)] {
+            tests_do_not_allocate(fit, case);
+        }
     }
+}
+
+fn tests_do_not_allocate(fit: Fit, (devices, linked, share_milli): (usize, bool, u32)) {
+    let wish = Wish { count: 2, model: None, min_memory_bytes: 0, same_link_group: linked, share_milli };
+    let mix = [(wish.clone(), 1)];
+    let wishes = if devices > 0 { vec![wish] } else { vec![] };
+    // The last token is missing, or else the devices are, so that every test is done to its end.
+    let tokens = vec![if linked { 1 } else { 2 }];
+    let needs = Amounts { cpu_milli: 1, memory_bytes: 1, disk_bytes: 1, tokens };
+    let mut fleet = Fleet::with_fit(0, fit);
+    fleet.set_mix(&mix);
+    (0..NODES).for_each(|at| fleet.put_node(NodeIndex(at), node(devices, 500)));
+    let shape = ShapeFacts { needs, wishes, size: 1, eligible: Bits::all(1), near: Near::Lowest, prefer: vec![] };
+    let mut out = Vec::new();
+    // Another shape makes the order that both share; what is left is to test each node.
+    let impossible = Amounts { cpu_milli: 9, ..Amounts::NONE };
+    fleet.put_shape(ShapeIndex(0), ShapeFacts { needs: impossible, ..shape.clone() });
+    fleet.put_shape(ShapeIndex(1), shape);
+    fleet.seat(ShapeIndex(0), 1, None, &mut { u64::MAX }, &mut out);
+    let (before, mut left) = (COUNT.get(), u64::MAX);
+    assert_eq!(fleet.seat(ShapeIndex(1), 1, None, &mut left, &mut out), Ended::NoRoom);
+    // Where what becomes useless is known, so is that the devices are not to be had.
+    let tested = if fit == Fit::Fragmentation && linked { 0 } else { NODES };
+    assert_eq!(u64::MAX - left, u64::from(tested), "each node was tested: {fit:?}");
+    let allocations = COUNT.get() - before;
+    assert!(allocations < 10, "{allocations} allocations for {NODES} tests");
 }

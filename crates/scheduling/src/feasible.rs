@@ -18,12 +18,15 @@ pub fn could_ever_run(state: &State, spec: &StepSpec) -> bool {
     for (at, (id, node)) in state.nodes().enumerate() {
         if at == next {
             next *= 2;
-            if fleet.could_ever_fit(&shapes::facts(spec, classes.examples(), &mut words)) {
+            if fleet.could_ever_fit(&shapes::facts(spec, state.policy(), classes.examples(), &mut words)) {
                 return true;
             }
         }
-        let (class, _) = classes.of(&node.inventory);
-        fleet.put_node(nodes::index(id), nodes::facts(node, class, &mut words));
+        let (class, new) = classes.of(&node.inventory);
+        if new {
+            fleet.put_class(class, &words.domain(state.policy(), &node.inventory));
+        }
+        fleet.put_node(nodes::index(id), nodes::facts(node, &node.used, None, class, &mut words));
     }
-    fleet.could_ever_fit(&shapes::facts(spec, classes.examples(), &mut words))
+    fleet.could_ever_fit(&shapes::facts(spec, state.policy(), classes.examples(), &mut words))
 }

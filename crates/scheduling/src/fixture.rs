@@ -39,6 +39,9 @@ pub(crate) fn step(tasks: u32) -> StepSpec {
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         secrets: vec![],
+        preemptible: true,
+        notice: None,
+        placing: Default::default(),
         priority: 0,
     }
 }

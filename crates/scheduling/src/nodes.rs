@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flowyard_model::{Health, Inventory, Name, Node, NodeId, Scheduling};
+use flowyard_model::{Health, Inventory, Name, Node, NodeId, Scheduling, Used};
 use flowyard_placement::{Amounts, Column, Device, Held, NodeFacts, NodeIndex};
+use flowyard_state::State;
 
 use crate::words::{Numbers, Words};
 
@@ -12,14 +13,15 @@ use crate::words::{Numbers, Words};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct ClassKey {
     labels: BTreeMap<Name, String>,
-    /// Containers, process isolation, the host's image, private networks.
-    able: [bool; 4],
+    /// Containers, process isolation, the host's image, private networks, gangs.
+    able: [bool; 5],
 }
 
 impl ClassKey {
     fn of(inventory: &Inventory) -> Self {
         let able = &inventory.abilities;
-        let able = [able.containers, able.process_isolation, able.host_image, able.private_networks];
+        let gangs = inventory.rendezvous.is_some();
+        let able = [able.containers, able.process_isolation, able.host_image, able.private_networks, gangs];
         Self { labels: inventory.labels.clone(), able }
     }
 }
@@ -52,7 +54,8 @@ impl Classes {
     }
 }
 
-/// A node's index is its id: ids are counted up and never given again, so equal nodes are ordered alike in every scheduler.
+/// A node's index is its id: ids are counted up and never given again, so equal nodes are ordered alike in every
+/// scheduler.
 pub(crate) fn index(node: NodeId) -> NodeIndex {
     NodeIndex(node.0 as u32)
 }
@@ -67,9 +70,62 @@ pub(crate) fn is_usable(node: &Node) -> bool {
     node.health == Health::Up && node.scheduling == Scheduling::Open
 }
 
-/// What a node has and what of it is free.
-pub(crate) fn facts(node: &Node, class: u32, words: &mut Words) -> NodeFacts {
-    let (inventory, used) = (&node.inventory, &node.used);
+/// Of which time it is asked what is free of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// What may be given out: neither held now nor promised to anybody once those who leave have left.
+    Now,
+    /// What is neither held nor promised once they have left.
+    Then,
+}
+
+/// What counts as held of a node.
+pub(crate) fn used(state: &State, id: NodeId, node: &Node, when: When) -> Used {
+    let mut used = node.used.clone();
+    if let Some(leaving) = state.leaving_on(id) {
+        combine(&mut used, leaving, u64::saturating_sub);
+    }
+    if let Some(claimed) = state.claimed_on(id) {
+        combine(&mut used, claimed, u64::saturating_add);
+    }
+    if when == When::Now {
+        combine(&mut used, &node.used, u64::max);
+    }
+    used
+}
+
+fn combine(used: &mut Used, with: &Used, by: impl Fn(u64, u64) -> u64) {
+    let by_small = |one: u32, other: u32| u32::try_from(by(one.into(), other.into())).unwrap_or(u32::MAX);
+    used.cpu_milli = by(used.cpu_milli, with.cpu_milli);
+    used.memory_bytes = by(used.memory_bytes, with.memory_bytes);
+    used.disk_bytes = by(used.disk_bytes, with.disk_bytes);
+    for (used, with) in used.gpu_milli.iter_mut().zip(&with.gpu_milli) {
+        *used = by_small(*used, *with);
+    }
+    for (name, count) in &with.tokens {
+        let used = used.tokens.entry(name.clone()).or_insert(0);
+        *used = by_small(*used, *count);
+    }
+}
+
+/// What a node has and what of it may be given out now.
+pub(crate) fn facts_now(state: &State, id: NodeId, node: &Node, class: u32, words: &mut Words) -> NodeFacts {
+    facts(node, &used(state, id, node, When::Now), state.claimed_on(id), class, words)
+}
+
+/// Whether no more counts as held of a node than there is.
+pub(crate) fn is_within(used: &Used, inventory: &Inventory) -> bool {
+    used.cpu_milli <= inventory.cpu_milli
+        && used.memory_bytes <= inventory.memory_bytes
+        && used.disk_bytes <= inventory.disk_bytes
+        && used.gpu_milli.iter().all(|milli| *milli <= 1_000)
+        && used.tokens.iter().all(|(name, count)| *count <= inventory.tokens.get(name).copied().unwrap_or(0))
+}
+
+/// What a node has and what of it is free, where so much counts as held. A device that is claimed is nobody else's,
+/// whatever is free of it.
+pub(crate) fn facts(node: &Node, used: &Used, claimed: Option<&Used>, class: u32, words: &mut Words) -> NodeFacts {
+    let inventory = &node.inventory;
     let all = all_of(inventory, words);
     let mut free = all.clone();
     let taken = words.amounts([used.cpu_milli, used.memory_bytes, used.disk_bytes], &used.tokens);
@@ -79,12 +135,13 @@ pub(crate) fn facts(node: &Node, class: u32, words: &mut Words) -> NodeFacts {
     for (free, taken) in free.tokens.iter_mut().zip(taken.tokens) {
         *free = free.saturating_sub(taken);
     }
+    let milli = |of: &Used, at: usize| of.gpu_milli.get(at).copied().unwrap_or(0);
     let devices = inventory.gpus.iter().enumerate().map(|(at, gpu)| Device {
         model: words.model(&gpu.model),
         memory_bytes: gpu.memory_bytes,
         link_group: gpu.link_group,
-        healthy: gpu.healthy,
-        free_milli: 1_000_u32.saturating_sub(used.gpu_milli.get(at).copied().unwrap_or(0)),
+        healthy: gpu.healthy && claimed.is_none_or(|claimed| milli(claimed, at) == 0),
+        free_milli: 1_000_u32.saturating_sub(milli(used, at)),
     });
     NodeFacts { class, devices: devices.collect(), all, free }
 }
@@ -108,8 +165,8 @@ pub(crate) fn free(facts: &NodeFacts) -> Held {
     held
 }
 
-/// What a node adds to the capacity of which queues have their shares: all of a node that is there, also of one that takes no new
-/// work, and nothing of one that is down.
+/// What a node adds to the capacity of which queues have their shares: all of a node that is there, also of one that
+/// takes no new work, and nothing of one that is down.
 pub(crate) fn capacity(node: &Node, words: &mut Words) -> Held {
     if node.health == Health::Down {
         return Held::NONE;

@@ -1,27 +1,34 @@
 //! A scheduler: it follows a state by what differs, and proposes plans.
 //!
-//! It is a cache and nothing else: whatever it was shown before, it proposes what a new one would. So a new leader starts with
-//! an empty one, and anybody can make a plan again who has the state it was made from.
+//! It is a cache and nothing else: whatever it was shown before, it proposes what a new one would. So a new leader
+//! starts with an empty one, and anybody can make a plan again who has the state it was made from.
+
+mod line;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flowyard_model::{AccountKey, ClusterVersion, GpuIndex, NodeId, Placement, Plan, Seat, TimeMs, limits};
-use flowyard_placement::{
-    Account, Bound, Fleet, GroupFacts, GroupKey, Held, PLACER_VERSION, Queues, SeatAt, Seated, round,
+use flowyard_model::{
+    AccountKey, AttemptNumber, ClusterVersion, GpuIndex, NodeId, Placement, Plan, Seat, TaskKey, TimeMs,
 };
+use flowyard_placement::{Account, Bound, Fleet, GroupFacts, GroupKey, Held, Queues, SeatAt, Seated, round};
 use flowyard_state::{Differences, ReadyGroup, ReadyStep, State, decayed_at};
 
+use crate::claimed::{self, Claimed};
+use crate::evictable::Evictable;
+use crate::evictions::Claiming;
+use crate::for_good;
 use crate::holders;
-use crate::nodes::{self, Classes};
+use crate::nodes::{self, Classes, When};
+use crate::plans::Plans;
 use crate::shapes::Shapes;
 use crate::tree::Tree;
 use crate::waiting;
 use crate::words::Words;
 
-/// Seats in one plan, so that its entry keeps within the limit; see also [`limits::PLACEMENTS_PER_PLAN`].
-pub const SEATS_PER_PLAN: usize = 8_000;
-/// Classes, models and tokens that there may come to be beside those there were at first: what is gone is forgotten by starting
-/// anew.
+pub(crate) use self::line::{Line, Standing};
+
+/// Classes, models and tokens that there may come to be beside those there were at first: what is gone is forgotten by
+/// starting anew.
 const MORE_NAMES: usize = 10_000;
 /// How often past use is compared anew.
 const COMPARED_EVERY_MS: u64 = 60_000;
@@ -33,6 +40,9 @@ pub struct Proposal {
     pub plans: Vec<Plan>,
     /// Whether everything was looked at; otherwise the bound was met, and another round gets further.
     pub complete: bool,
+    /// When another round is worth while although nothing else has changed: something may be evicted then that may not
+    /// be yet.
+    pub wake_at: Option<TimeMs>,
 }
 
 /// A scheduler.
@@ -49,57 +59,84 @@ impl Scheduler {
         Self { seed, known: None }
     }
 
-    /// What may be placed in this state.
-    pub fn round(&mut self, state: &State, bound: Bound) -> Proposal {
+    /// What may be placed in this state, and what is to be evicted for what may not, as of a time; that is not before
+    /// the state's.
+    pub fn round(&mut self, state: &State, now: TimeMs, bound: Bound) -> Proposal {
+        self.propose(state, Some(now.max(state.time())), bound)
+    }
+
+    /// What may be placed in this state. It is not looked for whom to evict.
+    pub fn place(&mut self, state: &State, bound: Bound) -> Proposal {
+        self.propose(state, None, bound)
+    }
+
+    fn propose(&mut self, state: &State, now: Option<TimeMs>, bound: Bound) -> Proposal {
         let followed = self.known.take().and_then(|mut known| known.follow(state).then_some(known));
         let mut known = followed.unwrap_or_else(|| Known::of(state, self.seed));
+        let (kept, drops) = known.take_up_claims();
         let round = round(&mut known.queues, &mut known.fleet, bound);
-        let plans = known.plans(round.placed, bound, self.seed);
+        let turns = counts(round.placed.iter().map(|(key, _)| *key));
+        let placed = known.placements(round.placed, &turns);
+        let Claiming { wishes, wake_at } = match now.filter(|_| round.complete) {
+            Some(now) => known.claim(&placed, &turns, (now, bound)),
+            None => Claiming::default(),
+        };
+        let mut plans = Plans::new(state, self.seed, now, bound);
+        plans.drop(drops);
+        kept.into_iter().chain(placed).for_each(|placement| plans.place(placement));
+        wishes.into_iter().for_each(|wish| plans.claim(wish));
         self.known = Some(known);
-        Proposal { plans, complete: round.complete }
+        Proposal { plans: plans.done(), complete: round.complete, wake_at }
     }
 }
 
 /// What a scheduler knows of the state that it saw last.
 #[derive(Debug)]
-struct Known {
-    state: State,
-    words: Words,
+pub(crate) struct Known {
+    pub(crate) state: State,
+    /// The same once the claims are taken up whose room is free.
+    pub(crate) ahead: State,
+    pub(crate) words: Words,
     classes: Classes,
-    shapes: Shapes,
-    tree: Tree,
-    fleet: Fleet,
-    queues: Queues,
+    pub(crate) shapes: Shapes,
+    pub(crate) tree: Tree,
+    pub(crate) fleet: Fleet,
+    pub(crate) queues: Queues,
+    pub(crate) evictable: Evictable,
+    pub(crate) claimed: Claimed,
     /// What each node adds to the capacity.
     capacity: BTreeMap<NodeId, Held>,
     /// What of each node may be given out.
     free: BTreeMap<NodeId, Held>,
     /// The groups that wait, each by its parts.
     groups: BTreeMap<ReadyGroup, Vec<GroupKey>>,
-    by_key: BTreeMap<GroupKey, ReadyGroup>,
+    pub(crate) by_key: BTreeMap<GroupKey, ReadyGroup>,
     /// Names that there were numbers for at first.
     names_at_first: usize,
     /// What the last round changed: whether it came to be is for the state to say.
-    touched: Touched,
+    pub(crate) touched: Touched,
 }
 
 /// What a round gave out, and to whom.
 #[derive(Debug, Default)]
-struct Touched {
-    nodes: BTreeSet<NodeId>,
-    groups: BTreeSet<ReadyGroup>,
+pub(crate) struct Touched {
+    pub(crate) nodes: BTreeSet<NodeId>,
+    pub(crate) groups: BTreeSet<ReadyGroup>,
 }
 
 impl Known {
     fn of(state: &State, seed: u64) -> Self {
         let mut known = Self {
             state: state.clone(),
+            ahead: state.clone(),
             words: Words::none(),
             classes: Classes::none(),
             shapes: Shapes::none(),
             tree: Tree::of(state),
             fleet: Fleet::new(seed),
             queues: Queues::new(Held::NONE),
+            evictable: Evictable::none(),
+            claimed: Claimed::of(state),
             capacity: BTreeMap::new(),
             free: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -108,7 +145,13 @@ impl Known {
             touched: Touched::default(),
         };
         known.tree.tell(state, &mut known.words, &mut known.queues);
-        state.nodes().for_each(|(id, _)| known.tell_node(id));
+        state.nodes().for_each(|(id, _)| known.tell_node(id, When::Now));
+        for (id, _) in state.nodes() {
+            state
+                .live_members(id)
+                .for_each(|(key, ..)| known.evictable.tell(state, &known.tree, &known.words, key.task));
+        }
+        known.tell_for_good();
         known.all_accounts().iter().for_each(|key| known.tell_account(key));
         if state.version() < ClusterVersion::ACCESS {
             known.tell_holders();
@@ -124,34 +167,49 @@ impl Known {
 
     /// Takes over what differs; `false` if it is simpler to start anew.
     fn follow(&mut self, state: &State) -> bool {
-        let Differences { nodes, queues, accounts, ready, .. } = state.differences(&self.state);
+        let Differences { nodes, queues, accounts, ready, tasks, claims, policy, .. } = state.differences(&self.state);
         // Before cluster version 2 nobody keeps accounts: what everybody holds is counted anew each time.
-        let is_other =
-            !queues.is_empty() || state.version() < ClusterVersion::ACCESS || self.state.version() != state.version();
+        let is_other = policy
+            || !queues.is_empty()
+            || state.version() < ClusterVersion::ACCESS
+            || self.state.version() != state.version();
         if is_other || self.names() > MORE_NAMES + 2 * self.names_at_first {
             return false;
         }
         let mut changed: BTreeSet<_> = accounts.into_iter().collect();
+        let mut groups: BTreeSet<_> = ready.into_iter().collect();
+        if !claims.is_empty() {
+            for state in [&self.state, state] {
+                groups.extend(claims.iter().filter_map(|key| claimed::group(state, *key)));
+            }
+            changed.extend(self.claimed.accounts().cloned());
+            self.claimed = Claimed::of(state);
+            changed.extend(self.claimed.accounts().cloned());
+        }
         let moved = compared_at(&self.state) != compared_at(state);
-        self.state = state.clone();
+        (self.state, self.ahead) = (state.clone(), state.clone());
         if moved {
             changed.extend(self.all_accounts());
         }
-        let Touched { nodes: given, groups } = std::mem::take(&mut self.touched);
-        nodes.into_iter().chain(given).collect::<BTreeSet<_>>().into_iter().for_each(|node| self.tell_node(node));
-        for group in &groups {
+        let given = std::mem::take(&mut self.touched);
+        let nodes: BTreeSet<_> = nodes.into_iter().chain(given.nodes).collect();
+        nodes.into_iter().for_each(|node| self.tell_node(node, When::Now));
+        for group in &given.groups {
             changed.insert(AccountKey { queue: group.queue.clone(), owner: group.owner.clone() });
         }
         if changed.iter().any(|key| self.tree.number(key.queue.as_str()).is_none()) {
             return false;
         }
         changed.iter().for_each(|key| self.tell_account(key));
-        ready.into_iter().chain(groups).collect::<BTreeSet<_>>().iter().for_each(|group| self.tell_group(group));
+        tasks.into_iter().for_each(|task| self.evictable.tell(&self.state, &self.tree, &self.words, task));
+        self.tell_for_good();
+        groups.into_iter().chain(given.groups).collect::<BTreeSet<_>>().iter().for_each(|group| self.tell_group(group));
         true
     }
 
-    fn tell_node(&mut self, id: NodeId) {
-        let node = self.state.node(id).cloned();
+    /// What there is of a node and what of it is free.
+    pub(crate) fn tell_node(&mut self, id: NodeId, when: When) {
+        let node = self.ahead.node(id).cloned();
         let capacity = node.as_ref().map_or(Held::NONE, |node| nodes::capacity(node, &mut self.words));
         let before = replace(&mut self.capacity, id, &capacity);
         self.queues.change_capacity(&before, &capacity);
@@ -161,30 +219,40 @@ impl Known {
             return self.queues.change_free(&before, &Held::NONE);
         };
         let (class, new) = self.classes.of(&node.inventory);
-        let facts = nodes::facts(&node, class, &mut self.words);
+        let policy = self.state.policy().clone();
+        if new {
+            self.fleet.put_class(class, &self.words.domain(&policy, &node.inventory));
+        }
+        let used = nodes::used(&self.ahead, id, &node, when);
+        let facts = nodes::facts(&node, &used, self.ahead.claimed_on(id), class, &mut self.words);
         let free = nodes::free(&facts);
         let before = replace(&mut self.free, id, &free);
         self.queues.change_free(&before, &free);
         self.fleet.put_node(nodes::index(id), facts);
         if new {
-            for (at, facts) in self.shapes.let_in(class, &node.inventory) {
+            for (at, facts) in self.shapes.let_in(class, &node.inventory, &policy) {
                 self.fleet.put_shape(at, facts);
             }
         }
     }
 
     fn all_accounts(&self) -> Vec<AccountKey> {
-        self.state.accounts().map(|(key, _)| key.clone()).collect()
+        self.state.accounts().map(|(key, _)| key).chain(self.claimed.accounts()).cloned().collect()
     }
 
-    /// What somebody holds of a queue, and held before.
+    /// What somebody holds of a queue, is promised, and held before.
     fn tell_account(&mut self, key: &AccountKey) {
-        let account = self.state.account(key).map_or_else(Account::default, |account| {
+        let mut told = self.state.account(key).map_or_else(Account::default, |account| {
             let decayed = decayed_at(account, compared_at(&self.state));
             let (held, decayed) = (self.words.held(&account.held), self.words.average(&decayed));
             Account { held, active: account.active, decayed }
         });
-        self.set_account(key, account);
+        if let Some(portion) = self.claimed.of_account(key) {
+            told.held.add(&self.words.held(&portion.held), 1);
+            told.held.add(&self.words.for_good(&portion.held_for_good), 1);
+            told.active = told.active.saturating_add(portion.tasks);
+        }
+        self.set_account(key, told);
     }
 
     /// The same where nobody keeps accounts.
@@ -192,6 +260,14 @@ impl Known {
         for (key, (active, held)) in holders::count(&self.state) {
             let held = self.words.held(&held);
             self.set_account(&key, Account { held, active, decayed: Held::NONE });
+        }
+    }
+
+    /// What is held in each queue by what must not be evicted: as of somebody of whom nothing waits.
+    fn tell_for_good(&mut self) {
+        let nobody = self.words.user("\0");
+        for (queue, held) in self.evictable.changed_for_good() {
+            self.queues.set_account(queue, nobody, Account { held, ..Account::default() });
         }
     }
 
@@ -203,13 +279,18 @@ impl Known {
 
     /// What waits in a group.
     fn tell_group(&mut self, group: &ReadyGroup) {
-        let parts = waiting::count(&self.state, group);
+        let parts = waiting::count(&self.state, group, &self.claimed);
         let before = self.groups.remove(group).unwrap_or_default();
         let Some(queue) = self.tree.number(group.queue.as_str()) else { return };
         let mut keys = Vec::with_capacity(parts.len());
         for part in parts {
             let (job, step) = part.oldest;
-            let (shape, new) = self.shapes.join(group.shape, (&part.job, step), &self.classes, &mut self.words);
+            let spec = &part.job.steps[step.0 as usize];
+            if !spec.preemptible && !for_good::may_ever(&self.state, &part.job.queue, &spec.resources) {
+                continue;
+            }
+            let known = (&self.classes, &**self.state.policy());
+            let (shape, new) = self.shapes.join(group.shape, (&part.job, step), known, &mut self.words);
             if let Some(facts) = new {
                 self.fleet.put_shape(shape, facts);
             }
@@ -234,38 +315,37 @@ impl Known {
         }
     }
 
-    /// Plans of what a round has placed.
-    fn plans(&mut self, placed: Vec<(GroupKey, Seated)>, bound: Bound, seed: u64) -> Vec<Plan> {
-        let mut counts: BTreeMap<GroupKey, usize> = BTreeMap::new();
-        placed.iter().for_each(|(key, _)| *counts.entry(*key).or_default() += 1);
-        let tasks = counts.into_iter().map(|(key, count)| {
-            let group = &self.by_key[&key];
-            (key, waiting::first_tasks(&self.state, group, &self.shapes, key.shape, count).into_iter())
-        });
-        let mut tasks: BTreeMap<_, _> = tasks.collect();
-        let mut plans: Vec<Plan> = Vec::new();
-        let mut seats = SEATS_PER_PLAN;
-        for (key, seated) in placed {
-            self.touched.groups.insert(self.by_key[&key].clone());
-            // There are as many as were counted, since nothing changed in between.
-            let Some((task, attempt)) = tasks.get_mut(&key).and_then(Iterator::next) else { continue };
-            let members: Vec<_> = seated.seats.iter().map(|seat| self.seat(seat, seated.alternative)).collect();
-            let full = plans.last().is_none_or(|plan| plan.placements.len() >= limits::PLACEMENTS_PER_PLAN);
-            if full || seats + members.len() > SEATS_PER_PLAN {
-                seats = 0;
-                plans.push(Plan {
-                    based_on: self.state.revision(),
-                    seed,
-                    budget: bound.steps,
-                    placer_version: PLACER_VERSION,
-                    placements: Vec::new(),
-                    accept_ms: None,
-                });
-            }
-            seats += members.len();
-            plans.last_mut().expect("one was just made").placements.push(Placement { task, attempt, members });
-        }
-        plans
+    /// The placements that a round comes to, where so many of each group were placed.
+    fn placements(&mut self, placed: Vec<(GroupKey, Seated)>, turns: &BTreeMap<GroupKey, usize>) -> Vec<Placement> {
+        let mut tasks = self.next_tasks(&BTreeMap::new(), turns);
+        let placement = |(key, seated): (GroupKey, Seated)| {
+            let (task, attempt) = tasks.get_mut(&key)?.next()?;
+            Some(Placement { task, attempt, members: self.seats(&key, &seated) })
+        };
+        // There are as many tasks as were counted, since nothing changed in between.
+        placed.into_iter().filter_map(placement).collect()
+    }
+
+    /// So many tasks of each group, after so many whose turn it was before.
+    pub(crate) fn next_tasks(
+        &self,
+        before: &BTreeMap<GroupKey, usize>,
+        turns: &BTreeMap<GroupKey, usize>,
+    ) -> BTreeMap<GroupKey, std::vec::IntoIter<(TaskKey, AttemptNumber)>> {
+        let of_group = |(key, count): (&GroupKey, &usize)| {
+            let (group, before) = (&self.by_key[key], before.get(key).copied().unwrap_or(0));
+            let of_shape = (&self.shapes, key.shape);
+            let mut tasks = waiting::first_tasks(&self.state, group, &self.claimed, of_shape, before + count);
+            let rest = tasks.split_off(before.min(tasks.len()));
+            (*key, rest.into_iter())
+        };
+        turns.iter().map(of_group).collect()
+    }
+
+    /// The seats of a task, in the words of the state.
+    pub(crate) fn seats(&mut self, key: &GroupKey, seated: &Seated) -> Vec<Seat> {
+        self.touched.groups.insert(self.by_key[key].clone());
+        seated.seats.iter().map(|seat| self.seat(seat, seated.alternative)).collect()
     }
 
     fn seat(&mut self, seat: &SeatAt, alternative: u32) -> Seat {
@@ -277,14 +357,21 @@ impl Known {
     }
 }
 
+/// How often each group had a turn.
+pub(crate) fn counts(turns: impl Iterator<Item = GroupKey>) -> BTreeMap<GroupKey, usize> {
+    let mut counts = BTreeMap::new();
+    turns.for_each(|key| *counts.entry(key).or_insert(0) += 1);
+    counts
+}
+
 /// Keeps what a node has now, where that is anything; what it had before.
 fn replace(kept: &mut BTreeMap<NodeId, Held>, node: NodeId, now: &Held) -> Held {
     let before = if *now == Held::NONE { kept.remove(&node) } else { kept.insert(node, now.clone()) };
     before.unwrap_or(Held::NONE)
 }
 
-/// The time at which past use is compared: it is the same for all, and moves on by the minute so that a round need not look at
-/// everybody.
+/// The time at which past use is compared: it is the same for all, and moves on by the minute so that a round need not
+/// look at everybody.
 fn compared_at(state: &State) -> TimeMs {
     TimeMs(state.time().0 / COMPARED_EVERY_MS * COMPARED_EVERY_MS)
 }

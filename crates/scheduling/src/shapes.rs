@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flowyard_model::{Inventory, JobSpec, StepIndex, StepSpec};
+use flowyard_model::{Inventory, JobSpec, Policy, StepIndex, StepSpec};
 use flowyard_placement::{Bits, Need, ShapeFacts, ShapeIndex};
 
+use crate::near;
 use crate::nodes::Classes;
 use crate::words::Words;
 
@@ -30,11 +31,13 @@ impl Shape {
 }
 
 /// What placement is told of the shape of a step.
-pub(crate) fn facts(spec: &StepSpec, classes: &[Arc<Inventory>], words: &mut Words) -> ShapeFacts {
+pub(crate) fn facts(spec: &StepSpec, policy: &Policy, classes: &[Arc<Inventory>], words: &mut Words) -> ShapeFacts {
     let mut eligible = Bits::none(classes.len());
-    (0..classes.len()).filter(|class| suits(spec, &classes[*class])).for_each(|class| eligible.insert(class));
+    let (near, suited) = (near::of(spec, policy), (0..classes.len()).filter(|class| suits(spec, &classes[*class])));
+    suited.filter(|_| near.is_some()).for_each(|class| eligible.insert(class));
+    let prefer = classes.iter().map(|class| spec.placing.score(class)).collect();
     let (needs, wishes) = (words.needs(&spec.resources), words.wishes(&spec.resources));
-    ShapeFacts { needs, wishes, size: spec.size, eligible }
+    ShapeFacts { needs, wishes, size: spec.size, eligible, near: near.unwrap_or_default(), prefer }
 }
 
 fn suits(spec: &StepSpec, inventory: &Inventory) -> bool {
@@ -61,11 +64,18 @@ impl Shapes {
     }
 
     /// There is a new class of nodes, of which this inventory is: what is to be told of the shapes that suit it.
-    pub(crate) fn let_in(&mut self, class: u32, inventory: &Inventory) -> Vec<(ShapeIndex, ShapeFacts)> {
+    pub(crate) fn let_in(
+        &mut self,
+        class: u32,
+        inventory: &Inventory,
+        policy: &Policy,
+    ) -> Vec<(ShapeIndex, ShapeFacts)> {
         let mut changed = Vec::new();
         for (at, shape) in self.list.iter_mut().enumerate().filter_map(|(at, shape)| Some((at, shape.as_mut()?))) {
-            if suits(shape.spec(), inventory) {
+            if near::of(shape.spec(), policy).is_some() && suits(shape.spec(), inventory) {
                 shape.facts.eligible.put(class as usize);
+                shape.facts.prefer.resize(class as usize + 1, 0);
+                shape.facts.prefer[class as usize] = shape.spec().placing.score(inventory);
                 changed.push((ShapeIndex(at as u32), shape.facts.clone()));
             }
         }
@@ -84,7 +94,7 @@ impl Shapes {
         &mut self,
         fingerprint: u64,
         (job, step): (&Arc<JobSpec>, StepIndex),
-        classes: &Classes,
+        (classes, policy): (&Classes, &Policy),
         words: &mut Words,
     ) -> (ShapeIndex, Option<ShapeFacts>) {
         let spec = &job.steps[step.0 as usize];
@@ -92,7 +102,7 @@ impl Shapes {
             self.list[at.0 as usize].as_mut().expect("it was found").groups += 1;
             return (at, None);
         }
-        let (needs, facts) = (words.task_needs(spec).into(), facts(spec, classes.examples(), words));
+        let (needs, facts) = (words.task_needs(spec).into(), facts(spec, policy, classes.examples(), words));
         let shape = Shape { job: job.clone(), step, facts: facts.clone(), needs, groups: 1, fingerprint };
         let at = self.free.pop().unwrap_or_else(|| {
             self.list.push(None);

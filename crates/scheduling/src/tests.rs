@@ -1,10 +1,13 @@
 //! What a round proposes for a state, and that what is remembered makes no difference.
 
+mod evictions;
+mod near;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::*;
-use flowyard_state::{State, apply};
+use flowyard_state::{State, apply, check_all};
 
 use crate::fixture::{self, step};
 use crate::{Bound, Scheduler, could_ever_run};
@@ -35,6 +38,7 @@ fn inventory(cpus: u64) -> Inventory {
         tokens: BTreeMap::from([("licence".parse().unwrap(), 1)]),
         labels: BTreeMap::new(),
         abilities,
+        rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
     }
 }
 
@@ -69,9 +73,10 @@ fn queue(path: &str) -> Queue {
 /// Plans and commits; the jobs of the tasks that were placed, in the order of the plans.
 fn round(scheduler: &mut Scheduler, state: &mut State) -> Vec<u64> {
     let mut placed = Vec::new();
-    for plan in scheduler.round(state, BOUND).plans {
+    for plan in scheduler.round(state, state.time(), BOUND).plans {
         placed.extend(plan.placements.iter().map(|placement| placement.task.job.0));
-        assert_eq!(perform(state, Command::CommitPlan(plan)), Reply::PlanCommitted { refused: vec![] });
+        let taken = Reply::PlanCommitted { refused: vec![], refused_claims: vec![] };
+        assert_eq!(perform(state, Command::CommitPlan(plan)), taken);
     }
     placed
 }
@@ -149,7 +154,7 @@ fn a_refused_plan_is_proposed_again() {
     let mut state = cluster(2);
     submit(&mut state, "default", step(2));
     let mut scheduler = Scheduler::new(0);
-    let lost = scheduler.round(&state, BOUND).plans;
+    let lost = scheduler.round(&state, state.time(), BOUND).plans;
     assert_eq!(lost[0].placements.len(), 2);
     assert_eq!(round(&mut scheduler, &mut state), [1, 1], "the first plan never came into the log");
 }

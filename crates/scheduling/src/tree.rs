@@ -30,8 +30,24 @@ impl Tree {
         self.numbers.get(path).copied()
     }
 
+    /// The path of a number.
+    pub(crate) fn path(&self, number: QueueIndex) -> Option<QueuePath> {
+        self.numbers.iter().find(|(_, known)| **known == number)?.0.parse().ok()
+    }
+
     /// Tells what every queue may.
     pub(crate) fn tell(&self, state: &State, words: &mut Words, queues: &mut Queues) {
+        self.tell_as(state, words, queues, |facts| facts);
+    }
+
+    /// The same with every queue's facts changed like this.
+    pub(crate) fn tell_as(
+        &self,
+        state: &State,
+        words: &mut Words,
+        queues: &mut Queues,
+        change: impl Fn(QueueFacts) -> QueueFacts,
+    ) {
         for (path, number) in &self.numbers {
             let parent = path.rsplit_once('/').and_then(|(above, _)| self.number(above));
             let known = path.parse::<QueuePath>().ok();
@@ -41,13 +57,16 @@ impl Tree {
                     parent,
                     weight: queue.weight,
                     most_active: queue.max_active,
-                    limit: words.named(&queue.limit),
+                    limit: words
+                        .named_for_good(&queue.no_preempt)
+                        .into_iter()
+                        .fold(words.named(&queue.limit), |limit, (column, most)| limit.with(column, most)),
                     reserve: words.promised(&queue),
                     borrow: words.named(&queue.borrow),
                     lend: words.named(&queue.lend),
                 },
             };
-            queues.put_queue(*number, facts);
+            queues.put_queue(*number, change(facts));
         }
     }
 }

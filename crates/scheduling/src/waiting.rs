@@ -1,4 +1,5 @@
-//! Ready work in groups of alike tasks: how many wait in each, and which they are.
+//! Ready work in groups of alike tasks: how many wait in each, and which they are. What has a claim does not wait in a
+//! group: it has its place.
 
 use std::sync::Arc;
 
@@ -6,10 +7,11 @@ use flowyard_model::{AttemptNumber, JobId, JobSpec, StepIndex, TaskKey, limits};
 use flowyard_placement::ShapeIndex;
 use flowyard_state::{ReadyGroup, ReadyStep, State};
 
+use crate::claimed::Claimed;
 use crate::shapes::Shapes;
 
-/// Tasks of a group that one round looks at: a bound of what is counted again whenever a group changes, and enough for the plans
-/// that may be under way at one time.
+/// Tasks of a group that one round looks at: a bound of what is counted again whenever a group changes, and enough for
+/// the plans that may be under way at one time.
 const TASKS_COUNTED: u32 = 4 * limits::PLACEMENTS_PER_PLAN as u32;
 
 /// Tasks of one shape in a group.
@@ -23,7 +25,7 @@ pub(crate) struct Part {
 }
 
 /// What waits in a group, by shape. More than one part only if fingerprints collide.
-pub(crate) fn count(state: &State, group: &ReadyGroup) -> Vec<Part> {
+pub(crate) fn count(state: &State, group: &ReadyGroup, claimed: &Claimed) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for ready in steps(state, group) {
         let Some(job) = state.job(ready.job) else { continue };
@@ -33,7 +35,7 @@ pub(crate) fn count(state: &State, group: &ReadyGroup) -> Vec<Part> {
             parts.push(Part { job: job.spec.clone(), oldest: (ready.job, ready.step), count: 0 });
             parts.len() - 1
         });
-        parts[at].count = parts[at].count.saturating_add(placeable(state, ready)).min(TASKS_COUNTED);
+        parts[at].count = parts[at].count.saturating_add(placeable(state, ready, claimed)).min(TASKS_COUNTED);
         if parts.iter().all(|part| part.count >= TASKS_COUNTED) {
             break;
         }
@@ -42,12 +44,13 @@ pub(crate) fn count(state: &State, group: &ReadyGroup) -> Vec<Part> {
     parts
 }
 
-/// So many tasks of one shape of a group, in the order in which they are placed, each with the attempt that it would make.
+/// So many tasks of one shape of a group, in the order in which they are placed, each with the attempt that it would
+/// make.
 pub(crate) fn first_tasks(
     state: &State,
     group: &ReadyGroup,
-    shapes: &Shapes,
-    shape: ShapeIndex,
+    claimed: &Claimed,
+    (shapes, shape): (&Shapes, ShapeIndex),
     most: usize,
 ) -> Vec<(TaskKey, AttemptNumber)> {
     let mut tasks = Vec::with_capacity(most);
@@ -59,19 +62,21 @@ pub(crate) fn first_tasks(
         if shapes.find(group.shape, spec) != Some(shape) {
             continue;
         }
-        let room = (most - tasks.len()).min(placeable(state, ready) as usize);
+        let room = (most - tasks.len()).min(placeable(state, ready, claimed) as usize);
         let key = |task| TaskKey { job: ready.job, step: ready.step, task };
-        let found = state.ready_tasks(ready.job, ready.step).take(room);
-        tasks.extend(found.map(|(task, attempt)| (key(task), attempt)));
+        let found = state.ready_tasks(ready.job, ready.step).map(|(task, attempt)| (key(task), attempt));
+        tasks.extend(found.filter(|(task, _)| state.claim(task).is_none()).take(room));
     }
     tasks
 }
 
 /// How many tasks of a step are ready and within what may run of it at one time.
-fn placeable(state: &State, ready: &ReadyStep) -> u32 {
+fn placeable(state: &State, ready: &ReadyStep, claimed: &Claimed) -> u32 {
     let Some(step) = state.step(ready.job, ready.step) else { return 0 };
     let most = state.step_spec(ready.job, ready.step).and_then(|spec| spec.max_parallel);
-    most.map_or(u32::MAX, |most| most.saturating_sub(step.counts.active)).min(step.counts.ready)
+    let claimed = claimed.of_step((ready.job, ready.step));
+    let ready = step.counts.ready.saturating_sub(claimed);
+    most.map_or(u32::MAX, |most| most.saturating_sub(step.counts.active).saturating_sub(claimed)).min(ready)
 }
 
 fn steps<'a>(state: &'a State, group: &'a ReadyGroup) -> impl Iterator<Item = &'a ReadyStep> {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use flowyard_model::{Account, Column, GpuClass, Held, Name, Queue, QueueAmounts, Resources, StepSpec, Usage, limits};
+use flowyard_model::{
+    Account, Column, GpuClass, Held, Inventory, Name, Policy, Queue, QueueAmounts, Resources, StepSpec, Usage, limits,
+};
 use flowyard_placement::{self as placement, Amounts, Named, Need, UserIndex, Wish};
 
 /// What the decayed use of one unit comes to that is held for ever: the half-life by the natural logarithm of 2.
@@ -25,9 +27,22 @@ impl<T: Ord> Numbers<T> {
         *self.known.entry(value).or_insert(next)
     }
 
+    /// The number of a value, if it has one.
+    pub(crate) fn get(&self, value: &T) -> Option<u32> {
+        self.known.get(value).copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.known.len()
     }
+}
+
+/// What is only bounded, and no part of anybody's share.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Token {
+    Named(Name),
+    /// What is held of a resource, as a queue file spells it, by what must not be evicted.
+    ForGood(String),
 }
 
 /// Models and tokens.
@@ -35,17 +50,47 @@ impl<T: Ord> Numbers<T> {
 pub(crate) struct Words {
     /// In lower case: models are compared without case.
     models: Numbers<String>,
-    tokens: Numbers<Name>,
+    tokens: Numbers<Token>,
+    /// Values of the labels that are levels of the topology.
+    labels: Numbers<String>,
     users: BTreeMap<u64, String>,
 }
 
 impl Words {
     pub(crate) fn none() -> Self {
-        Self { models: Numbers::none(), tokens: Numbers::none(), users: BTreeMap::new() }
+        Self { models: Numbers::none(), tokens: Numbers::none(), labels: Numbers::none(), users: BTreeMap::new() }
     }
 
     pub(crate) fn model(&mut self, name: &str) -> u32 {
         self.models.of(name.to_ascii_lowercase())
+    }
+
+    /// Where a node is in the topology, from the top.
+    pub(crate) fn domain(&mut self, policy: &Policy, inventory: &Inventory) -> Vec<u32> {
+        policy.domain(inventory).into_iter().map(|label| self.labels.of(label.to_owned())).collect()
+    }
+
+    fn token(&mut self, name: &Name) -> u32 {
+        self.tokens.of(Token::Named(name.clone()))
+    }
+
+    /// What some queue bounds of a resource that is held by what must not be evicted, and how much of that a task of
+    /// such a step, or what such tasks hold, comes to.
+    pub(crate) fn for_good(&self, held: &Held) -> placement::Held {
+        let all = std::iter::once((Column::GPUS, held.get(Column::GPUS)));
+        let bounded = held.columns().chain(all).filter_map(|(column, amount)| Some((self.kept(column)?, amount)));
+        bounded.collect()
+    }
+
+    /// The column of what is held of a resource for good, if some queue bounds it.
+    fn kept(&self, column: Column<'_>) -> Option<placement::Column> {
+        Some(placement::Column::Token(self.tokens.get(&Token::ForGood(column.field()))?))
+    }
+
+    /// What a queue says of each resource that is held for good.
+    pub(crate) fn named_for_good(&mut self, amounts: &QueueAmounts) -> Vec<(placement::Column, u64)> {
+        let mut number = |column: Column<'_>| self.tokens.of(Token::ForGood(column.field()));
+        amounts.named().map(|(column, amount)| (placement::Column::Token(number(column)), amount)).collect()
     }
 
     /// How many tokens and models there are numbers for; they only become more.
@@ -53,8 +98,8 @@ impl Words {
         self.models.len() + self.tokens.len()
     }
 
-    /// The number of a person. It decides between people who hold alike, so it is the same in every scheduler: a hash of the name
-    /// (of Fowler, Noll and Vo), or the next number that is free should two names ever have the same.
+    /// The number of a person. It decides between people who hold alike, so it is the same in every scheduler: a hash
+    /// of the name (of Fowler, Noll and Vo), or the next number that is free should two names ever have the same.
     pub(crate) fn user(&mut self, name: &str) -> UserIndex {
         let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         let mut number = name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash);
@@ -72,7 +117,7 @@ impl Words {
     ) -> Amounts {
         let mut counts = Vec::new();
         for (name, count) in tokens {
-            let at = self.tokens.of(name.clone()) as usize;
+            let at = self.token(name) as usize;
             counts.resize(counts.len().max(at + 1), 0);
             counts[at] = *count;
         }
@@ -108,16 +153,21 @@ impl Words {
         let tokens: Vec<_> = wanted
             .tokens
             .iter()
-            .map(|(name, count)| (placement::Column::Token(self.tokens.of(name.clone())), u64::from(*count)))
+            .map(|(name, count)| (placement::Column::Token(self.token(name)), u64::from(*count)))
             .collect();
         let plain: placement::Held =
             fixed.into_iter().chain(tokens).map(|(column, amount)| (column, amount.saturating_mul(size))).collect();
+        let for_good = self.for_good_of(spec);
         if wanted.gpus.is_empty() {
-            return vec![Need { held: plain, any_model: false }];
+            let mut held = plain;
+            for_good.iter().for_each(|more| held.add(more, 1));
+            return vec![Need { held, any_model: false }];
         }
+        let mut for_good = for_good.into_iter();
         let need = |request: &flowyard_model::GpuRequest| {
             let milli = u64::from(request.count) * u64::from(request.share_milli) * size;
-            let held = plain.clone().with(placement::Column::Gpus, milli);
+            let mut held = plain.clone().with(placement::Column::Gpus, milli);
+            for_good.next().iter().for_each(|more| held.add(more, 1));
             match &request.model {
                 None => Need { held, any_model: true },
                 Some(model) => {
@@ -128,14 +178,36 @@ impl Words {
         wanted.gpus.iter().map(need).collect()
     }
 
-    fn column(&mut self, column: Column<'_>) -> placement::Column {
+    /// By each alternative, what a task holds for good of what is bounded. Devices of any model count as of each model,
+    /// since it is not known before which they are.
+    fn for_good_of(&self, spec: &StepSpec) -> Vec<placement::Held> {
+        let of_alternative = |alternative: usize| {
+            let mut held = Held::NONE;
+            if spec.preemptible {
+                return placement::Held::NONE;
+            }
+            (0..spec.size).for_each(|_| held.add(&Held::by_request(&spec.resources, alternative as u32)));
+            let any = spec.resources.gpus.get(alternative).is_some_and(|request| request.model.is_none());
+            let mut for_good = self.for_good(&held);
+            let is_model = |token: &&Token| matches!(token, Token::ForGood(field) if field.starts_with("gpu."));
+            for token in self.tokens.known.keys().filter(is_model).filter(|_| any) {
+                let column = placement::Column::Token(self.tokens.get(token).unwrap_or(0));
+                for_good = for_good.with(column, held.get(Column::GPUS));
+            }
+            for_good
+        };
+        (0..spec.resources.gpus.len().max(1)).map(of_alternative).collect()
+    }
+
+    /// The column of a resource.
+    pub(crate) fn column(&mut self, column: Column<'_>) -> placement::Column {
         match column {
             Column::Cpu => placement::Column::Cpu,
             Column::Memory => placement::Column::Memory,
             Column::Disk => placement::Column::Disk,
             Column::Gpu(GpuClass::Any) => placement::Column::Gpus,
             Column::Gpu(GpuClass::Model(model)) => placement::Column::Gpu(self.model(model)),
-            Column::Token(name) => placement::Column::Token(self.tokens.of(name.clone())),
+            Column::Token(name) => placement::Column::Token(self.token(name)),
         }
     }
 

@@ -3,7 +3,7 @@
 use flowyard_model::{Changed, ClusterVersion, Command, Effects, Entry, Epoch, Rejection, Reply};
 
 use crate::state::State;
-use crate::{access, after, closing, forget, job, ledger, node, past, plan, queue, report, secret, submit, tick};
+use crate::{access, after, closing, forget, job, ledger, near, node, past, plan, queue, report, secret, submit, tick};
 
 /// Applies one entry.
 ///
@@ -52,6 +52,7 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::SealSegments(wish) => past::seal_segments(state, &wish),
         Command::PutSecret(wish) => secret::put(state, wish),
         Command::DropSecret { name } => secret::drop_secret(state, &name),
+        Command::PutPolicy(policy) => near::put(state, changed, policy),
     }
 }
 

@@ -11,11 +11,12 @@ use flowyard_model::{
 
 use crate::graph::task_done;
 use crate::job::{stop_job, stop_live_attempt};
-use crate::node::DEVICE_GONE;
+use crate::node::{DEVICE_GONE, is_leaving};
+use crate::plan::main_port_of;
 use crate::retry::{Trial, Try, after_attempt, salt};
 use crate::state::State;
 use crate::task::{edit_attempt, move_task};
-use crate::{holding, room};
+use crate::{evict, holding, room};
 
 /// A live member ended: its node has room again; the others of a gang stop if it did not succeed; when it was the last, the
 /// attempt is over.
@@ -38,14 +39,17 @@ pub(crate) fn end_member(state: &mut State, changed: &mut Changed, node: NodeId,
     if stop_others {
         stop_live_attempt(state, changed, key.task);
     }
+    if over && is_leaving(state, key) {
+        evict::has_left(state, key.task);
+    }
     if over {
         attempt_over(state, changed, key.task);
     }
 }
 
 fn free(state: &mut State, changed: &mut Changed, node: NodeId, key: MemberKey) {
-    let held = holding::held_by_live(state, key);
-    holding::give_back(state, key.task.job, &held);
+    let (held, leaves) = (holding::held_by_live(state, key), is_leaving(state, key));
+    holding::give_back(state, key.task, &held, leaves);
     let spec = state.jobs.get(&key.task.job).expect("a live member has a job").spec.clone();
     let wanted = &spec.steps[key.task.step.0 as usize].resources;
     let attempt = state.attempt(key.task, key.attempt).expect("a live member has an attempt");
@@ -53,6 +57,10 @@ fn free(state: &mut State, changed: &mut Changed, node: NodeId, key: MemberKey) 
     let (gpus, share) = (member.gpus.clone(), room::share(wanted, member.gpu_alternative));
     let node_record = Arc::make_mut(state.nodes.get_mut(&node).expect("a live member has a node"));
     room::give_back(&mut node_record.used, wanted, &gpus, share);
+    if leaves {
+        let all = node_record.used.gpu_milli.len();
+        room::change_used(&mut state.indexes.leaving, node, all, |used| room::give_back(used, wanted, &gpus, share));
+    }
     changed.nodes.insert(node);
     changed.placement = true;
 }
@@ -132,7 +140,7 @@ fn attempt_over(state: &mut State, changed: &mut Changed, key: TaskKey) {
     let attempt = task.attempts.last().expect("the attempt that is over is the last");
     let job = state.job(key.job).expect("a task has a job");
     let spec = &job.spec.steps[key.step.0 as usize];
-    let (end, now) = (decisive_end(attempt), state.time());
+    let (end, now, port) = (decisive_end(attempt), state.time(), main_port_of(attempt));
     let stops = job.desired != JobDesired::Run;
     let before = Try { spent: task.spent, unblamed: task.unblamed };
     let (to, tried) = if stops {
@@ -143,6 +151,7 @@ fn attempt_over(state: &mut State, changed: &mut Changed, key: TaskKey) {
         after_attempt(&spec.retry, before, Trial { end, alike, salt }, now)
     };
     let fatal = to == TaskState::Done(TaskOutcome::Failed) && spec.on_failure == OnFailure::Stop;
+    port.map(|port| state.indexes.main_ports.remove(&port));
     move_task(state, key, to, |task| (task.spent, task.unblamed) = (tried.spent, tried.unblamed));
     if fatal {
         stop_job(state, changed, key.job, JobOutcome::Failed, TaskOutcome::Cancelled);

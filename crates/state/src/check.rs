@@ -11,9 +11,10 @@ use flowyard_model::{
 use crate::holding::held_by_live;
 use crate::indexes::Indexes;
 use crate::ledger::key_of;
+use crate::plan::main_port_of;
 use crate::state::State;
 use crate::step::{counter, is_complete, untouched_state};
-use crate::{promises, room};
+use crate::{check_claims, promises, room};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,9 +26,9 @@ pub struct Violation {
     pub rule: &'static str,
 }
 
-type Held = Result<(), Violation>;
+pub(crate) type Held = Result<(), Violation>;
 
-fn hold(holds: bool, rule: &'static str, place: impl FnOnce() -> String) -> Held {
+pub(crate) fn hold(holds: bool, rule: &'static str, place: impl FnOnce() -> String) -> Held {
     if holds { Ok(()) } else { Err(Violation { place: place(), rule }) }
 }
 
@@ -52,7 +53,10 @@ pub fn check_all(state: &State) -> Result<(), Violation> {
         hold(state.steps.contains_key(&(*job, *step)), "a task belongs to a step", || format!("{job}/{step}"))?;
     }
     check_queues(state)?;
+    let known = state.policy().topology.is_empty() || state.version() >= ClusterVersion::ACCESS;
+    hold(known, "a policy is put from its cluster version on", || "policy".to_owned())?;
     check_nodes(state)?;
+    check_claims::check(state)?;
     check_ledger(state)?;
     check_past(state)?;
     check_access(state)
@@ -275,10 +279,30 @@ fn check_task(state: &State, key: TaskKey, task: &Task, stops: bool) -> Held {
     hold(ended, "an end is recorded exactly with the last phase", place)?;
     let newer = |attempt: &Attempt| {
         let stuck = attempt.members.iter().any(|member| member.stuck.is_some());
-        stuck || attempt.accept_by.is_some() || attempt.desired == AttemptDesired::GiveUp
+        let evicted = attempt.preempted.is_some() || attempt.saved_at.is_some();
+        let given = attempt.accept_by.is_some() || attempt.main_port.is_some();
+        stuck || evicted || given || attempt.desired == AttemptDesired::GiveUp
     };
+    let evicted = task.attempts.iter().filter(|attempt| attempt.preempted.is_some());
+    hold(evicted.clone().count() <= limits::RELOCATIONS, "a task is evicted only so often", place)?;
+    let leaves = |attempt: &Attempt| attempt.desired != AttemptDesired::Run;
+    hold(evicted.into_iter().all(leaves), "what was evicted is not to run", place)?;
     let versioned = state.version() >= ClusterVersion::ACCESS || !task.attempts.iter().any(newer);
     hold(versioned, "nothing is recorded that older replicas do not know", place)
+}
+
+/// Each live gang has a port to itself at the node of its first member.
+fn check_ports(state: &State) -> Held {
+    let attempts: BTreeSet<_> = state.indexes.live.iter().map(|(_, key)| (key.task, key.attempt)).collect();
+    let live = attempts.into_iter().filter_map(|(task, attempt)| state.attempt(task, attempt));
+    let mut ports = BTreeSet::new();
+    for attempt in live {
+        let Some(port) = main_port_of(attempt) else { continue };
+        let place = || format!("port {} of node {}", port.1, port.0);
+        hold(attempt.members.len() > 1, "only a gang has a port", place)?;
+        hold(ports.insert(port), "a port is given to one live gang", place)?;
+    }
+    Ok(())
 }
 
 /// What nodes hold, and under which registration.
@@ -300,6 +324,7 @@ fn check_nodes(state: &State) -> Held {
         let share = room::share(&spec.resources, member.gpu_alternative);
         room::add(used.get_mut(id).expect("the node exists"), &spec.resources, &member.gpus, share);
     }
+    check_ports(state)?;
     let names: BTreeSet<_> = state.nodes.values().map(|node| &node.name).collect();
     hold(names.len() == state.nodes.len(), "names of nodes are unique", || "nodes".to_owned())?;
     for (id, node) in &state.nodes {

@@ -11,6 +11,7 @@ use flowyard_model::{
     Scheduling, TaskKey, TimeMs, limits,
 };
 
+use crate::claims;
 use crate::job::ask_to_end;
 use crate::node::unknown;
 use crate::state::State;
@@ -65,7 +66,7 @@ fn check(now: TimeMs, change: NodeChange, by: &str, reason: &str) -> Result<(), 
 
 /// Opens or closes it. What an earlier drain has asked to stop does so all the same.
 fn close(state: &mut State, changed: &mut Changed, id: NodeId, scheduling: Scheduling, closure: Option<Closure>) {
-    let node = state.nodes.get_mut(&id).expect("the caller looked it up");
+    let node = state.nodes.get(&id).expect("the caller looked it up");
     let closure = closure.map(Arc::new);
     if node.scheduling == scheduling && node.closure == closure {
         return;
@@ -73,7 +74,10 @@ fn close(state: &mut State, changed: &mut Changed, id: NodeId, scheduling: Sched
     if let Some(until) = deadline(node) {
         state.indexes.draining.remove(&(until, id));
     }
-    let node = Arc::make_mut(node);
+    if scheduling != Scheduling::Open {
+        claims::fall_on(state, changed, id);
+    }
+    let node = Arc::make_mut(state.nodes.get_mut(&id).expect("it was just looked at"));
     node.scheduling = scheduling;
     node.closure = closure;
     if let Some(until) = deadline(node) {
@@ -126,6 +130,7 @@ fn removable(node: &Node) -> Result<(), Rejection> {
 
 /// Its id is never given again, so attempts of the past still name it and nothing else.
 fn remove(state: &mut State, changed: &mut Changed, id: NodeId) -> Reply {
+    claims::fall_on(state, changed, id);
     let node = state.nodes.remove(&id).expect("the caller looked it up");
     state.indexes.node_names.remove(&node.name);
     if let Some(until) = deadline(&node) {

@@ -16,7 +16,7 @@ pub struct Differences {
     pub jobs: BTreeSet<JobId>,
     /// Touched tasks that differ, came or went.
     pub tasks: BTreeSet<TaskKey>,
-    /// Nodes that differ, came or went, or of which anything else is wanted.
+    /// Nodes that differ, came or went, of which anything else is wanted, or on which claims came or went.
     pub nodes: BTreeSet<NodeId>,
     /// Queues whose record differs, came or went.
     pub queues: BTreeSet<QueuePath>,
@@ -24,8 +24,12 @@ pub struct Differences {
     pub accounts: BTreeSet<AccountKey>,
     /// Paths that carry something else.
     pub loads: BTreeSet<QueuePath>,
+    /// Tasks whose claims differ, came or went.
+    pub claims: BTreeSet<TaskKey>,
     /// Groups of ready steps of which another task is ready, or none any more, or of whose steps other ones may be placed.
     pub ready: BTreeSet<ReadyGroup>,
+    /// Whether something else holds for all of the cluster.
+    pub policy: bool,
     /// Whether a step became ready that was not.
     pub more_ready: bool,
 }
@@ -52,6 +56,12 @@ impl State {
         }
         found.nodes.extend(before.nodes.diff(&self.nodes).map(|item| *key(item)));
         found.nodes.extend(before.indexes.live.diff(&self.indexes.live).map(|item| live_node(&item)));
+        for item in before.claims.diff(&self.claims) {
+            let key = *key(item);
+            let claims = [before, self].into_iter().filter_map(|state| state.claim(&key));
+            found.nodes.extend(claims.flat_map(|claim| &claim.members).map(|seat| seat.node));
+            found.claims.insert(key);
+        }
         for key in &found.tasks {
             let Some(attempt) = self.task(*key).and_then(|task| task.attempts.last()) else { continue };
             let known = before.attempt(*key, attempt.number).map(|attempt| attempt.desired);
@@ -63,6 +73,7 @@ impl State {
             let (ordset::DiffItem::Add(step) | ordset::DiffItem::Remove(step)) = item;
             found.ready.insert(step.group());
         }
+        found.policy = before.policy != self.policy;
         found
     }
 

@@ -6,15 +6,16 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AccountKey, Held, Identity, Job, JobId, MemberKey, Name, NodeId, Overdue, Phase, QueuePath, Rank, StepIndex, Task,
-    TaskCounts, TaskKey, TaskState, TimeMs, TokenId, limits,
+    AccountKey, Attempt, GpuIndex, Held, Identity, Job, JobId, Member, MemberKey, Name, NodeId, Overdue, Phase,
+    QueuePath, Rank, StepIndex, Task, TaskCounts, TaskKey, TaskState, TimeMs, TokenId, Used, limits,
 };
 use imbl::{OrdMap, OrdSet};
 
 use crate::closing::deadline;
 use crate::ledger::lapses_at;
+use crate::plan::main_port_of;
 use crate::state::{State, StepKey};
-use crate::{accept, holding, overdue};
+use crate::{accept, claims, holding, overdue, room};
 
 /// A step that has a ready task and may have one more active; ordered by queue, then urgency, then owner, then
 /// shape, then age.
@@ -76,11 +77,78 @@ pub struct Load {
     pub own_active: u32,
     /// What live members hold.
     pub held: Held,
+    /// Of this, what must not be evicted.
+    pub held_for_good: Held,
+    /// Of all this, what belongs to attempts that were evicted.
+    pub leaving: Portion,
+    /// What waiting tasks are promised.
+    pub claimed: Portion,
+}
+
+/// Tasks, and what they hold or will hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Portion {
+    /// How many.
+    pub tasks: u32,
+    /// What they hold.
+    pub held: Held,
+    /// Of this, what must not be evicted.
+    pub held_for_good: Held,
+}
+
+impl Portion {
+    /// Nothing.
+    pub const NONE: Self = Self { tasks: 0, held: Held::NONE, held_for_good: Held::NONE };
+
+    pub(crate) fn add(&mut self, held: &Held, for_good: bool) {
+        self.tasks += 1;
+        self.held.add(held);
+        if for_good {
+            self.held_for_good.add(held);
+        }
+    }
+
+    pub(crate) fn subtract(&mut self, held: &Held, for_good: bool) {
+        self.tasks -= 1;
+        self.held.subtract(held);
+        if for_good {
+            self.held_for_good.subtract(held);
+        }
+    }
 }
 
 impl Load {
     /// Nothing.
-    pub const NONE: Self = Self { jobs: 0, own_jobs: 0, active: 0, own_active: 0, held: Held::NONE };
+    pub const NONE: Self = Self {
+        jobs: 0,
+        own_jobs: 0,
+        active: 0,
+        own_active: 0,
+        held: Held::NONE,
+        held_for_good: Held::NONE,
+        leaving: Portion::NONE,
+        claimed: Portion::NONE,
+    };
+
+    pub(crate) fn take(&mut self, held: &Held, for_good: bool, leaves: bool) {
+        self.held.add(held);
+        if for_good {
+            self.held_for_good.add(held);
+        }
+        if leaves {
+            self.leaving.held.add(held);
+        }
+    }
+
+    pub(crate) fn give_back(&mut self, held: &Held, for_good: bool, leaves: bool) {
+        self.held.subtract(held);
+        if for_good {
+            self.held_for_good.subtract(held);
+        }
+        if leaves {
+            self.leaving.held.subtract(held);
+        }
+    }
 }
 
 /// What is forgotten at its time.
@@ -122,6 +190,18 @@ pub(crate) struct Indexes {
     pub(crate) idle: OrdSet<(TimeMs, AccountKey)>,
     /// Nodes by the time at which what still runs there is asked to stop.
     pub(crate) draining: OrdSet<(TimeMs, NodeId)>,
+    /// Ports that live gangs have, at the nodes of their first members.
+    pub(crate) main_ports: OrdSet<(NodeId, u16)>,
+    /// What is claimed of nodes, of those on which something is.
+    pub(crate) claimed: OrdMap<NodeId, Arc<Used>>,
+    /// What is held on nodes by attempts that were evicted, of those on which something is.
+    pub(crate) leaving: OrdMap<NodeId, Arc<Used>>,
+    /// Devices that are claimed, and for which task.
+    pub(crate) claimed_gpus: OrdMap<(NodeId, GpuIndex), TaskKey>,
+    /// Tasks with claims by the nodes these are on.
+    pub(crate) claims_on: OrdSet<(NodeId, TaskKey)>,
+    /// Tasks with claims by the time at which these end.
+    pub(crate) claim_ends: OrdSet<(TimeMs, TaskKey)>,
 }
 
 impl Indexes {
@@ -142,6 +222,12 @@ impl Indexes {
             due: OrdSet::new(),
             idle: OrdSet::new(),
             unaccepted: OrdSet::new(),
+            main_ports: OrdSet::new(),
+            claimed: OrdMap::new(),
+            leaving: OrdMap::new(),
+            claimed_gpus: OrdMap::new(),
+            claims_on: OrdSet::new(),
+            claim_ends: OrdSet::new(),
         }
     }
 
@@ -176,6 +262,7 @@ impl Indexes {
                 indexes.add_task(state, TaskKey { job: *job, step: *step, task: *index }, task);
             }
         }
+        claims::note_all(&mut indexes, state);
         let idle = state.accounts.iter();
         indexes.idle = idle.filter_map(|(key, account)| Some((lapses_at(account)?, key.clone()))).collect();
         let tokens = state.tokens.iter().map(|(id, token)| (token.expires_at, Lapse::Token(*id)));
@@ -190,16 +277,33 @@ impl Indexes {
         self.task_changed(key, TaskState::Blocked, task.state);
         for attempt in &task.attempts {
             self.unaccepted.extend(accept::due(attempt).map(|until| (until, key)));
+            let lives = attempt.members.iter().any(|member| member.phase != Phase::Ended);
+            self.main_ports.extend(main_port_of(attempt).filter(|_| lives));
             for (rank, member) in attempt.members.iter().enumerate() {
                 if member.phase != Phase::Ended {
                     let member_key = attempt.member_key(key, Rank(rank as u32));
                     self.live.insert((member.node, member_key));
-                    if let Some(job) = state.job(key.job) {
-                        let held = holding::held_by(state, key, member);
-                        self.load_changed(&job.spec.queue, |load, _| load.held.add(&held));
-                    }
+                    self.add_member(state, key, attempt, member);
                 }
             }
+            let leaves = attempt.preempted.is_some();
+            if leaves && attempt.members.iter().any(|member| member.phase != Phase::Ended) {
+                let queue = state.job(key.job).map(|job| &job.spec.queue);
+                queue.into_iter().for_each(|queue| self.load_changed(queue, |load, _| load.leaving.tasks += 1));
+            }
+        }
+    }
+
+    fn add_member(&mut self, state: &State, key: TaskKey, attempt: &Attempt, member: &Member) {
+        let Some((job, spec)) = state.job(key.job).zip(state.step_spec(key.job, key.step)) else { return };
+        let held = holding::held_by(state, key, member);
+        let leaves = attempt.preempted.is_some();
+        self.load_changed(&job.spec.queue, |load, _| load.take(&held, !spec.preemptible, leaves));
+        if let Some(node) = state.node(member.node).filter(|_| leaves) {
+            let share = room::share(&spec.resources, member.gpu_alternative);
+            room::change_used(&mut self.leaving, member.node, node.inventory.gpus.len(), |used| {
+                room::add(used, &spec.resources, &member.gpus, share);
+            });
         }
     }
 
@@ -211,7 +315,9 @@ impl Indexes {
         let draining = self.draining.get_min().map(|(time, _)| *time);
         let due = self.due.get_min().map(|(time, ..)| *time);
         let unaccepted = self.unaccepted.get_min().map(|(time, _)| *time);
-        waiting.into_iter().chain(expiry).chain(lapsing).chain(draining).chain(due).chain(unaccepted).min()
+        let claims = self.claim_ends.get_min().map(|(time, _)| *time);
+        let nodes = draining.into_iter().chain(unaccepted).chain(claims);
+        waiting.into_iter().chain(expiry).chain(lapsing).chain(due).chain(nodes).min()
     }
 
     /// A touched task went from one state to another. A task that is touched for the first time comes from `Blocked`, which

@@ -8,6 +8,7 @@ use flowyard_model::{
     TaskIndex, TaskKey, TaskOutcome, TaskState,
 };
 
+use crate::claims;
 use crate::graph::{outcome, settle};
 use crate::overdue::unwatch;
 use crate::state::State;
@@ -35,6 +36,7 @@ pub(crate) fn stop_job(
     untouched: TaskOutcome,
 ) {
     unwatch(state, id);
+    claims::fall_of(state, changed, id);
     let job = Arc::make_mut(state.jobs.get_mut(&id).expect("the job exists"));
     assert!(job.ended.is_none() && job.desired == JobDesired::Run, "a job is stopped once");
     job.desired = JobDesired::Stop(outcome);

@@ -1,6 +1,6 @@
 //! The replicated state machine: [`apply`] takes a [`State`] and an entry of the log and gives effects.
 //!
-//! It owns every truth that is kept in the log: jobs, steps, tasks, attempts, nodes, queues and what is used in them,
+//! It owns every truth that is kept in the log: jobs, steps, tasks, attempts, claims, nodes, queues and what is used in them,
 //! submission keys, tokens, revocations, the cluster version. It must not search, fail, read a clock, draw a random number,
 //! do IO, or know about placement.
 //!
@@ -22,6 +22,13 @@
 //! - A failure blamed on the user spends a retry. Everything else does not, and is tried again up to
 //!   [`limits::UNBLAMED_ATTEMPTS`](flowyard_model::limits::UNBLAMED_ATTEMPTS) times; being preempted is not even counted.
 //!
+//! # Rules of claims
+//! - Nothing is evicted but with a claim: room that a ready task is promised, and that its evictions free. A claim is taken whole
+//!   or refused whole, and its room is kept from all others until its task is placed, or it falls.
+//! - Attempts are evicted for a task of their queue with a higher priority, or for one of another queue; never within the time
+//!   that their contract gives them, never what is not preemptible, and a task at most
+//!   [`limits::RELOCATIONS`](flowyard_model::limits::RELOCATIONS) times. It is no failure and spends no retry.
+//!
 //! # Work per entry
 //! Every entry is linear in what it names (placements, reports) times the steps of a job, with these exceptions, each
 //! linear and cheap: stopping a job in its touched tasks that are not done; a node that goes down, or whose drain falls due, in its live members;
@@ -38,15 +45,19 @@ mod after;
 mod apply;
 mod attempt;
 mod check;
+mod check_claims;
+mod claims;
 mod closing;
 mod decay;
 mod differences;
+mod evict;
 mod forget;
 mod graph;
 mod holding;
 mod indexes;
 mod job;
 mod ledger;
+mod near;
 mod node;
 mod overdue;
 mod past;
@@ -63,12 +74,13 @@ mod step;
 mod submit;
 mod task;
 mod tick;
+mod withdrawn;
 
 pub use apply::apply;
 pub use check::{Violation, check_all};
 pub use differences::Differences;
 pub use holding::{Measure, Reached};
-pub use indexes::{Load, ReadyGroup, ReadyStep};
+pub use indexes::{Load, Portion, ReadyGroup, ReadyStep};
 pub use ledger::{UsedSpan, as_of, decayed_at};
 pub use records::RecordError;
 pub use state::{State, StepKey, View};

@@ -14,7 +14,7 @@ use crate::attempt::{end_member, lost};
 use crate::job::stop_live_attempt;
 use crate::state::State;
 use crate::task::edit_attempt;
-use crate::{holding, room};
+use crate::{claims, evict, holding, room};
 
 /// What the end of a member says that lost a device.
 pub(crate) const DEVICE_GONE: &str = "a device it held is gone";
@@ -35,6 +35,7 @@ pub(crate) fn register(state: &mut State, changed: &mut Changed, wish: RegisterN
     }
     let newest = remembered.map_or(node.incarnation, |(_, incarnation)| node.incarnation.max(incarnation));
     let old = node.inventory.clone();
+    claims::fall_on(state, changed, id);
     if remembered.is_none() {
         lose_members(state, changed, id, "the agent came back without memory of it");
     } else {
@@ -46,8 +47,11 @@ pub(crate) fn register(state: &mut State, changed: &mut Changed, wish: RegisterN
     renew(state, changed, id, incarnation, wish.inventory);
     adopt(state, id, incarnation, &old);
     for key in held {
-        let held = holding::held_by_live(state, key);
-        holding::take(state, key.task.job, &held);
+        let (held, leaves) = (holding::held_by_live(state, key), is_leaving(state, key));
+        holding::take(state, key.task, &held, leaves);
+        if leaves {
+            evict::leave_node(state, id, key);
+        }
     }
     Reply::Registered { node: id, incarnation }
 }
@@ -90,14 +94,20 @@ fn register_first(state: &mut State, changed: &mut Changed, wish: RegisterNode) 
     Reply::Registered { node: id, incarnation }
 }
 
-/// Gives back for their queues what the live members of a node hold by its present inventory; tells which they are.
+/// Gives back, for their queues and where it is leaving, what the live members of a node hold by its present inventory; tells which they are.
 fn give_back(state: &mut State, id: NodeId) -> Vec<MemberKey> {
     let members: Vec<_> = state.live_keys(id).collect();
     for key in &members {
-        let held = holding::held_by_live(state, *key);
-        holding::give_back(state, key.task.job, &held);
+        let (held, leaves) = (holding::held_by_live(state, *key), is_leaving(state, *key));
+        holding::give_back(state, key.task, &held, leaves);
     }
+    state.indexes.leaving.remove(&id);
     members
+}
+
+/// Whether a live member is of an attempt that was evicted.
+pub(crate) fn is_leaving(state: &State, key: MemberKey) -> bool {
+    state.attempt(key.task, key.attempt).is_some_and(|attempt| attempt.preempted.is_some())
 }
 
 fn renew(state: &mut State, changed: &mut Changed, id: NodeId, incarnation: Incarnation, inventory: Arc<Inventory>) {
@@ -177,6 +187,9 @@ pub(crate) fn set_health(
         return Reply::Done;
     }
     Arc::make_mut(node).health = health;
+    if health != Health::Up {
+        claims::fall_on(state, changed, id);
+    }
     changed.nodes.insert(id);
     changed.placement |= health == Health::Up;
     if health == Health::Down {
@@ -216,6 +229,7 @@ mod tests {
                 agent_version: String::new(),
                 system: String::new(),
             },
+            rendezvous: None,
         });
         for (index, previous) in [(1, None), (2, Some((NodeId(1), Incarnation(u64::MAX)))), (3, None)] {
             let health = Command::SetNodeHealth {

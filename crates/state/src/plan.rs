@@ -4,44 +4,72 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    Attempt, AttemptDesired, Changed, ClusterVersion, Health, Held, JobDesired, Member, MemberKey, NodeId, Phase,
-    PhaseTimes, Placement, Plan, QueuePath, Rank, Refusal, Reply, Scheduling, Seat, StepSpec, TaskState, Used,
+    Attempt, AttemptDesired, AttemptNumber, Changed, ClusterVersion, Health, Held, Job, JobDesired, Member, MemberKey,
+    Node, NodeId, Phase, PhaseTimes, Placement, Plan, QueuePath, Rank, Refusal, Reply, Scheduling, Seat, StepSpec,
+    TaskKey, TaskState, Used,
 };
 
 use crate::state::State;
 use crate::step::edit_step;
 use crate::task::move_task;
-use crate::{accept, holding, overdue, room};
+use crate::{accept, claims, holding, near, overdue, room};
 
 /// What there would be after a placement.
 struct Taken {
+    /// The port that a gang is given at its first member's node.
+    main_port: Option<u16>,
     /// What each node of it would hold.
     used: BTreeMap<NodeId, Used>,
+    /// What each node of it on which something is claimed would hold in the end.
+    then: BTreeMap<NodeId, Used>,
     /// What it takes altogether.
     held: Held,
 }
 
 /// Applies `CommitPlan`.
 pub(crate) fn commit(state: &mut State, changed: &mut Changed, plan: Plan) -> Reply {
+    plan.drops.into_iter().for_each(|task| claims::fall(state, changed, task));
     let mut refused = Vec::new();
-    for (at, placement) in plan.placements.into_iter().enumerate() {
-        match check(state, &placement) {
+    for (at, mut placement) in plan.placements.into_iter().enumerate() {
+        if state.version() >= ClusterVersion::ACCESS {
+            placement.members = in_order_of_nodes(placement.members);
+        }
+        match check_with_own_claim(state, &placement) {
             Ok(taken) => place(state, changed, placement, taken, plan.accept_ms),
             Err(refusal) => refused.push((at as u32, refusal)),
         }
     }
-    Reply::PlanCommitted { refused }
+    let claims = plan.claims.into_iter().zip(0..);
+    let refused_claims = claims.filter_map(|(wish, at)| Some((at, claims::make(state, changed, wish).err()?)));
+    let refused_claims = refused_claims.collect();
+    Reply::PlanCommitted { refused, refused_claims }
+}
+
+/// What a task has a claim on is kept from all others only.
+fn check_with_own_claim(state: &State, placement: &Placement) -> Result<Taken, Refusal> {
+    if state.claim(&placement.task).is_none() {
+        return check(state, placement);
+    }
+    let mut without = state.clone();
+    claims::fall(&mut without, &mut Changed::nothing(), placement.task);
+    check(&without, placement)
+}
+
+/// Members on one node have consecutive ranks: programs count them through the nodes.
+fn in_order_of_nodes(mut members: Vec<Seat>) -> Vec<Seat> {
+    let mut places = BTreeMap::new();
+    for seat in &members {
+        let next = places.len();
+        places.entry(seat.node).or_insert(next);
+    }
+    members.sort_by_key(|seat| places[&seat.node]);
+    members
 }
 
 /// What the placement would take, or why it is stale.
 fn check(state: &State, placement: &Placement) -> Result<Taken, Refusal> {
-    let key = placement.task;
-    let job = state.job(key.job).ok_or(Refusal::TaskNotReady)?;
-    if job.ended.is_some() || job.desired != JobDesired::Run {
-        return Err(Refusal::TaskNotReady);
-    }
-    let spec = job.spec.steps.get(key.step.0 as usize).ok_or(Refusal::TaskNotReady)?;
-    check_task(state, placement)?;
+    let job = check_ready(state, placement.task, placement.attempt)?;
+    let spec = &job.spec.steps[placement.task.step.0 as usize];
     check_parallel(state, placement, spec)?;
     if state.version() < ClusterVersion::ACCESS {
         check_queue_alone(state, &job.spec.queue)?;
@@ -49,26 +77,48 @@ fn check(state: &State, placement: &Placement) -> Result<Taken, Refusal> {
     if placement.members.len() != spec.size as usize {
         return Err(Refusal::Malformed);
     }
-    let mut taken = Taken { used: BTreeMap::new(), held: Held::NONE };
+    let mut taken = Taken { main_port: None, used: BTreeMap::new(), then: BTreeMap::new(), held: Held::NONE };
     for seat in &placement.members {
         check_seat(state, spec, seat, &mut taken)?;
     }
+    near::check(state, spec, &placement.members)?;
     // Which devices are taken, and so of which model they are, is known only now.
-    if state.version() >= ClusterVersion::ACCESS && state.bound_reached(&job.spec.queue, &taken.held).is_some() {
+    if state.version() < ClusterVersion::ACCESS {
+        return Ok(taken);
+    }
+    if state.bound_now(&job.spec.queue, &taken.held, spec.preemptible).is_some() {
         return Err(Refusal::AtLimit);
+    }
+    if state.bound_then(&job.spec.queue, &taken.held, spec.preemptible).is_some() {
+        return Err(Refusal::Claimed);
+    }
+    if spec.size > 1 {
+        taken.main_port = Some(main_port(state, placement)?);
     }
     Ok(taken)
 }
 
-/// The task is ready, or its wait is over although nobody ticked yet, and this is its next attempt.
-fn check_task(state: &State, placement: &Placement) -> Result<(), Refusal> {
-    let ready = match state.task_state(placement.task) {
+/// A port that no other live gang has at the first member's node. Where the search begins changes with each entry, so that what an
+/// earlier gang left behind there is met as late as may be.
+fn main_port(state: &State, placement: &Placement) -> Result<u16, Refusal> {
+    let first = placement.members.first().ok_or(Refusal::Malformed)?.node;
+    let node = state.node(first).ok_or(Refusal::NodeChanged)?;
+    let rendezvous = node.inventory.rendezvous.as_ref().ok_or(Refusal::Malformed)?;
+    let mut ports = rendezvous.ports.from_position(state.revision().0);
+    ports.find(|port| !state.indexes.main_ports.contains(&(first, *port))).ok_or(Refusal::NoRoom)
+}
+
+/// The job runs, the task is ready, or its wait is over although nobody ticked yet, and this is its next attempt.
+pub(crate) fn check_ready(state: &State, key: TaskKey, attempt: AttemptNumber) -> Result<&Arc<Job>, Refusal> {
+    let runs = |job: &&Arc<Job>| job.ended.is_none() && job.desired == JobDesired::Run;
+    let job = state.job(key.job).filter(runs).ok_or(Refusal::TaskNotReady)?;
+    let ready = match state.task_state(key) {
         Some(TaskState::Ready) => true,
         Some(TaskState::Waiting(until)) => until <= state.time(),
         _ => false,
     };
-    let attempts = state.task(placement.task).map_or(0, |task| task.attempts.len());
-    if ready && placement.attempt.0 as usize == attempts + 1 { Ok(()) } else { Err(Refusal::TaskNotReady) }
+    let attempts = state.task(key).map_or(0, |task| task.attempts.len());
+    if ready && attempt.0 as usize == attempts + 1 { Ok(job) } else { Err(Refusal::TaskNotReady) }
 }
 
 fn check_parallel(state: &State, placement: &Placement, spec: &StepSpec) -> Result<(), Refusal> {
@@ -87,8 +137,8 @@ fn below(active: u32, most: Option<u32>) -> Result<(), Refusal> {
     if most.is_none_or(|most| active < most) { Ok(()) } else { Err(Refusal::AtLimit) }
 }
 
-/// The seat's node is as the solver saw it, suits the step, and has room beside what was taken for the ranks before.
-fn check_seat(state: &State, spec: &StepSpec, seat: &Seat, taken: &mut Taken) -> Result<(), Refusal> {
+/// The seat's node is as the solver saw it, and suits the step.
+pub(crate) fn check_seat_alone<'a>(state: &'a State, spec: &StepSpec, seat: &Seat) -> Result<&'a Node, Refusal> {
     let node = state.node(seat.node).ok_or(Refusal::NodeChanged)?;
     let open = node.health == Health::Up && node.scheduling == Scheduling::Open;
     if !open || node.incarnation != seat.incarnation {
@@ -98,14 +148,26 @@ fn check_seat(state: &State, spec: &StepSpec, seat: &Seat, taken: &mut Taken) ->
     if !connects || !spec.allows(&node.inventory) {
         return Err(Refusal::Malformed);
     }
+    Ok(node)
+}
+
+/// The seat's node has room beside what was taken for the ranks before, and nobody is promised that room.
+fn check_seat(state: &State, spec: &StepSpec, seat: &Seat, taken: &mut Taken) -> Result<(), Refusal> {
+    let node = check_seat_alone(state, spec, seat)?;
     let used = taken.used.entry(seat.node).or_insert_with(|| node.used.clone());
     room::take(used, &node.inventory, &spec.resources, seat)?;
+    if state.claimed_on(seat.node).is_some() {
+        claims::check_devices(state, seat)?;
+        let then = taken.then.entry(seat.node).or_insert_with(|| state.used_then(seat.node, node));
+        room::take(then, &node.inventory, &spec.resources, seat).map_err(|_| Refusal::Claimed)?;
+    }
     taken.held.add(&Held::by_member(&spec.resources, seat.gpu_alternative, &node.inventory, &seat.gpus));
     Ok(())
 }
 
 fn place(state: &mut State, changed: &mut Changed, placement: Placement, taken: Taken, accept_ms: Option<u64>) {
     let key = placement.task;
+    claims::fall(state, changed, key);
     for (id, used) in taken.used {
         let node = Arc::make_mut(state.nodes.get_mut(&id).expect("it was just checked"));
         node.used = used;
@@ -116,7 +178,7 @@ fn place(state: &mut State, changed: &mut Changed, placement: Placement, taken: 
         let member = MemberKey { task: key, attempt, rank, epoch };
         state.indexes.live.insert((seat.node, member));
     }
-    holding::take(state, key.job, &taken.held);
+    holding::take(state, key, &taken.held, false);
     overdue::placed(state, key.job);
     let now = state.meta.time;
     edit_step(state, (key.job, key.step), |step| {
@@ -130,10 +192,19 @@ fn place(state: &mut State, changed: &mut Changed, placement: Placement, taken: 
         checkpoint: None,
         accept_by: accept_ms.map(|ms| now.after(ms)),
         epoch: state.meta.epoch,
+        main_port: taken.main_port,
+        preempted: None,
+        saved_at: None,
     };
+    state.indexes.main_ports.extend(main_port_of(&attempt));
     state.indexes.unaccepted.extend(accept::due(&attempt).map(|until| (until, key)));
     move_task(state, key, TaskState::Active, |task| task.attempts.push(attempt));
     changed.jobs.insert(key.job);
+}
+
+/// The port that a gang has while it lives, and where.
+pub(crate) fn main_port_of(attempt: &Attempt) -> Option<(NodeId, u16)> {
+    Some((attempt.members.first()?.node, attempt.main_port?))
 }
 
 fn placed_member(seat: Seat) -> Member {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flowyard_model::{JobId, Meta, Record, StepIndex, TaskIndex, TaskKey};
+use flowyard_model::{JobId, Meta, Policy, Record, StepIndex, TaskIndex, TaskKey};
 use imbl::{OrdMap, OrdSet};
 
 use crate::indexes::Indexes;
@@ -39,14 +39,17 @@ impl State {
             let key = |task: &TaskIndex| TaskKey { job: *job, step: *step, task: *task };
             tasks.iter().map(move |(index, task)| Record::Task(key(index), task.clone()))
         });
+        let claims = self.claims.iter().map(|(key, claim)| Record::Claim(*key, claim.clone()));
         let tokens = self.tokens.iter().map(|(id, token)| Record::Token(*id, token.clone()));
         let revocations = self.revocations.iter().map(|(who, it)| Record::Revocation(who.clone(), it.clone()));
         let secrets = self.secrets.iter().map(|(name, it)| Record::Secret(name.clone(), it.clone()));
         let meta = std::iter::once(Record::Meta(self.meta));
-        let work = jobs.chain(waits).chain(steps).chain(tasks);
+        let work = jobs.chain(waits).chain(steps).chain(tasks).chain(claims);
         let pages = self.archive.iter().map(|(page, it)| Record::ArchivePage(*page, *it));
         let past = pages.chain(self.segments.values().map(|segment| Record::Segment(*segment)));
         let who = tokens.chain(revocations).chain(secrets);
+        let policy = Some(&self.policy).filter(|policy| ***policy != Policy::default());
+        let past = past.chain(policy.cloned().map(Record::Policy));
         meta.chain(queues).chain(accounts).chain(nodes).chain(keys).chain(work).chain(who).chain(past)
     }
 
@@ -76,11 +79,13 @@ impl State {
             waits: OrdSet::new(),
             steps: OrdMap::new(),
             tasks: OrdMap::new(),
+            claims: OrdMap::new(),
             tokens: OrdMap::new(),
             revocations: OrdMap::new(),
             archive: OrdMap::new(),
             segments: OrdMap::new(),
             secrets: OrdMap::new(),
+            policy: Arc::default(),
             indexes: Indexes::none(),
         }
     }
@@ -103,11 +108,16 @@ impl State {
                 self.steps.insert((job, index), step);
             }
             Record::Task(key, task) => self.insert_task(key, task)?,
+            Record::Claim(key, claim) => {
+                self.require(key.job, Some(key.step))?;
+                self.claims.insert(key, claim);
+            }
             Record::Token(id, token) => drop(self.tokens.insert(id, token)),
             Record::Revocation(identity, revocation) => drop(self.revocations.insert(identity, revocation)),
             Record::ArchivePage(page, it) => drop(self.archive.insert(page, it)),
             Record::Segment(segment) => drop(self.segments.insert(segment.first, segment)),
             Record::Secret(name, secret) => drop(self.secrets.insert(name, secret)),
+            Record::Policy(policy) => self.policy = policy,
         }
         Ok(())
     }

@@ -45,7 +45,9 @@ fn take_one(state: &mut State, changed: &mut Changed, node: NodeId, report: Atte
     let times = merged(known.times, report.times);
     let checkpoint = report.checkpoint;
     let stuck = report.stuck.filter(|_| state.version() >= ClusterVersion::ACCESS).or(known.stuck);
-    if times != known.times || report.phase > known.phase || checkpoint.is_some() || stuck != known.stuck {
+    let saved_at = report.saved_at.filter(|_| state.version() >= ClusterVersion::ACCESS);
+    let observed = checkpoint.is_some() || saved_at.is_some() || stuck != known.stuck;
+    if times != known.times || report.phase > known.phase || observed {
         edit_attempt(state, report.member, |attempt| {
             let member = &mut attempt.members[report.member.rank.0 as usize];
             member.times = times;
@@ -55,6 +57,7 @@ fn take_one(state: &mut State, changed: &mut Changed, node: NodeId, report: Atte
             }
             let newer = checkpoint.filter(|new| attempt.checkpoint.is_none_or(|old| new.at > old.at));
             attempt.checkpoint = newer.or(attempt.checkpoint);
+            attempt.saved_at = attempt.saved_at.max(saved_at);
         });
         changed.jobs.insert(report.member.task.job);
     }

@@ -1,6 +1,9 @@
 //! What the live members of a node hold, and whether one more fits.
 
-use flowyard_model::{GpuIndex, GpuRequest, Inventory, Refusal, Resources, Seat, Used};
+use std::sync::Arc;
+
+use flowyard_model::{GpuIndex, GpuRequest, Inventory, NodeId, Refusal, Resources, Seat, Used};
+use imbl::OrdMap;
 
 /// Nothing is held of a node with this many devices.
 pub(crate) fn unused(gpus: usize) -> Used {
@@ -65,8 +68,9 @@ pub(crate) fn add(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], share_
     used.disk_bytes = used.disk_bytes.saturating_add(wanted.disk_bytes);
     used.members = used.members.saturating_add(1);
     for index in gpus {
-        let held = &mut used.gpu_milli[index.0 as usize];
-        *held = held.saturating_add(share_milli);
+        if let Some(held) = used.gpu_milli.get_mut(index.0 as usize) {
+            *held = held.saturating_add(share_milli);
+        }
     }
     for (name, count) in wanted.tokens.iter().filter(|(_, count)| **count > 0) {
         let held = used.tokens.entry(name.clone()).or_insert(0);
@@ -96,4 +100,52 @@ pub(crate) fn give_back(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], 
 /// Thousandths of each device that a member placed by this alternative holds.
 pub(crate) fn share(wanted: &Resources, alternative: u32) -> u32 {
     wanted.gpus.get(alternative as usize).map_or(0, |request| request.share_milli)
+}
+
+/// Holds this as well.
+pub(crate) fn more(used: &mut Used, other: &Used) {
+    used.cpu_milli = used.cpu_milli.saturating_add(other.cpu_milli);
+    used.memory_bytes = used.memory_bytes.saturating_add(other.memory_bytes);
+    used.disk_bytes = used.disk_bytes.saturating_add(other.disk_bytes);
+    used.members = used.members.saturating_add(other.members);
+    for (held, more) in used.gpu_milli.iter_mut().zip(&other.gpu_milli) {
+        *held = held.saturating_add(*more);
+    }
+    for (name, count) in &other.tokens {
+        let held = used.tokens.entry(name.clone()).or_insert(0);
+        *held = held.saturating_add(*count);
+    }
+}
+
+/// Holds this no more, which it held.
+pub(crate) fn less(used: &mut Used, other: &Used) {
+    used.cpu_milli = used.cpu_milli.saturating_sub(other.cpu_milli);
+    used.memory_bytes = used.memory_bytes.saturating_sub(other.memory_bytes);
+    used.disk_bytes = used.disk_bytes.saturating_sub(other.disk_bytes);
+    used.members = used.members.saturating_sub(other.members);
+    for (held, less) in used.gpu_milli.iter_mut().zip(&other.gpu_milli) {
+        *held = held.saturating_sub(*less);
+    }
+    for (name, count) in &other.tokens {
+        let left = used.tokens.get(name).map_or(0, |held| held.saturating_sub(*count));
+        match left {
+            0 => drop(used.tokens.remove(name)),
+            left => drop(used.tokens.insert(name.clone(), left)),
+        }
+    }
+}
+
+/// Changes an amount of a node with this many devices, which is kept only while there is one.
+pub(crate) fn change_used(
+    amounts: &mut OrdMap<NodeId, Arc<Used>>,
+    node: NodeId,
+    gpus: usize,
+    change: impl FnOnce(&mut Used),
+) {
+    let mut used = amounts.get(&node).map_or_else(|| unused(gpus), |used| Used::clone(used));
+    change(&mut used);
+    match used.members {
+        0 => drop(amounts.remove(&node)),
+        _ => drop(amounts.insert(node, Arc::new(used))),
+    }
 }

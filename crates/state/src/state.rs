@@ -6,9 +6,10 @@ use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use flowyard_model::{
-    Account, AccountKey, ArchivePage, Attempt, AttemptNumber, ClusterVersion, Epoch, Identity, Job, JobId, KeptSecret,
-    LogSegment, Member, MemberKey, Meta, Name, Node, NodeId, Queue, QueuePath, Revision, Revocation, Step, StepIndex,
-    StepSpec, Submission, SubmissionKey, Task, TaskIndex, TaskKey, TaskState, TimeMs, Token, TokenId,
+    Account, AccountKey, ArchivePage, Attempt, AttemptNumber, Claim, ClusterVersion, Epoch, Identity, Job, JobId,
+    KeptSecret, LogSegment, Member, MemberKey, Meta, Name, Node, NodeId, Policy, Queue, QueuePath, Revision,
+    Revocation, Step, StepIndex, StepSpec, Submission, SubmissionKey, Task, TaskIndex, TaskKey, TaskState, TimeMs,
+    Token, TokenId,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -35,12 +36,16 @@ pub struct State {
     pub(crate) steps: OrdMap<StepKey, Arc<Step>>,
     /// Touched tasks only. A step without any has no map here.
     pub(crate) tasks: OrdMap<StepKey, OrdMap<TaskIndex, Arc<Task>>>,
+    /// Room that waiting tasks are promised; from cluster version 2 on.
+    pub(crate) claims: OrdMap<TaskKey, Arc<Claim>>,
     pub(crate) tokens: OrdMap<TokenId, Arc<Token>>,
     pub(crate) revocations: OrdMap<Identity, Revocation>,
     pub(crate) archive: OrdMap<u64, ArchivePage>,
     /// By first entry.
     pub(crate) segments: OrdMap<u64, LogSegment>,
     pub(crate) secrets: OrdMap<Name, Arc<KeptSecret>>,
+    /// From cluster version 2 on.
+    pub(crate) policy: Arc<Policy>,
     pub(crate) indexes: Indexes,
 }
 
@@ -78,11 +83,13 @@ impl State {
             waits: OrdSet::new(),
             steps: OrdMap::new(),
             tasks: OrdMap::new(),
+            claims: OrdMap::new(),
             tokens: OrdMap::new(),
             revocations: OrdMap::new(),
             archive: OrdMap::new(),
             segments: OrdMap::new(),
             secrets: OrdMap::new(),
+            policy: Arc::default(),
             indexes: Indexes::none(),
         }
     }
@@ -279,6 +286,11 @@ impl State {
 
     pub(crate) fn live_keys(&self, node: NodeId) -> impl Iterator<Item = MemberKey> + '_ {
         self.indexes.live.range((node, MEMBER_MIN)..=(node, MEMBER_MAX)).map(|(_, key)| *key)
+    }
+
+    /// What holds for all of the cluster.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
     }
 
     /// All queues, by path.

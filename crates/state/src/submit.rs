@@ -12,7 +12,7 @@ use flowyard_model::{
 
 use crate::graph::{release, settle};
 use crate::state::State;
-use crate::{after, overdue, queue};
+use crate::{after, holding, near, overdue, queue};
 
 /// Applies `SubmitJob`.
 pub(crate) fn submit(state: &mut State, changed: &mut Changed, wish: SubmitJob) -> Reply {
@@ -55,6 +55,11 @@ fn check(state: &State, spec: &JobSpec) -> Result<Vec<Option<u32>>, Rejection> {
     for (at, step) in spec.steps.iter().enumerate() {
         let invalid =
             |message: &str| Rejection::Invalid { path: format!("steps.{}", step.name), message: message.to_owned() };
+        if !step.preemptible
+            && let Some(message) = holding::not_kept(state, &spec.queue, &step.resources)
+        {
+            return Err(Rejection::Invalid { path: format!("steps.{}.preemptible", step.name), message });
+        }
         if step.needs.keys().any(|need| need.0 as usize >= at) {
             return Err(invalid("a step depends only on steps before it in the list"));
         }
@@ -75,6 +80,7 @@ fn check(state: &State, spec: &JobSpec) -> Result<Vec<Option<u32>>, Rejection> {
         if count.is_some_and(|count| count > limits::TASKS_PER_STEP) {
             return Err(invalid("it has more tasks than a step may have"));
         }
+        near::known(state, step)?;
         counts.push(count);
     }
     let all: u64 = counts.iter().flatten().map(|count| u64::from(*count)).sum();

@@ -4,6 +4,7 @@ use flowyard_model::{Changed, Reply, TaskState, limits};
 
 use crate::accept::give_up;
 use crate::access::forget_lapsed;
+use crate::claims;
 use crate::closing::stop_drained;
 use crate::forget::{forget, forgets_by_itself};
 use crate::ledger;
@@ -22,6 +23,7 @@ pub(crate) fn tick(state: &mut State, changed: &mut Changed) -> Reply {
         } else if !(stop_drained(state, changed)
             || stop_overdue(state, changed)
             || give_up(state, changed)
+            || claims::fall_due(state, changed)
             || forget_expired(state, changed)
             || forget_lapsed(state, changed)
             || ledger::forget_lapsed(state))

@@ -65,6 +65,9 @@ fn array(count: u32) -> SubmitJob {
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         secrets: vec![],
+        preemptible: true,
+        notice: None,
+        placing: Default::default(),
         priority: 0,
     };
     let spec = JobSpec {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use flowyard_history::Profile;
 use flowyard_model::{Gpu, QueuePath, limits};
 use flowyard_sdk::units;
 
@@ -12,6 +13,7 @@ Examples:
   fctl bench fleet                                          100 nodes and 10,000 tasks, on this machine
   fctl bench fleet --nodes 10000 --tasks 1000000            what three coordinators on this machine can carry
   fctl bench fleet --failures 0.05 --duration 2s            tasks that take time and fail
+  fctl bench fleet --tasks 100000 --chaos leader,agents,limit   whether faults lose anything
   fctl bench fleet --trace tasks.csv -o json                the arrivals of a file; figures for programs
   fctl bench fleet --endpoint TOKEN --nodes 500             an existing cluster, with an administrator's token";
 
@@ -21,6 +23,9 @@ pub(crate) enum Bench {
     /// Measure coordinators under a fleet of hollow agents: real sessions, on which tasks are only pretended
     #[command(after_help = EXAMPLES)]
     Fleet(Box<BenchFleet>),
+    /// Write a trace by the dice, with the marginals of published ones: what `fctl whatif` and `fctl bench fleet` take
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(BenchTrace),
     /// Run hollow agents, as standard input says
     #[command(hide = true)]
     Agents,
@@ -81,6 +86,16 @@ pub(crate) struct BenchFleet {
     /// Which attempts fail is drawn from this number
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// Tasks that are submitted before and cannot run: how soon others are placed beside them; only in a cluster of the bench's own
+    #[arg(long, value_name = "N", conflicts_with = "endpoint", value_parser = clap::value_parser!(u64).range(1..=MOST_TASKS))]
+    pub backlog: Option<u64>,
+    /// Submit each of those as a job of its own that differs from all others
+    #[arg(long, requires = "backlog")]
+    pub backlog_distinct: bool,
+    /// Faults while it runs: the leader is killed and started again, 30 % of the agents lose their connections at once, a queue's limit
+    /// is changed; only in a cluster of the bench's own
+    #[arg(long, value_name = "FAULT,...", value_delimiter = ',', conflicts_with = "endpoint")]
+    pub chaos: Vec<Fault>,
     /// Give up when nothing gets on for so long
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::positive_duration_ms)]
     pub patience: u64,
@@ -92,9 +107,73 @@ pub(crate) struct BenchFleet {
     pub keep: bool,
 }
 
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  fctl bench trace week.csv                                   10,000 jobs of a week, like Helios
+  fctl bench trace year.csv --profile philly --jobs 100000 --days 365 --queues 14
+  fctl whatif --from week.csv --fleet machines.toml --policy fifo";
+
+/// `fctl bench trace`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchTrace {
+    /// The file to write; `-` is standard output
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// Whose marginals it has: philly (Microsoft, 2017) or helios (SenseTime, 2020)
+    #[arg(long, value_name = "NAME", default_value = "helios", value_parser = profile)]
+    pub profile: Profile,
+    /// Jobs, of one task each
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub jobs: u64,
+    /// Days over which they arrive
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    pub days: u64,
+    /// People; the k-th submits as much as the first by k
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub people: u64,
+    /// Queues that people are divided between; the usual one alone if not given
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000))]
+    pub queues: u64,
+    /// Most GPUs of one job; what is more becomes as many
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub most_gpus: u32,
+    /// Another number, another trace
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+fn profile(text: &str) -> Result<Profile, String> {
+    Profile::named(text).ok_or_else(|| "write philly or helios".to_owned())
+}
+
 /// A coordinator takes 16,384 connections.
 const MOST_NODES: i64 = 16_000;
 const MOST_TASKS: u64 = 50_000_000;
+
+/// A fault that a bench makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
+    /// The coordinator that leads is killed, and started again
+    Leader,
+    /// Three of ten agents lose their connections at once
+    Agents,
+    /// The limit of a queue is changed while its tasks wait and run
+    Limit,
+}
+
+impl Fault {
+    /// Its word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Agents => "agents",
+            Self::Limit => "limit",
+        }
+    }
+}
 
 /// A share, in parts of a million.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

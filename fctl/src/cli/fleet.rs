@@ -287,6 +287,7 @@ const BACKUP_EXAMPLES: &str = "\
 Examples:
   fctl cluster backup /backup/lab.fybackup                            the state and all blobs that jobs name
   fctl cluster backup /backup/lab.fybackup --with-keys                and the cluster's keys: nodes and people come back by themselves
+  fctl cluster backup /tmp/past.fybackup --log --without-blobs        the state and the log, to look at the past
   fctl cluster backup s3://bucket/lab.fybackup                        in an object store; AWS_ACCESS_KEY_ID and so on say who asks
   fctl cluster backup - | gsutil cp - gs://bucket/lab.fybackup        somewhere else";
 
@@ -303,6 +304,9 @@ pub(crate) struct ClusterBackup {
     /// Without code, inputs, artifacts and logs
     #[arg(long)]
     pub without_blobs: bool,
+    /// With what is kept of the cluster's log, so that `fctl replay` and `fctl whatif` can run the past again
+    #[arg(long)]
+    pub log: bool,
     /// Replace a file that is there
     #[arg(long)]
     pub overwrite: bool,

@@ -20,6 +20,8 @@ A queue file:
   reserve = { cpu = 100, gpu = 8 }
   borrow = { cpu = 50 }
   lend = { cpu = 20 }
+  contract = { min_run = \"10m\", notice = \"30s\", kill_within = \"1m\" }
+  no_preempt = { cpu = 10 }
 
 A queue is put as a whole: what the file does not say of it has no bound and no promise.";
 

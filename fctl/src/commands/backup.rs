@@ -29,7 +29,7 @@ const TAKE_BACK: Duration = Duration::from_secs(30);
 
 /// Makes a backup.
 pub(super) async fn make(global: &Global, asked: &ClusterBackup) -> Result<(), Failure> {
-    let request = BackupRequest { with_keys: asked.with_keys, without_blobs: asked.without_blobs };
+    let request = BackupRequest { with_keys: asked.with_keys, without_blobs: asked.without_blobs, with_log: asked.log };
     if asked.with_keys {
         output::warning(
             "the backup will have the key of the cluster's authority: whoever reads it can be anybody in the cluster; keep it \
@@ -315,6 +315,7 @@ fn as_json(file: &str, Summary { head, tail, bytes }: &Summary) -> Value {
         "revision": head.revision, "version": head.cluster_version, "release": head.release,
         "made_at_ms": head.made_at_ms, "records": tail.records, "blobs": tail.blobs, "blob_bytes": tail.blob_bytes,
         "lost_blobs": tail.lost_blobs, "keys": tail.keys, "with_blobs": head.blobs, "bytes": bytes,
+        "with_log": head.log, "log_segments": tail.segments,
     })
 }
 

@@ -198,6 +198,7 @@ fn config(settings: &FleetSettings, folder: &Path) -> Result<Config, Failure> {
         retention: settings.keeping()?.retention,
         log_keeping: settings.keeping()?.log,
         storage_budget_bytes: settings.storage_budget_bytes()?,
+        call_rate: settings.call_rate(),
         shared_origin: settings.shared_origin.is_some(),
         fleet: Some(settings.fleet()?),
     })

@@ -12,15 +12,20 @@ mod completions;
 mod coordinator;
 mod debug;
 mod dev;
+mod dry_run;
 mod exec;
 mod install;
 mod jobs;
 mod log_segments;
 mod login;
 mod logs;
+mod machines;
 mod node;
 mod nodes;
+mod policy;
 mod queue;
+mod recorded;
+mod replay;
 mod restore;
 mod schema;
 mod secret;
@@ -32,6 +37,7 @@ mod usage;
 mod validate;
 mod wait;
 mod watch;
+mod whatif;
 mod why;
 
 use std::process::ExitCode;
@@ -80,6 +86,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Nodes => nodes::run(global).await,
         Command::Usage(usage) => usage::run(global, &usage).await,
         Command::Queue(queue) => queue::run(global, queue).await,
+        Command::Policy(policy) => policy::run(global, policy).await,
         Command::Artifact(artifact) => artifact::run(global, artifact).await,
         Command::Storage(storage) => storage::run(global, &storage).await,
         Command::Coordinator(coordinator) => coordinator::run(coordinator).await,
@@ -89,6 +96,8 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Secret(secret) => secret::run(global, secret).await,
         Command::Cluster(cluster) => cluster::run(global, cluster).await,
         Command::Bench(bench) => bench::run(global, bench).await,
+        Command::Replay(asked) => replay::run(&asked),
+        Command::Whatif(asked) => whatif::run(&asked),
         Command::Debug(debug) => debug::run(global, debug).await,
         Command::Login(login) => login::run(&login).await,
         Command::Install(install) => install::run(&install),

@@ -10,7 +10,7 @@ use flowyard_sdk::flow::Packing;
 use flowyard_telemetry::traces::TraceId;
 use serde_json::json;
 
-use super::{Outcome, wait};
+use super::{Outcome, dry_run, wait};
 use crate::cli::{Global, Submit};
 use crate::connect::Connection;
 use crate::embedded::Parts;
@@ -20,6 +20,9 @@ use crate::{output, submission, text, traced};
 pub(super) async fn run(global: &Global, submit: Submit) -> Outcome {
     if !submit.batch.is_empty() {
         return batch(global, &submit).await;
+    }
+    if submit.dry_run {
+        return dry_run::run(global, &submit).await;
     }
     let exporter = traced::exporter(submit.otlp.as_deref(), "fctl")?;
     let began_us = flowyard_clock::wall_us();

@@ -55,6 +55,7 @@ impl From<&Command> for WireCommand {
             Command::SealSegments(seal) => Self::SealSegments(seal.into()),
             Command::PutSecret(put) => Self::PutSecret(put.into()),
             Command::DropSecret { name } => Self::DropSecret(peer::DropSecret { name: name.to_string() }),
+            Command::PutPolicy(policy) => Self::PutPolicy((&**policy).into()),
         }
     }
 }
@@ -107,6 +108,7 @@ impl TryFrom<WireCommand> for Command {
             WireCommand::DropSecret(dropped) => {
                 Self::DropSecret { name: decode::name("drop_secret.name", &dropped.name)? }
             }
+            WireCommand::PutPolicy(policy) => Self::PutPolicy(Arc::new(policy.try_into().under("put_policy")?)),
         })
     }
 }
@@ -178,7 +180,25 @@ impl From<&model::Plan> for peer::Plan {
             placer_version: plan.placer_version,
             accept_ms: plan.accept_ms,
             placements: plan.placements.iter().map(Into::into).collect(),
+            claims: plan.claims.iter().map(Into::into).collect(),
+            drops: plan.drops.iter().map(|task| (*task).into()).collect(),
+            at_ms: plan.at.map(|time| time.0),
+            made_from: plan.made_from.as_ref().map(Into::into),
         }
+    }
+}
+
+impl From<&model::MadeFrom> for peer::PlanMadeFrom {
+    fn from(from: &model::MadeFrom) -> Self {
+        let model::MadeFrom { number, part, tasks, under_way } = from.clone();
+        Self { number, part, tasks, under_way }
+    }
+}
+
+impl From<peer::PlanMadeFrom> for model::MadeFrom {
+    fn from(from: peer::PlanMadeFrom) -> Self {
+        let peer::PlanMadeFrom { number, part, tasks, under_way } = from;
+        Self { number, part, tasks, under_way }
     }
 }
 
@@ -187,6 +207,8 @@ impl TryFrom<peer::Plan> for model::Plan {
 
     fn try_from(plan: peer::Plan) -> Decoded<Self> {
         decode::at_most("placements", limits::PLACEMENTS_PER_PLAN, plan.placements.len())?;
+        decode::at_most("claims", limits::CLAIMS, plan.claims.len())?;
+        decode::at_most("drops", limits::CLAIMS, plan.drops.len())?;
         Ok(Self {
             based_on: Revision(plan.based_on),
             seed: plan.seed,
@@ -194,6 +216,10 @@ impl TryFrom<peer::Plan> for model::Plan {
             placer_version: plan.placer_version,
             accept_ms: plan.accept_ms,
             placements: decode::list("placements", plan.placements)?,
+            claims: decode::list("claims", plan.claims)?,
+            drops: plan.drops.into_iter().map(Into::into).collect(),
+            at: plan.at_ms.map(TimeMs),
+            made_from: plan.made_from.map(Into::into),
         })
     }
 }
@@ -278,6 +304,7 @@ impl From<&model::AttemptReport> for wire::AttemptReport {
             end: report.end.as_deref().map(Into::into),
             checkpoint: report.checkpoint.map(Into::into),
             stuck: stuck_number(report.stuck),
+            saved_at_ms: report.saved_at.map(|time| time.0),
         }
     }
 }
@@ -296,6 +323,7 @@ impl TryFrom<wire::AttemptReport> for model::AttemptReport {
             end: end.map(Arc::new),
             checkpoint: decode::optional("checkpoint", report.checkpoint)?,
             stuck: stuck_phase(report.stuck)?,
+            saved_at: report.saved_at_ms.map(TimeMs),
         })
     }
 }

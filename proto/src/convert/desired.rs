@@ -1,5 +1,6 @@
 //! What a coordinator tells one agent to run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model as model;
@@ -47,7 +48,40 @@ impl From<&model::DesiredMember> for agent::DesiredMember {
             inputs: by_text(&member.inputs, |input| input.into()),
             item: member.item.map(Into::into),
             known: number::<_, api::Phase>(member.known),
+            gang: member.gang.as_ref().map(Into::into),
         }
+    }
+}
+
+impl From<&model::Gang> for agent::Gang {
+    fn from(gang: &model::Gang) -> Self {
+        let node = |node: &model::GangNode| agent::GangNode {
+            name: node.name.to_string(),
+            address: node.address.clone(),
+            members: node.members,
+        };
+        Self { nodes: gang.nodes.iter().map(node).collect(), main_port: gang.main_port.into() }
+    }
+}
+
+impl TryFrom<agent::Gang> for model::Gang {
+    type Error = DecodeError;
+
+    fn try_from(gang: agent::Gang) -> Decoded<Self> {
+        if gang.nodes.is_empty() {
+            return Err(Problem::Missing).under("nodes");
+        }
+        let main_port = decode::port("main_port", gang.main_port)?;
+        Ok(Self { nodes: decode::list("nodes", gang.nodes)?, main_port })
+    }
+}
+
+impl TryFrom<agent::GangNode> for model::GangNode {
+    type Error = DecodeError;
+
+    fn try_from(node: agent::GangNode) -> Decoded<Self> {
+        let members = decode::positive("members", node.members)?;
+        Ok(Self { name: decode::name("name", &node.name)?, address: node.address, members })
     }
 }
 
@@ -61,6 +95,7 @@ impl TryFrom<agent::DesiredMember> for model::DesiredMember {
             inputs: decode::named("inputs", member.inputs)?,
             item: decode::optional("item", member.item)?,
             known: decode::closed("known", member.known)?,
+            gang: decode::optional("gang", member.gang)?,
         })
     }
 }
@@ -149,6 +184,7 @@ impl From<&model::Desired> for agent::Desired {
             run: desired.run.iter().map(Into::into).collect(),
             stop: desired.stop.iter().map(|key| (*key).into()).collect(),
             gone: desired.gone.iter().map(|key| (*key).into()).collect(),
+            stop_terms: desired.stop_terms.iter().map(from_terms).collect(),
         }
     }
 }
@@ -166,6 +202,20 @@ impl TryFrom<agent::Desired> for model::Desired {
             run: decode::list("run", desired.run)?,
             stop: decode::list("stop", desired.stop)?,
             gone: decode::list("gone", desired.gone)?,
+            stop_terms: to_terms(desired.stop_terms).under("stop_terms")?,
         })
     }
+}
+
+fn from_terms((key, terms): (&model::MemberKey, &model::StopTerms)) -> agent::StopTerms {
+    let model::StopTerms { notice_ms, kill_within_ms } = *terms;
+    agent::StopTerms { key: Some((*key).into()), notice_ms, kill_within_ms }
+}
+
+fn to_terms(wire: Vec<agent::StopTerms>) -> Decoded<BTreeMap<model::MemberKey, model::StopTerms>> {
+    let mut terms = BTreeMap::new();
+    for agent::StopTerms { key, notice_ms, kill_within_ms } in wire {
+        terms.insert(decode::required("key", key)?, model::StopTerms { notice_ms, kill_within_ms });
+    }
+    Ok(terms)
 }

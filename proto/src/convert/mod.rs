@@ -11,6 +11,8 @@ mod command;
 mod desired;
 mod outcome;
 mod past;
+mod placing;
+mod preempt;
 mod queue;
 mod record;
 mod records;

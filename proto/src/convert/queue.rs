@@ -16,6 +16,8 @@ impl From<&model::Queue> for wire::Queue {
             reserve: named(&queue.reserve),
             borrow: named(&queue.borrow),
             lend: named(&queue.lend),
+            contract: queue.contract.map(Into::into),
+            no_preempt: named(&queue.no_preempt),
         }
     }
 }
@@ -49,6 +51,8 @@ impl TryFrom<wire::Queue> for model::Queue {
             reserve: amounts("reserve", queue.reserve)?,
             borrow: amounts("borrow", queue.borrow)?,
             lend: amounts("lend", queue.lend)?,
+            contract: queue.contract.map(Into::into),
+            no_preempt: amounts("no_preempt", queue.no_preempt)?,
         })
     }
 }

@@ -14,6 +14,7 @@ use super::closing::{from_closure, to_closure};
 use super::command::check_end;
 use super::outcome::{stuck_number, stuck_phase};
 use super::past::{from_page, to_page};
+use super::preempt::{from_claim, to_claim};
 use super::records::{task_state, waiting_until_ms};
 use super::secret::{from_secret, to_secret};
 use super::{closed, number};
@@ -42,6 +43,8 @@ impl From<&Record> for peer::Record {
             Record::ArchivePage(page, it) => Kind::ArchivePage(from_page(*page, it)),
             Record::Segment(segment) => Kind::Segment((*segment).into()),
             Record::Secret(name, secret) => Kind::Secret(from_secret(name, secret)),
+            Record::Claim(task, claim) => Kind::Claim(from_claim(*task, claim)),
+            Record::Policy(policy) => Kind::Policy((&**policy).into()),
         };
         Self { kind: Some(kind) }
     }
@@ -74,6 +77,8 @@ impl TryFrom<peer::Record> for Record {
             }
             Kind::Segment(segment) => Self::Segment(segment.try_into().under("segment")?),
             Kind::Secret(secret) => to_secret(secret).under("secret")?,
+            Kind::Claim(claim) => to_claim(claim).under("claim")?,
+            Kind::Policy(policy) => Self::Policy(Arc::new(policy.try_into().under("policy")?)),
         })
     }
 }
@@ -310,6 +315,9 @@ impl From<&model::Attempt> for peer::Attempt {
             checkpoint: attempt.checkpoint.map(Into::into),
             accept_by_ms: attempt.accept_by.map(|time| time.0),
             epoch: attempt.epoch.0,
+            main_port: attempt.main_port.map_or(0, u32::from),
+            preempted: attempt.preempted.map(Into::into),
+            saved_at_ms: attempt.saved_at.map(|time| time.0),
         }
     }
 }
@@ -326,6 +334,12 @@ impl TryFrom<peer::Attempt> for model::Attempt {
             checkpoint: decode::optional("checkpoint", attempt.checkpoint)?,
             accept_by: attempt.accept_by_ms.map(TimeMs),
             epoch: Epoch(attempt.epoch),
+            main_port: match attempt.main_port {
+                0 => None,
+                port => Some(decode::port("main_port", port)?),
+            },
+            preempted: decode::optional("preempted", attempt.preempted)?,
+            saved_at: attempt.saved_at_ms.map(TimeMs),
         })
     }
 }

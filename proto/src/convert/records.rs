@@ -210,6 +210,8 @@ impl From<&model::Queue> for peer::Queue {
             reserve: named(&queue.reserve),
             borrow: named(&queue.borrow),
             lend: named(&queue.lend),
+            contract: queue.contract.map(Into::into),
+            no_preempt: named(&queue.no_preempt),
         }
     }
 }
@@ -229,6 +231,8 @@ impl TryFrom<peer::Queue> for model::Queue {
             reserve: amounts("reserve", queue.reserve)?,
             borrow: amounts("borrow", queue.borrow)?,
             lend: amounts("lend", queue.lend)?,
+            contract: queue.contract.map(Into::into),
+            no_preempt: amounts("no_preempt", queue.no_preempt)?,
         })
     }
 }

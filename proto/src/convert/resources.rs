@@ -72,6 +72,7 @@ impl From<&model::Inventory> for wire::Inventory {
             tokens: by_text(&inventory.tokens, |count| *count),
             labels: by_text(&inventory.labels, String::clone),
             abilities: Some((&inventory.abilities).into()),
+            rendezvous: inventory.rendezvous.as_ref().map(Into::into),
         }
     }
 }
@@ -88,7 +89,28 @@ impl TryFrom<wire::Inventory> for model::Inventory {
             tokens: decode::named("tokens", inventory.tokens)?,
             labels: decode::named("labels", inventory.labels)?,
             abilities: decode::required("abilities", inventory.abilities)?,
+            rendezvous: decode::optional("rendezvous", inventory.rendezvous)?,
         })
+    }
+}
+
+impl From<&model::Rendezvous> for wire::Rendezvous {
+    fn from(rendezvous: &model::Rendezvous) -> Self {
+        let model::PortRange { first, last } = rendezvous.ports;
+        Self { address: rendezvous.address.clone(), first_port: first.into(), last_port: last.into() }
+    }
+}
+
+impl TryFrom<wire::Rendezvous> for model::Rendezvous {
+    type Error = DecodeError;
+
+    fn try_from(rendezvous: wire::Rendezvous) -> Decoded<Self> {
+        let first = decode::port("first_port", rendezvous.first_port)?;
+        let last = decode::port("last_port", rendezvous.last_port)?;
+        if last < first {
+            return Err(Problem::Contradiction("the last port is not below the first")).under("last_port");
+        }
+        Ok(Self { address: rendezvous.address, ports: model::PortRange { first, last } })
     }
 }
 

@@ -93,8 +93,8 @@ impl From<model::StopSignal> for wire::StopSignal {
 }
 
 /// The signal of a step; what an older release writes has none, and means SIGTERM.
-pub(super) fn stop_signal(number: i32) -> Decoded<model::StopSignal> {
-    Ok(match wire::StopSignal::try_from(number).map_err(|_| Problem::UnknownValue { number }).under("stop_signal")? {
+pub(super) fn stop_signal(field: &str, number: i32) -> Decoded<model::StopSignal> {
+    Ok(match wire::StopSignal::try_from(number).map_err(|_| Problem::UnknownValue { number }).under(field)? {
         wire::StopSignal::Unspecified => model::StopSignal::Term,
         wire::StopSignal::Int => model::StopSignal::Int,
         wire::StopSignal::Hup => model::StopSignal::Hup,

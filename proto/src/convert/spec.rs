@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flowyard_model as model;
 use flowyard_model::{JobId, StepIndex};
 
-use super::{by_text, closed, number, retry};
+use super::{by_text, closed, number, placing, retry};
 use crate::api as wire;
 use crate::decode::{self, DecodeError, Decoded, Problem, Under};
 
@@ -97,6 +97,9 @@ impl From<&model::StepSpec> for wire::StepSpec {
             priority: step.priority,
             secrets: step.secrets.iter().map(Into::into).collect(),
             usual_network: step.network == model::NetworkMode::Usual,
+            not_preemptible: !step.preemptible,
+            notice: step.notice.map(Into::into),
+            placing: placing::from_placing(&step.placing),
         }
     }
 }
@@ -126,10 +129,13 @@ impl TryFrom<wire::StepSpec> for model::StepSpec {
             network: network(step.network, step.usual_network)?,
             mounts: decode::list("mounts", step.mounts)?,
             kill_grace_ms: step.kill_grace_ms,
-            stop_signal: retry::stop_signal(step.stop_signal)?,
+            stop_signal: retry::stop_signal("stop_signal", step.stop_signal)?,
             on_disconnect: decode::closed("on_disconnect", step.on_disconnect)?,
             priority: step.priority,
             secrets: decode::list("secrets", step.secrets)?,
+            preemptible: !step.not_preemptible,
+            notice: decode::optional("notice", step.notice)?,
+            placing: placing::to_placing(step.placing).under("placing")?,
         })
     }
 }

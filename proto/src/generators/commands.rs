@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flowyard_model::*;
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -103,8 +103,9 @@ prop_compose! {
         times in phase_times(),
         checkpoint in option::of(checkpoint()),
         stuck in stuck(),
+        saved_at in option::of(time()),
     ) -> AttemptReport {
-        AttemptReport { member, phase, times, end, checkpoint, stuck }
+        AttemptReport { member, phase, times, end, checkpoint, stuck, saved_at }
     }
 }
 
@@ -155,6 +156,14 @@ prop_compose! {
 }
 
 prop_compose! {
+    /// The wish for room that is not free yet.
+    pub fn claim_wish()(task in task_key(), claim in claim()) -> ClaimWish {
+        let Claim { attempt, members, evictions, .. } = claim;
+        ClaimWish { task, attempt, members, evictions }
+    }
+}
+
+prop_compose! {
     /// A plan.
     pub fn plan()(
         based_on in any::<u64>(),
@@ -163,8 +172,24 @@ prop_compose! {
         placer_version in any::<u32>(),
         accept_ms in any::<Option<u64>>(),
         placements in vec(placement(), 0..4),
+        claims in vec(claim_wish(), 0..3),
+        drops in vec(task_key(), 0..3),
+        at in option::of(time()),
+        made_from in option::of(made_from()),
     ) -> Plan {
-        Plan { based_on: Revision(based_on), seed, budget, placer_version, placements, accept_ms }
+        Plan { based_on: Revision(based_on), seed, budget, placer_version, placements, accept_ms, claims, drops, at, made_from }
+    }
+}
+
+prop_compose! {
+    /// What a plan was made from.
+    pub fn made_from()(
+        number in any::<u64>(),
+        part in any::<u32>(),
+        tasks in any::<u64>(),
+        under_way in vec(any::<u64>(), 0..4),
+    ) -> MadeFrom {
+        MadeFrom { number, part, tasks, under_way }
     }
 }
 
@@ -226,6 +251,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         change_node().prop_map(Command::ChangeNode),
         put_secret().prop_map(Command::PutSecret),
         name().prop_map(|name| Command::DropSecret { name }),
+        policy().prop_map(|policy| Command::PutPolicy(policy.into())),
     ]
 }
 
@@ -268,8 +294,24 @@ prop_compose! {
         inputs in by_name(resolved_input()).boxed(),
         item in option::of(item()),
         known in phase_before_end(),
+        gang in option::of(gang()),
     ) -> DesiredMember {
-        DesiredMember { key, gpus, inputs, item, known }
+        DesiredMember { key, gpus, inputs, item, known, gang }
+    }
+}
+
+prop_compose! {
+    fn stop_terms()(notice_ms in option::of(any::<u64>()), kill_within_ms in option::of(any::<u64>())) -> StopTerms {
+        StopTerms { notice_ms, kill_within_ms }
+    }
+}
+
+prop_compose! {
+    fn gang()(
+        nodes in vec((name(), text(), 1_u32..).prop_map(|(name, address, members)| GangNode { name, address, members }), 1..4),
+        main_port in 1_u16..,
+    ) -> Gang {
+        Gang { nodes, main_port }
     }
 }
 
@@ -284,8 +326,9 @@ prop_compose! {
         run in vec(desired_member().boxed(), 0..3),
         stop in vec(member_key(), 0..3),
         gone in vec(member_key(), 0..3),
+        stop_terms in btree_map(member_key(), stop_terms(), 0..3),
     ) -> Desired {
         let fence = Fence { term: Term(term), revision: Revision(revision) };
-        Desired { fence, sequence, all, steps, run, stop, gone }
+        Desired { fence, sequence, all, steps, run, stop, gone, stop_terms }
     }
 }

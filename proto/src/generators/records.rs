@@ -93,6 +93,44 @@ fn gpu_class() -> impl Strategy<Value = GpuClass> {
 }
 
 prop_compose! {
+    /// What an attempt is promised that may be evicted.
+    pub fn contract()(min_run_ms in any::<u64>(), notice_ms in any::<u64>(), kill_within_ms in any::<u64>()) -> Contract {
+        Contract { min_run_ms, notice_ms, kill_within_ms }
+    }
+}
+
+fn eviction_kind() -> impl Strategy<Value = EvictionKind> {
+    one_of!(EvictionKind { Priority, Reclaim })
+}
+
+prop_compose! {
+    /// That an attempt was evicted.
+    pub fn preempted()(kind in eviction_kind(), by in task_key(), at in time()) -> Preempted {
+        Preempted { kind, by, at }
+    }
+}
+
+prop_compose! {
+    /// An attempt that is to leave.
+    pub fn eviction()(task in task_key(), attempt in 1u32.., kind in eviction_kind()) -> Eviction {
+        Eviction { task, attempt: AttemptNumber(attempt), kind }
+    }
+}
+
+prop_compose! {
+    /// Room that a waiting task is promised.
+    pub fn claim()(
+        attempt in 1u32..,
+        members in vec(seat(), 0..3),
+        evictions in vec(eviction(), 0..3),
+        made_at in time(),
+        until in time(),
+    ) -> Claim {
+        Claim { attempt: AttemptNumber(attempt), members, evictions, made_at, until }
+    }
+}
+
+prop_compose! {
     /// A queue.
     pub fn queue()(
         path in queue_path(),
@@ -102,8 +140,10 @@ prop_compose! {
         reserve in queue_amounts(),
         borrow in queue_amounts(),
         lend in queue_amounts(),
+        contract in option::of(contract()),
+        no_preempt in queue_amounts(),
     ) -> Queue {
-        Queue { path, weight, max_active, limit, reserve, borrow, lend }
+        Queue { path, weight, max_active, limit, reserve, borrow, lend, contract, no_preempt }
     }
 }
 
@@ -265,9 +305,12 @@ prop_compose! {
         checkpoint in option::of(checkpoint()),
         accept_by in option::of(time()),
         epoch in any::<u32>(),
+        main_port in option::of(1_u16..),
+        preempted in option::of(preempted()),
+        saved_at in option::of(time()),
     ) -> Attempt {
         let (number, epoch) = (AttemptNumber(number), Epoch(epoch));
-        Attempt { number, placed_at, desired, members, checkpoint, accept_by, epoch }
+        Attempt { number, placed_at, desired, members, checkpoint, accept_by, epoch, main_port, preempted, saved_at }
     }
 }
 
@@ -290,6 +333,11 @@ prop_compose! {
     }
 }
 
+/// What holds for all of the cluster.
+pub fn policy() -> impl Strategy<Value = Policy> {
+    vec(name(), 0..4).prop_map(|topology| Policy { topology })
+}
+
 /// A record of any kind.
 pub fn record() -> impl Strategy<Value = Record> {
     let step = (job_id(), any::<u32>(), step());
@@ -309,5 +357,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         (any::<u64>(), token()).prop_map(|(id, token)| Record::Token(TokenId(id), Arc::new(token))),
         (identity(), revocation()).prop_map(|(identity, it)| Record::Revocation(identity, it)),
         (name(), kept_secret()).prop_map(|(name, it)| Record::Secret(name, Arc::new(it))),
+        (task_key(), claim()).prop_map(|(task, it)| Record::Claim(task, Arc::new(it))),
+        policy().prop_map(|policy| Record::Policy(policy.into())),
     ]
 }

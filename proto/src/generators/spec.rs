@@ -129,6 +129,24 @@ fn needs() -> impl Strategy<Value = std::collections::BTreeMap<StepIndex, NeedKi
     btree_map(any::<u32>().prop_map(StepIndex), one_of!(NeedKind { All, Each }), 0..3)
 }
 
+fn stop_signal() -> impl Strategy<Value = StopSignal> {
+    one_of!(StopSignal { Term, Int, Hup, Quit, Usr1, Usr2 })
+}
+
+prop_compose! {
+    /// What an attempt is sent before it is asked to stop.
+    pub fn notice()(signal in stop_signal(), ms in 1u64..) -> Notice {
+        Notice { signal, ms }
+    }
+}
+
+/// Where the members of a step go in relation to each other.
+fn placing() -> impl Strategy<Value = Placing> {
+    let near = (name(), any::<bool>()).prop_map(|(level, need)| Near { level, need });
+    let preference = (constraint(), 1u32..).prop_map(|(constraint, weight)| Preference { constraint, weight });
+    (option::of(near), vec(preference, 0..3)).prop_map(|(near, prefer)| Placing { near, prefer })
+}
+
 prop_compose! {
     /// A step of a spec.
     pub fn step_spec()(
@@ -151,14 +169,15 @@ prop_compose! {
         constraints in vec(constraint(), 0..3),
         network in one_of!(NetworkMode { Host, Private, None, Usual }),
         mounts in vec(host_mount(), 0..3),
-        (kill_grace_ms, stop_signal) in (any::<u64>(), one_of!(StopSignal { Term, Int, Hup, Quit, Usr1, Usr2 })),
+        (kill_grace_ms, stop_signal) in (any::<u64>(), stop_signal()),
         on_disconnect in one_of!(OnDisconnect { Keep, Stop }),
         (priority, secrets) in (any::<i32>(), vec(secret_use(), 0..3)),
+        (preemptible, notice, placing) in (any::<bool>(), option::of(notice()), placing()),
     ) -> StepSpec {
         StepSpec {
             name, command, image, isolation, code, inputs, outputs, fan_out, needs, env, resources, size, retry,
             timeout_ms, on_failure, max_parallel, constraints, network, mounts, kill_grace_ms, stop_signal, on_disconnect,
-            priority, secrets,
+            priority, secrets, preemptible, notice, placing,
         }
     }
 }
@@ -221,7 +240,14 @@ prop_compose! {
         tokens in by_name(any::<u32>()),
         labels in by_name(text()),
         abilities in abilities(),
+        rendezvous in option::of(rendezvous()),
     ) -> Inventory {
-        Inventory { cpu_milli, memory_bytes, disk_bytes, gpus, tokens, labels, abilities }
+        Inventory { cpu_milli, memory_bytes, disk_bytes, gpus, tokens, labels, abilities, rendezvous }
+    }
+}
+
+prop_compose! {
+    fn rendezvous()(address in text(), first in 1_u16.., more in any::<u16>()) -> Rendezvous {
+        Rendezvous { address, ports: PortRange { first, last: first.saturating_add(more) } }
     }
 }

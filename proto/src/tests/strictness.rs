@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flowyard_model::{
     AttemptReport, Blame, ClusterVersion, Command, Desired, End, GpuClass, Inventory, JobId, JobSpec, Logs, MemberKey,
-    NetworkMode, Phase, PhaseTimes, Queue, QueueAmounts, Ranges, Reason, ReportAttempts, TaskKey, TimeMs, limits,
+    NetworkMode, Phase, PhaseTimes, Plan, Queue, QueueAmounts, Ranges, Reason, ReportAttempts, TaskKey, TimeMs, limits,
 };
 use prost::Message;
 
@@ -155,6 +155,7 @@ fn report() -> AttemptReport {
         })),
         checkpoint: None,
         stuck: None,
+        saved_at: None,
     }
 }
 
@@ -268,6 +269,50 @@ fn a_queue_without_amounts_is_written_as_0_1_0_wrote_it() {
     assert_eq!(Command::PutQueue(wish.clone().into()).needs(), ClusterVersion(1));
     let lend = QueueAmounts { cpu_milli: Some(0), ..QueueAmounts::default() };
     assert_eq!(Command::PutQueue(Queue { lend, ..wish }.into()).needs(), ClusterVersion::ACCESS);
+}
+
+#[test]
+fn a_claim_says_of_which_task_for_which_attempt_and_who_leaves_by_what_right() {
+    let task = Some(api::TaskKey { job: 1, step: 0, task: 0 });
+    let eviction = peer::Eviction { task, attempt: 1, kind: 1 };
+    let wish = peer::ClaimWish { task, attempt: 1, members: vec![], evictions: vec![eviction] };
+    let says = |change: &dyn Fn(&mut peer::ClaimWish)| {
+        let mut wish = wish.clone();
+        change(&mut wish);
+        Plan::try_from(peer::Plan { claims: vec![wish], ..Default::default() }).map(drop).map_err(|it| it.to_string())
+    };
+    assert_eq!(says(&|_| ()), Ok(()));
+    let refused = |change: &dyn Fn(&mut peer::ClaimWish)| says(change).unwrap_err();
+    assert_eq!(refused(&|wish| wish.task = None), "claims[0].task: missing");
+    assert_eq!(refused(&|wish| wish.attempt = 0), "claims[0].attempt: missing");
+    assert_eq!(refused(&|wish| wish.evictions[0].task = None), "claims[0].evictions[0].task: missing");
+    assert_eq!(refused(&|wish| wish.evictions[0].kind = 0), "claims[0].evictions[0].kind: missing");
+    let unknown = "claims[0].evictions[0].kind: 9 is not a value this build knows";
+    assert_eq!(refused(&|wish| wish.evictions[0].kind = 9), unknown);
+    let many = peer::Plan { claims: vec![wish.clone(); limits::CLAIMS + 1], ..Default::default() };
+    assert_eq!(said(Plan::try_from(many)), "claims: at most 32, these are 33");
+    let notice = api::Notice { signal: 4, ms: 0 };
+    assert_eq!(step_says(|step| step.notice = Some(notice)), "steps[0].notice.ms: missing");
+    let notice = api::Notice { signal: 40, ms: 1 };
+    assert!(step_says(|step| step.notice = Some(notice)).starts_with("steps[0].notice.signal: 40 is not"));
+}
+
+#[test]
+fn what_names_nothing_of_evictions_is_as_0_1_0_has_it() {
+    let plain = Plan::try_from(peer::Plan { based_on: 3, ..Default::default() }).unwrap();
+    assert_eq!(Command::CommitPlan(plain.clone()).needs(), ClusterVersion(1));
+    let task = TaskKey { job: JobId(1), step: flowyard_model::StepIndex(0), task: flowyard_model::TaskIndex(0) };
+    for newer in [Plan { at: Some(TimeMs(0)), ..plain.clone() }, Plan { drops: vec![task], ..plain }] {
+        assert_eq!(Command::CommitPlan(newer).needs(), ClusterVersion::ACCESS);
+    }
+    let former = JobSpec::try_from(spec()).unwrap();
+    assert!(former.steps[0].preemptible && former.steps[0].notice.is_none() && !former.is_newer());
+    let mut kept = former.clone();
+    kept.steps[0].preemptible = false;
+    assert!(kept.is_newer() && encode_spec(&kept).unwrap().len() > encode_spec(&former).unwrap().len());
+    let contract = Some(flowyard_model::Contract::DEFAULT);
+    let queue = Queue { contract, ..Queue::new("lab".parse().unwrap()) };
+    assert_eq!(Command::PutQueue(queue.into()).needs(), ClusterVersion::ACCESS);
 }
 
 #[test]

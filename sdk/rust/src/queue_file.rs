@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use flowyard_model::{GpuClass, Name, Queue, QueueAmounts, QueuePath, limits, queue_faults};
+use flowyard_model::{Contract, GpuClass, Name, Queue, QueueAmounts, QueuePath, limits, queue_faults};
 use toml::de::DeTable;
 
 use crate::flow::FlowError;
@@ -28,6 +28,8 @@ use crate::units;
 /// Bytes of a queue file.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;
 const SIZE: &str = "a size with a unit, such as \"2TiB\"";
+const TIME: &str = "a time with a unit, such as \"10m\"";
+const CONTRACT_EXAMPLE: &str = "{ min_run = \"10m\", notice = \"30s\", kill_within = \"1m\" }";
 const AMOUNTS_EXAMPLE: &str = "a table such as { cpu = 100, memory = \"2TiB\", gpu = 16 }";
 
 /// Keys at the top of the file.
@@ -41,6 +43,16 @@ const QUEUE: &[Field] = &[
     field("reserve", Shape::Any, "What it is promised.", "{ cpu = 100 }").or("nothing"),
     field("borrow", Shape::Any, "Most it may hold beyond its reserve.", "{ cpu = 50 }").or("no bound"),
     field("lend", Shape::Any, "Most of its unused reserve that others may hold.", "{ cpu = 50 }").or("all of it"),
+    field("contract", Shape::Any, "What its work is promised that may be evicted.", CONTRACT_EXAMPLE)
+        .or("that of the queue above"),
+    field("no_preempt", Shape::Any, "Most that work which must not be evicted may hold.", "{ cpu = 50 }").or("nothing"),
+];
+
+/// Keys of a contract.
+const CONTRACT: &[Field] = &[
+    field("min_run", Shape::Duration, "Time that it runs in any case.", "\"10m\"").or("\"5m\""),
+    field("notice", Shape::Duration, "Longest time between a step's notice and the stop.", "\"1m\"").or("\"30s\""),
+    field("kill_within", Shape::Duration, "Longest time between the stop and the kill.", "\"30s\"").or("\"1m\""),
 ];
 
 /// Keys of an amount.
@@ -118,7 +130,9 @@ fn read_queue(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>) -> Option<Queue> {
             "limit" => queue.limit = read_amounts(walk, at, key.key),
             "reserve" => queue.reserve = read_amounts(walk, at, key.key),
             "borrow" => queue.borrow = read_amounts(walk, at, key.key),
-            _ => queue.lend = read_amounts(walk, at, key.key),
+            "lend" => queue.lend = read_amounts(walk, at, key.key),
+            "contract" => queue.contract = read_contract(walk, at),
+            _ => queue.no_preempt = read_amounts(walk, at, key.key),
         }
     }
     // What could not be read would only echo here.
@@ -159,6 +173,21 @@ fn check(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, queue: &Queue) {
         };
         walk.problems.at_span(span, &path, fault.message);
     }
+}
+
+/// What is not written of it is as in the contract that holds where no queue says otherwise.
+fn read_contract(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Contract> {
+    let entries = walk.table(at, &format!("a table such as {CONTRACT_EXAMPLE}"))?;
+    let mut contract = Contract::DEFAULT;
+    for entry in walk.fields(entries, CONTRACT, "in `contract`") {
+        let time = match entry.key {
+            "min_run" => &mut contract.min_run_ms,
+            "notice" => &mut contract.notice_ms,
+            _ => &mut contract.kill_within_ms,
+        };
+        *time = walk.quantity(&entry.at, TIME, units::duration_ms)?;
+    }
+    Some(contract)
 }
 
 fn read_amounts(walk: &mut Walk<'_>, at: &At<'_, '_>, field: &str) -> QueueAmounts {
@@ -237,9 +266,14 @@ borrow = { cpu = 0 }
 
 [queue."research/vision".lend]
 cpu = 50
+
+[queue.urgent]
+contract = { min_run = "0s", kill_within = "90s" }
+reserve = { cpu = 8, memory = "64GiB" }
+no_preempt = { cpu = 4, memory = "64GiB" }
 "#,
         );
-        let [research, vision] = &read[..] else { panic!("{read:?}") };
+        let [research, vision, urgent] = &read[..] else { panic!("{read:?}") };
         assert_eq!(*research, Queue { weight: 3, ..Queue::new("research".parse().unwrap()) });
         let h100 = GpuClass::model("h100");
         let limit = QueueAmounts {
@@ -253,8 +287,11 @@ cpu = 50
         let reserve = QueueAmounts { cpu_milli: Some(100_000), gpu_milli: gpus, ..QueueAmounts::default() };
         let cpus = |milli| QueueAmounts { cpu_milli: Some(milli), ..QueueAmounts::default() };
         let (borrow, lend) = (cpus(0), cpus(50_000));
+        assert_eq!(urgent.contract, Some(Contract { min_run_ms: 0, kill_within_ms: 90_000, ..Contract::DEFAULT }));
+        let kept = (urgent.no_preempt.cpu_milli, urgent.no_preempt.memory_bytes, urgent.no_preempt.disk_bytes);
+        assert_eq!((kept, vision.contract), ((Some(4_000), Some(64 << 30), None), None));
         let path = "research/vision".parse().unwrap();
-        assert_eq!(*vision, Queue { path, weight: 1, max_active: Some(40), limit, reserve, borrow, lend });
+        assert_eq!(*vision, Queue { max_active: Some(40), limit, reserve, borrow, lend, ..Queue::new(path) });
     }
 
     /// Files that are wrong, and what is said of each.
@@ -287,6 +324,20 @@ cpu = 50
         ("[queue.a]\nlimit = { gpu = { h100 = 1, H100 = 2 } }\n", &["`H100` is given twice", "without case"]),
         ("[queue.a]\nlimit = { tokens = { matlab = 0.5 } }\n", &["expected a whole number from 0"]),
         ("[queue.a]\nlimit = { tokens = { \"a b\" = 1 } }\n", &["cannot be the name of a token"]),
+        ("[queue.a]\ncontract = \"5m\"\n", &["expected a table such as { min_run = \"10m\"", "found the text"]),
+        ("[queue.a]\ncontract = { min_run = 300 }\n", &["queues.toml:2:24: `300` has no unit"]),
+        (
+            "[queue.a]\ncontract = { min_runs = \"5m\" }\n",
+            &["unknown key `min_runs` in `contract`; did you mean `min_run`?"],
+        ),
+        (
+            "[queue.a]\ncontract = { min_run = \"50m\", notice = \"10m\" }\n",
+            &["queues.toml:2:1: `min_run`, `notice` and `kill_within` together are at most an hour"],
+        ),
+        (
+            "[queue.a]\nreserve = { cpu = 2 }\nno_preempt = { cpu = 4 }\n",
+            &["queues.toml:3:22: what cannot be evicted must not borrow, and 4 is above the reserve of 2"],
+        ),
         (
             "[queue.a]\nlimit = { gpu = { h100 = 8 } }\nreserve = { gpu = { H100 = 9 } }\n",
             &["queues.toml:3:28: the reserve of 9 is above the limit of 8", "raise `limit`", "^"],

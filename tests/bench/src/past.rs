@@ -115,10 +115,21 @@ impl Past {
         let placement = |task| Placement { task: key(task), attempt: AttemptNumber(1), members: vec![seat.clone()] };
         let placements = tasks.clone().map(placement).collect();
         let based_on = self.state.revision();
-        let plan = Plan { based_on, seed: 1, budget: 10_000, placer_version: 1, placements, accept_ms: None };
+        let plan = Plan {
+            based_on,
+            seed: 1,
+            budget: 10_000,
+            placer_version: 1,
+            placements,
+            accept_ms: None,
+            claims: vec![],
+            drops: vec![],
+            at: None,
+            made_from: None,
+        };
         match self.say(Command::CommitPlan(plan))? {
-            Reply::PlanCommitted { refused } if refused.is_empty() => {}
-            Reply::PlanCommitted { refused } => return Err(format!("{} placements were refused", refused.len())),
+            Reply::PlanCommitted { refused, .. } if refused.is_empty() => {}
+            Reply::PlanCommitted { refused, .. } => return Err(format!("{} placements were refused", refused.len())),
             other => return Err(format!("a plan was answered with {other:?}")),
         }
         let at = |ms| Some(TimeMs(NOW_MS + self.index + ms));
@@ -132,6 +143,7 @@ impl Past {
             end: over.then(|| Arc::new(end(job, task))),
             checkpoint: None,
             stuck: None,
+            saved_at: None,
         };
         let reports = tasks.map(report).collect();
         self.say(Command::ReportAttempts(ReportAttempts { node, incarnation, reports })).map(drop)
@@ -164,6 +176,7 @@ fn inventory() -> Inventory {
         gpus: vec![],
         tokens: BTreeMap::new(),
         labels: BTreeMap::new(),
+        rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
         abilities: Abilities {
             containers: true,
             process_isolation: true,

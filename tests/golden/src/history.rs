@@ -29,6 +29,7 @@ pub fn script() -> Vec<(TimeMs, Command)> {
     script.restored();
     script.keep_secrets();
     script.bound_queues();
+    script.make_room();
     script.entries
 }
 
@@ -73,9 +74,20 @@ impl Script {
         };
         let placements = tasks.iter().map(place).collect();
         let based_on = self.state.revision();
-        let plan = Plan { based_on, seed: 42, budget: 10_000, placer_version: 1, placements, accept_ms: None };
+        let plan = Plan {
+            based_on,
+            seed: 42,
+            budget: 10_000,
+            placer_version: 1,
+            placements,
+            accept_ms: None,
+            claims: vec![],
+            drops: vec![],
+            at: None,
+            made_from: None,
+        };
         match self.say(Command::CommitPlan(plan)) {
-            Reply::PlanCommitted { refused } => refused.len(),
+            Reply::PlanCommitted { refused, .. } => refused.len(),
             other => panic!("a plan is answered line by line, not with {other:?}"),
         }
     }
@@ -180,6 +192,41 @@ impl Script {
         let tasks: Vec<_> = (0..3).map(|task| (key(job, 0, task), 1)).collect();
         assert_eq!(self.place(5, &tasks[..2], &[1]), 0);
         assert_eq!(self.place(5, &tasks[2..], &[0]), 1, "it would borrow too much");
+    }
+
+    /// From the second cluster version on: what is near to what, and an attempt that leaves for a more urgent task.
+    fn make_room(&mut self) {
+        let policy = Policy { topology: vec![name("zone"), name("rack")] };
+        assert_eq!(self.say(Command::PutPolicy(policy.into())), Reply::Done);
+        let contract = Some(Contract { min_run_ms: 0, notice_ms: 20_000, kill_within_ms: 30_000 });
+        let path: QueuePath = "urgent".parse().expect("a path");
+        assert_eq!(self.say(Command::PutQueue(Queue { contract, ..Queue::new(path.clone()) }.into())), Reply::Done);
+        let mut wide = StepSpec { network: NetworkMode::Host, ..step("wide") };
+        wide.resources.cpu_milli = 9_000;
+        let low = self.submit(JobSpec { queue: path.clone(), ..job("low", vec![wide.clone()]) }, None);
+        self.register("n9", None);
+        let (node, record) = self.state.node_named(&name("n9")).expect("it was registered");
+        let incarnation = record.incarnation;
+        assert_eq!(self.place(node.0, &[(key(low, 0, 0), 1)], &[]), 0);
+        let high = self.submit(JobSpec { queue: path, priority: 5, ..job("high", vec![wide]) }, None);
+        let evictions =
+            vec![Eviction { task: key(low, 0, 0), attempt: AttemptNumber(1), kind: EvictionKind::Priority }];
+        let members = vec![Seat { node, incarnation, gpus: vec![], gpu_alternative: 0 }];
+        let claim = ClaimWish { task: key(high, 0, 0), attempt: AttemptNumber(1), members, evictions };
+        let plan = Plan {
+            based_on: self.state.revision(),
+            seed: 42,
+            budget: 10_000,
+            placer_version: 3,
+            placements: vec![],
+            accept_ms: Some(60_000),
+            claims: vec![claim],
+            drops: vec![],
+            at: Some(self.now),
+            made_from: Some(MadeFrom { number: 7, part: 0, tasks: 1_000, under_way: vec![5, 6] }),
+        };
+        let taken = Reply::PlanCommitted { refused: vec![], refused_claims: vec![] };
+        assert_eq!(self.say(Command::CommitPlan(plan)), taken);
     }
 
     /// From the second cluster version on: nodes closed by somebody, emptied in time or not, opened, and forgotten.

@@ -48,6 +48,9 @@ pub(crate) fn step(name_: &str) -> StepSpec {
         stop_signal: StopSignal::Term,
         on_disconnect: OnDisconnect::Keep,
         secrets: vec![],
+        preemptible: true,
+        notice: None,
+        placing: Default::default(),
         priority: 0,
     }
 }
@@ -139,6 +142,7 @@ pub(crate) fn inventory() -> Inventory {
         gpus: vec![gpu(0), gpu(1)],
         tokens: [(name("licence"), 4)].into(),
         labels: [(name("zone"), "a".to_owned())].into(),
+        rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
         abilities: Abilities {
             containers: true,
             process_isolation: true,
@@ -178,5 +182,6 @@ pub(crate) fn report(task: TaskKey, attempt: u32, phase: Phase, end: Option<End>
         end: end.map(Arc::new),
         checkpoint: None,
         stuck: None,
+        saved_at: None,
     }
 }

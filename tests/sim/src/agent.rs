@@ -285,7 +285,7 @@ impl Host {
 }
 
 fn report(member: MemberKey, phase: Phase, end: Option<Arc<End>>) -> AttemptReport {
-    AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None, stuck: None }
+    AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None, stuck: None, saved_at: None }
 }
 
 /// What may go wrong before a program runs.

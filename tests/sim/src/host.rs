@@ -342,6 +342,7 @@ fn launch_spec(step: &StepSpec) -> LaunchSpec {
         timeout_ms: step.timeout_ms,
         kill_grace_ms: step.kill_grace_ms,
         stop_signal: step.stop_signal,
+        notice_signal: None,
         log_limit_bytes: 0,
         lease_file: (step.on_disconnect == OnDisconnect::Stop).then(|| "lease".into()),
     }

@@ -19,10 +19,14 @@ fn queue(path: &str) -> Queue {
     Queue::new(path.parse().expect("it is a path"))
 }
 
-/// The queues beside the default one, with bounds by which every job can run: the names of the last three go below each other.
+/// The queues beside the default one, with bounds by which every job can run: the names of the last three go below each
+/// other. What runs in these may be evicted soon.
 pub(crate) fn queues() -> [Queue; 4] {
-    let small = Queue { max_active: Some(2), ..queue("small") };
-    [small, queue("lab"), Queue { weight: 3, ..queue("lab/one") }, queue("lab/two")]
+    let contract = Some(Contract { min_run_ms: 4_000, notice_ms: 1_000, kill_within_ms: 5_000 });
+    let reserve = QueueAmounts { cpu_milli: Some(2_000), ..QueueAmounts::default() };
+    let small = Queue { max_active: Some(2), contract, ..queue("small") };
+    let lab = Queue { contract, ..queue("lab") };
+    [small, lab, Queue { weight: 3, reserve, ..queue("lab/one") }, queue("lab/two")]
 }
 
 /// One of them with other bounds. By some of these not every job can run.
@@ -43,6 +47,11 @@ pub(crate) fn other_bounds(dice: &mut Dice) -> Queue {
         borrow: if is_reserved && dice.chance(300) { few(dice, 2) } else { QueueAmounts::default() },
         lend: QueueAmounts { cpu_milli: (is_reserved && dice.chance(300)).then_some(0), ..QueueAmounts::default() },
         reserve: if is_reserved { reserve } else { QueueAmounts::default() },
+        contract: dice.chance(500).then(|| Contract {
+            min_run_ms: 1_000 * dice.within(0, 20),
+            notice_ms: 1_000 * dice.within(0, 5),
+            kill_within_ms: 1_000 * dice.within(1, 10),
+        }),
         ..queue(known.path.as_str())
     }
 }
@@ -56,8 +65,8 @@ fn some_queue(dice: &mut Dice) -> QueuePath {
     match dice.within(0, 9) {
         0 | 1 => queue("small").path,
         2 => queue("lab").path,
-        3 => queue("lab/one").path,
-        4 => queue("lab/two").path,
+        3 | 4 => queue("lab/one").path,
+        5 | 6 => queue("lab/two").path,
         _ => QueuePath::fallback(),
     }
 }
@@ -81,6 +90,7 @@ pub(crate) fn inventory(dice: &mut Dice) -> Inventory {
         gpus: (0..gpus).map(gpu).collect(),
         tokens: BTreeMap::from([("licence".parse().expect("it is a name"), 2)]),
         labels: BTreeMap::new(),
+        rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
         abilities: Abilities {
             containers: true,
             process_isolation: true,
@@ -238,6 +248,9 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         secrets: vec![],
+        preemptible: true,
+        notice: None,
+        placing: Default::default(),
         priority: 0,
     }
 }

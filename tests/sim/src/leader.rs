@@ -32,6 +32,8 @@ pub(crate) struct Leader {
     placing: bool,
     place_again: bool,
     scheduler: Scheduler,
+    /// When the placer is to be woken by itself.
+    wake_at: Option<TimeMs>,
     /// Plans so far, where they come once more.
     earlier: Vec<Plan>,
     /// Conclusions that are not in the log yet; it does not look again before they are.
@@ -73,6 +75,7 @@ impl Leader {
             placing: false,
             place_again: false,
             scheduler: Scheduler::new(term),
+            wake_at: None,
             earlier: Vec::new(),
             concluding: 0,
             sessions: BTreeMap::new(),
@@ -130,7 +133,10 @@ impl Replica {
         if effects.changed.deadline || ticked {
             self.wake_clock(outside);
         }
-        let refused = matches!(&effects.reply, Reply::PlanCommitted { refused } if !refused.is_empty());
+        let refused = matches!(
+            &effects.reply,
+            Reply::PlanCommitted { refused, refused_claims } if !refused.is_empty() || !refused_claims.is_empty()
+        );
         if effects.changed.placement || refused {
             self.wake_placer(outside);
         }
@@ -184,7 +190,7 @@ impl Replica {
         }
     }
 
-    fn wake_placer(&mut self, outside: &mut Outside) {
+    pub(crate) fn wake_placer(&mut self, outside: &mut Outside) {
         let Some(leader) = self.leader.as_mut().filter(|leader| leader.ready) else { return };
         if leader.placing {
             leader.place_again = true;
@@ -199,26 +205,40 @@ impl Replica {
     /// later. What it remembers of the states before must make no difference.
     pub(crate) fn place(&mut self, outside: &mut Outside) {
         let mut expected = self.state.clone();
+        let now = TimeMs(self.clock.wall(outside.now()));
         let Some(leader) = &mut self.leader else { return };
         for proposal in &leader.pending {
-            if let Command::CommitPlan(_) = &proposal.command {
+            if let Command::CommitPlan(plan) = &proposal.command {
                 let index = Revision(expected.revision().0 + 1);
-                let entry = Entry { index, time: expected.time(), command: proposal.command.clone() };
+                let time = plan.at.map_or(expected.time(), |at| at.max(expected.time()));
+                let entry = Entry { index, time, command: proposal.command.clone() };
                 apply(&mut expected, entry);
             }
         }
         let term = leader.term;
-        let proposed = leader.scheduler.round(&expected, BOUND);
-        let anew = Scheduler::new(term).round(&expected, BOUND);
+        let proposed = leader.scheduler.round(&expected, now, BOUND);
+        let anew = Scheduler::new(term).round(&expected, now, BOUND);
         assert!(proposed == anew, "a scheduler that remembers proposes {proposed:?}, and a new one {anew:?}");
         let delay = outside.dice.within(0, 20);
+        let woken = std::mem::replace(&mut leader.wake_at, proposed.wake_at);
         self.plan(outside, delay, AtReplica::Planned { term, plans: proposed.plans });
+        if let Some(wake_at) = proposed.wake_at.filter(|_| woken != proposed.wake_at) {
+            self.plan(outside, wake_at.0.saturating_sub(now.0), AtReplica::Wake { term });
+        }
     }
 
-    pub(crate) fn planned(&mut self, outside: &mut Outside, plans: Vec<Plan>) {
+    /// Something may be evicted now that might not be before.
+    pub(crate) fn woken(&mut self, outside: &mut Outside) {
+        let Some(leader) = &mut self.leader else { return };
+        leader.wake_at = None;
+        self.wake_placer(outside);
+    }
+
+    pub(crate) fn planned(&mut self, outside: &mut Outside, mut plans: Vec<Plan>) {
         if outside.circumstances.late_plans {
             self.planned_before(outside, &plans);
         }
+        self.spoil(outside, &mut plans);
         for plan in plans {
             if outside.dice.chance(30) {
                 self.propose(outside, Command::CommitPlan(plan.clone()), Origin::Nobody);
@@ -232,12 +252,32 @@ impl Replica {
         }
     }
 
+    /// Makes plans wrong where that is asked for.
+    fn spoil(&self, outside: &mut Outside, plans: &mut Vec<Plan>) {
+        let claims: Vec<_> = plans.iter().flat_map(|plan| &plan.claims).map(|claim| claim.task).collect();
+        if let Some(plan) = plans.last().filter(|_| !claims.is_empty()).cloned()
+            && outside.mutates(Mutation::EvictWithoutClaim)
+        {
+            plans.push(Plan { placements: Vec::new(), claims: Vec::new(), drops: claims, ..plan });
+        }
+        if self.state.claims().next().is_some() && outside.mutates(Mutation::StaleClaim) {
+            for plan in plans {
+                plan.placements.retain(|placement| self.state.claim(&placement.task).is_none());
+                plan.drops.clear();
+            }
+        }
+    }
+
     /// What was planned for the same tasks before comes once more, ahead of these plans.
     fn planned_before(&mut self, outside: &mut Outside, plans: &[Plan]) {
         let Some(leader) = &mut self.leader else { return };
         let tasks: BTreeSet<_> = plans.iter().flat_map(|plan| &plan.placements).map(|placed| placed.task).collect();
         let mut again = leader.earlier.clone();
-        again.iter_mut().for_each(|plan| plan.placements.retain(|placed| tasks.contains(&placed.task)));
+        for plan in &mut again {
+            plan.placements.retain(|placed| tasks.contains(&placed.task));
+            plan.claims.clear();
+            plan.drops.clear();
+        }
         leader.earlier.extend_from_slice(plans);
         for plan in again.into_iter().filter(|plan| !plan.placements.is_empty()) {
             self.propose(outside, Command::CommitPlan(plan), Origin::Nobody);

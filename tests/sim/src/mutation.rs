@@ -43,6 +43,8 @@ mutations! {
     BeginWithoutLease = "a task begins though its lease is over",
     BeginUnasked = "an agent begins what the one before it left, wanted or not",
     LeaseFromReceipt = "a lease counts from when the answer came",
+    EvictWithoutClaim = "what is evicted makes room for nobody: the claim is dropped at once",
+    StaleClaim = "a claim is not taken up when its room is free",
 }
 
 /// Long enough for a node to be given up meanwhile.

@@ -66,6 +66,8 @@ pub(crate) enum AtReplica {
     Place { term: u64 },
     /// The placer has an answer.
     Planned { term: u64, plans: Vec<Plan> },
+    /// The placer is woken by itself.
+    Wake { term: u64 },
     /// It is time to tell an agent what is wanted of it.
     Tell { stream: u64 },
     /// A deadline may have passed.

@@ -15,6 +15,8 @@ pub struct Summary {
     pub attempts: u64,
     /// Tasks that succeeded.
     pub succeeded: u64,
+    /// Attempts that were evicted, of jobs that are remembered.
+    pub evictions: u64,
     /// Simulated milliseconds.
     pub simulated_ms: u64,
     /// Equal for equal histories.

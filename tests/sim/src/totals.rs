@@ -18,6 +18,8 @@ pub struct Totals {
     pub attempts: u64,
     /// Tasks that succeeded.
     pub succeeded: u64,
+    /// Attempts that were evicted.
+    pub evictions: u64,
     /// Entries of the log.
     pub entries: u64,
     /// Simulated milliseconds.
@@ -39,6 +41,7 @@ impl Totals {
         self.jobs += summary.jobs;
         self.attempts += summary.attempts;
         self.succeeded += summary.succeeded;
+        self.evictions += summary.evictions;
         self.entries += summary.entries;
         self.simulated_ms += summary.simulated_ms;
         self.coverage.merge(&summary.coverage);
@@ -58,26 +61,28 @@ impl Totals {
         self.coverage.merge(&other.coverage);
     }
 
-    fn numbers(&self) -> [(&'static str, u64); 8] {
+    fn numbers(&self) -> [(&'static str, u64); 9] {
         [
             ("runs", self.runs),
             ("failed", self.failed),
             ("jobs", self.jobs),
             ("attempts", self.attempts),
             ("succeeded", self.succeeded),
+            ("evictions", self.evictions),
             ("entries", self.entries),
             ("simulated_ms", self.simulated_ms),
             ("took_ms", self.took_ms),
         ]
     }
 
-    fn numbers_mut(&mut self) -> [&mut u64; 8] {
+    fn numbers_mut(&mut self) -> [&mut u64; 9] {
         [
             &mut self.runs,
             &mut self.failed,
             &mut self.jobs,
             &mut self.attempts,
             &mut self.succeeded,
+            &mut self.evictions,
             &mut self.entries,
             &mut self.simulated_ms,
             &mut self.took_ms,

@@ -263,6 +263,7 @@ impl World {
             AtReplica::Commit { term } => self.group.commit(outside, at, term)?,
             AtReplica::Place { term } if leads(term) => replica.place(outside),
             AtReplica::Planned { term, plans } if leads(term) => replica.planned(outside, plans),
+            AtReplica::Wake { term } if leads(term) => replica.woken(outside),
             AtReplica::Tell { stream } => replica.tell_late(outside, stream),
             AtReplica::TickDue { term } if leads(term) => replica.tick_due(outside),
             AtReplica::Look { term, planned_ms } if leads(term) => {
@@ -569,11 +570,12 @@ impl World {
     fn summary(&mut self) -> Summary {
         let state = &self.group.front;
         let steps = state.jobs().flat_map(|(id, _)| state.steps(id).map(move |(index, step)| (id, index, step)));
-        let (mut attempts, mut succeeded) = (0, 0);
+        let (mut attempts, mut succeeded, mut evictions) = (0, 0, 0);
         for (id, index, step) in steps {
             succeeded += u64::from(step.counts.succeeded);
             for (_, task) in state.tasks_from(id, index, flowyard_model::TaskIndex(0)) {
                 attempts += task.attempts.len() as u64;
+                evictions += task.attempts.iter().filter(|attempt| attempt.preempted.is_some()).count() as u64;
                 let ends =
                     task.attempts.iter().flat_map(|attempt| &attempt.members).filter_map(|member| member.end.as_ref());
                 ends.for_each(|end| self.coverage.ended(end.reason));
@@ -585,6 +587,7 @@ impl World {
             entries: self.group.chosen.len() as u64,
             attempts,
             succeeded,
+            evictions,
             simulated_ms: self.outside.now(),
             trace: self.outside.trace.hash(),
             coverage: self.coverage.clone(),

@@ -1,5 +1,6 @@
-//! `bench scheduler [--quick] [solver|fleet|all]`: the solver alone, and everything from the submission of a task to its end, with what others
-//! publish of theirs beside it.
+//! `bench scheduler [--quick] [solver|fragmentation|optimum|fairness|fleet|pending|all]`: the solver alone, what becomes of free GPUs in a day, how
+//! far it is from the optimum, policies compared on traces, everything from the submission of a task to its end, and the same beside tasks
+//! that wait, with what others publish of theirs beside it.
 //!
 //! The solver is a bench of its crate. The fleet is what `fctl bench fleet` measures for any operator, with the release build.
 
@@ -25,6 +26,39 @@ struct Part {
     quick: &'static [&'static str],
 }
 
+/// What is measured beside tasks that wait: how soon others are placed, and what each of those that wait costs.
+const PENDING: &[Part] = &[
+    Part {
+        name: "500 tasks arriving per second, beside 100 that wait",
+        flags: &["--nodes=1000", "--tasks=30000", "--rate=500", "--duration=100ms", "--backlog=100"],
+        quick: &["--nodes=50", "--tasks=1000", "--rate=100", "--duration=100ms", "--backlog=100"],
+    },
+    Part {
+        name: "the same, beside 1,000,000 that wait, as arrays",
+        flags: &["--nodes=1000", "--tasks=30000", "--rate=500", "--duration=100ms", "--backlog=1000000"],
+        quick: &["--nodes=50", "--tasks=1000", "--rate=100", "--duration=100ms", "--backlog=20000"],
+    },
+    Part {
+        name: "the same, beside 1,000,000 that wait, each a job that differs in command and environment",
+        flags: &[
+            "--nodes=1000",
+            "--tasks=30000",
+            "--rate=500",
+            "--duration=100ms",
+            "--backlog=1000000",
+            "--backlog-distinct",
+        ],
+        quick: &[
+            "--nodes=50",
+            "--tasks=1000",
+            "--rate=100",
+            "--duration=100ms",
+            "--backlog=20000",
+            "--backlog-distinct",
+        ],
+    },
+];
+
 const PARTS: &[Part] = &[
     Part {
         name: "10,000 nodes of 8 slots, 1,000,000 tasks of no length as arrays",
@@ -48,34 +82,52 @@ const PARTS: &[Part] = &[
     },
 ];
 
+/// Benches of crates, and whose they are.
+const BENCHES: &[(&str, &str)] = &[
+    ("solver", "flowyard-placement"),
+    ("fragmentation", "flowyard-placement"),
+    ("optimum", "flowyard-optimum"),
+    ("fairness", "flowyard-history"),
+];
+/// Runs of the fleet, with what they are called.
+const FLEETS: &[(&str, &[Part])] = &[("fleet", PARTS), ("pending", PENDING)];
+
 /// Measures, and prints.
 pub(super) fn run(workspace: &Workspace, words: &[String]) -> Result<(), String> {
+    let known: Vec<_> = BENCHES.iter().map(|(name, _)| *name).chain(FLEETS.iter().map(|(name, _)| *name)).collect();
     let (mut quick, mut wanted) = (false, None);
     for word in words {
         match word.as_str() {
             "--quick" => quick = true,
-            "solver" | "fleet" | "all" if wanted.is_none() => wanted = Some(word.as_str()),
-            other => return Err(format!("`{other}` is no part of it; write [--quick] [solver|fleet|all]")),
+            word if wanted.is_none() && (word == "all" || known.contains(&word)) => wanted = Some(word),
+            other => {
+                return Err(format!("`{other}` is no part of it; write [--quick] [{}|all]", known.join("|")));
+            }
         }
     }
-    let wanted = wanted.unwrap_or("all");
-    if wanted != "fleet" {
-        println!("== solver");
-        let bench = ["bench", "--quiet", "--locked", "--package", "flowyard-placement", "--bench", "solver"];
-        let mut bench = workspace.cargo(&bench);
-        succeeds(if quick { bench.args(["--", "--quick"]) } else { &mut bench })?;
+    let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted == "all" || wanted == name);
+    for (name, package) in BENCHES.iter().filter(|(name, _)| is_wanted(name)) {
+        println!("== {name}");
+        let mut bench = workspace.cargo(&["bench", "--quiet", "--locked", "--package", package, "--bench", name, "--"]);
+        if quick {
+            bench.arg("--quick");
+        } else if *name == "fairness" {
+            // Pictures are of whole runs only.
+            bench.arg("--svg").arg(workspace.root.join("docs/images"));
+        }
+        succeeds(&mut bench)?;
     }
-    if wanted != "solver" {
-        fleet(workspace, quick)?;
+    for (_, parts) in FLEETS.iter().filter(|(name, _)| is_wanted(name)) {
+        fleet(workspace, parts, quick)?;
     }
     println!("\nwhat others publish of theirs, on machines of their own; not measured here:");
     OTHERS.iter().for_each(|(name, figure)| println!("  {name:<16} {figure}"));
     Ok(())
 }
 
-fn fleet(workspace: &Workspace, quick: bool) -> Result<(), String> {
+fn fleet(workspace: &Workspace, parts: &[Part], quick: bool) -> Result<(), String> {
     let fctl = Fctl::build(workspace)?;
-    for Part { name, flags, quick: small } in PARTS {
+    for Part { name, flags, quick: small } in parts {
         let flags = if quick { small } else { flags };
         println!("\n== fleet: {name}{}", if quick { ", in small" } else { "" });
         println!("   fctl bench fleet {}", flags.join(" "));
@@ -105,6 +157,10 @@ fn print(told: &Value) {
     let placed = ["placed_p50_ms", "placed_p99_ms"].map(number);
     println!("   startable to placed, p50 / p99   {:>9} / {} ms", placed[0], placed[1]);
     println!("   CPU of all coordinators per task {:>9} us", number("cpu_us_per_task"));
+    println!("   elections, sessions lost         {:>9}, {}", number("elections"), number("sessions_lost"));
+    if let Some(bytes) = told["backlog"]["bytes_per_task"].as_u64() {
+        println!("   memory of each task that waits   {bytes:>9} bytes");
+    }
     let mib = |value: &Value| value["peak_rss_bytes"].as_u64().unwrap_or_default() >> 20;
     println!(
         "   peak memory of a coordinator     {:>9} MiB; of all hollow agents {} MiB",

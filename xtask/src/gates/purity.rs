@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 
 use crate::workspace::{Metadata, Workspace};
 
-const PURE: &[&str] = &["flowyard-model", "flowyard-state", "flowyard-placement", "flowyard-scheduling"];
+const PURE: &[&str] =
+    &["flowyard-model", "flowyard-state", "flowyard-placement", "flowyard-scheduling", "flowyard-history"];
 
 /// What the pure crates may name in their manifests.
-const DIRECT: &[&str] = &["flowyard-model", "flowyard-placement", "flowyard-state", "imbl", "serde", "thiserror"];
+const DIRECT: &[&str] =
+    &["flowyard-model", "flowyard-placement", "flowyard-scheduling", "flowyard-state", "imbl", "serde", "thiserror"];
 
 /// What those bring along. Each was read for what it does; macros run only in the compiler.
 const TRANSITIVE: &[&str] = &[

@@ -74,6 +74,7 @@ async fn an_image_of_an_adopted_attempt_stays() {
         timeout_ms: None,
         kill_grace_ms: 0,
         stop_signal: Default::default(),
+        notice_signal: None,
         log_limit_bytes: 0,
         lease_file: None,
     };

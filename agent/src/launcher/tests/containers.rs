@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use super::limits::{DEAF, SAVES, evict_three};
 use super::*;
 use crate::runtime::default_hidden;
 use crate::runtime::spec::{ContainerSpec, Network, Root, User};
@@ -82,8 +83,18 @@ async fn a_container_is_held_to_its_limits() {
     deaf.kill_grace_ms = 60_000;
     let folder = deaf.folder.clone();
     yard.start(deaf).await;
-    yard.client.stop(&folder, Some(200)).await.expect("launcher");
+    yard.client.stop(&folder, Stopping::within(Some(200))).await.expect("launcher");
     assert_eq!(yard.end_of(&folder).await.cause, ExitCause::Stopped);
+}
+
+#[tokio::test]
+async fn a_container_that_is_evicted_is_given_notice_and_leaves_in_time_whoever_lives() {
+    let mut yard = Yard::open().await;
+    if !yard.has_containers().await {
+        return;
+    }
+    let specs = [yard.container(SAVES), yard.container(DEAF), yard.container(SAVES)];
+    evict_three(&mut yard, specs).await;
 }
 
 #[tokio::test]
@@ -115,7 +126,7 @@ async fn containers_outlive_the_launcher_and_the_next_one_takes_them_over() {
     assert_eq!(yard.end_of(&folders[0]).await.cause, exited(5));
     let expected: Vec<String> = (0..100).map(|number| format!("line {number}")).collect();
     assert_eq!(stdout_of(&folders[0]), expected.join("\n"));
-    yard.client.stop(&folders[1], Some(0)).await.expect("launcher");
+    yard.client.stop(&folders[1], Stopping::within(Some(0))).await.expect("launcher");
     assert_eq!(yard.end_of(&folders[1]).await.cause, ExitCause::Stopped);
     // A process attempt cannot outlive the launcher, for nobody would learn its exit code.
     while is_alive(lost) {

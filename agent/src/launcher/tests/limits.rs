@@ -1,5 +1,7 @@
 //! Limits in time, memory, processes and CPU.
 
+use flowyard_model::StopSignal;
+
 use super::*;
 
 fn cgroup(yard: &Yard, held: impl Fn(&Enforcement) -> Enforced) -> bool {
@@ -34,7 +36,7 @@ async fn a_stop_is_gentle_first_and_then_is_not() {
         while stdout_of(folder) != "up" {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        yard.client.stop(folder, None).await.expect("launcher");
+        yard.client.stop(folder, Stopping::within(None)).await.expect("launcher");
     }
     let asked_at = flowyard_clock::monotonic();
     assert_eq!(yard.end_of(&folders[0]).await.cause, ExitCause::Stopped);
@@ -42,6 +44,56 @@ async fn a_stop_is_gentle_first_and_then_is_not() {
     assert_eq!(stdout_of(&folders[0]), "up\nbye");
     assert_eq!(yard.end_of(&folders[1]).await.cause, ExitCause::Stopped);
     assert!(flowyard_clock::elapsed(asked_at) >= Duration::from_millis(290));
+}
+
+/// Tasks that are evicted: one saves its work when it is given notice, one would not go by itself, one is of a step without notices.
+/// The agent that asked them is gone before any of them has to leave.
+#[tokio::test]
+async fn what_is_evicted_is_given_notice_and_leaves_in_time_whoever_lives() {
+    let mut yard = Yard::open().await;
+    let specs = [yard.shell(SAVES), yard.shell(DEAF), yard.shell(SAVES)];
+    evict_three(&mut yard, specs).await;
+}
+
+/// Saves what it has when it is noticed.
+pub(super) const SAVES: &str =
+    "trap 'echo saved; exit 0' USR1; trap 'echo stopped; exit 0' TERM; echo up; while :; do sleep 0.02; done";
+/// Hears nothing.
+pub(super) const DEAF: &str = "trap '' USR1 TERM; echo up; while :; do sleep 0.02; done";
+
+/// Evicts two tasks of a step with a notice and one of a step without.
+pub(super) async fn evict_three(yard: &mut Yard, mut specs: [LaunchSpec; 3]) {
+    const NOTICE_MS: u64 = 3_000;
+    specs[0].notice_signal = Some(StopSignal::Usr1);
+    specs[1].notice_signal = Some(StopSignal::Usr1);
+    let folders = [0, 1, 2].map(|at| specs[at].folder.clone());
+    for spec in specs {
+        yard.start(spec).await;
+    }
+    for folder in &folders {
+        while stdout_of(folder) != "up" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let stopping = Stopping { notice_ms: Some(NOTICE_MS), grace_ms: Some(200) };
+        yard.client.stop(folder, stopping).await.expect("launcher");
+    }
+    let asked_at = flowyard_clock::monotonic();
+    // What was asked for is heard in order; what is still unheard when its asker leaves is lost, and asked for again by an agent.
+    while stdout_of(&folders[2]) != "up\nstopped" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    yard.reconnect().await;
+    for (folder, said) in [(&folders[0], "up\nsaved"), (&folders[2], "up\nstopped")] {
+        assert_eq!((yard.ended_in(folder).await, stdout_of(folder)), (ExitCause::Stopped, said.to_owned()));
+    }
+    assert!(
+        flowyard_clock::elapsed(asked_at) < Duration::from_millis(NOTICE_MS),
+        "neither waited for its time to pass"
+    );
+    assert_eq!(yard.ended_in(&folders[1]).await, ExitCause::Stopped);
+    let lasted = flowyard_clock::elapsed(asked_at);
+    assert!(lasted >= Duration::from_millis(NOTICE_MS + 150), "{lasted:?}: it was killed before its time");
+    assert!(lasted < Duration::from_secs(7), "{lasted:?}: it was given the grace of its step");
 }
 
 #[tokio::test]
@@ -125,7 +177,7 @@ async fn a_fork_bomb_stays_within_its_bound() {
     let folder = spec.folder.clone();
     yard.start(spec).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    yard.client.stop(&folder, Some(0)).await.expect("launcher");
+    yard.client.stop(&folder, Stopping::within(Some(0))).await.expect("launcher");
     let record = yard.end_of(&folder).await;
     let complaint = lines(&folder.join(crate::logs::STDERR_LOG));
     let refused = complaint.iter().any(|line| String::from_utf8_lossy(&line.bytes).contains("fork"));

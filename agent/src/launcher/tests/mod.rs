@@ -14,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use super::protocol::{Event, Request, Running, encode};
+use super::protocol::{Event, Request, Running, Stopping, encode};
 use super::{LauncherClient, StartCommand, socket};
 use crate::cgroup::{Enforced, Enforcement};
 use crate::logs::STDOUT_LOG;
@@ -117,6 +117,7 @@ impl Yard {
             timeout_ms: None,
             kill_grace_ms: 5_000,
             stop_signal: Default::default(),
+            notice_signal: None,
             log_limit_bytes: 64 << 20,
             lease_file: None,
         }
@@ -133,6 +134,16 @@ impl Yard {
             self.read_event().await;
         }
         self.ended[folder].clone()
+    }
+
+    /// How it ended, also if that was told to an agent that is gone.
+    async fn ended_in(&self, folder: &Path) -> ExitCause {
+        loop {
+            if let Ok(Some(record)) = super::read_exit(folder) {
+                return record.cause;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Starts `spec` and gives its pid once it runs.

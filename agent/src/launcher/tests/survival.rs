@@ -26,7 +26,7 @@ async fn nothing_is_lost_when_the_agent_goes_and_comes_back() {
     assert_eq!(ended.cause, exited(5));
     let expected: Vec<String> = (0..100).map(|number| format!("line {number}")).collect();
     assert_eq!(stdout_of(&folders[0]), expected.join("\n"));
-    yard.client.stop(&folders[2], None).await.expect("launcher");
+    yard.client.stop(&folders[2], Stopping::within(None)).await.expect("launcher");
     assert_eq!(yard.end_of(&folders[2]).await.cause, ExitCause::Stopped);
 }
 

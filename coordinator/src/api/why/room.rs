@@ -1,83 +1,295 @@
-//! Why a ready task is not placed: limits of its step and queue, who goes first, and what each node lacks.
+//! Why a ready task is not placed: limits of its step and queue, who goes first, and what each node lacks. What is so is found by
+//! `scheduling::why`; here it is put into words, without names that the caller may not see.
 
-use std::collections::BTreeMap;
-
-use flowyard_model::{Gpu, GpuRequest, Health, Image, Isolation, Job, JobId, Node, Scheduling, StepIndex, StepSpec};
+use flowyard_model::{GpuRequest, Job, JobId, NodeId, QueuePath, StepIndex, StepSpec, TaskIndex, TaskKey, TimeMs};
 use flowyard_proto::api::Finding;
+use flowyard_scheduling::why::{
+    BoundOn, BoundReached, Explanation, KeptFree, Lack, Question, Reasons, Rejection, Short, Unable, explain, reasons,
+};
+use flowyard_state::State;
 
 use super::words::{Told, count, cpu, finding as found, size};
-use super::{Scene, bounds};
+use super::{Scene, evictions, near, told};
 
-/// Why the ready tasks of a step wait.
-pub(super) fn finding(scene: Scene<'_>, id: JobId, job: &Job, index: StepIndex, subject: String) -> Finding {
-    let Some((spec, step)) = job.spec.steps.get(index.0 as usize).zip(scene.view.step(id, index)) else {
+/// Holders that are named of a bound.
+pub(super) const HOLDERS: usize = 5;
+
+/// How it is said that there is room.
+const HAS_ROOM: &str = "has room";
+
+/// What may be said to whom.
+#[derive(Clone, Copy)]
+pub(in crate::api) struct Sight<'a> {
+    /// What is read.
+    pub(in crate::api) state: &'a State,
+    /// The queue of the task.
+    pub(in crate::api) own: &'a QueuePath,
+    /// Whether the caller may look at a queue.
+    pub(in crate::api) looks: &'a dyn Fn(&QueuePath) -> bool,
+}
+
+impl Sight<'_> {
+    /// Whether a queue may be named: those above the task's own are in its name.
+    pub(super) fn names(self, queue: &QueuePath) -> bool {
+        queue.covers(self.own) || (self.looks)(queue)
+    }
+
+    /// Whether somebody with work in a queue may be named.
+    pub(super) fn names_owners(self, queue: &QueuePath) -> bool {
+        (self.looks)(queue)
+    }
+
+    pub(super) fn node(self, id: NodeId) -> String {
+        self.state.node(id).map_or_else(|| format!("node {id}"), |node| node.name.to_string())
+    }
+}
+
+/// Why a ready task of a step waits: this one, or the first.
+pub(super) fn finding(
+    scene: Scene<'_>,
+    (id, job): (JobId, &Job),
+    index: StepIndex,
+    task: Option<TaskIndex>,
+    subject: String,
+) -> Finding {
+    let unclaimed = |task: &TaskIndex| scene.view.claim(&TaskKey { job: id, step: index, task: *task }).is_none();
+    let ready = || scene.view.ready_tasks(id, index).map(|(task, _)| task);
+    let task = task.or_else(|| ready().find(unclaimed)).or_else(|| ready().next());
+    let Some((spec, task)) = job.spec.steps.get(index.0 as usize).zip(task) else {
         return found(subject, "ready", "its step is not known");
     };
-    if let Some(most) = spec.max_parallel.filter(|most| step.counts.active >= *most) {
-        let reason = format!("as many of its step are active as may be: `max_parallel` is {most}");
+    let key = TaskKey { job: id, step: index, task };
+    let sight = Sight { state: scene.view, own: &job.spec.queue, looks: scene.looks };
+    let mut told = of_task(scene, sight, spec, key, subject);
+    // Who has room now has nobody leave for it.
+    if near::short(scene.view, spec).is_some() || !told.reason.contains(HAS_ROOM) {
+        told.details.extend(evictions::of_step(scene, (id, index), job, spec));
+    }
+    told
+}
+
+fn of_task(scene: Scene<'_>, sight: Sight<'_>, spec: &StepSpec, key: TaskKey, subject: String) -> Finding {
+    let deep = scene.deep.take().then(|| explain(scene.view, &Question::Waiting(key), TimeMs(scene.now_ms))).flatten();
+    if let Some(told) = &deep {
+        let wire = told::explanation(sight, told, scene.now_ms);
+        return Finding { explanation: Some(wire), ..of_reasons(sight, spec, &told.reasons, deep.as_ref(), subject) };
+    }
+    match reasons(scene.view, key) {
+        Some(reasons) => of_reasons(sight, spec, &reasons, None, subject),
+        None => found(subject, "ready", "it is ready"),
+    }
+}
+
+/// Why a task waits, in words.
+pub(in crate::api) fn of_reasons(
+    sight: Sight<'_>,
+    spec: &StepSpec,
+    reasons: &Reasons,
+    deep: Option<&Explanation>,
+    subject: String,
+) -> Finding {
+    if let Some(parallel) = reasons.parallel {
+        let most = parallel.most;
+        let reason = match parallel.active < most {
+            true => format!(
+                "{} of its step go before it, and `max_parallel` is {most}",
+                count(parallel.before.into(), "task")
+            ),
+            false => format!("as many of its step are active as may be: `max_parallel` is {most}"),
+        };
         return found(subject, "ready", reason);
     }
-    if let Some(bound) = bounds::reached(scene.view, &job.spec.queue, spec) {
-        let advice = format!("fctl queue show {}", job.spec.queue);
-        return found(subject, "ready", bound).with_advice([advice]);
+    let lacks = || reasons.nodes.rejections.iter().map(move |rejection| rejected(sight, rejection));
+    if let Some(first) = reasons.bounds.first().filter(|_| !reasons.within_bounds) {
+        let more = reasons.bounds.iter().skip(1).filter(|other| (&other.queue, &other.on) != (&first.queue, &first.on));
+        let held = reasons.bounds.iter().filter(|other| other.alternative == first.alternative);
+        let held = held.filter_map(|bound| holders(sight, bound));
+        let no_room = (reasons.nodes.fitting == 0).then(|| "and no node has room for it now".to_owned());
+        let no_room = no_room.into_iter().flat_map(|said| std::iter::once(said).chain(lacks()));
+        let details: Vec<_> = more.map(bound).chain(held).chain(no_room).collect();
+        let advice = format!("fctl queue show {}", sight.own);
+        return found(subject, "ready", bound(first)).with_details(details).with_advice([advice]);
     }
-    let mut nodes = 0;
-    let mut fitting = 0;
-    let mut shut = 0;
-    let mut lacking: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
-    for (_, node) in scene.view.nodes() {
-        nodes += 1;
-        shut += u64::from(node.scheduling != Scheduling::Open);
-        let lacks = lacks(spec, node);
-        fitting += u64::from(lacks.is_empty());
-        for (kind, example) in lacks {
-            lacking.entry(kind).or_insert_with(|| (0, format!("{}: {example}", node.name))).0 += 1;
-        }
+    if let Some(first) = reasons.kept.first() {
+        return found(subject, "ready", kept(sight, first)).with_advice([format!("fctl queue show {}", sight.own)]);
     }
-    let details = lacking
-        .into_iter()
-        .map(|(kind, (number, example))| format!("{}: {kind}, such as {example}", count(number, "node")));
-    let details: Vec<_> = details.chain(ahead(scene, id, index)).collect();
-    let asks = asks(spec);
-    let (reason, advice) = match (nodes, fitting) {
+    if let Some(short) = near::short(sight.state, spec) {
+        let advice = ["fctl policy show".to_owned(), "fctl nodes".to_owned()];
+        return found(subject, "ready", short).with_advice(advice);
+    }
+    let (reason, advice) = of_nodes(spec, reasons, deep);
+    found(subject, "ready", reason).with_details(lacks()).with_advice(advice)
+}
+
+fn of_nodes(spec: &StepSpec, reasons: &Reasons, deep: Option<&Explanation>) -> (String, Vec<String>) {
+    let (asks, nodes) = (asks(spec), &reasons.nodes);
+    match (nodes.all, nodes.fitting) {
         (0, _) => ("no node has ever registered".to_owned(), vec!["start an agent, or `fctl dev`".to_owned()]),
-        (nodes, 0) if shut == nodes => {
-            let reason = match nodes {
+        (all, 0) if nodes.closed == all => {
+            let reason = match all {
                 1 => "the only node takes no new work".to_owned(),
-                _ => format!("none of {nodes} nodes takes new work"),
+                _ => format!("none of {all} nodes takes new work"),
             };
             (reason, vec!["fctl nodes".to_owned(), "fctl node uncordon NODE".to_owned()])
         }
         (1, 0) => (format!("the only node has no room for it now; it asks for {asks}"), vec!["fctl nodes".to_owned()]),
-        (_, 0) => {
-            (format!("none of {nodes} nodes has room for it now; it asks for {asks}"), vec!["fctl nodes".to_owned()])
+        (all, 0) => {
+            (format!("none of {all} nodes has room for it now; it asks for {asks}"), vec!["fctl nodes".to_owned()])
         }
-        (_, fitting) => (
-            format!(
-                "{fitting} of {} has room; it is placed with the next plan, unless others go first",
-                count(nodes, "node")
-            ),
-            Vec::new(),
-        ),
-    };
-    found(subject, "ready", reason).with_details(details).with_advice(advice)
+        _ if reasons.seats < u64::from(spec.size) => {
+            let reason =
+                format!("only {} of its {} members find room now; each asks for {asks}", reasons.seats, spec.size);
+            (reason, vec!["fctl nodes".to_owned()])
+        }
+        (all, fitting) => {
+            let then = match deep {
+                Some(deep) if deep.placed.is_some() => "it is placed with the next plan",
+                Some(deep) if !deep.cut => "others go first and take it",
+                _ => "it is placed with the next plan, unless others go first",
+            };
+            (format!("{fitting} of {} {HAS_ROOM}; {then}", count(all, "node")), Vec::new())
+        }
+    }
 }
 
-/// Ready work of the same queue that goes first.
-fn ahead(scene: Scene<'_>, id: JobId, index: StepIndex) -> Option<String> {
-    let own = scene.view.ready_steps().find(|ready| ready.job == id && ready.step == index)?;
-    let before = scene.view.ready_steps().filter(|ready| ready.queue == own.queue && ready.priority < own.priority);
-    let tasks =
-        before.filter_map(|ready| scene.view.step(ready.job, ready.step)).map(|step| u64::from(step.counts.ready));
-    let (steps, tasks) = tasks.fold((0_u64, 0_u64), |(steps, all), tasks| (steps + 1, all + tasks));
-    let priority = own.priority.0;
-    (steps > 0).then(|| {
-        format!(
-            "{} of {} with a priority above its {priority} go first",
-            count(tasks, "ready task"),
-            count(steps, "step")
-        )
-    })
+/// A bound with its numbers.
+pub(super) fn bound(reached: &BoundReached) -> String {
+    let BoundReached { queue, on, held, need, most, .. } = reached;
+    match on {
+        BoundOn::Tasks => format!("queue {queue} has as many active tasks as it may: {held} of {most}"),
+        BoundOn::Limit(resource) => {
+            let column = resource.column();
+            format!(
+                "queue {queue} holds {} of its limit of {} {}, and a task needs {}",
+                column.amount(*held),
+                column.amount(*most),
+                column.field(),
+                column.amount(*need)
+            )
+        }
+        BoundOn::NoPreempt(resource) => {
+            let column = resource.column();
+            format!(
+                "queue {queue} keeps {} of {} {} from eviction, and a task that must not be evicted needs {}",
+                column.amount(*held),
+                column.amount(*most),
+                column.field(),
+                column.amount(*need)
+            )
+        }
+        BoundOn::Borrow(resource) => {
+            let column = resource.column();
+            format!(
+                "queue {queue} holds {} {}, a task needs {}, and with what it may borrow beyond its reserve it may hold {}",
+                column.amount(*held),
+                column.field(),
+                column.amount(*need),
+                column.amount(*most)
+            )
+        }
+    }
+}
+
+/// Who holds what a bound counts.
+fn holders(sight: Sight<'_>, bound: &BoundReached) -> Option<String> {
+    let amount = |held: u64| match &bound.on {
+        BoundOn::Tasks => count(held, "task"),
+        BoundOn::Limit(resource) | BoundOn::Borrow(resource) | BoundOn::NoPreempt(resource) => {
+            resource.column().amount(held)
+        }
+    };
+    let named = bound.holders.iter().filter(|holder| sight.names_owners(&holder.queue)).take(HOLDERS);
+    let mut parts: Vec<_> =
+        named.clone().map(|it| format!("{} {} in {}", it.owner, amount(it.held), it.queue)).collect();
+    let rest = bound.held.saturating_sub(named.map(|holder| holder.held).sum());
+    parts.extend((rest > 0).then(|| format!("others {}", amount(rest))));
+    (!parts.is_empty()).then(|| format!("held in {}: {}", bound.queue, parts.join(", ")))
+}
+
+fn kept(sight: Sight<'_>, kept: &KeptFree) -> String {
+    let column = kept.resource.column();
+    let named = kept.keepers.iter().find(|(queue, _)| sight.names(queue));
+    let such_as = named.map_or_else(String::new, |(queue, _)| format!(", such as {queue}"));
+    format!(
+        "{} of the {} {} that are free are kept for queues that do not lend them{such_as}, and a task needs {}",
+        column.amount(kept.kept.min(kept.free)),
+        column.amount(kept.free),
+        column.field(),
+        column.amount(kept.need)
+    )
+}
+
+fn rejected(sight: Sight<'_>, rejection: &Rejection) -> String {
+    let (nodes, kind) = (count(rejection.nodes, "node"), kind(rejection.kind));
+    format!("{nodes}: {kind}, such as {}: {}", sight.node(rejection.example), lack(sight, rejection))
+}
+
+/// A kind of lack, for people.
+fn kind(kind: &str) -> &str {
+    match kind {
+        "unable" => "not able or not allowed",
+        "labels" => "other labels",
+        "too_few_cpus" => "too few CPUs",
+        "cpus_taken" => "CPUs taken",
+        "too_little_memory" => "too little memory",
+        "memory_taken" => "memory taken",
+        "too_little_disk" => "too little disk",
+        "disk_taken" => "disk taken",
+        "tokens" => "tokens taken or missing",
+        "gpus_taken" => "GPUs taken or unhealthy",
+        "no_such_gpus" => "no such GPUs",
+        other => other,
+    }
+}
+
+/// What the example of a kind lacks.
+pub(super) fn lack(sight: Sight<'_>, rejection: &Rejection) -> String {
+    let short = |short: &Short, text: fn(u64) -> String| match short.never {
+        true => format!("it has {} in all", text(short.all)),
+        false => format!("{} of {} free", text(short.free), text(short.all)),
+    };
+    match &rejection.lack {
+        Lack::Down => "nothing was heard of it for long".to_owned(),
+        Lack::Silent => "nothing was heard of it for seconds".to_owned(),
+        Lack::Closed(_) => closed(sight, rejection.example),
+        Lack::Unable(unable) => self::unable(sight, rejection.example, *unable),
+        Lack::Label { constraint, has } => {
+            let label = &constraint.label;
+            let has = has.as_ref().map_or_else(|| format!("no label {label}"), |value| format!("{label} = {value}"));
+            format!("`{constraint}` does not hold: {has}")
+        }
+        Lack::Cpu(cpus) => short(cpus, cpu),
+        Lack::Memory(bytes) | Lack::Disk(bytes) => short(bytes, size),
+        Lack::Token(name, Short { free, all, .. }) => format!("{free} of {all} {name} free"),
+        Lack::Devices { all } => format!("it has {}", count(*all, "GPU")),
+        Lack::FreeDevices { free, all } => format!("{free} of {all} free and healthy"),
+    }
+}
+
+/// Who closed the node to new work, and why.
+fn closed(sight: Sight<'_>, node: NodeId) -> String {
+    let closure = sight.state.node(node).and_then(|node| node.closure.as_ref());
+    let Some(closure) = closure else { return "an operator closed it to new work".to_owned() };
+    let reason = if closure.reason.is_empty() { String::new() } else { format!(" ({})", closure.reason) };
+    format!("{} closed it to new work{reason}", closure.by)
+}
+
+/// What the node's agent cannot or may not do.
+fn unable(sight: Sight<'_>, node: NodeId, unable: Unable) -> String {
+    let abilities = sight.state.node(node).map(|node| &node.inventory.abilities);
+    match unable {
+        Unable::Process => "isolation process is not allowed".to_owned(),
+        Unable::Containers => {
+            format!("it cannot run containers ({})", abilities.map_or("", |able| able.enforcement.as_str()))
+        }
+        Unable::HostImage => "image host is not allowed".to_owned(),
+        Unable::Gangs => "its agent is of a release without gangs".to_owned(),
+        Unable::Images => "it cannot run images".to_owned(),
+        Unable::Network => {
+            let why = abilities.map_or("", |able| able.unconnected());
+            format!("it has no private networks ({why}); network \"host\" needs none")
+        }
+    }
 }
 
 /// What one member asks for.
@@ -101,114 +313,4 @@ fn gpus(request: &GpuRequest) -> String {
         bytes => format!(" with at least {}", size(bytes)),
     };
     format!("{}{model}{memory}", count(request.count.into(), "GPU"))
-}
-
-/// Everything a node lacks for one member: what kind of lack, and the figures.
-fn lacks(spec: &StepSpec, node: &Node) -> Vec<(&'static str, String)> {
-    match (node.health, node.scheduling) {
-        (Health::Down, _) => return vec![("down", "nothing was heard of it for long".to_owned())],
-        (Health::Suspect, _) => return vec![("silent", "nothing was heard of it for seconds".to_owned())],
-        (Health::Up, Scheduling::Drained) => return vec![closed(node)],
-        (Health::Up, Scheduling::Open) => {}
-    }
-    if let Some(missing) = ability(spec, node) {
-        return vec![("not able or not allowed", missing)];
-    }
-    if let Some(constraint) = spec.constraints.iter().find(|constraint| !constraint.holds(&node.inventory)) {
-        let has = node.inventory.labels.get(&constraint.label).map_or_else(
-            || format!("no label {}", constraint.label),
-            |value| format!("{} = {value}", constraint.label),
-        );
-        return vec![("other labels", format!("`{constraint}` does not hold: {has}"))];
-    }
-    let mut lacks = Vec::new();
-    amounts(spec, node, &mut lacks);
-    devices(spec, node, &mut lacks);
-    lacks
-}
-
-/// Who closed the node to new work, and why.
-fn closed(node: &Node) -> (&'static str, String) {
-    let Some(closure) = &node.closure else { return ("cordoned", "an operator closed it to new work".to_owned()) };
-    let kind = match closure.drain {
-        None => "cordoned",
-        Some(_) if node.used.members == 0 => "drained",
-        Some(_) => "draining",
-    };
-    let reason = if closure.reason.is_empty() { String::new() } else { format!(" ({})", closure.reason) };
-    (kind, format!("{} closed it to new work{reason}", closure.by))
-}
-
-/// What the node's agent cannot or may not do.
-fn ability(spec: &StepSpec, node: &Node) -> Option<String> {
-    let able = &node.inventory.abilities;
-    if able.suffice(spec.isolation, &spec.image) {
-        let unconnected =
-            || format!("it has no private networks ({}); network \"host\" needs none", able.unconnected());
-        return (!able.connect(spec.isolation, spec.network)).then(unconnected);
-    }
-    Some(match (spec.isolation, &spec.image) {
-        (Isolation::Process, _) => "isolation process is not allowed".to_owned(),
-        (Isolation::Container, _) if !able.containers => format!("it cannot run containers ({})", able.enforcement),
-        (Isolation::Container, Image::Host) => "image host is not allowed".to_owned(),
-        (Isolation::Container, Image::Stored { .. }) => "it cannot run images".to_owned(),
-    })
-}
-
-fn amounts(spec: &StepSpec, node: &Node, lacks: &mut Vec<(&'static str, String)>) {
-    let (wants, has, used) = (&spec.resources, &node.inventory, &node.used);
-    let mut compare =
-        |small: &'static str, full: &'static str, wanted: u64, all: u64, used: u64, text: fn(u64) -> String| {
-            let free = all.saturating_sub(used);
-            if wanted > all {
-                lacks.push((small, format!("it has {} in all", text(all))));
-            } else if wanted > free {
-                lacks.push((full, format!("{} of {} free", text(free), text(all))));
-            }
-        };
-    compare("too few CPUs", "CPUs taken", wants.cpu_milli, has.cpu_milli, used.cpu_milli, cpu);
-    compare("too little memory", "memory taken", wants.memory_bytes, has.memory_bytes, used.memory_bytes, size);
-    compare("too little disk", "disk taken", wants.disk_bytes, has.disk_bytes, used.disk_bytes, size);
-    for (name, wanted) in &wants.tokens {
-        let (all, taken) = (has.tokens.get(name).copied().unwrap_or(0), used.tokens.get(name).copied().unwrap_or(0));
-        if *wanted > all.saturating_sub(taken) {
-            lacks.push(("tokens taken or missing", format!("{} of {all} {name} free", all.saturating_sub(taken))));
-        }
-    }
-}
-
-fn devices(spec: &StepSpec, node: &Node, lacks: &mut Vec<(&'static str, String)>) {
-    let wants = &spec.resources.gpus;
-    let devices = &node.inventory.gpus;
-    if wants.is_empty() || wants.iter().any(|request| any_set(request, devices, |at| free(node, at, request))) {
-        return;
-    }
-    if wants.iter().any(|request| any_set(request, devices, |_| true)) {
-        let untouched = (0..devices.len()).filter(|at| devices[*at].healthy && held(node, *at) == 0).count();
-        lacks.push(("GPUs taken or unhealthy", format!("{untouched} of {} free and healthy", devices.len())));
-    } else {
-        lacks.push(("no such GPUs", format!("it has {}", count(devices.len() as u64, "GPU"))));
-    }
-}
-
-fn held(node: &Node, at: usize) -> u32 {
-    node.used.gpu_milli.get(at).copied().unwrap_or(0)
-}
-
-fn free(node: &Node, at: usize, request: &GpuRequest) -> bool {
-    node.inventory.gpus[at].healthy && held(node, at) + request.share_milli <= 1_000
-}
-
-/// Whether there are enough acceptable devices that may be taken, linked if they must be.
-fn any_set(request: &GpuRequest, devices: &[Gpu], may_take: impl Fn(usize) -> bool) -> bool {
-    let wanted = request.count as usize;
-    let good: Vec<usize> = (0..devices.len()).filter(|at| request.accepts(&devices[*at]) && may_take(*at)).collect();
-    if !request.same_link_group || wanted <= 1 {
-        return good.len() >= wanted;
-    }
-    let linked = |first: &usize| {
-        let group = devices[*first].link_group;
-        group.is_some() && good.iter().filter(|at| devices[**at].link_group == group).count() >= wanted
-    };
-    good.iter().any(linked)
 }

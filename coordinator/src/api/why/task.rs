@@ -7,7 +7,7 @@ use flowyard_model::{
 use flowyard_proto::api::Finding;
 
 use super::words::{Told, count, counts, duration, finding as found, step_reference};
-use super::{Scene, bad_end, ended, room};
+use super::{Scene, bad_end, ended, evictions, room};
 use crate::api::reference;
 
 /// Where a task stands.
@@ -17,7 +17,10 @@ pub(super) fn finding(scene: Scene<'_>, job: &Job, key: TaskKey) -> Finding {
     let task = scene.view.task(key).map(|task| task.as_ref());
     match state {
         TaskState::Blocked => blocked(scene, job, key.job, key.step, Some(key.task), subject),
-        TaskState::Ready => room::finding(scene, key.job, job, key.step, subject),
+        TaskState::Ready => match scene.view.claim(&key) {
+            Some(claim) => evictions::claimed(scene, claim, &job.spec.queue, subject),
+            None => room::finding(scene, (key.job, job), key.step, Some(key.task), subject),
+        },
         TaskState::Waiting(until) => waiting(scene, job, key, until, subject),
         TaskState::Active => active(scene, job, key, subject),
         TaskState::Done(TaskOutcome::Succeeded) => {

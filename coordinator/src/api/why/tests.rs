@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    Abilities, AttemptNumber, AttemptOutcome, AttemptReport, Blame, ChangeNode, ClusterVersion, Command, Constraint,
-    ConstraintOperator, Digest, End, Entry, Epoch, FanOut, Image, Incarnation, Inventory, Isolation, JobId, JobSpec,
-    Logs, MemberKey, NeedKind, NetworkMode, NodeChange, NodeId, OnDisconnect, OnFailure, Phase, PhaseTimes, Placement,
-    Plan, Queue, QueueAmounts, QueuePath, Rank, Reason, RegisterNode, ReportAttempts, Resources, Retry, Revision, Seat,
-    StepIndex, StepSpec, SubmitJob, TaskIndex, TaskKey, TimeMs,
+    Abilities, AttemptNumber, AttemptOutcome, AttemptReport, Blame, ChangeNode, ClaimWish, ClusterVersion, Command,
+    Constraint, ConstraintOperator, Contract, Digest, End, Entry, Epoch, Eviction, EvictionKind, FanOut, Image,
+    Incarnation, Inventory, Isolation, JobId, JobSpec, Logs, MemberKey, Near, NeedKind, NetworkMode, NodeChange,
+    NodeId, OnDisconnect, OnFailure, Phase, PhaseTimes, Placement, Plan, Policy, PortRange, Queue, QueueAmounts,
+    QueuePath, Rank, Reason, RegisterNode, Rendezvous, ReportAttempts, Resources, Retry, Revision, Seat, StepIndex,
+    StepSpec, SubmitJob, TaskIndex, TaskKey, TimeMs,
 };
 use flowyard_proto::api::Finding;
 use flowyard_state::{State, apply};
@@ -43,6 +44,7 @@ impl Cluster {
             tokens: BTreeMap::new(),
             labels,
             abilities,
+            rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
         };
         let name = "n1".parse().unwrap();
         cluster.apply(Command::RegisterNode(RegisterNode { name, inventory: Arc::new(inventory), previous: None }));
@@ -55,9 +57,17 @@ impl Cluster {
     }
 
     fn submit(&mut self, steps: Vec<StepSpec>, after: Vec<JobId>) -> JobId {
+        self.submit_as((QueuePath::fallback(), "u"), steps, after)
+    }
+
+    fn submit_to(&mut self, queue: &str, owner: &str, steps: Vec<StepSpec>) -> JobId {
+        self.submit_as((queue.parse().unwrap(), owner), steps, Vec::new())
+    }
+
+    fn submit_as(&mut self, (queue, owner): (QueuePath, &str), steps: Vec<StepSpec>, after: Vec<JobId>) -> JobId {
         let spec = JobSpec {
             name: "flow".parse().unwrap(),
-            queue: QueuePath::fallback(),
+            queue,
             priority: 0,
             tags: Default::default(),
             params: BTreeMap::new(),
@@ -68,7 +78,7 @@ impl Cluster {
             queue_ttl_ms: None,
         };
         let spec_digest = Digest { hash: [0; 32], length: 0 };
-        let job = SubmitJob { spec: Arc::new(spec), spec_digest, owner: "u".to_owned(), key: None };
+        let job = SubmitJob { spec: Arc::new(spec), spec_digest, owner: owner.to_owned(), key: None };
         self.apply(Command::SubmitJob(job));
         self.state.jobs().next_back().expect("a job was taken").0
     }
@@ -83,6 +93,10 @@ impl Cluster {
             budget: 0,
             placer_version: 1,
             accept_ms: None,
+            claims: vec![],
+            drops: vec![],
+            at: None,
+            made_from: None,
             placements: vec![placement],
         }));
     }
@@ -106,14 +120,15 @@ impl Cluster {
         };
         let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
         let (phase, times, end) = (Phase::Ended, PhaseTimes::NONE, Some(Arc::new(end)));
-        let report = AttemptReport { member, phase, times, end, checkpoint: None, stuck: None };
+        let report = AttemptReport { member, phase, times, end, checkpoint: None, stuck: None, saved_at: None };
         let reports = vec![report];
         self.apply(Command::ReportAttempts(ReportAttempts { node: NodeId(1), incarnation: Incarnation(1), reports }));
     }
 
     fn ask<T>(&self, about: impl FnOnce(Scene<'_>) -> T) -> T {
         let view = self.state.view();
-        about(Scene { view: &view, directory: &Directory::empty(), now_ms: 61_002 })
+        let (looks, deep) = (|_: &QueuePath| true, std::cell::Cell::new(false));
+        about(Scene { view: &view, directory: &Directory::empty(), now_ms: 61_002, looks: &looks, deep: &deep })
     }
 
     fn job(&self, id: JobId) -> Vec<Finding> {
@@ -162,6 +177,9 @@ fn step(name: &str, count: u32) -> StepSpec {
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         secrets: vec![],
+        preemptible: true,
+        notice: None,
+        placing: Default::default(),
         priority: 0,
     }
 }
@@ -221,6 +239,73 @@ fn bounds_of_queues_are_named_with_their_numbers() {
     assert_eq!(reason(&cluster), borrowed);
     cluster.apply(Command::PutQueue(Queue { max_active: Some(1), ..queue("default") }.into()));
     assert_eq!(reason(&cluster), "queue default has as many active tasks as it may: 1 of 1");
+}
+
+#[test]
+fn a_gang_that_needs_a_level_is_told_how_much_room_there_is_so_near() {
+    let mut cluster = Cluster::with_one_node();
+    cluster.apply(Command::RaiseVersion { version: ClusterVersion::ACCESS });
+    let policy = |levels: &[&str]| {
+        let topology = levels.iter().map(|level| level.parse().unwrap()).collect();
+        Command::PutPolicy(Policy { topology }.into())
+    };
+    cluster.apply(policy(&["zone", "rack"]));
+    let mut gang = step("train", 1);
+    gang.size = 2;
+    gang.resources.cpu_milli = 1_000;
+    gang.placing.near = Some(Near { level: "zone".parse().unwrap(), need: true });
+    let mut large = gang.clone();
+    large.size = 3;
+    let small = cluster.submit(vec![step("other", 1), gang], Vec::new());
+    let large = cluster.submit(vec![large], Vec::new());
+    let reason = |cluster: &Cluster, job, step| cluster.step(job, step).pop().unwrap().reason;
+    assert!(reason(&cluster, small, 1).starts_with("1 of 1 node has room"), "{}", reason(&cluster, small, 1));
+    cluster.place(key(small, 0, 0));
+    let short = "it needs all 2 members in one zone; the only zone that it may go to has room for 0 now; 2 would fit in one if \
+                 nothing ran";
+    assert_eq!(reason(&cluster, small, 1), short);
+    let never = "it needs all 3 members in one zone; the only zone that it may go to has room for 0 now; none would hold more \
+                 than 2 if nothing ran, so that it waits for more nodes";
+    assert_eq!(reason(&cluster, large, 0), never);
+    cluster.apply(policy(&["rack"]));
+    let gone = "it needs all 2 members in one zone, and that is no level of the topology any more; there are: rack";
+    assert_eq!(reason(&cluster, small, 1), gone);
+}
+
+#[test]
+fn who_has_to_leave_for_a_task_is_said_and_when_the_first_may_be_asked_to() {
+    let mut cluster = Cluster::with_one_node();
+    cluster.apply(Command::RaiseVersion { version: ClusterVersion::ACCESS });
+    let low = cluster.submit(vec![step("low", 2)], Vec::new());
+    cluster.place(key(low, 0, 0));
+    let urgent = StepSpec { priority: 1, ..step("urgent", 1) };
+    let task = key(cluster.submit(vec![urgent], Vec::new()), 0, 0);
+    let waits = "1 attempt may have to leave for it, the first in 4m00s";
+    assert_eq!(cluster.task(task).details.last().map(String::as_str), Some(waits));
+    assert_eq!(cluster.task(key(low, 0, 1)).details.len(), 1, "it has a right to nobody");
+    let contract = Some(Contract { min_run_ms: 0, ..Contract::DEFAULT });
+    cluster.apply(Command::PutQueue(Queue { contract, ..Queue::new(QueuePath::fallback()) }.into()));
+    let members = vec![Seat { node: NodeId(1), incarnation: Incarnation(1), gpus: Vec::new(), gpu_alternative: 0 }];
+    let kind = EvictionKind::Priority;
+    let evictions = vec![Eviction { task: key(low, 0, 0), attempt: AttemptNumber(1), kind }];
+    cluster.apply(Command::CommitPlan(Plan {
+        based_on: cluster.state.revision(),
+        seed: 0,
+        budget: 0,
+        placer_version: 3,
+        placements: vec![],
+        accept_ms: None,
+        claims: vec![ClaimWish { task, attempt: AttemptNumber(1), members, evictions }],
+        drops: vec![],
+        at: None,
+        made_from: None,
+    }));
+    let claimed = cluster.task(task);
+    assert_eq!(claimed.reason, "1 attempt of queue default was asked to leave for it; it starts once that is done");
+    let kept = "its place is kept for it for 5m30s at the latest; after that it is looked for anew";
+    assert_eq!(claimed.details, ["1 of 1 attempt still there", kept]);
+    let step = cluster.step(task.job, 0).pop().expect("something is said of the step");
+    assert!(step.details.iter().any(|it| it == "1 of 1 attempt still there"), "{step:?}");
 }
 
 #[test]
@@ -339,6 +424,36 @@ fn nodes_that_are_left_out_because_they_are_closed_are_told_with_who_and_why() {
     told(&mut cluster, NodeChange::Drain { deadline: None });
     let draining = cluster.job(other).iter().map(words).collect::<Vec<_>>().join("\n");
     assert!(draining.contains("1 node: draining, such as n1: ada closed it"), "{draining}");
+}
+
+#[test]
+fn who_may_not_look_at_a_queue_is_told_amounts_and_no_names() {
+    let cpus = |milli| QueueAmounts { cpu_milli: Some(milli), ..QueueAmounts::default() };
+    let queue = |path: &str| Queue::new(path.parse().unwrap());
+    let mut cluster = Cluster::with_one_node();
+    cluster.apply(Command::RaiseVersion { version: ClusterVersion::ACCESS });
+    cluster.apply(Command::PutQueue(Queue { limit: cpus(2_500), ..queue("lab") }.into()));
+    cluster.apply(Command::PutQueue(Queue { reserve: cpus(400), lend: cpus(0), ..queue("lab/secret") }.into()));
+    cluster.apply(Command::PutQueue(queue("lab/mine").into()));
+    let hidden = cluster.submit_to("lab/secret", "mallory", vec![step("train", 1)]);
+    cluster.place(key(hidden, 0, 0));
+    cluster.submit_to("lab/secret", "mallory", vec![step("train", 1)]);
+    let mine = cluster.submit_to("lab/mine", "ada", vec![step("train", 1)]);
+    let told = |looks: &dyn Fn(&QueuePath) -> bool| {
+        let (view, deep) = (cluster.state.view(), std::cell::Cell::new(true));
+        let scene = Scene { view: &view, directory: &Directory::empty(), now_ms: 61_002, looks, deep: &deep };
+        let findings = of_job(scene, mine, view.job(mine).unwrap());
+        assert!(findings[0].explanation.is_some(), "{findings:?}");
+        format!("{findings:?}")
+    };
+    let (all, some) = (told(&|_| true), told(&|queue| queue.as_str() == "lab/mine"));
+    for name in ["mallory", "lab/secret"] {
+        assert!(all.contains(name), "{name} is told to who may look: {all}");
+        assert!(!some.contains(name), "{name} is told to who may not: {some}");
+    }
+    assert!(all.contains("held in lab: mallory 1.5 in lab/secret"), "{all}");
+    assert!(some.contains("held in lab: others 1.5"), "{some}");
+    assert!(!some.contains(&format!("{hidden}/train/0")), "nor that there is this task: {some}");
 }
 
 fn words(finding: &Finding) -> String {

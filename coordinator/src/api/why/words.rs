@@ -5,8 +5,15 @@ use flowyard_proto::api::Finding;
 use flowyard_state::View;
 
 /// What is so, and why.
-pub(super) fn finding(subject: String, state: &str, reason: impl Into<String>) -> Finding {
-    Finding { subject, state: state.to_owned(), reason: reason.into(), details: Vec::new(), advice: Vec::new() }
+pub(in crate::api) fn finding(subject: String, state: &str, reason: impl Into<String>) -> Finding {
+    Finding {
+        subject,
+        state: state.to_owned(),
+        reason: reason.into(),
+        details: Vec::new(),
+        advice: Vec::new(),
+        explanation: None,
+    }
 }
 
 /// Adding to a finding.

@@ -30,7 +30,6 @@ type LogTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
 impl RedbDisk {
     pub(super) fn open(folder: &Path) -> Result<Self, DiskError> {
         let path = folder.join("log.redb");
-        let created = !path.exists();
         let barriers = Arc::new(AtomicU64::new(0));
         let file = OpenOptions::new()
             .read(true)
@@ -44,10 +43,20 @@ impl RedbDisk {
         let counted = CountedFile { file: FileBackend::new(file)?, barriers: barriers.clone() };
         let db = redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(counted)?;
         let disk = Self { db, path, barriers };
-        if created {
+        // Also where the power went between the creation of the file and that of the table: nothing was ever told to be in it.
+        if disk.is_new()? {
             disk.settle_creation(folder)?;
         }
         Ok(disk)
+    }
+
+    /// Whether nothing was ever written.
+    fn is_new(&self) -> Result<bool, DiskError> {
+        match self.db.begin_read()?.open_table(LOG) {
+            Ok(_) => Ok(false),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn settle_creation(&self, folder: &Path) -> Result<(), DiskError> {

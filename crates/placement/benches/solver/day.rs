@@ -63,12 +63,18 @@ const MODELS: [u64; 3] = [80, 40, 24];
 const CLASSES: u32 = 10;
 
 impl Day {
-    pub(crate) fn new(kind: Kind, size: Size) -> Self {
+    /// With `told`, the fleet knows how common each kind of work with devices is.
+    pub(crate) fn new(kind: Kind, size: Size, told: bool) -> Self {
         let (mut random, mut fleet) = (Random(1), Fleet::new(7));
         (0..size.nodes).for_each(|at| fleet.put_node(NodeIndex(at), node(at, &mut random)));
+        let mut mix = Vec::new();
         for at in 0..size.shapes {
             let facts = shape(kind, at * 100 / size.shapes, &mut random);
+            mix.extend(facts.wishes.iter().map(|wish| (wish.clone(), u64::from(wish.count * wish.share_milli))));
             fleet.put_shape(ShapeIndex(at), facts);
+        }
+        if told {
+            fleet.set_mix(&mix);
         }
         let waiting = vec![size.tasks / size.shapes; size.shapes as usize];
         Self { size, random, fleet, waiting, running: Vec::new(), steps: 0 }
@@ -153,7 +159,14 @@ fn shape(kind: Kind, place: u32, random: &mut Random) -> ShapeFacts {
         tokens: vec![],
     };
     let wishes = if kind == Kind::Plain { vec![] } else { vec![wish] };
-    ShapeFacts { needs, wishes, size: if kind == Kind::Gang { 2 << random.below(5) } else { 1 }, eligible }
+    ShapeFacts {
+        needs,
+        wishes,
+        size: if kind == Kind::Gang { 2 << random.below(5) } else { 1 },
+        eligible,
+        near: Near::Lowest,
+        prefer: vec![],
+    }
 }
 
 fn wish(count: u32, share_milli: u32, random: &mut Random) -> Wish {

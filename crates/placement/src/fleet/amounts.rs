@@ -31,6 +31,16 @@ impl Amounts {
         }
     }
 
+    /// Takes as much as there is, up to this.
+    pub(crate) fn take_what_there_is(&mut self, needs: &Self) {
+        self.cpu_milli = self.cpu_milli.saturating_sub(needs.cpu_milli);
+        self.memory_bytes = self.memory_bytes.saturating_sub(needs.memory_bytes);
+        self.disk_bytes = self.disk_bytes.saturating_sub(needs.disk_bytes);
+        for (at, free) in self.tokens.iter_mut().enumerate() {
+            *free = free.saturating_sub(needs.token(at));
+        }
+    }
+
     /// Takes back what was taken, but never comes to more than `all`.
     pub(crate) fn give_back_within(&mut self, needs: &Self, all: &Self) {
         let back = |free: u64, needs: u64, all: u64| free.saturating_add(needs).min(all.max(free));

@@ -6,10 +6,14 @@
 mod amounts;
 mod changes;
 mod device;
+mod fragment;
+mod gang;
 mod layout;
 mod mask;
+mod memo;
 mod node;
 mod nodes;
+mod occupied;
 mod order;
 mod orders;
 mod rank;
@@ -17,17 +21,22 @@ mod room;
 mod seat;
 mod seek;
 mod shapes;
+mod tree;
 mod why;
 
 pub use self::amounts::Amounts;
 pub use self::device::{Device, Wish};
+pub use self::fragment::{Fit, Fragments};
 pub use self::mask::DeviceMask;
 pub use self::node::{NodeFacts, NodeIndex};
+pub use self::occupied::{Holding, Occupied};
 pub use self::seat::{Ended, SeatAt, Seated};
 pub use self::shapes::{ShapeFacts, ShapeIndex};
-pub use self::why::{Explanation, Lack};
+pub use self::tree::Near;
+pub use self::why::{Explanation, Lack, NearRoom};
 
 use self::changes::Changes;
+use self::fragment::Mix;
 use self::layout::Filter;
 use self::nodes::{Nodes, Put};
 use self::orders::Orders;
@@ -40,6 +49,7 @@ use crate::turns::round::{Ask, Room};
 #[derive(Debug)]
 pub struct Fleet {
     seed: u64,
+    fit: Fit,
     nodes: Nodes,
     changes: Changes,
     shapes: Vec<Option<Shape>>,
@@ -51,14 +61,38 @@ pub struct Fleet {
 impl Fleet {
     /// No nodes and no shapes. The seed says which of equal nodes comes first; with seed 0 that of the lowest index.
     pub fn new(seed: u64) -> Self {
+        Self::with_fit(seed, Fit::Fragmentation)
+    }
+
+    /// The same with another rule by which nodes are chosen for single tasks with devices.
+    pub fn with_fit(seed: u64, fit: Fit) -> Self {
         Self {
             seed,
+            fit,
             nodes: Nodes::default(),
             changes: Changes::new(),
             shapes: Vec::new(),
             orders: Orders::default(),
             scratch: Vec::new(),
         }
+    }
+
+    /// Says how common each kind of work with devices is. What is sorted by fragmentation is sorted anew when it is asked for next, so this
+    /// is for fixed moments, not for each round.
+    pub fn set_mix(&mut self, kinds: &[(Wish, u64)]) {
+        self.nodes.mix = Mix::of(kinds, &self.nodes.layouts);
+        self.shapes.iter_mut().flatten().for_each(|shape| shape.seeks.clear());
+        self.orders = Orders::default();
+    }
+
+    /// What is free of the devices that are well, and how much of it is of no use to the work there is.
+    pub fn fragments(&self) -> Fragments {
+        self.nodes.fragments(&self.nodes.mix)
+    }
+
+    /// The same for another mix than the one that nodes are chosen by.
+    pub fn fragments_for(&self, kinds: &[(Wish, u64)]) -> Fragments {
+        self.nodes.fragments(&Mix::of(kinds, &self.nodes.layouts))
     }
 
     /// Puts a node, new or in place of what it was. Equal facts change nothing.
@@ -77,6 +111,15 @@ impl Fleet {
     pub fn remove_node(&mut self, at: NodeIndex) {
         if self.nodes.remove(at.0 as usize) {
             self.changes.note(at.0 as usize);
+        }
+    }
+
+    /// Says where the nodes of a class are in the topology: their labels from the top, as far as they have them. Best told
+    /// before there are nodes of the class; a class that is never told of is in no domain.
+    pub fn put_class(&mut self, class: u32, labels: &[u32]) {
+        let (flat, changed) = (self.nodes.tree.is_flat(), self.nodes.tree.put(class, labels));
+        if changed && (flat || self.nodes.iter().any(|(_, node)| node.class == class)) {
+            self.orders.start_again();
         }
     }
 
@@ -139,7 +182,7 @@ impl Fleet {
         steps: &mut u64,
         out: &mut Vec<Seated>,
     ) -> Ended {
-        let Self { seed, nodes, changes, shapes, orders, scratch } = self;
+        let Self { seed, fit, nodes, changes, shapes, orders, scratch } = self;
         let Some(shape) = shapes.get_mut(shape.0 as usize).and_then(Option::as_mut) else { return Ended::NoRoom };
         let filter = match (shape.facts.wish(alternative), models) {
             (None, _) => None,
@@ -150,7 +193,11 @@ impl Fleet {
             },
         };
         if shape.known_seek(alternative, filter.as_ref()).is_none() {
-            let order = orders.open(shape.new_scope(alternative, filter.clone()), &nodes.layouts, *seed);
+            let order = orders.open(
+                shape.new_scope(alternative, filter.clone(), if nodes.mix.is_empty() { fit.untold() } else { *fit }),
+                &nodes.layouts,
+                *seed,
+            );
             shape.start_seek(alternative, filter, order, orders);
         }
         let Shape { facts, seeks } = shape;
@@ -176,6 +223,11 @@ impl Fleet {
     /// Looks at every node for one task of a shape, as it is now. Nodes are told by their index.
     pub fn explain(&self, shape: &ShapeFacts) -> Explanation {
         why::explain(&self.nodes, &shape.clone().in_order())
+    }
+
+    /// The domains in one of which all members of a shape have to be, as they are now. Nodes are told by their index.
+    pub fn near_room(&self, shape: &ShapeFacts) -> NearRoom {
+        why::near_room(&self.nodes, &shape.clone().in_order())
     }
 
     /// Whether one task of the shape would fit if nothing ran and all devices were well.

@@ -115,6 +115,16 @@ impl Node {
         }
     }
 
+    /// The reverse of `give_back`, where that gave back all it was told to.
+    pub(crate) fn take_again(&mut self, needs: &Amounts, devices: &DeviceMask, share_milli: u32) {
+        self.free.take_what_there_is(needs);
+        self.load = load(&self.all, &self.free);
+        for at in devices.iter().filter(|at| *at < self.free_milli.len()).collect::<Vec<_>>() {
+            self.free_milli[at] = self.free_milli[at].saturating_sub(share_milli);
+            self.sort(at);
+        }
+    }
+
     /// Puts the device into the sets that its free part says.
     fn sort(&mut self, at: usize) {
         let (well, free) = (self.well.contains(at), self.free_milli[at]);

@@ -1,16 +1,21 @@
 //! All nodes by their index.
 
+use super::fragment::{Fragments, Mix};
 use super::layout::Layouts;
 use super::node::{Node, NodeFacts};
 use super::room::Room;
+use super::tree::Tree;
 
 /// The nodes and what their devices are.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
     list: Vec<Option<Node>>,
     pub(crate) layouts: Layouts,
+    /// What is near to what.
+    pub(crate) tree: Tree,
     /// Models of devices that were ever seen, ascending.
     models: Vec<u32>,
+    pub(crate) mix: Mix,
 }
 
 /// What came of putting a node.
@@ -42,6 +47,9 @@ impl Nodes {
         if let Some(before) = self.list[at].replace(Node::of(facts, layout)) {
             self.layouts.leave(before.layout);
         }
+        if added {
+            self.mix.cover(layout as usize, self.layouts.get(layout));
+        }
         if added { Put::Added(layout) } else { Put::Changed }
     }
 
@@ -72,6 +80,11 @@ impl Nodes {
     /// The node's room as it is now.
     pub(crate) fn room<'a>(&'a self, node: &'a Node) -> Room<'a> {
         node.room(self.layouts.get(node.layout))
+    }
+
+    /// What is free of their devices, and of no use.
+    pub(crate) fn fragments(&self, mix: &Mix) -> Fragments {
+        Fragments::of(mix, self.iter().map(|(_, node)| (node.layout, self.room(node))))
     }
 
     pub(crate) fn models(&self) -> &[u32] {

@@ -8,8 +8,11 @@ use std::collections::BTreeSet;
 use super::amounts::Amounts;
 use super::changes::Changes;
 use super::device::Wish;
+use super::gang::Domains;
 use super::layout::{Filter, Layout, Layouts};
 use super::mask::DeviceMask;
+use super::memo::Memo;
+use super::node::Node;
 use super::nodes::Nodes;
 use super::rank::{Rank, Score};
 use super::room::Ask;
@@ -26,6 +29,20 @@ pub(crate) struct Scope {
     /// Acceptable devices; none for work without devices.
     pub(crate) filter: Option<Filter>,
     pub(crate) gang: Option<Gang>,
+    /// How much better each class is.
+    pub(crate) prefer: Vec<u32>,
+    pub(crate) by: By,
+}
+
+/// What comes first in an order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum By {
+    /// The best rank.
+    Rank,
+    /// The first node.
+    Index,
+    /// The node of which one member with this wish makes the least useless; those where it finds no devices are not in it.
+    Useless(Wish),
 }
 
 /// A gang of one alternative.
@@ -47,6 +64,10 @@ pub(crate) struct Order {
     sorted: BTreeSet<Rank>,
     /// For a gang: members that its nodes hold, each node counted with one gang at most.
     members: u64,
+    /// For a gang, where there is a topology: the same by domain.
+    domains: Option<Domains>,
+    /// What one member makes useless, by the state of the devices.
+    useless: Memo<Option<i64>>,
     /// The last change that was taken in.
     seen: u64,
     seed: u64,
@@ -54,8 +75,17 @@ pub(crate) struct Order {
 
 impl Order {
     pub(crate) fn new(scope: Scope, layouts: &Layouts, seed: u64) -> Self {
-        let mut order =
-            Self { scope, accepted: Vec::new(), ranks: Vec::new(), sorted: BTreeSet::new(), members: 0, seen: 0, seed };
+        let mut order = Self {
+            scope,
+            accepted: Vec::new(),
+            ranks: Vec::new(),
+            sorted: BTreeSet::new(),
+            members: 0,
+            domains: None,
+            useless: Memo::default(),
+            seen: 0,
+            seed,
+        };
         layouts.iter().enumerate().for_each(|(number, layout)| order.cover(number, layout));
         order
     }
@@ -63,6 +93,7 @@ impl Order {
     /// Takes in a layout that was not there.
     pub(crate) fn cover(&mut self, number: usize, layout: &Layout) {
         let accepted = self.scope.filter.as_ref().map_or(DeviceMask::NONE, |filter| filter.accepted(layout));
+        self.useless.clear();
         if number < self.accepted.len() {
             self.accepted[number] = accepted;
         } else {
@@ -78,10 +109,27 @@ impl Order {
         if seen > 0 && changes.after(seen).nth(few).is_none() {
             return changes.after(seen).map(|at| self.update(at, nodes)).count() as u64;
         }
-        self.ranks = (0..nodes.length()).map(|at| self.rank(at, nodes)).collect();
+        let ranks = (0..nodes.length()).map(|at| self.rank(at, nodes)).collect();
+        self.ranks = ranks;
         self.sorted = self.ranks.iter().copied().filter(|rank| *rank != Rank::LAST).collect();
         self.members = self.sorted.iter().map(|rank| self.held(*rank)).sum();
+        self.domains = (self.scope.gang.is_some() && !nodes.tree.is_flat()).then(Domains::default);
+        for rank in self.sorted.iter().copied().filter(|_| self.domains.is_some()).collect::<Vec<_>>() {
+            self.join_domain(rank, nodes);
+        }
         self.ranks.len() as u64
+    }
+
+    fn join_domain(&mut self, rank: Rank, nodes: &Nodes) {
+        let (at, held) = (self.node(rank), self.held(rank));
+        if let (Some(domains), Some(node)) = (&mut self.domains, nodes.get(at)) {
+            domains.join(at, rank, held, (&nodes.tree, nodes.tree.of_class(node.class)));
+        }
+    }
+
+    /// Everything is to be looked at again.
+    pub(crate) fn start_again(&mut self) {
+        self.seen = 0;
     }
 
     /// All changes up to now have been taken in one by one.
@@ -97,12 +145,17 @@ impl Order {
         let (before, now) = (self.ranks[at], self.rank(at, nodes));
         if before != now {
             if before != Rank::LAST {
+                let held = self.held(before);
                 self.sorted.remove(&before);
-                self.members -= self.held(before);
+                self.members -= held;
+                if let Some(domains) = &mut self.domains {
+                    domains.leave(at, before, held, &nodes.tree);
+                }
             }
             if now != Rank::LAST {
                 self.sorted.insert(now);
                 self.members += self.held(now);
+                self.join_domain(now, nodes);
             }
             self.ranks[at] = now;
         }
@@ -119,8 +172,18 @@ impl Order {
         self.members
     }
 
+    /// Members of a gang that each domain holds; `None` where there is only one.
+    pub(crate) fn domains(&self) -> Option<&Domains> {
+        self.domains.as_ref()
+    }
+
+    /// All nodes, best first.
+    pub(crate) fn sorted(&self) -> &BTreeSet<Rank> {
+        &self.sorted
+    }
+
     /// The rank that a node would have now.
-    pub(crate) fn rank(&self, at: usize, nodes: &Nodes) -> Rank {
+    pub(crate) fn rank(&mut self, at: usize, nodes: &Nodes) -> Rank {
         let Some(node) = nodes.get(at).filter(|node| self.scope.eligible.contains(node.class as usize)) else {
             return Rank::LAST;
         };
@@ -135,13 +198,38 @@ impl Order {
             }
             (packed, scattered) = (true, size - held as u32);
         }
+        let better = self.scope.prefer.get(node.class as usize).copied().unwrap_or(0);
+        let more_useless = match self.scope.by {
+            By::Index => {
+                return Rank::of(Score { better, ..Score::default() }, !self.scope.prefer.is_empty(), at, self.seed);
+            }
+            By::Rank => None,
+            By::Useless(_) => match self.more_useless(node, nodes) {
+                None => return Rank::LAST,
+                more => more,
+            },
+        };
         let score = Score {
+            better,
             beside_devices: !devices && node.has_devices(),
             scattered,
+            more_useless,
             devices_left: if devices { room.devices_left(&self.accepted[node.layout as usize]) } else { 0 },
             fullness: if packed { 1_024 - node.load.min(1_024) } else { node.load },
         };
-        Rank::of(score, at, self.seed)
+        Rank::of(score, !self.scope.prefer.is_empty(), at, self.seed)
+    }
+
+    /// What one member would make useless of a node's devices, by those that it would take; `None` if it finds none.
+    fn more_useless(&mut self, node: &Node, nodes: &Nodes) -> Option<i64> {
+        let Self { scope, accepted, useless, .. } = self;
+        let By::Useless(wish) = &scope.by else { return None };
+        let room = nodes.room(node);
+        useless.get(node.layout, room, || {
+            let ask = Ask { needs: &Amounts::NONE, wish: Some(wish), accepted };
+            let devices = ask.choose(node, room, None, &mut Vec::new())?;
+            Some(nodes.mix.increase(node.layout, room, &devices, wish.share_milli))
+        })
     }
 
     /// The rank of a node as far as changes have been taken in.
@@ -161,10 +249,5 @@ impl Order {
     /// The best node of all.
     pub(crate) fn first(&self) -> Option<Rank> {
         self.sorted.first().copied()
-    }
-
-    /// The worst node that is better than this rank.
-    pub(crate) fn before(&self, rank: Rank) -> Option<Rank> {
-        self.sorted.range(..rank).next_back().copied()
     }
 }

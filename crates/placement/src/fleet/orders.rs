@@ -63,6 +63,11 @@ impl Orders {
         self.list.iter_mut().flatten().for_each(|order| order.cover(number as usize, layout));
     }
 
+    /// All of them are to look at everything again.
+    pub(crate) fn start_again(&mut self) {
+        self.list.iter_mut().flatten().for_each(Order::start_again);
+    }
+
     pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Order> {
         self.list.get_mut(number as usize)?.as_mut()
     }

@@ -47,11 +47,19 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// The devices one member would take, best fit first; `None` if it does not find them. No wish takes none.
-    pub(crate) fn choose(&self, node: &Node, room: Room<'_>, scratch: &mut Vec<u128>) -> Option<DeviceMask> {
+    /// The devices one member would take, best fit first, of some only if they are given; `None` if it does not find them. No
+    /// wish takes none.
+    pub(crate) fn choose(
+        &self,
+        node: &Node,
+        room: Room<'_>,
+        of: Option<&DeviceMask>,
+        scratch: &mut Vec<u128>,
+    ) -> Option<DeviceMask> {
         let Some(wish) = self.wish else { return Some(DeviceMask::NONE) };
         let accepted = self.accepted(node);
-        let mut usable = DeviceMask::of_words(accepted.words(), |at| room.usable_word(wish, accepted, at));
+        let inside = |at: usize| of.map_or(u64::MAX, |of| of.word(at));
+        let mut usable = DeviceMask::of_words(accepted.words(), |at| room.usable_word(wish, accepted, at) & inside(at));
         if is_linked(wish) {
             usable = smallest_group(&usable, room.layout, wish.count)?;
         }
@@ -60,6 +68,17 @@ impl<'a> Ask<'a> {
             std::cmp::Ordering::Equal => Some(usable),
             std::cmp::Ordering::Greater => Some(best(&usable, wish.count, room, scratch)),
         }
+    }
+
+    /// The group of linked devices to take those of some members from, and how many it holds: the group that they fill best,
+    /// or else the one that holds most. `None` if no group holds one, or if it would cost room to keep to groups.
+    pub(crate) fn group_for(&self, node: &Node, room: Room<'_>, members: u64) -> Option<(DeviceMask, u64)> {
+        let wish = self.wish.filter(|wish| wish.count == 1 || wish.share_milli > WHOLE / 2)?;
+        let accepted = self.accepted(node);
+        let groups = room.layout.groups.iter().map(|group| (group, room.sets(wish, accepted, group, u64::MAX)));
+        let worse = |held: u64| if held >= members { (false, held) } else { (true, u64::MAX - held) };
+        let (group, held) = groups.filter(|(_, held)| *held > 0).min_by_key(|(_, held)| worse(*held))?;
+        Some((group.clone(), held))
     }
 
     /// Members that the room holds beside each other, at most `most`.
@@ -85,6 +104,22 @@ impl Room<'_> {
             whole + broken.map(|bit| u64::from(self.free_milli[at * 64 + bit])).sum::<u64>()
         };
         (0..accepted.words()).map(word).sum()
+    }
+
+    /// Thousandths free of the devices of which the wish could have its share, all of them together; 0 if it cannot be had at all.
+    pub(crate) fn of_use(&self, wish: &Wish, accepted: &DeviceMask) -> u64 {
+        let of_word = |at: usize, set: u64| {
+            let usable = self.usable_word(wish, accepted, at) & set;
+            let whole = usable & self.whole.word(at);
+            let broken = ones(usable & !whole).map(|bit| u64::from(self.free_milli[at * 64 + bit])).sum::<u64>();
+            (usable.count_ones(), u64::from(whole.count_ones()) * u64::from(WHOLE) + broken)
+        };
+        let of = |set: &DeviceMask| {
+            let words = (0..accepted.words()).map(|at| of_word(at, set.word(at)));
+            let (count, free) = words.fold((0, 0), |(count, free), word| (count + word.0, free + word.1));
+            if count >= wish.count { free } else { 0 }
+        };
+        if is_linked(wish) { self.layout.groups.iter().map(of).sum() } else { of(accepted) }
     }
 
     /// Of 64 devices those of which the wish could have its share.

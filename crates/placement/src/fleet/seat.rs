@@ -2,6 +2,7 @@
 
 use super::changes::Changes;
 use super::device::Wish;
+use super::gang::{self, Search, Share};
 use super::mask::DeviceMask;
 use super::node::{Node, NodeIndex};
 use super::nodes::Nodes;
@@ -89,7 +90,7 @@ impl Turn<'_> {
         let at = self.order.node(found);
         let (before, mut fits) = (*left, true);
         while *left > 0 && spend(self.steps) {
-            let Some(seat) = self.take(at) else {
+            let Some(seat) = self.take(at, None) else {
                 fits = false;
                 break;
             };
@@ -120,7 +121,7 @@ impl Turn<'_> {
             }
             let Some(steps) = self.steps.checked_sub(u64::from(size)) else { break Ended::Budget };
             *self.steps = steps;
-            let Some(seats) = self.seat_gang(size as usize) else { break Ended::NoRoom };
+            let Some(seats) = self.shares().and_then(|shares| self.seat_gang(&shares)) else { break Ended::NoRoom };
             *left -= 1;
             self.out.push(Seated { alternative: self.seek.alternative, seats });
         };
@@ -128,28 +129,57 @@ impl Turn<'_> {
         ended
     }
 
-    /// Seats one whole gang on as few nodes as its members fit on: those that hold most come first, and what is left of it
-    /// goes where it leaves the least room for others. `None`, and nothing is taken, if the order had counted wrongly.
-    fn seat_gang(&mut self, size: usize) -> Option<Vec<SeatAt>> {
-        let mut seats = Vec::with_capacity(size);
-        while seats.len() < size {
-            let before = seats.len();
-            if let Some(rank) = self.next_for_gang((size - before) as u64) {
-                let at = self.order.node(rank);
-                while seats.len() < size
-                    && let Some(seat) = self.take(at)
-                {
-                    seats.push(seat);
-                }
-                self.has_changed(at);
-            }
-            if seats.len() == before {
+    /// Which nodes a gang goes to, and how many members to each; `None` if nowhere is room so near. Domains that were looked
+    /// at are steps, but the search is not cut off by them.
+    fn shares(&mut self) -> Option<Vec<Share>> {
+        let size = u64::from(self.facts.size);
+        let Some(domains) = self.order.domains() else { return gang::in_one_domain(self.order, size, self.facts.near) };
+        let mut search = Search { order: self.order, domains, tree: &self.nodes.tree, size, looked_at: 0 };
+        let shares = search.shares(self.facts.near);
+        *self.steps = self.steps.saturating_sub(search.looked_at);
+        shares
+    }
+
+    /// Seats one whole gang. `None`, and nothing is taken, if the order had counted wrongly.
+    fn seat_gang(&mut self, shares: &[Share]) -> Option<Vec<SeatAt>> {
+        let mut seats = Vec::with_capacity(self.facts.size as usize);
+        for (rank, members) in shares {
+            let (at, before) = (self.order.node(*rank), seats.len());
+            self.take_side_by_side(at, *members, &mut seats);
+            self.has_changed(at);
+            if (seats.len() - before) as u64 != *members {
                 debug_assert!(false, "the order counts the members that fit");
                 seats.iter().for_each(|seat| self.give_back(seat));
                 return None;
             }
         }
         Some(seats)
+    }
+
+    /// Takes what some members of a gang need from a node, from as few of its groups of linked devices as possible.
+    fn take_side_by_side(&mut self, at: usize, members: u64, seats: &mut Vec<SeatAt>) {
+        let end = seats.len() as u64 + members;
+        while (seats.len() as u64) < end
+            && let Some((group, fitting)) = self.group_for(at, end - seats.len() as u64)
+        {
+            let before = seats.len();
+            let here = fitting.min(end - before as u64);
+            seats.extend((0..here).map_while(|_| self.take(at, Some(&group))));
+            if seats.len() == before {
+                break;
+            }
+        }
+        // What is left finds no group for itself: its devices are of several, or of none.
+        while (seats.len() as u64) < end
+            && let Some(seat) = self.take(at, None)
+        {
+            seats.push(seat);
+        }
+    }
+
+    fn group_for(&self, at: usize, members: u64) -> Option<(DeviceMask, u64)> {
+        let node = self.nodes.get(at)?;
+        ask(self.facts, self.wish, self.order).group_for(node, self.nodes.room(node), members)
     }
 
     fn give_back(&mut self, seat: &SeatAt) {
@@ -165,27 +195,15 @@ impl Turn<'_> {
         self.order.update(at, self.nodes)
     }
 
-    /// The node for the members that are left of a gang: that which holds most of them, and of those which hold all of them
-    /// that which holds the fewest.
-    fn next_for_gang(&self, members: u64) -> Option<Rank> {
-        let first = self.order.first()?;
-        if self.order.held(first) <= members {
-            return Some(first);
-        }
-        let all = first.scattering(self.facts.size - members as u32 + 1);
-        let last = self.order.before(all)?;
-        self.order.from(first.max(last.scattering(last.scattered()))).next()
-    }
-
-    /// Takes what one member needs from a node, if it fits.
-    fn take(&mut self, at: usize) -> Option<SeatAt> {
+    /// Takes what one member needs from a node, if it fits; its devices of some only, if they are given.
+    fn take(&mut self, at: usize, of: Option<&DeviceMask>) -> Option<SeatAt> {
         let ask = ask(self.facts, self.wish, self.order);
         let node = self.nodes.get(at)?;
         let room = self.nodes.room(node);
         if !ask.needs.fit_in(room.amounts) {
             return None;
         }
-        let devices = ask.choose(node, room, self.scratch)?;
+        let devices = ask.choose(node, room, of, self.scratch)?;
         let share = self.share();
         self.nodes.get_mut(at)?.take(&self.facts.needs, &devices, share);
         Some(SeatAt { node: NodeIndex(at as u32), devices })

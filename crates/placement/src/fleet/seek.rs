@@ -9,7 +9,7 @@ use super::changes::Changes;
 use super::device::Wish;
 use super::layout::Filter;
 use super::nodes::Nodes;
-use super::order::Order;
+use super::order::{By, Order};
 use super::rank::Rank;
 use super::room::Ask;
 
@@ -41,9 +41,9 @@ pub(crate) enum Next {
 }
 
 impl Seek {
-    pub(crate) fn new(alternative: u32, filter: Option<Filter>, order: u32, wish: Option<&Wish>) -> Self {
+    pub(crate) fn new(alternative: u32, filter: Option<Filter>, order: u32, wish: Option<&Wish>, by: &By) -> Self {
         let least = |wish: &Wish| Rank::leaving(u64::from(wish.count) * u64::from(wish.share_milli));
-        let floor = wish.map_or(Rank::FIRST, least);
+        let floor = wish.filter(|_| *by == By::Rank).map_or(Rank::FIRST, least);
         Self { alternative, filter, order, floor, cursor: floor, early: BinaryHeap::new(), passed: 0, seen: 0 }
     }
 

@@ -2,10 +2,12 @@
 
 use super::amounts::Amounts;
 use super::device::Wish;
+use super::fragment::Fit;
 use super::layout::Filter;
-use super::order::{Gang, Scope};
+use super::order::{By, Gang, Scope};
 use super::orders::Orders;
 use super::seek::Seek;
+use super::tree::Near;
 use crate::bits::Bits;
 
 /// Seeks that a shape keeps for each of its alternatives: one for each set of models it was asked for.
@@ -26,6 +28,11 @@ pub struct ShapeFacts {
     pub size: u32,
     /// Classes of nodes that it may go to; one beyond its length is not in.
     pub eligible: Bits,
+    /// How near to each other its members have to be.
+    pub near: Near,
+    /// How much better each class of nodes is, for work of one member; those beyond its length are 0. Of the nodes on which it fits
+    /// the better ones come first, before all else.
+    pub prefer: Vec<u32>,
 }
 
 /// A shape and its seeks.
@@ -47,6 +54,8 @@ impl ShapeFacts {
             wish.count = wish.count.max(1);
             wish.share_milli = wish.share_milli.max(1);
         }
+        let preferred = self.prefer.iter().rposition(|score| *score > 0).map_or(0, |last| last + 1);
+        self.prefer.truncate(if self.size > 1 { 0 } else { preferred });
         self.eligible.trim();
         self
     }
@@ -62,10 +71,15 @@ impl ShapeFacts {
         self.wishes.get(alternative as usize)
     }
 
-    fn scope(&self, alternative: u32, filter: Option<Filter>) -> Scope {
+    fn scope(&self, alternative: u32, filter: Option<Filter>, fit: Fit) -> Scope {
         let wish = || self.wish(alternative).cloned();
         let gang = (self.size > 1).then(|| Gang { needs: self.needs.clone(), wish: wish(), size: self.size });
-        Scope { eligible: self.eligible.clone(), filter, gang }
+        let by = match (fit, self.wish(alternative)) {
+            (Fit::Fragmentation, Some(wish)) if gang.is_none() => By::Useless(wish.clone()),
+            (Fit::First, Some(_)) if gang.is_none() => By::Index,
+            _ => By::Rank,
+        };
+        Scope { eligible: self.eligible.clone(), filter, gang, prefer: self.prefer.clone(), by }
     }
 }
 
@@ -81,14 +95,17 @@ impl Shape {
 
     /// Starts a seek, and lets go of the one that was not asked for longest if there are too many.
     pub(crate) fn start_seek(&mut self, alternative: u32, filter: Option<Filter>, order: u32, orders: &mut Orders) {
+        let Some(by) = orders.get_mut(order).map(|order| order.scope.by.clone()) else { return };
         if self.seeks.len() >= SEEKS_PER_ALTERNATIVE * self.facts.wishes.len().max(1) {
             orders.close(self.seeks.remove(0).order);
         }
-        self.seeks.push(Seek::new(alternative, filter, order, self.facts.wish(alternative)));
+        // Only where nothing is preferred do those with the fewest devices left come first.
+        let wish = self.facts.wish(alternative).filter(|_| self.facts.prefer.is_empty());
+        self.seeks.push(Seek::new(alternative, filter, order, wish, &by));
     }
 
-    pub(crate) fn new_scope(&self, alternative: u32, filter: Option<Filter>) -> Scope {
-        self.facts.scope(alternative, filter)
+    pub(crate) fn new_scope(&self, alternative: u32, filter: Option<Filter>, fit: Fit) -> Scope {
+        self.facts.scope(alternative, filter, fit)
     }
 
     /// Lets go of all orders.

@@ -9,6 +9,7 @@ use super::node::Node;
 use super::nodes::Nodes;
 use super::room::{Ask, Room};
 use super::shapes::ShapeFacts;
+use super::tree::{Near, ROOT};
 
 /// Something that a node lacks for one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +41,9 @@ pub struct Explanation {
     pub nodes: usize,
     /// Nodes on which one member fits now.
     pub fitting: usize,
+    /// Members of one task that find room at the same time, as near to each other as they have to be, by the alternative for which that is
+    /// most; at most its size.
+    pub seats: u64,
     /// For each lack: how many nodes have it, and the first of them. A node may have several.
     pub lacks: BTreeMap<Lack, (usize, usize)>,
     /// The node with the fewest lacks (but not of eligibility) and what they are; the first among equals.
@@ -49,7 +53,7 @@ pub struct Explanation {
 /// Looks at every node for one task of a shape, as it is now.
 pub(crate) fn explain(nodes: &Nodes, shape: &ShapeFacts) -> Explanation {
     let asks = Asks::of(nodes, shape);
-    let mut result = Explanation { nodes: 0, fitting: 0, lacks: BTreeMap::new(), nearest: None };
+    let mut result = Explanation { nodes: 0, fitting: 0, seats: 0, lacks: BTreeMap::new(), nearest: None };
     for (index, node) in nodes.iter() {
         let lacks = asks.lacks(nodes, node);
         result.nodes += 1;
@@ -62,7 +66,8 @@ pub(crate) fn explain(nodes: &Nodes, shape: &ShapeFacts) -> Explanation {
             result.nearest = Some((index, lacks));
         }
     }
-    if result.fitting > 0 && !asks.fit(nodes, |node| nodes.room(node)) {
+    result.seats = asks.seats(nodes);
+    if result.fitting > 0 && result.seats < u64::from(shape.size) {
         result.lacks.insert(Lack::Gang, (result.fitting, result.nearest.as_ref().map_or(0, |nearest| nearest.0)));
     }
     result
@@ -71,6 +76,45 @@ pub(crate) fn explain(nodes: &Nodes, shape: &ShapeFacts) -> Explanation {
 /// Whether one task of the shape would fit if nothing ran and all devices were well.
 pub(crate) fn could_ever_fit(nodes: &Nodes, shape: &ShapeFacts) -> bool {
     Asks::of(nodes, shape).fit(nodes, |node| node.room_when_empty(nodes.layouts.get(node.layout)))
+}
+
+/// Where there may be room for all members, and how many it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NearRoom {
+    /// Domains of the level in one of which all members have to be, with those nodes that are one by themselves, as far as the
+    /// shape may go there.
+    pub domains: usize,
+    /// A node of the domain that holds most now, and how many members that is; the first among equals.
+    pub most: Option<(usize, u64)>,
+    /// The most members that one of them would hold if nothing ran and all devices were well.
+    pub most_when_empty: u64,
+}
+
+/// The domains in one of which all members of a shape have to be, as they are now.
+pub(crate) fn near_room(nodes: &Nodes, shape: &ShapeFacts) -> NearRoom {
+    let asks = Asks::of(nodes, shape);
+    let mut told = NearRoom { domains: 0, most: None, most_when_empty: 0 };
+    for ask in asks.iter() {
+        let now = asks.held(ask, nodes, |node| nodes.room(node));
+        let empty = asks.held(ask, nodes, |node| node.room_when_empty(nodes.layouts.get(node.layout)));
+        told.domains = now.len();
+        told.most_when_empty = empty.values().copied().fold(told.most_when_empty, u64::max);
+        let before = told.most.map_or(0, |(_, members)| members);
+        let most = now.values().copied().max().filter(|most| *most > before);
+        let first = most.and_then(|most| {
+            let mut here = nodes.iter().filter(|(_, node)| shape.eligible.contains(node.class as usize));
+            here.find(|(at, node)| now.get(&asks.place(nodes, *at, node)) == Some(&most)).map(|(at, _)| (at, most))
+        });
+        told.most = first.or(told.most);
+    }
+    told
+}
+
+/// What all members of a gang have to be in: a domain, or a node that is one by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Domain(u32),
+    Node(usize),
 }
 
 /// A shape's alternatives.
@@ -95,11 +139,32 @@ impl<'a> Asks<'a> {
     /// Whether one task fits by any alternative into the rooms that the nodes are said to have.
     fn fit<'n>(&self, nodes: &'n Nodes, room: impl Fn(&'n Node) -> Room<'n>) -> bool {
         let size = u64::from(self.shape.size);
-        self.iter().any(|ask| {
-            let eligible = nodes.iter().filter(|(_, node)| self.shape.eligible.contains(node.class as usize));
-            let mut members = eligible.map(|(_, node)| ask.capacity(node, room(node), size));
-            members.try_fold(size, |left, members| left.checked_sub(members).filter(|left| *left > 0)).is_none()
-        })
+        self.iter().any(|ask| self.held(ask, nodes, &room).into_iter().any(|(_, members)| members >= size))
+    }
+
+    /// Members that each domain holds of those in one of which all have to be.
+    fn held<'n>(&self, ask: Ask<'_>, nodes: &'n Nodes, room: impl Fn(&'n Node) -> Room<'n>) -> BTreeMap<Place, u64> {
+        let size = u64::from(self.shape.size);
+        let mut held = BTreeMap::new();
+        for (at, node) in nodes.iter().filter(|(_, node)| self.shape.eligible.contains(node.class as usize)) {
+            *held.entry(self.place(nodes, at, node)).or_insert(0) += ask.capacity(node, room(node), size);
+        }
+        held
+    }
+
+    fn place(&self, nodes: &Nodes, at: usize, node: &Node) -> Place {
+        let home = nodes.tree.of_class(node.class);
+        match self.shape.near {
+            Near::Need(depth) => nodes.tree.at_depth_of(home, depth).map_or(Place::Node(at), Place::Domain),
+            Near::Lowest | Near::Prefer(_) => Place::Domain(ROOT),
+        }
+    }
+
+    /// How many members of one task find room now as near to each other as they have to be, by the alternative for which that is most.
+    fn seats(&self, nodes: &Nodes) -> u64 {
+        let size = u64::from(self.shape.size);
+        let by = |ask: Ask<'_>| self.held(ask, nodes, |node| nodes.room(node)).into_values().max();
+        self.iter().filter_map(by).max().unwrap_or(0).min(size)
     }
 
     fn lacks(&self, nodes: &Nodes, node: &Node) -> Vec<Lack> {

@@ -47,7 +47,35 @@ impl Within {
     }
 }
 
+/// What is kept free of a resource for queues beside one, so that it may not take as much as it wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// How much is free.
+    pub free: u64,
+    /// How much of that is kept.
+    pub kept: u64,
+    /// For which queues, and how much for each.
+    pub keepers: Vec<(QueueIndex, u64)>,
+}
+
 impl Queues {
+    /// What keeps a queue from taking so much more of a resource because it is kept free for others; nothing if it may.
+    pub fn kept_from(&mut self, queue: QueueIndex, column: Column, amount: u64) -> Option<Kept> {
+        self.settle();
+        let column = column.at();
+        self.beside_kept(queue, column, amount, 1).filter(|(most, _)| *most == 0)?;
+        let is_entitled =
+            |at: &At| self.nodes[*at].held.at(column).saturating_add(amount) <= self.nodes[*at].entitled.at(column);
+        let owing = self.path(own_of(queue)).filter(|at| *at != ROOT && !is_entitled(at));
+        let beside =
+            |at: At| self.nodes[self.nodes[at].above].lenders.iter().copied().filter(move |beside| *beside != at);
+        let keepers = owing.flat_map(beside).map(|at| (at, self.nodes[at].kept(column))).filter(|(_, kept)| *kept > 0);
+        // Whoever promises are made to is a queue, and its own work is the node after it.
+        let keepers: Vec<_> = keepers.map(|(at, kept)| (QueueIndex((at as u32 - 1) / 2), kept)).collect();
+        let kept = keepers.iter().map(|(_, kept)| *kept).fold(0, u64::saturating_add);
+        Some(Kept { free: self.free_at(column), kept, keepers })
+    }
+
     /// How many of so many tasks may be added in a queue.
     pub(crate) fn within(&self, queue: QueueIndex, need: &Need, wanted: u32) -> Within {
         let mut within = Within { most: wanted, models: None, met: Vec::new() };

@@ -126,6 +126,11 @@ impl Leaf {
         share_of(&entry.account, more.0.clone(), more.1, capacity, history)
     }
 
+    /// The highest priority of what waits.
+    pub(crate) fn highest(&self) -> Option<i64> {
+        self.line.first().map(|place| place.priority.0)
+    }
+
     /// Puts a group; whether it is the first of its shape.
     pub(crate) fn put(&mut self, key: &GroupKey, oldest: (u64, u32), count: u32) -> bool {
         let user = self.users.entry(key.user).or_default();

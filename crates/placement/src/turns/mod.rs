@@ -3,7 +3,8 @@
 //!
 //! It knows what work comes to and what queues may, never where work goes: that is behind [`Room`](round::Room).
 
-mod bounds;
+pub(crate) mod bounds;
+pub(crate) mod claims;
 pub mod fixed;
 pub(crate) mod group;
 pub(crate) mod leaf;

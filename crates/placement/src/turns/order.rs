@@ -10,7 +10,6 @@
 //! by nobody, as far as that goes: so who holds much of it is not kept from the others (the lesson of hierarchical
 //! DRF).
 
-use crate::fleet::ShapeIndex;
 use crate::turns::fixed::part;
 use crate::turns::group::{GroupKey, May, QueueIndex};
 use crate::turns::leaf::{Pick, Place};
@@ -78,37 +77,6 @@ impl Queues {
                 [first, Some(second.map_or(key, |second| key.min(second)))]
             }
         })
-    }
-
-    /// What waits, most urgent first, as if all of it might be placed: of each shape in a queue the first group, until so
-    /// many are found. For who asks on whose behalf others might be evicted.
-    pub fn by_urgency(&mut self, most: usize) -> Vec<GroupKey> {
-        self.round += 1;
-        self.settle();
-        let pairs = |queues: &Self| -> Vec<_> {
-            let shapes = queues.shapes.iter();
-            shapes.flat_map(|(shape, facts)| facts.queues.iter().map(|queue| (*queue, *shape))).collect()
-        };
-        for (queue, shape) in pairs(self) {
-            self.set_open(queue, shape, self.all_ways(shape));
-        }
-        self.refresh();
-        let mut found = Vec::new();
-        while found.len() < most
-            && let Some(turn) = self.first()
-        {
-            found.push(turn.key);
-            self.set_open(turn.key.queue, turn.key.shape, 0);
-            self.refresh();
-        }
-        pairs(self).into_iter().for_each(|(queue, shape)| self.set_open(queue, shape, 0));
-        self.refresh();
-        found
-    }
-
-    fn all_ways(&self, shape: ShapeIndex) -> u64 {
-        let ways = self.shapes.get(&shape).map_or(0, |facts| facts.kinds.len());
-        (0..ways).fold(0, |all, way| all | 1 << way)
     }
 
     /// How many of so many tasks in a row are the turn's, if each comes to so much: until somebody else would be

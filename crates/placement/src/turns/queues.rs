@@ -213,6 +213,11 @@ impl Queues {
         self.given = Held::NONE;
     }
 
+    /// What was found to be passed in this round is looked at again.
+    pub(crate) fn begin_again(&mut self) {
+        self.round += 1;
+    }
+
     /// What past use weighs.
     pub fn set_history(&mut self, history: History) {
         self.shares_stale |= self.history != history;
@@ -374,7 +379,8 @@ impl Queues {
         path(&self.nodes, at)
     }
 
-    fn mark(&mut self, at: At) {
+    /// Its place is to be reckoned anew.
+    pub(crate) fn mark(&mut self, at: At) {
         if !std::mem::replace(&mut self.nodes[at].stale, true) {
             self.stale.push(at);
         }

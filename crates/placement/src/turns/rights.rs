@@ -114,7 +114,7 @@ impl Queues {
     }
 
     /// The promised columns of a need, if the node is entitled to all of them.
-    fn owed(&self, at: At, need: &Need) -> Vec<usize> {
+    pub(crate) fn owed(&self, at: At, need: &Need) -> Vec<usize> {
         let node = &self.nodes[at];
         let promised: Vec<_> = need.held.entries().filter(|(column, _)| node.entitled.at(*column) > 0).collect();
         let is_owed = |(column, amount): &(usize, u64)| {

@@ -92,7 +92,7 @@ impl Held {
 
     /// Adds an amount so many times. Sums wrap, so that taking away what was added always gives what was there
     /// before.
-    pub(crate) fn add(&mut self, other: &Self, times: u64) {
+    pub fn add(&mut self, other: &Self, times: u64) {
         if other.0.len() > self.0.len() {
             self.0.resize(other.0.len(), 0);
         }
@@ -101,7 +101,8 @@ impl Held {
         }
     }
 
-    pub(crate) fn take(&mut self, other: &Self) {
+    /// Takes away what was added.
+    pub fn take(&mut self, other: &Self) {
         if other.0.len() > self.0.len() {
             self.0.resize(other.0.len(), 0);
         }

@@ -1,6 +1,9 @@
 //! What holds for any fleet and any history of it. The policy is in `policy.rs`, the old solver as a witness in `witness.rs`.
 
+mod fragments;
 mod mirror;
+mod near;
+mod occupied;
 mod policy;
 mod random;
 mod steps;
@@ -20,8 +23,9 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
-        Self { seed, fleet: Fleet::new(seed), mirror: Mirror::default(), seated: Vec::new() }
+    fn new(seed: u64, fit: Fit) -> Self {
+        let mirror = Mirror { fit: Some(fit), ..Mirror::default() };
+        Self { seed, fleet: Fleet::with_fit(seed, fit), mirror, seated: Vec::new() }
     }
 
     fn happens(&mut self, event: &Event) -> Result<(), TestCaseError> {
@@ -30,6 +34,10 @@ impl Run {
                 self.forget(*at);
                 self.fleet.put_node(NodeIndex(*at), facts.clone());
                 self.mirror.nodes.insert(*at, facts.clone());
+            }
+            Event::PutClass(class, labels) => {
+                self.fleet.put_class(*class, labels);
+                self.mirror.classes.insert(*class, labels.clone());
             }
             Event::RemoveNode(at) => {
                 self.forget(*at);
@@ -56,6 +64,10 @@ impl Run {
                 self.mirror.shapes.remove(at);
             }
             Event::Seat(shape, most, models, steps) => self.seat(*shape, *most, models.as_ref(), *steps)?,
+            Event::Mix(mix) => {
+                self.fleet.set_mix(mix);
+                self.mirror.mix = Some(mix.clone());
+            }
             Event::End(which) => self.end(*which),
         }
         Ok(())
@@ -97,6 +109,8 @@ impl Run {
             return Ok(());
         };
         for task in seated {
+            let best = shape.size > 1 || self.mirror.is_on_the_best(&shape, models, &task);
+            prop_assert!(best, "a better node had room for {:?}", task);
             prop_assert_eq!(self.mirror.take(&shape, models, &task), Ok(()));
             self.seated.push((at, shape.clone(), task));
         }
@@ -113,8 +127,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happened_seats_are_right_and_those_of_a_fresh_fleet(history in random::history(), seed in 0u64..9) {
-        let mut run = Run::new(seed);
+    fn whatever_happened_seats_are_right_and_those_of_a_fresh_fleet(
+        history in random::history(),
+        seed in 0u64..9,
+        fit in prop::sample::select(vec![Fit::Fragmentation, Fit::Fragmentation, Fit::Best, Fit::First]),
+    ) {
+        let mut run = Run::new(seed, fit);
         for event in &history {
             run.happens(event)?;
         }
@@ -125,7 +143,7 @@ proptest! {
         history in random::history(),
         shape in random::shape(),
     ) {
-        let mut run = Run::new(0);
+        let mut run = Run::new(0, Fit::Fragmentation);
         for event in &history {
             run.happens(event)?;
         }

@@ -1,6 +1,6 @@
 //! A slow reference: nodes as they are told, every rule checked on its own, and room found by trying everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_placement::*;
 
@@ -9,17 +9,28 @@ use flowyard_placement::*;
 pub(crate) struct Mirror {
     pub(crate) nodes: BTreeMap<u32, NodeFacts>,
     pub(crate) shapes: BTreeMap<u32, ShapeFacts>,
+    /// The labels of each class from the top.
+    pub(crate) classes: BTreeMap<u32, Vec<u32>>,
+    /// By what nodes are chosen; the usual if `None`.
+    pub(crate) fit: Option<Fit>,
+    pub(crate) mix: Option<Vec<(Wish, u64)>>,
 }
 
 impl Mirror {
     /// A fleet that hears of all this for the first time.
     pub(crate) fn fresh(&self, seed: u64) -> Fleet {
-        let mut fleet = Fleet::new(seed);
+        let mut fleet = self.fit.map_or_else(|| Fleet::new(seed), |fit| Fleet::with_fit(seed, fit));
         for (at, shape) in self.shapes.iter().rev() {
             fleet.put_shape(ShapeIndex(*at), shape.clone());
         }
+        for (class, labels) in self.classes.iter().rev() {
+            fleet.put_class(*class, labels);
+        }
         for (at, node) in &self.nodes {
             fleet.put_node(NodeIndex(*at), node.clone());
+        }
+        if let Some(mix) = &self.mix {
+            fleet.set_mix(mix);
         }
         fleet
     }
@@ -27,6 +38,8 @@ impl Mirror {
     /// Takes a task's room; what is wrong with it, if something is.
     pub(crate) fn take(&mut self, shape: &ShapeFacts, models: Option<&Bits>, seated: &Seated) -> Result<(), String> {
         check(seated.seats.len() == shape.size as usize, "a task is whole")?;
+        let places: BTreeSet<_> = seated.seats.iter().map(|seat| self.place(shape, seat.node.0)).collect();
+        check(shape.size == 1 || places.len() == 1, "its members are as near as they have to be")?;
         seated.seats.iter().try_for_each(|seat| self.take_seat(shape, models, seated.alternative, seat))
     }
 
@@ -62,11 +75,41 @@ impl Mirror {
         }
     }
 
+    /// What all members of a shape have to be in, as seen from a node: its labels down to that level, or itself.
+    fn place(&self, shape: &ShapeFacts, at: u32) -> (Vec<u32>, Option<u32>) {
+        let Near::Need(depth) = shape.near else { return (vec![], None) };
+        let labels = self.nodes.get(&at).and_then(|node| self.classes.get(&node.class)).cloned().unwrap_or_default();
+        match labels.get(..depth as usize) {
+            Some(labels) => (labels.to_vec(), None),
+            None => (labels, Some(at)),
+        }
+    }
+
+    /// How much better a node is to a shape of one member.
+    fn score(shape: &ShapeFacts, node: &NodeFacts) -> u32 {
+        shape.prefer.get(node.class as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether a task of one member is on one of the best nodes on which it fits.
+    pub(crate) fn is_on_the_best(&self, shape: &ShapeFacts, models: Option<&Bits>, seated: &Seated) -> bool {
+        let wish = shape.wishes.get(seated.alternative as usize);
+        let fits = |node: &&NodeFacts| {
+            let may = shape.eligible.contains(node.class as usize);
+            may && members_fit(&mut vec![(*node).clone()], shape, wish, models, 1)
+        };
+        let best = self.nodes.values().filter(fits).map(|node| Self::score(shape, node)).max();
+        best == self.nodes.get(&seated.seats[0].node.0).map(|node| Self::score(shape, node))
+    }
+
     /// Whether one more task fits by any alternative.
     pub(crate) fn fits(&self, shape: &ShapeFacts, models: Option<&Bits>) -> bool {
-        let mut nodes: Vec<NodeFacts> = self.nodes.values().cloned().collect();
-        nodes.retain(|node| shape.eligible.contains(node.class as usize));
-        let by = |wish: Option<&Wish>| members_fit(&mut nodes.clone(), shape, wish, models, shape.size);
+        let mut places: BTreeMap<_, Vec<NodeFacts>> = BTreeMap::new();
+        for (at, node) in self.nodes.iter().filter(|(_, node)| shape.eligible.contains(node.class as usize)) {
+            places.entry(self.place(shape, *at)).or_default().push(node.clone());
+        }
+        let by = |wish: Option<&Wish>| {
+            places.values().any(|nodes| members_fit(&mut nodes.clone(), shape, wish, models, shape.size))
+        };
         if shape.wishes.is_empty() { by(None) } else { shape.wishes.iter().any(|wish| by(Some(wish))) }
     }
 
@@ -110,7 +153,7 @@ fn members_fit(
 }
 
 /// All sets of devices that satisfy the wish.
-fn usable_sets(wish: &Wish, models: Option<&Bits>, devices: &[Device]) -> Vec<Vec<usize>> {
+pub(crate) fn usable_sets(wish: &Wish, models: Option<&Bits>, devices: &[Device]) -> Vec<Vec<usize>> {
     let usable = |device: &Device| {
         let of_model = wish.model.is_none_or(|model| model == device.model);
         let allowed = models.is_none_or(|models| models.contains(device.model as usize));

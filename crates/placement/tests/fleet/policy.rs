@@ -11,7 +11,14 @@ pub(crate) fn node(cpu_milli: u64, devices: usize) -> NodeFacts {
 pub(crate) fn shape(cpu_milli: u64, gpus: u32) -> ShapeFacts {
     let wish = Wish { count: gpus, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000 };
     let needs = Amounts { cpu_milli, ..Amounts::NONE };
-    ShapeFacts { needs, wishes: if gpus > 0 { vec![wish] } else { vec![] }, size: 1, eligible: Bits::all(1) }
+    ShapeFacts {
+        needs,
+        wishes: if gpus > 0 { vec![wish] } else { vec![] },
+        size: 1,
+        eligible: Bits::all(1),
+        near: Near::Lowest,
+        prefer: vec![],
+    }
 }
 
 pub(crate) fn fleet(seed: u64, nodes: Vec<NodeFacts>, shape: ShapeFacts) -> Fleet {

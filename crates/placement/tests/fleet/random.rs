@@ -7,6 +7,8 @@ use proptest::prelude::*;
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     PutNode(u32, NodeFacts),
+    /// The nodes of a class are here in the topology.
+    PutClass(u32, Vec<u32>),
     RemoveNode(u32),
     /// Only so much is free of the node from now on.
     Free(u32, Amounts),
@@ -16,6 +18,8 @@ pub(crate) enum Event {
     DropShape(u32),
     /// Seats tasks: the shape, how many, of which models, and how many steps a call may take.
     Seat(u32, u32, Option<Bits>, u64),
+    /// The kinds of work are as common as this says.
+    Mix(Vec<(Wish, u64)>),
     /// One of the tasks that run ends.
     End(usize),
 }
@@ -58,7 +62,7 @@ pub(crate) fn node() -> impl Strategy<Value = NodeFacts> {
     )
 }
 
-fn wish() -> impl Strategy<Value = Wish> {
+pub(crate) fn wish() -> impl Strategy<Value = Wish> {
     let share = prop_oneof![3 => Just(1_000u32), 2 => Just(500u32), 1 => Just(250u32)];
     (1u32..4, prop::option::of(0u32..3), 0u64..3, any::<bool>(), share).prop_map(
         |(count, model, min_memory_bytes, same_link_group, share_milli)| Wish {
@@ -81,16 +85,29 @@ fn bits(length: usize) -> impl Strategy<Value = Bits> {
 
 pub(crate) fn shape() -> impl Strategy<Value = ShapeFacts> {
     let size = prop_oneof![3 => Just(1u32), 2 => 2u32..4];
-    (amounts(2), prop::collection::vec(wish(), 0..3), size, bits(3)).prop_map(|(mut needs, wishes, size, eligible)| {
-        needs.cpu_milli = needs.cpu_milli.max(1);
-        ShapeFacts { needs, wishes, size, eligible }
-    })
+    let prefer = prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec(0u32..3, 0..4)];
+    (amounts(2), prop::collection::vec(wish(), 0..3), size, bits(3), near(), prefer).prop_map(
+        |(mut needs, wishes, size, eligible, near, prefer)| {
+            needs.cpu_milli = needs.cpu_milli.max(1);
+            ShapeFacts { needs, wishes, size, eligible, near, prefer }
+        },
+    )
+}
+
+pub(crate) fn near() -> impl Strategy<Value = Near> {
+    prop_oneof![Just(Near::Lowest), (1u32..3).prop_map(Near::Prefer), (1u32..3).prop_map(Near::Need)]
+}
+
+/// Where the nodes of a class are: in no domain, in a block, in a rack of one.
+pub(crate) fn labels() -> impl Strategy<Value = Vec<u32>> {
+    prop::collection::vec(0u32..2, 0..3)
 }
 
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     let steps = prop_oneof![2 => Just(u64::MAX), 1 => 4u64..20];
     prop_oneof![
         4 => (0u32..6, node()).prop_map(|(at, facts)| Event::PutNode(at, facts)),
+        1 => (0u32..3, labels()).prop_map(|(class, labels)| Event::PutClass(class, labels)),
         1 => (0u32..6).prop_map(Event::RemoveNode),
         2 => (0u32..6, amounts(9)).prop_map(|(at, free)| Event::Free(at, free)),
         1 => (0u32..6).prop_map(Event::Repeat),
@@ -98,6 +115,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         1 => (0u32..4).prop_map(Event::DropShape),
         8 => (0u32..4, 1u32..6, prop::option::weighted(0.3, bits(3)), steps)
             .prop_map(|(shape, most, models, steps)| Event::Seat(shape, most, models, steps)),
+        1 => prop::collection::vec((wish(), 0u64..9), 0..4).prop_map(Event::Mix),
         3 => any::<usize>().prop_map(Event::End),
     ]
 }
@@ -106,9 +124,11 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
 pub(crate) fn history() -> impl Strategy<Value = Vec<Event>> {
     let nodes = prop::collection::vec(node(), 1..5);
     let shapes = prop::collection::vec(shape(), 4);
-    (nodes, shapes, prop::collection::vec(event(), 1..40)).prop_map(|(nodes, shapes, events)| {
+    let classes = prop::collection::vec(labels(), 0..4);
+    (classes, nodes, shapes, prop::collection::vec(event(), 1..40)).prop_map(|(classes, nodes, shapes, events)| {
+        let classes = (0..).zip(classes).map(|(class, labels)| Event::PutClass(class, labels));
         let nodes = (0..).zip(nodes).map(|(at, node)| Event::PutNode(at, node));
         let shapes = (0..).zip(shapes).map(|(at, shape)| Event::PutShape(at, shape));
-        nodes.chain(shapes).chain(events).collect()
+        classes.chain(nodes).chain(shapes).chain(events).collect()
     })
 }

@@ -10,7 +10,7 @@ const SMALL: Bound = Bound { tasks: 1_000, steps: 60 };
 
 fn shape(cpu_milli: u64) -> ShapeFacts {
     let needs = Amounts { cpu_milli, ..Amounts::NONE };
-    ShapeFacts { needs, wishes: vec![], size: 1, eligible: Bits::all(1) }
+    ShapeFacts { needs, wishes: vec![], size: 1, eligible: Bits::all(1), near: Near::Lowest, prefer: vec![] }
 }
 
 fn key(at: u32) -> GroupKey {

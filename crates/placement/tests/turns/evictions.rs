@@ -9,24 +9,24 @@ use crate::facts::{COLUMNS, Facts};
 use crate::fleet::{Busy, Fleet, GPU, Node, Seated, Work, gpus, plain};
 use crate::histories::{facts, work};
 
-const RULES: Rules = Rules { now_ms: 1_000, most_relocations: 8, exact_up_to: 16 };
+pub(crate) const RULES: Rules = Rules { now_ms: 1_000, most_relocations: 8, exact_up_to: 16 };
 
 /// Facts, what runs, and where.
 #[derive(Debug, Clone)]
-struct Case {
-    facts: Facts,
-    busy: Busy,
-    running: Vec<Running>,
+pub(crate) struct Case {
+    pub(crate) facts: Facts,
+    pub(crate) busy: Busy,
+    pub(crate) running: Vec<Running>,
 }
 
 impl Case {
-    fn idle(fleet: Fleet) -> Self {
+    pub(crate) fn idle(fleet: Fleet) -> Self {
         let facts = Facts::of(&fleet);
         Self { facts, busy: Busy { fleet, running: vec![] }, running: vec![] }
     }
 
     /// Starts one task wherever there is room.
-    fn start(&mut self, queue: u32, shape: u32, priority: i64, lost_ms: u64) {
+    pub(crate) fn start(&mut self, queue: u32, shape: u32, priority: i64, lost_ms: u64) {
         let mut seated = vec![];
         let ask = Ask { shape: ShapeIndex(shape), alternative: 0, models: None };
         assert_eq!(self.busy.fleet.seat(&ask, 1, &mut 1_000, &mut seated), Ended::Enough);
@@ -34,7 +34,7 @@ impl Case {
         self.runs(&key, seated.remove(0), lost_ms);
     }
 
-    fn runs(&mut self, key: &GroupKey, seated: Seated, lost_ms: u64) {
+    pub(crate) fn runs(&mut self, key: &GroupKey, seated: Seated, lost_ms: u64) {
         let held = self.busy.fleet.held(key.shape, &seated);
         self.charge((key.queue, key.user), &held, true);
         self.running.push(Running {
@@ -67,7 +67,7 @@ impl Case {
         self.facts.free = COLUMNS.into_iter().map(|at| (at, free(at))).collect();
     }
 
-    fn waits(&mut self, queue: u32, shape: u32, priority: i64) -> GroupKey {
+    pub(crate) fn waits(&mut self, queue: u32, shape: u32, priority: i64) -> GroupKey {
         let fleet = self.busy.fleet.clone();
         let key = self.facts.wait(&fleet, (queue, 0, shape), 1);
         let facts = self.facts.groups.remove(&key).expect("it was put");
@@ -77,7 +77,7 @@ impl Case {
     }
 
     /// The evictions for a group. All is as before afterwards.
-    fn evict(&self, key: &GroupKey, rules: &Rules) -> Option<Evictions<Seated>> {
+    pub(crate) fn evict(&self, key: &GroupKey, rules: &Rules) -> Option<Evictions<Seated>> {
         let (mut queues, mut busy) = (self.facts.tell(), self.busy.clone());
         let found = victims(&mut queues, &mut busy, key, &self.running, rules, &mut 1_000_000);
         let nodes = |busy: &Busy| busy.fleet.nodes.clone();
@@ -100,7 +100,7 @@ impl Case {
     }
 
     /// What would be if these were gone.
-    fn without(&self, gone: &[usize]) -> Self {
+    pub(crate) fn without(&self, gone: &[usize]) -> Self {
         let mut case = self.clone();
         for at in gone {
             case.busy.take_out(*at);
@@ -158,7 +158,7 @@ fn may_reclaim(now: &Facts, before: &Facts, (queue, need): (QueueIndex, &Need), 
     owed && promised.into_iter().any(|column| is_held(&column)) && asked.iter().filter(is_held).all(is_over)
 }
 
-fn cpus(count: u64) -> Named {
+pub(crate) fn cpus(count: u64) -> Named {
     Named::default().with(Column::Cpu, count)
 }
 
@@ -328,7 +328,7 @@ fn works() -> impl Strategy<Value = Vec<Work>> {
     (work(), work(), large, gang).prop_map(|(one, other, large, gang)| vec![one, other, large, gang])
 }
 
-fn case() -> impl Strategy<Value = Case> {
+pub(crate) fn case() -> impl Strategy<Value = Case> {
     let node = (1u64..9, 1u64..9, prop::collection::vec(0u64..4, 0..=2));
     let nodes = prop::collection::vec(node.prop_map(|(cpu, memory, gpus)| Node { cpu, memory, gpus }), 1..=4);
     let told = (0u32..4).prop_map(QueueIndex).prop_flat_map(|queue| (Just(queue), facts(queue), 0u64..9));

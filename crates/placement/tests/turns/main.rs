@@ -1,5 +1,6 @@
 //! Who is next, and what a round makes of it.
 
+mod claims;
 mod cut;
 mod evictions;
 mod facts;

@@ -523,29 +523,3 @@ fn a_circle_of_parents_is_no_tree() {
     assert_eq!(round(&mut queues, &mut fleet, ENOUGH).placed.len(), 2);
     assert_eq!(queues.held(QueueIndex(1)), cpu(2));
 }
-
-/// What waits is told in the order in which it would be served, whether there is room or not, and a round is as before.
-#[test]
-fn what_waits_is_told_by_urgency() {
-    let mut fleet = Fleet::one(1, 0, &[], &[plain(1, 0), plain(2, 0)]);
-    let mut facts = Facts::of(&fleet);
-    facts.capacity = cpu(20);
-    facts.queue(1, None, |facts| facts.reserve = cpus(8));
-    facts.hold(0, 0, cpu(3), 3);
-    facts.hold(2, 0, cpu(2), 2);
-    let key = |queue, user, shape| GroupKey {
-        queue: QueueIndex(queue),
-        priority: 0,
-        user: UserIndex(user),
-        shape: ShapeIndex(shape),
-    };
-    [(0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (2, 0, 1)].into_iter().for_each(|group| {
-        facts.wait(&fleet, group, 5);
-    });
-    let mut queues = facts.tell();
-    let all = [key(1, 0, 1), key(2, 0, 1), key(0, 1, 0), key(0, 0, 1)];
-    assert_eq!(queues.by_urgency(9), all);
-    assert_eq!(queues.by_urgency(2), all[..2]);
-    let placed = round(&mut queues, &mut fleet.clone(), ENOUGH).placed;
-    assert_eq!(placed, facts.round(&mut fleet));
-}

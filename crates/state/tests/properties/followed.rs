@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flowyard_model::{Account, AccountKey, TaskIndex};
+use flowyard_model::{Account, AccountKey, Claim, TaskIndex, TaskKey};
 use flowyard_state::{ReadyGroup, State};
 
 /// What can be placed of each group: the steps, and the tasks of each with the numbers of their attempts.
@@ -32,6 +32,12 @@ pub(crate) fn nothing_is_missed(before: &State, now: &State) {
     for queue in before.queues().chain(now.queues()) {
         let differs = before.load(&queue.path) != now.load(&queue.path);
         assert!(found.loads.contains(&queue.path) >= differs, "{}", queue.path);
+    }
+    let claims = |state: &State| state.claims().map(|(key, claim)| (*key, claim.clone())).collect();
+    assert_eq!(found.claims, differing::<TaskKey, Claim>(&claims(before), &claims(now)));
+    let promised = |state: &State, id| (state.claimed_on(id).cloned(), state.leaving_on(id).cloned());
+    for (id, _) in before.nodes().chain(now.nodes()) {
+        assert!(found.nodes.contains(&id) || promised(before, id) == promised(now, id), "node {id}");
     }
     let missed: Vec<_> = differing(&ready(before), &ready(now)).difference(&found.ready).cloned().collect();
     assert!(missed.is_empty(), "{missed:?}");

@@ -1,5 +1,6 @@
 //! Random histories: acts that choose among what exists, and the commands they become.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ pub(crate) enum Act {
     Drain(u8, bool),
     Close { node: u8, change: u8, life: u16 },
     Place { pick: u8, node: u8, count: u8 },
+    Claim { pick: u8, node: u8, victims: u8, drop: bool },
+    TakeClaim(u8),
+    Contract { at: u8, min_run: u8 },
     Report { node: u8, pick: u8, phase: u8, stale: bool },
     Wait(u16),
     Sleep(u8),
@@ -45,6 +49,10 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         1 => (0u8..4, any::<bool>()).prop_map(|(node, drained)| Act::Drain(node, drained)),
         2 => (0u8..4, 0u8..10, 0u16..3_000).prop_map(|(node, change, life)| Act::Close { node, change, life }),
         8 => (any::<u8>(), 0u8..4, 1u8..6).prop_map(|(pick, node, count)| Act::Place { pick, node, count }),
+        6 => (any::<u8>(), 0u8..4, 0u8..5, prop::bool::weighted(0.2))
+            .prop_map(|(pick, node, victims, drop)| Act::Claim { pick, node, victims, drop }),
+        3 => any::<u8>().prop_map(Act::TakeClaim),
+        1 => (any::<u8>(), 0u8..4).prop_map(|(at, min_run)| Act::Contract { at, min_run }),
         12 => (0u8..4, any::<u8>(), 0u8..24, prop::bool::weighted(0.05))
             .prop_map(|(node, pick, phase, stale)| Act::Report { node, pick, phase, stale }),
         1 => (0u16..5_000).prop_map(Act::Wait),
@@ -59,6 +67,30 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         3 => (any::<u8>(), 0u8..6).prop_map(|(pick, key)| Act::Use { pick, key }),
         1 => any::<u8>().prop_map(Act::Untoken),
         1 => (0u8..8, prop::option::of(0u16..3_000)).prop_map(|(who, life)| Act::ShutOut { who, life }),
+    ]
+}
+
+/// Acts of a cluster that is full, so that much is evicted; all others come to pass, too.
+pub(crate) fn crowded_act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        2 => (0u8..8, any::<bool>(), 0u8..3).prop_map(|(shape, same, retry)| Act::Submit {
+            shape: if same { shape * 30 } else { shape * 7 },
+            keyed: false,
+            after: 255,
+            retry,
+        }),
+        8 => (any::<u8>(), 0u8..3, 1u8..6).prop_map(|(pick, node, count)| Act::Place { pick, node, count }),
+        10 => (any::<u8>(), 0u8..3, 1u8..6, prop::bool::weighted(0.1))
+            .prop_map(|(pick, node, victims, drop)| Act::Claim { pick, node, victims, drop }),
+        2 => any::<u8>().prop_map(Act::TakeClaim),
+        10 => (0u8..3, any::<u8>(), prop_oneof![4 => 0u8..3, 1 => 4u8..24]).prop_map(|(node, pick, phase)| Act::Report {
+            node,
+            pick,
+            phase,
+            stale: false,
+        }),
+        3 => (0u16..400).prop_map(Act::Wait),
+        3 => act(),
     ]
 }
 
@@ -102,19 +134,16 @@ impl History {
                 reason: String::new(),
             }),
             Act::Place { pick, node, count } => self.place(pick, node, count),
+            Act::Claim { pick, node, victims, drop } => self.claim(pick, node, victims, drop),
+            Act::TakeClaim(pick) => self.take_claim(pick),
+            Act::Contract { at, min_run } => self.contract(at, min_run),
             Act::Report { node: number, pick, phase, stale } => Command::ReportAttempts(ReportAttempts {
                 node: node(number),
                 incarnation: Incarnation(incarnation(number).0 - u64::from(stale)),
                 reports: self.report(node(number), pick, phase).into_iter().collect(),
             }),
-            Act::Wait(more) => {
-                self.time += u64::from(more);
-                Command::Tick
-            }
-            Act::Sleep(hours) => {
-                self.time += u64::from(hours) * 3_600_000 + u64::from(hours);
-                Command::Tick
-            }
+            Act::Wait(more) => self.wait(u64::from(more)),
+            Act::Sleep(hours) => self.wait(u64::from(hours) * 3_600_001),
             Act::Tick => {
                 self.time = self.state.next_deadline().map_or(self.time, |due| due.0.max(self.time));
                 Command::Tick
@@ -135,6 +164,11 @@ impl History {
                 by: "root".to_owned(),
             },
         }
+    }
+
+    fn wait(&mut self, more: u64) -> Command {
+        self.time += more;
+        Command::Tick
     }
 
     /// A queue of the tree, before its cluster version without amounts.
@@ -211,30 +245,114 @@ impl History {
     /// Some of the ready tasks of a ready step, all members on nodes that follow each other.
     fn place(&self, pick: u8, node: u8, count: u8) -> Command {
         let mut placements = Vec::new();
-        let steps: Vec<_> = self.state.ready_steps().collect();
+        let mut steps: Vec<_> = self.state.ready_steps().collect();
+        steps.sort_by_key(|ready| (ready.job, ready.step));
         if let Some(ready) = steps.get(pick as usize % steps.len().max(1)) {
             let spec = self.state.step_spec(ready.job, ready.step).unwrap();
             for (task, attempt) in self.state.ready_tasks(ready.job, ready.step).take(count as usize) {
-                let seat = |rank: u32| {
-                    let node = NodeId((u64::from(node) + u64::from(rank)) % 4 + 1);
-                    let incarnation = self.state.node(node).map_or(Incarnation(1), |node| node.incarnation);
-                    let wanted = spec.resources.gpus.first().map_or(0, |request| request.count);
-                    let gpus = (0..wanted).map(|gpu| GpuIndex((gpu + u32::from(pick)) % 4)).collect();
-                    Seat { node, incarnation, gpus, gpu_alternative: 0 }
-                };
                 let task = TaskKey { job: ready.job, step: ready.step, task };
-                placements.push(Placement { task, attempt, members: (0..spec.size).map(seat).collect() });
+                placements.push(Placement { task, attempt, members: self.seats(spec, pick, node) });
             }
         }
-        let based_on = self.state.revision();
+        self.plan(placements, vec![], vec![])
+    }
+
+    /// Seats on nodes that follow each other, with devices that do.
+    fn seats(&self, spec: &StepSpec, pick: u8, node: u8) -> Vec<Seat> {
+        let seat = |rank: u32| {
+            let node = NodeId((u64::from(node) + u64::from(rank)) % 4 + 1);
+            let incarnation = self.state.node(node).map_or(Incarnation(1), |node| node.incarnation);
+            let wanted = spec.resources.gpus.first().map_or(0, |request| request.count);
+            let gpus = (0..wanted).map(|gpu| GpuIndex((gpu + u32::from(pick)) % 4)).collect();
+            Seat { node, incarnation, gpus, gpu_alternative: 0 }
+        };
+        (0..spec.size).map(seat).collect()
+    }
+
+    fn plan(&self, placements: Vec<Placement>, claims: Vec<ClaimWish>, drops: Vec<TaskKey>) -> Command {
+        let (based_on, accept_ms) = (self.state.revision(), self.accept_ms());
+        let budget = 0;
         Command::CommitPlan(Plan {
             based_on,
             seed: 0,
-            budget: 0,
+            budget,
             placer_version: 1,
             placements,
-            accept_ms: self.accept_ms(),
+            accept_ms,
+            claims,
+            drops,
+            at: None,
+            made_from: None,
         })
+    }
+
+    /// A claim for a ready task on a node where some run that it might evict, if there is one; or the end of a claim.
+    fn claim(&self, pick: u8, node: u8, victims: u8, drop: bool) -> Command {
+        let claims: Vec<_> = self.state.claims().map(|(key, _)| *key).collect();
+        let drops = claims.get(pick as usize % claims.len().max(1)).copied().filter(|_| drop);
+        let turns = (0..12).map(|turn| (pick.wrapping_add(turn / 3 * 7), (node + turn % 3) % 4));
+        let wishes: Vec<_> = turns.filter_map(|(pick, node)| self.wish(pick, node, victims)).collect();
+        let wish = wishes.iter().find(|wish| !wish.evictions.is_empty()).or(wishes.first());
+        self.plan(vec![], wish.cloned().into_iter().collect(), drops.into_iter().collect())
+    }
+
+    /// Most are asked of whom it may evict, some of whom it may not.
+    fn wish(&self, pick: u8, node: u8, victims: u8) -> Option<ClaimWish> {
+        let mut steps: Vec<_> = self.state.ready_steps().collect();
+        steps.sort_by_key(|ready| (Reverse(ready.priority), ready.job, ready.step));
+        let ready = *steps.get(pick as usize % steps.len().max(1))?;
+        let spec = self.state.step_spec(ready.job, ready.step)?;
+        let (task, attempt) = self.state.ready_tasks(ready.job, ready.step).nth(usize::from(pick) / 128)?;
+        let members = self.seats(spec, pick, node);
+        let nodes: BTreeSet<_> = members.iter().map(|seat| seat.node).collect();
+        let running = nodes.iter().flat_map(|node| self.state.live_members(*node).map(|(key, ..)| key));
+        let all: BTreeSet<_> = running.map(|key| (key.task, key.attempt)).collect();
+        let honest = !pick.is_multiple_of(8);
+        let due = |task| self.state.evictable_at(task).is_some_and(|at| at.0 <= self.time);
+        let evictions = all.into_iter().filter_map(|(task, attempt)| {
+            let job = &self.state.job(task.job)?.spec;
+            let rank = i64::from(job.priority) + i64::from(job.steps[task.step.0 as usize].priority);
+            let same = job.queue == ready.queue;
+            let kind = if same { EvictionKind::Priority } else { EvictionKind::Reclaim };
+            let may = due(task) && (!same || rank < ready.priority.0);
+            (may || !honest).then_some(Eviction { task, attempt, kind })
+        });
+        let task = TaskKey { job: ready.job, step: ready.step, task };
+        Some(ClaimWish { task, attempt, members, evictions: evictions.take(usize::from(victims)).collect() })
+    }
+
+    /// A task takes the seats that it has a claim on.
+    fn take_claim(&self, pick: u8) -> Command {
+        let claims: Vec<_> = self.state.claims().collect();
+        let claim = claims.get(pick as usize % claims.len().max(1));
+        let placed = claim.map(|(task, claim)| Placement {
+            task: **task,
+            attempt: claim.attempt,
+            members: claim.members.clone(),
+        });
+        self.plan(placed.into_iter().collect(), vec![], vec![])
+    }
+
+    /// A queue as it is, with another contract, and from its cluster version on some of what it has for good.
+    fn contract(&self, at: u8, min_run: u8) -> Command {
+        let path: QueuePath = QUEUES[at as usize % QUEUES.len()].parse().unwrap();
+        let known = self.state.queue(&path).map(|queue| Queue::clone(queue));
+        let mut queue = known.unwrap_or_else(|| Queue::new(path));
+        if self.state.version() >= ClusterVersion::ACCESS {
+            let min_run_ms = u64::from(min_run) * 700;
+            queue.contract = Some(Contract { min_run_ms, notice_ms: 20, kill_within_ms: 30 });
+            let kept = QueueAmounts {
+                cpu_milli: Some(3_000),
+                memory_bytes: Some(50),
+                disk_bytes: None,
+                gpu_milli: [(GpuClass::Any, 1_200)].into(),
+                tokens: [("x".parse().unwrap(), 2)].into(),
+            };
+            if at.is_multiple_of(10) {
+                (queue.reserve, queue.no_preempt) = (kept.clone(), kept);
+            }
+        }
+        Command::PutQueue(queue.into())
     }
 
     /// Accepting is watched once the version knows it.
@@ -247,12 +365,22 @@ impl History {
         let member = *live.get(pick as usize % live.len().max(1))?;
         let phases = [Phase::Accepted, Phase::Fetching, Phase::Running, Phase::Storing];
         let phase = phases.get(phase as usize).copied().ok_or(phase);
-        let (phase, end) = match phase {
-            Ok(phase) => (phase, None),
-            Err(how) => (Phase::Ended, Some(Arc::new(end(how)))),
+        let phase = match phase {
+            Ok(phase) => phase,
+            Err(how) => return Some(ended(member, how)),
         };
-        Some(AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None, stuck: None })
+        let at = TimeMs(self.time + u64::from(pick) % 300);
+        let running = (phase == Phase::Running).then_some(at);
+        let times = PhaseTimes { running, ..PhaseTimes::NONE };
+        let saved_at = running.filter(|_| pick.is_multiple_of(3));
+        Some(AttemptReport { member, phase, times, end: None, checkpoint: None, stuck: None, saved_at })
     }
+}
+
+/// The report that a member has ended.
+pub(crate) fn ended(member: MemberKey, how: u8) -> AttemptReport {
+    let (phase, end) = (Phase::Ended, Some(Arc::new(end(how))));
+    AttemptReport { member, phase, times: PhaseTimes::NONE, end, checkpoint: None, stuck: None, saved_at: None }
 }
 
 fn admitted(pick: u8, key: u8) -> Admitted {
@@ -317,6 +445,7 @@ fn inventory(gpus: u8) -> Inventory {
         gpus: (0..gpus).map(gpu).collect(),
         tokens: BTreeMap::from([("x".parse().unwrap(), 3)]),
         labels: BTreeMap::new(),
+        rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
         abilities: Abilities {
             containers: true,
             process_isolation: true,
@@ -361,6 +490,7 @@ fn steps(shape: u8, retry: u8) -> Vec<StepSpec> {
         step.on_failure = if odd == 1 { OnFailure::Stop } else { OnFailure::Continue };
         step.size = if odd == 2 { 2 } else { 1 };
         step.max_parallel = (odd == 3).then_some(2);
+        step.preemptible = !shape.is_multiple_of(9);
         step.retry.times = u32::from(retry);
         step.retry.backoff_ms = u64::from(retry) * 500;
         if shape.is_multiple_of(7) {
@@ -407,6 +537,9 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
         stop_signal: Default::default(),
         on_disconnect: OnDisconnect::Keep,
         secrets: vec![],
+        preemptible: true,
+        notice: None,
+        placing: Default::default(),
         priority: 0,
     }
 }
@@ -415,5 +548,6 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
 pub(crate) fn prelude() -> Vec<Act> {
     let nodes = (0..3).map(|name| Act::Register { name, remembers: false, gpus: name });
     let queues = (1..QUEUES.len() as u8).map(|at| Act::Queue { at, most: 8, bounds: 4 });
-    nodes.chain(queues).chain([Act::Version(2)]).collect()
+    let contracts = (0..QUEUES.len() as u8).map(|at| Act::Contract { at, min_run: at % 2 });
+    nodes.chain(queues).chain([Act::Version(2)]).chain(contracts).collect()
 }

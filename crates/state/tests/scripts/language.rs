@@ -85,6 +85,14 @@ fn amounts(list: &[&str]) -> QueueAmounts {
     amounts
 }
 
+/// `MIN_RUN:NOTICE:KILL_WITHIN`
+fn contract(text: &str) -> Contract {
+    let [min_run_ms, notice_ms, kill_within_ms] = text.split(':').map(parsed).collect::<Vec<_>>()[..] else {
+        panic!("no contract `{text}`")
+    };
+    Contract { min_run_ms, notice_ms, kill_within_ms }
+}
+
 impl Machine {
     pub(crate) fn new() -> Self {
         Self { state: State::new(), time: 1_000 }
@@ -106,6 +114,7 @@ impl Machine {
             "ready" => print::ready(&self.state),
             "access" => print::access(&self.state),
             "queues" => print::queues(&self.state),
+            "claims" => print::claims(&self.state),
             "accounts" => print::accounts(&self.state, TimeMs(self.time)),
             "usage" => {
                 let now = TimeMs(self.time);
@@ -147,7 +156,12 @@ impl Machine {
                 reserve: amounts(&line.list("reserve")),
                 borrow: amounts(&line.list("borrow")),
                 lend: amounts(&line.list("lend")),
+                contract: line.values.get("contract").map(|text| contract(text)),
+                no_preempt: amounts(&line.list("no_preempt")),
                 path: parsed(word(1)),
+            })),
+            "policy" => Command::PutPolicy(Arc::new(Policy {
+                topology: line.words[1..].iter().map(|text| parsed(text)).collect(),
             })),
             "drop" => Command::DropQueue { path: parsed(word(1)) },
             "node" => Command::RegisterNode(register(line)),
@@ -161,14 +175,7 @@ impl Machine {
             }
             "uncordon" => self.change_node(line, NodeChange::Uncordon),
             "remove" => self.change_node(line, NodeChange::Remove),
-            "place" => Command::CommitPlan(Plan {
-                based_on: self.state.revision(),
-                seed: 0,
-                budget: 0,
-                placer_version: 1,
-                placements: below.iter().map(|line| self.placement(line)).collect(),
-                accept_ms: line.values.get("accept").map(|text| parsed(text)),
-            }),
+            "place" => Command::CommitPlan(self.plan(line, below)),
             "report" => self.report(line, below),
             "tick" => Command::Tick,
             "epoch" => Command::BeginEpoch { epoch: Epoch(parsed(word(1))) },
@@ -280,6 +287,39 @@ impl Machine {
         Placement { task, attempt, members: members.collect() }
     }
 
+    /// The lines of a plan: placements, and `claim 2/a/0#1 on 1 evict=1/b/0#1,1/b/1#1 kind=reclaim`, and `drop 2/a/0`.
+    fn plan(&self, line: &Line<'_>, below: &[&str]) -> Plan {
+        let of = |kind: &'static str| below.iter().filter_map(move |line| line.trim().strip_prefix(kind));
+        let plain = |line: &&&str| !line.trim().starts_with("claim ") && !line.trim().starts_with("drop ");
+        Plan {
+            based_on: self.state.revision(),
+            seed: 0,
+            budget: 0,
+            placer_version: 1,
+            placements: below.iter().filter(plain).map(|line| self.placement(line)).collect(),
+            accept_ms: line.values.get("accept").map(|text| parsed(text)),
+            claims: of("claim ").map(|text| self.claim(text)).collect(),
+            drops: of("drop ").map(|text| self.reference(text.trim()).0).collect(),
+            at: line.values.get("at").map(|text| TimeMs(parsed(text))),
+            made_from: None,
+        }
+    }
+
+    fn claim(&self, text: &str) -> ClaimWish {
+        let Placement { task, attempt, members } = self.placement(text);
+        let line = Line::new(text);
+        let kind = match line.values.get("kind").copied() {
+            None | Some("priority") => EvictionKind::Priority,
+            Some("reclaim") => EvictionKind::Reclaim,
+            Some(other) => panic!("no kind `{other}`"),
+        };
+        let evictions = line.list("evict").into_iter().map(|victim| {
+            let (task, attempt, _) = self.reference(victim);
+            Eviction { task, attempt, kind }
+        });
+        ClaimWish { task, attempt, members, evictions: evictions.collect() }
+    }
+
     fn reference(&self, text: &str) -> (TaskKey, AttemptNumber, Rank) {
         let reference: Reference = parsed(text);
         let step = self.state.step_named(reference.job, reference.step.as_ref().unwrap());
@@ -311,7 +351,9 @@ impl Machine {
         let end = (phase == Phase::Ended).then(|| Arc::new(end(line)));
         let stuck = line.values.get("stuck").map(|text| stuck_phase(text));
         let checkpoint = line.values.get("checkpoint").map(|text| Checkpoint { manifest: digest(text), at: now });
-        AttemptReport { member: MemberKey { task, attempt, rank, epoch }, phase, times, end, checkpoint, stuck }
+        let saved_at = line.values.get("saved").map(|text| TimeMs(parsed(text)));
+        let member = MemberKey { task, attempt, rank, epoch };
+        AttemptReport { member, phase, times, end, checkpoint, stuck, saved_at }
     }
 }
 
@@ -385,7 +427,12 @@ fn register(line: &Line<'_>) -> RegisterNode {
         agent_version: String::new(),
         system: String::new(),
     };
+    let usual = "28000-28999";
+    let (first, last) = line.values.get("ports").unwrap_or(&usual).split_once('-').unwrap();
+    let ports = PortRange { first: parsed(first), last: parsed(last) };
+    let rendezvous = Rendezvous { address: format!("{}.test", line.words[1]), ports };
     let inventory = Inventory {
+        rendezvous: (!lacks.contains(&"gangs")).then_some(rendezvous),
         cpu_milli: line.number("cpu", 4_000),
         memory_bytes: line.number("memory", 1 << 30),
         disk_bytes: line.number("disk", 1 << 30),
@@ -427,7 +474,7 @@ fn submit(line: &Line<'_>, below: &[&str]) -> SubmitJob {
     }
 }
 
-/// `train foreach=split/grid needs=other retry=2 on=failed,oom backoff=100 continue gpus=1:A100 size=2 max=3`
+/// `kept` must not be evicted. `train foreach=split/grid needs=other retry=2 on=failed,oom backoff=100 continue gpus=1:A100 size=2 near=rack! max=3`
 fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
     let named = |name: &str| {
         let at = before.iter().position(|step| step.name.as_str() == name);
@@ -478,6 +525,9 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
         stop_signal: Default::default(),
         on_disconnect: if leased { OnDisconnect::Stop } else { OnDisconnect::Keep },
         secrets: vec![],
+        preemptible: !line.words.contains(&"kept"),
+        notice: None,
+        placing: Placing { near: line.values.get("near").map(|text| near(text)), prefer: vec![] },
         priority: line.number("priority", 0),
     }
 }
@@ -514,6 +564,10 @@ fn retry_on(word: &str) -> RetryOn {
         "timeout" => RetryOn::Timeout,
         other => panic!("no end `{other}` to retry on"),
     }
+}
+
+fn near(text: &str) -> Near {
+    Near { level: parsed(text.trim_end_matches('!')), need: text.ends_with('!') }
 }
 
 fn constraint(text: &str) -> Constraint {

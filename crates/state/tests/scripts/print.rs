@@ -11,10 +11,13 @@ pub(crate) fn effects(effects: &Effects) -> String {
         Reply::Submitted { job, existing: false } => format!("job {job}\n"),
         Reply::Submitted { job, existing: true } => format!("job {job}, as before\n"),
         Reply::Registered { node, incarnation } => format!("node {node}, incarnation {incarnation}\n"),
-        Reply::PlanCommitted { refused } if refused.is_empty() => "placed\n".to_owned(),
-        Reply::PlanCommitted { refused } => {
+        Reply::PlanCommitted { refused, refused_claims } if refused.is_empty() && refused_claims.is_empty() => {
+            "placed\n".to_owned()
+        }
+        Reply::PlanCommitted { refused, refused_claims } => {
             let lines = refused.iter().map(|(at, refusal)| format!("refused line {at}: {refusal:?}\n"));
-            lines.collect()
+            let claims = refused_claims.iter().map(|(at, refusal)| format!("refused claim {at}: {refusal:?}\n"));
+            lines.chain(claims).collect()
         }
         Reply::TokenCreated { token } => format!("token {token}\n"),
         Reply::TokenUsed { grant } => format!("lets in: {}\n", grant_of(grant)),
@@ -119,7 +122,12 @@ fn show_task(index: TaskIndex, task: &Task, text: &mut String) {
             AttemptDesired::Preempt => " (to preempt)",
             AttemptDesired::GiveUp => " (to give up)",
         };
-        writeln!(text, "      #{}{desired} on {}", attempt.number, members.join(" | ")).unwrap();
+        let port = attempt.main_port.map_or_else(String::new, |port| format!(", port {port}"));
+        let evicted = attempt.preempted.map_or_else(String::new, |Preempted { kind, by, at }| {
+            format!(", evicted at {at} for {}/{}/{} ({})", by.job, by.step, by.task, kind.as_str())
+        });
+        let saved = attempt.saved_at.map_or_else(String::new, |at| format!(", saved at {at}"));
+        writeln!(text, "      #{}{desired} on {}{port}{evicted}{saved}", attempt.number, members.join(" | ")).unwrap();
     }
 }
 
@@ -147,6 +155,33 @@ pub(crate) fn nodes(state: &State) -> String {
         text.push('\n');
     }
     if text.is_empty() { "no nodes\n".to_owned() } else { text }
+}
+
+/// Who is promised which room, and what that makes of nodes.
+pub(crate) fn claims(state: &State) -> String {
+    let mut text = String::new();
+    for (key, claim) in state.claims() {
+        let Claim { attempt, members, evictions, made_at, until } = claim;
+        let seats = members.iter().map(|seat| {
+            let gpus: Vec<_> = seat.gpus.iter().map(|gpu| format!(":gpu{}", gpu.0)).collect();
+            format!("{}.{}{}", seat.node, seat.incarnation, gpus.concat())
+        });
+        let leave =
+            evictions.iter().map(|it| format!("{}/{}/{}#{}", it.task.job, it.task.step, it.task.task, it.attempt));
+        let (seats, leave) = (seats.collect::<Vec<_>>().join(" | "), leave.collect::<Vec<_>>().join(" "));
+        let TaskKey { job, step, task } = key;
+        writeln!(text, "{job}/{step}/{task}#{attempt} on {seats}, from {made_at} until {until}: {leave} leave")
+            .unwrap();
+    }
+    for (id, node) in state.nodes() {
+        for (what, used) in [("claimed", state.claimed_on(id)), ("leaving", state.leaving_on(id))] {
+            if let Some(used) = used {
+                let (members, cpu, gpus) = (used.members, used.cpu_milli, &used.gpu_milli);
+                writeln!(text, "{}: {what} {members} members with {cpu} cpu, gpus {gpus:?}", node.name).unwrap();
+            }
+        }
+    }
+    if text.is_empty() { "no claims\n".to_owned() } else { text }
 }
 
 fn grant_of(grant: &Grant) -> String {
@@ -185,6 +220,14 @@ pub(crate) fn queues(state: &State) -> String {
         let path: QueuePath = path.parse().unwrap();
         let load = state.load(&path);
         write!(text, "{path}: {} jobs, {} active, holds {}", load.jobs, load.active, held(&load.held)).unwrap();
+        for (what, portion) in [("leaving", &load.leaving), ("claimed", &load.claimed)] {
+            if portion.tasks > 0 {
+                write!(text, ", {what} {} tasks with {}", portion.tasks, held(&portion.held)).unwrap();
+            }
+        }
+        if !load.held_for_good.is_none() {
+            write!(text, ", for good {}", held(&load.held_for_good)).unwrap();
+        }
         match state.queue(&path) {
             None => text.push_str("; no record"),
             Some(queue) => bounds(queue, &mut text),
@@ -198,7 +241,16 @@ fn bounds(queue: &Queue, text: &mut String) {
     if let Some(most) = queue.max_active {
         write!(text, "; at most {most} active").unwrap();
     }
-    let all = [("limit", &queue.limit), ("reserve", &queue.reserve), ("borrow", &queue.borrow), ("lend", &queue.lend)];
+    if let Some(Contract { min_run_ms, notice_ms, kill_within_ms }) = queue.contract {
+        write!(text, "; contract {min_run_ms} {notice_ms} {kill_within_ms}").unwrap();
+    }
+    let all = [
+        ("limit", &queue.limit),
+        ("reserve", &queue.reserve),
+        ("borrow", &queue.borrow),
+        ("lend", &queue.lend),
+        ("no_preempt", &queue.no_preempt),
+    ];
     for (field, amounts) in all.into_iter().filter(|(_, amounts)| !amounts.is_empty()) {
         let named: Vec<_> = amounts.named().map(|(column, amount)| format!("{column} {amount}")).collect();
         write!(text, "; {field} {}", named.join(", ")).unwrap();

@@ -6,7 +6,7 @@ use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowyard_hollow::{Counts, Order, Told};
+use flowyard_hollow::{Counts, Order, Shake, Told};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::ChildStdin;
 use tokio::sync::{oneshot, watch};
@@ -22,6 +22,8 @@ pub(super) const NAME: &str = "agents";
 const OFTEN: Duration = Duration::from_millis(100);
 /// Threads that all agents share.
 const THREADS: &str = "2";
+/// They give way to the coordinators that are measured: in a cluster they would have machines of their own.
+const NICE: i32 = 5;
 
 /// The process, as whoever started it has it.
 #[derive(Debug)]
@@ -55,6 +57,12 @@ impl Agents {
         Ok(Self { process, stdin, told, listening: listening.abort_handle() })
     }
 
+    /// A share of them loses its connections, at once.
+    pub(super) async fn shake(&mut self, number: u64, share_ppm: u32) -> Result<(), Failure> {
+        let line = format!("{}\n", Shake { number, share_ppm }.line());
+        self.stdin.write_all(line.as_bytes()).await.map_err(Failure::local("the hollow agents"))
+    }
+
     /// Their figures, as told last.
     pub(super) fn told(&self) -> Told {
         self.told.borrow().clone()
@@ -84,16 +92,19 @@ impl Agents {
 /// `fctl bench agents`: runs the agents that standard input asks for, tells their figures on standard output, and ends when standard
 /// input does.
 pub(super) async fn serve() -> Outcome {
+    // Before there are threads that it would not reach. Giving way is allowed to everybody.
+    let _ = rustix::process::setpriority_process(None, NICE);
     let (first, over) = (oneshot::channel(), oneshot::channel::<()>());
+    let (shake, shaken) = watch::channel(Shake::default());
     // It may block for as long as it likes; nobody waits for it.
-    std::thread::spawn(move || listen(first.0, over.0));
+    std::thread::spawn(move || listen(first.0, &shake, over.0));
     let line =
         first.1.await.map_err(|_| Failure::Usage("standard input holds no order for hollow agents".to_owned()))?;
     let order: Order = serde_json::from_str(&line)
         .map_err(|error| Failure::Usage(format!("standard input is no order for hollow agents: {error}")))?;
     let counts = Arc::new(Counts::default());
     let mut often = tokio::time::interval(OFTEN);
-    let mut running = std::pin::pin!(flowyard_hollow::run(order, Arc::clone(&counts)));
+    let mut running = std::pin::pin!(flowyard_hollow::run(order, Arc::clone(&counts), shaken));
     let mut end = over.1;
     loop {
         tokio::select! {
@@ -111,13 +122,16 @@ pub(super) async fn serve() -> Outcome {
     }
 }
 
-/// Hands on the first line of standard input, and lets go of `over` with its end.
-fn listen(first: oneshot::Sender<String>, over: oneshot::Sender<()>) {
+/// Hands on the first line of standard input and what is asked for later, and lets go of `over` with its end.
+fn listen(first: oneshot::Sender<String>, shake: &watch::Sender<Shake>, over: oneshot::Sender<()>) {
     let (mut input, mut line) = (std::io::stdin().lock(), String::new());
     if std::io::BufRead::read_line(&mut input, &mut line).is_ok_and(|read| read > 0) {
-        // Whatever else is said does not matter; it is over when nobody can say anything any more.
+        // It is over when nobody can say anything any more; what makes no sense does not matter.
         if first.send(line).is_ok() {
-            let _ = std::io::copy(&mut input, &mut std::io::sink());
+            let lines = std::io::BufRead::lines(input).map_while(Result::ok);
+            for asked in lines.filter_map(|line| Shake::of_line(&line)) {
+                shake.send_replace(asked);
+            }
         }
     }
     drop(over);

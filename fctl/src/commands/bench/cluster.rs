@@ -10,6 +10,7 @@ use flowyard_model::{Queue, QueuePath, limits};
 use flowyard_proto::cluster::{ClusterStatus, CreateTokenRequest, GetStatusRequest};
 use flowyard_proto::peer::{self, Joiner, RoleKind, grant};
 use flowyard_sdk::client::{Client, Endpoint};
+use tokio::process::Command;
 
 use super::process::{Process, Taken, free_address, ourselves, output_of};
 use crate::failure::Failure;
@@ -31,12 +32,14 @@ pub(super) struct Cluster {
     folder: PathBuf,
     api: Vec<String>,
     coordinators: Vec<Process>,
+    /// One that is away on purpose.
+    away: Option<usize>,
 }
 
 impl Cluster {
     /// One that is to be formed in the folder.
     pub(super) fn none(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), api: Vec::new(), coordinators: Vec::new() }
+        Self { folder: folder.to_owned(), api: Vec::new(), coordinators: Vec::new(), away: None }
     }
 
     /// Forms it.
@@ -67,8 +70,33 @@ impl Cluster {
 
     /// Why one of them is over, if one is.
     pub(super) fn fault(&mut self) -> Option<Failure> {
-        let folder = self.folder.clone();
-        self.coordinators.iter_mut().find_map(|coordinator| coordinator.fault(&folder))
+        let (folder, away) = (self.folder.clone(), self.away);
+        let running = self.coordinators.iter_mut().enumerate().filter(|(number, _)| Some(*number) != away);
+        running.map(|(_, coordinator)| coordinator).find_map(|coordinator| coordinator.fault(&folder))
+    }
+
+    /// Kills the coordinator that leads, as a power cut would; which it was.
+    pub(super) async fn kill_leader(&mut self, client: &mut Client) -> Result<usize, Failure> {
+        let status = settled(client, async |_| true).await?;
+        let leads = status.members.iter().find(|member| member.leads).map(|member| member.api_address.as_str());
+        let number = self.api.iter().position(|api| Some(api.as_str()) == leads);
+        let number = number.ok_or_else(|| Failure::Internal("the leader is none of ours".to_owned()))?;
+        self.away = Some(number);
+        self.coordinators[number].kill().await;
+        Ok(number)
+    }
+
+    /// Starts one again that was killed.
+    pub(super) fn start_again(&mut self, number: usize) -> Result<(), Failure> {
+        self.coordinators[number] = Process::start(self.command(number)?, &format!("c{number}"), &self.folder)?;
+        self.away = None;
+        Ok(())
+    }
+
+    /// Waits until all of them answer.
+    pub(super) async fn whole(&self) -> Result<(), Failure> {
+        let answer = |status: &ClusterStatus| status.members.iter().filter(|member| member.about.is_some()).count();
+        settled(&mut self.owner(), async |status| answer(status) == COORDINATORS).await.map(drop)
     }
 
     /// Ends them.
@@ -100,13 +128,17 @@ impl Cluster {
     }
 
     async fn start(&mut self) -> Result<(), Failure> {
-        let name = format!("c{}", self.coordinators.len());
-        let mut command = ourselves(&self.folder, &["coordinator", "run", "--folder"])?;
-        command.arg(self.folder.join(&name));
-        let mut process = Process::start(command, &name, &self.folder)?;
+        let number = self.coordinators.len();
+        let mut process = Process::start(self.command(number)?, &format!("c{number}"), &self.folder)?;
         let said = process.says(RUNS, &self.folder, PATIENCE).await;
         self.coordinators.push(process);
         said
+    }
+
+    fn command(&self, number: usize) -> Result<Command, Failure> {
+        let mut command = ourselves(&self.folder, &["coordinator", "run", "--folder"])?;
+        command.arg(self.folder.join(format!("c{number}")));
+        Ok(command)
     }
 
     async fn until_votes(&self, wanted: usize) -> Result<(), Failure> {
@@ -135,6 +167,30 @@ async fn settled(client: &mut Client, wished: impl AsyncFn(&ClusterStatus) -> bo
             }
             _ => tokio::time::sleep(LOOK).await,
         }
+    }
+}
+
+/// The term of whoever leads: each election is one more.
+pub(super) async fn term(client: &mut Client) -> Result<u64, Failure> {
+    Ok(settled(client, async |_| true).await?.term)
+}
+
+/// Puts a queue, once the cluster takes what it says: a new one learns within seconds that all its members are new.
+pub(super) async fn until_put(client: &mut Client, queue: &Queue) -> Result<(), Failure> {
+    let start = flowyard_clock::monotonic();
+    loop {
+        let refused = match client.put_queues(std::slice::from_ref(queue)).await {
+            Ok(put) => match put.refused {
+                None => return Ok(()),
+                Some((path, error)) => Failure::Home(format!("queue {path}: {error}")),
+            },
+            Err(error) if error.is_unavailable() => error.into(),
+            Err(error) => return Err(error.into()),
+        };
+        if flowyard_clock::elapsed(start) > PATIENCE {
+            return Err(refused);
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

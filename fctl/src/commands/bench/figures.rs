@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::chaos::Happened;
 use super::process::Taken;
 use crate::{output, text};
 
@@ -27,11 +28,26 @@ pub(super) struct Figures {
     pub coordinators: Vec<Process>,
     pub agents: Process,
     pub sessions_lost: u64,
+    /// From before the first agent joined.
+    pub elections: u64,
+    pub backlog: Option<Backlog>,
+    pub chaos: Vec<Happened>,
     pub tls: bool,
     /// Of our own coordinators.
     pub fsync: Option<bool>,
     pub disk: Option<String>,
     pub problems: Vec<String>,
+}
+
+/// Tasks that were there before and could not run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Backlog {
+    pub tasks: u64,
+    pub distinct: bool,
+    pub submit_ms: u64,
+    /// By how much the memory of the coordinator grew whose grew most.
+    pub rss_bytes: u64,
+    pub bytes_per_task: u64,
 }
 
 /// What one process took.
@@ -75,11 +91,21 @@ impl Figures {
             self.placed_p50_ms, self.placed_p99_ms, self.placed_max_ms
         ));
         output::line(format!(
-            "  submitting took {}, connecting {}; sessions lost {}",
+            "  submitting took {}, connecting {}; sessions lost {}, elections {}",
             text::duration(self.submit_ms),
             text::duration(self.connect_ms),
-            self.sessions_lost
+            self.sessions_lost,
+            self.elections
         ));
+        if let Some(backlog) = &self.backlog {
+            output::line(format!(
+                "  before, {} were submitted that could not run, in {}: {} of memory each in a coordinator",
+                text::count(backlog.tasks, "task"),
+                text::duration(backlog.submit_ms),
+                text::size(backlog.bytes_per_task)
+            ));
+        }
+        self.chaos.iter().for_each(|fault| output::line(format!("  chaos: {}", fault.line())));
         for (number, process) in self.coordinators.iter().enumerate() {
             output::line(format!("  coordinator {number}: {}", process.line()));
         }

@@ -1,12 +1,11 @@
 //! `fctl bench fleet`: everything in its order, and everything gone afterwards.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use flowyard_hollow::{Class, Fates, Order, Told, descriptors_for, inventory};
@@ -17,9 +16,11 @@ use flowyard_sdk::client::{Client, Endpoint};
 
 use super::super::Outcome;
 use super::agents::Agents;
-use super::cluster::{Cluster, Door, addresses};
+use super::backlog;
+use super::chaos::{Chaos, Happened, Victims};
+use super::cluster::{Cluster, Door, addresses, term};
 use super::figures::{Figures, Process, at};
-use super::load::{Load, active, until_ended};
+use super::load::{Jobs, Load, active, until_ended};
 use super::process::Taken;
 use super::verdict::{Law, Verdict};
 use super::workload::Workload;
@@ -85,6 +86,8 @@ struct Yard {
     /// A cluster that is there already, which stays.
     existing: Option<Client>,
     agents: Option<Agents>,
+    /// Faults that are made, and by whom.
+    chaos: Option<(Chaos, Client)>,
     /// Tokens that were made.
     tokens: Vec<u64>,
 }
@@ -102,7 +105,16 @@ impl Yard {
         std::fs::set_permissions(&folder, private).map_err(Failure::local(folder.display()))?;
         let run = run.parse().map_err(|error| Failure::Internal(format!("{error}")))?;
         let existing = existing.map(Client::new);
-        Ok(Self { run, folder, keep: asked.keep, cluster: None, existing, agents: None, tokens: Vec::new() })
+        Ok(Self {
+            run,
+            folder,
+            keep: asked.keep,
+            cluster: None,
+            existing,
+            agents: None,
+            chaos: None,
+            tokens: Vec::new(),
+        })
     }
 
     /// A client of whoever may do everything there.
@@ -119,6 +131,24 @@ impl Yard {
             Some(fault) => Err(fault),
             None => Ok(self.agents.as_ref().map(Agents::told).unwrap_or_default()),
         }
+    }
+
+    /// Makes the faults that are due; whether all are over.
+    async fn stir(&mut self, over: u64, all: u64, ended: bool) -> Result<bool, Failure> {
+        let Self { cluster: Some(cluster), agents: Some(agents), chaos: Some((chaos, client)), .. } = self else {
+            return Ok(true);
+        };
+        chaos.look(over, all, ended, Victims { cluster, agents, client }).await?;
+        Ok(chaos.is_over())
+    }
+
+    /// What faults there were, once everybody is there again.
+    async fn calm(&mut self) -> Result<Vec<Happened>, Failure> {
+        let Some((chaos, _)) = self.chaos.take() else { return Ok(Vec::new()) };
+        if let Some(cluster) = &self.cluster {
+            cluster.whole().await?;
+        }
+        Ok(chaos.happened())
     }
 
     fn taken(&self) -> (Vec<Taken>, Taken) {
@@ -198,7 +228,7 @@ async fn measure(yard: &mut Yard, asked: &BenchFleet, workload: &Workload) -> Re
         yard.cluster.insert(Cluster::none(&yard.folder)).form().await?;
     }
     let mut owner = yard.owner()?;
-    let addresses = addresses(&mut owner).await?;
+    let (addresses, first_term) = (addresses(&mut owner).await?, term(&mut owner).await?);
     let law = Law {
         fates: Fates { seed: asked.seed, failures_ppm: asked.failures.ppm, faults_ppm: asked.faults.ppm },
         retries: asked.retries,
@@ -218,27 +248,56 @@ async fn measure(yard: &mut Yard, asked: &BenchFleet, workload: &Workload) -> Re
     yard.agents = Some(Agents::start(&yard.folder, &order).await?);
     connected(yard, asked.nodes).await?;
     let connect_ms = flowyard_clock::elapsed(begun).as_millis() as u64;
-    let run = yard.run.clone();
-    let patience = Duration::from_millis(asked.patience);
-    let load = Load { run: &run, retries: asked.retries, clients, taken: Arc::default(), patience };
-    let before = yard.taken();
-    let start = flowyard_clock::monotonic();
-    let all = workload.tasks();
-    let jobs = tokio::select! {
-        jobs = load.submit(workload) => jobs?,
-        never = watch(yard, &load.taken, all, asked) => match never? {},
+    let (run, patience) = (yard.run.clone(), Duration::from_millis(asked.patience));
+    let mut bench = clients.get(&None).cloned().unwrap_or_else(|| owner.clone());
+    let backlog = match (&yard.cluster, asked.backlog) {
+        (Some(cluster), Some(tasks)) => {
+            Some(backlog::submit(cluster, &mut bench, &run, (tasks, asked.backlog_distinct), patience).await?)
+        }
+        _ => None,
     };
-    let submit_ms = flowyard_clock::elapsed(start).as_millis() as u64;
-    tokio::select! {
-        ended = until_ended(&mut owner, &run, patience) => ended?,
-        never = watch(yard, &load.taken, all, asked) => match never? {},
+    if !asked.chaos.is_empty() {
+        let chaos = Chaos::of(&asked.chaos, workload.first_queue(), u64::from(asked.nodes) * asked.slots * 1_000);
+        yard.chaos = Some((chaos, bench.clone()));
+        // Any coordinator may be the one that is away.
+        owner = bench;
     }
+    let load = Load { run: &run, tag: &run, retries: asked.retries, clients, taken: Arc::default(), patience };
+    let before = yard.taken();
+    let (jobs, submit_ms) = carried(yard, asked, workload, &load, owner.clone()).await?;
     let after = yard.taken();
     let told = let_go(yard).await?;
+    let chaos = yard.calm().await?;
     output::note("all has ended; every task is looked at");
-    let verdict = Verdict::of(&mut owner, &run, &jobs, law, &told).await?;
+    let mut verdict = Verdict::of(&mut owner, &run, &jobs, law, &told).await?;
+    verdict.problems.extend(chaos.iter().filter_map(Happened::problem));
+    let elections = term(&mut owner).await?.saturating_sub(first_term);
     let took = Took { connect_ms, submit_ms, before, after };
-    Ok(figures(asked, &yard.folder, verdict, &told, took, jobs.len() as u64))
+    let found = figures(asked, &yard.folder, verdict, &told, took, jobs.len() as u64);
+    Ok(Figures { elections, backlog, chaos, ..found })
+}
+
+/// Submits everything and waits for its end, through all faults; what was taken, and how long submitting took.
+async fn carried(
+    yard: &mut Yard,
+    asked: &BenchFleet,
+    workload: &Workload,
+    load: &Load<'_>,
+    mut asker: Client,
+) -> Result<(Jobs, u64), Failure> {
+    let (start, ended) = (flowyard_clock::monotonic(), AtomicBool::new(false));
+    if let Some((chaos, _)) = &mut yard.chaos {
+        chaos.begin();
+    }
+    let work = async {
+        let jobs = load.submit(workload).await?;
+        let submit_ms = flowyard_clock::elapsed(start).as_millis() as u64;
+        until_ended(&mut asker, load.run, load.patience).await?;
+        ended.store(true, Ordering::Relaxed);
+        Ok((jobs, submit_ms))
+    };
+    let watched = watch(yard, &load.taken, (workload.tasks(), &ended), asked);
+    tokio::try_join!(work, watched).map(|(carried, ())| carried)
 }
 
 /// Nodes that are alike, as many of each kind as of the others.
@@ -282,19 +341,28 @@ async fn connected(yard: &mut Yard, nodes: u32) -> Result<(), Failure> {
     }
 }
 
-/// Tells how it goes, for ever.
+/// Tells how it goes, and makes the faults that are due, until all has ended and all faults are over.
 ///
 /// # Errors
 /// When a process is over, or nothing gets on any more.
-async fn watch(yard: &mut Yard, taken: &AtomicU64, all: u64, asked: &BenchFleet) -> Result<Infallible, Failure> {
+async fn watch(
+    yard: &mut Yard,
+    taken: &AtomicU64,
+    (all, over): (u64, &AtomicBool),
+    asked: &BenchFleet,
+) -> Result<(), Failure> {
     let start = flowyard_clock::monotonic();
     let (mut moved, mut said, mut before) = ((start, (0, 0)), start, 0);
     loop {
-        let (told, taken) = (yard.check()?, taken.load(Ordering::Relaxed));
+        let (told, taken, over) = (yard.check()?, taken.load(Ordering::Relaxed), over.load(Ordering::Relaxed));
+        let calm = yard.stir(told.let_go, all, over).await?;
+        if over && calm {
+            return Ok(());
+        }
         let ended = told.succeeded + told.failed + told.broken;
         // While something runs that takes its time, or nothing has arrived for a while, nothing has to get on.
         let idle = told.begun == told.let_go && taken < all;
-        if moved.1 != (ended + told.let_go, taken) || ended < told.begun || idle {
+        if moved.1 != (ended + told.let_go, taken) || ended < told.begun || idle || over {
             moved = (flowyard_clock::monotonic(), (ended + told.let_go, taken));
         }
         if flowyard_clock::elapsed(moved.0) > Duration::from_millis(asked.patience) {
@@ -366,6 +434,9 @@ fn figures(asked: &BenchFleet, folder: &Path, verdict: Verdict, told: &Told, too
         coordinators,
         agents: Process::between(took.before.1, took.after.1),
         sessions_lost: told.lost_sessions,
+        elections: 0,
+        backlog: None,
+        chaos: Vec::new(),
         tls: true,
         fsync: ours.then_some(fsync),
         disk: ours.then_some(disk),

@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Who submits what.
 pub(super) struct Load<'a> {
     pub run: &'a Name,
+    /// By which the jobs are found again.
+    pub tag: &'a Name,
     pub retries: u32,
     /// By the user of an arrival; of those that name none, too.
     pub clients: BTreeMap<Option<Name>, Client>,
@@ -53,7 +55,11 @@ impl Load<'_> {
                 tokio::time::sleep(early).await;
             }
             batch.0.clone_from(&arrival.user);
-            batch.1.push((arrival.job(self.run, self.retries)?, format!("{}-{number}", self.run), arrival.count));
+            batch.1.push((
+                arrival.job(self.run, self.tag, self.retries)?,
+                format!("{}-{number}", self.tag),
+                arrival.count,
+            ));
             number += 1;
             if batch.1.len() < limits::JOBS_PER_BATCH && arrivals.peek().is_some_and(|next| goes_along(&arrival, next))
             {

@@ -4,14 +4,17 @@
 //! `load` (submitting, and waiting for the end), `verdict` (whether all happened as it had to), `fleet` (all of it in order).
 
 mod agents;
+mod backlog;
+mod chaos;
 mod cluster;
 mod figures;
 mod fleet;
 mod load;
 mod process;
-mod trace;
+mod synthetic;
+pub(super) mod trace;
 mod verdict;
-mod workload;
+pub(super) mod workload;
 
 use super::Outcome;
 use crate::cli::Global;
@@ -20,6 +23,7 @@ use crate::cli::bench::Bench;
 pub(super) async fn run(global: &Global, bench: Bench) -> Outcome {
     match bench {
         Bench::Fleet(fleet) => self::fleet::run(global, &fleet).await,
+        Bench::Trace(asked) => synthetic::run(&asked),
         Bench::Agents => agents::serve().await,
     }
 }

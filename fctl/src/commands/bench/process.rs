@@ -44,7 +44,8 @@ pub(super) async fn output_of(mut command: Command) -> Result<String, Failure> {
 pub(super) struct Taken {
     /// Processor time, in microseconds.
     pub cpu_us: u64,
-    /// The most memory it had.
+    /// The memory that it has, and the most it had.
+    pub rss_bytes: u64,
     pub peak_rss_bytes: u64,
 }
 
@@ -55,10 +56,12 @@ pub(super) fn taken(pid: u32) -> Option<Taken> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let peak_kib: u64 = peak.split_whitespace().next()?.parse().ok()?;
+    let bytes = |name: &str| -> Option<u64> {
+        let told = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(told.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    };
     let cpu_us = ticks.saturating_mul(1_000_000) / rustix::param::clock_ticks_per_second().max(1);
-    Some(Taken { cpu_us, peak_rss_bytes: peak_kib * 1024 })
+    Some(Taken { cpu_us, rss_bytes: bytes("VmRSS:")?, peak_rss_bytes: bytes("VmHWM:")? })
 }
 
 /// A process that goes on in the background, and the file that it writes to.
@@ -110,6 +113,12 @@ impl Process {
             tokio::time::sleep(LOOK).await;
         }
         Err(Failure::Home(format!("{} does not say `{words}`; see {}", self.name, path.display())))
+    }
+
+    /// Ends it without a warning.
+    pub(super) async fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill().await;
     }
 
     /// Asks it to stop.

@@ -24,7 +24,7 @@ const FIELDS: [&str; 9] = ["at_ms", "duration_ms", "cpu", "memory", "gpus", "mod
 ///
 /// # Errors
 /// The first line that is none.
-pub(super) fn read(path: &Path) -> Result<Vec<Arrival>, Failure> {
+pub(in crate::commands) fn read(path: &Path) -> Result<Vec<Arrival>, Failure> {
     let text = std::fs::read_to_string(path).map_err(Failure::local(path.display()))?;
     parse(&text).map_err(|(line, why)| Failure::Usage(format!("{}:{line}: {why}", path.display())))
 }

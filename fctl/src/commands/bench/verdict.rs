@@ -258,6 +258,7 @@ mod tests {
                 end: Some(api::End { outcome: (*outcome).into(), ..api::End::default() }),
                 ..api::Member::default()
             }],
+            ..api::Attempt::default()
         };
         let attempts = outcomes.iter().enumerate().map(attempt).collect();
         api::Task { state: state.into(), attempts, ..api::Task::default() }

@@ -14,12 +14,14 @@ const MIB: u64 = 1 << 20;
 const MEMORY_BYTES: u64 = 64 * MIB;
 /// Shapes that differ in their memory; those beyond differ in their CPU, too.
 const MEMORIES: u64 = 1_024;
+/// Tasks of one job of those that wait for good.
+const BACKLOG_ARRAY: u32 = 10_000;
 /// Arrivals per second of a steady rate.
 const TICKS: u64 = 20;
 
 /// Tasks that are alike and arrive together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Arrival {
+pub(in crate::commands) struct Arrival {
     /// When, in milliseconds from the beginning.
     pub at_ms: u64,
     pub duration_ms: u64,
@@ -87,6 +89,29 @@ impl Workload {
             rate: asked.rate.map(u64::from),
             plain,
         }))
+    }
+
+    /// Tasks that wait in this queue for good: that are alike, as arrays; or that all differ, as a job each.
+    pub(super) fn waiting(tasks: u64, distinct: bool, queue: QueuePath) -> Self {
+        let plain = Arrival {
+            at_ms: 0,
+            duration_ms: 0,
+            cpu_milli: 1_000,
+            memory_bytes: MEMORY_BYTES,
+            gpus: 0,
+            model: None,
+            queue: Some(queue),
+            user: None,
+            count: 1,
+            mark: None,
+        };
+        let array = if distinct { 1 } else { BACKLOG_ARRAY };
+        Self::Made(Made { tasks, array, distinct, shapes: 1, queues: 0, rate: None, plain })
+    }
+
+    /// The first queue that something waits in.
+    pub(super) fn first_queue(&self) -> QueuePath {
+        self.arrivals().find_map(|arrival| arrival.queue).unwrap_or_else(QueuePath::fallback)
     }
 
     /// How many tasks there are.
@@ -159,7 +184,7 @@ impl Arrival {
     ///
     /// # Errors
     /// A fault of ours.
-    pub(super) fn job(&self, run: &Name, retries: u32) -> Result<JobSpec, Failure> {
+    pub(super) fn job(&self, run: &Name, tag: &Name, retries: u32) -> Result<JobSpec, Failure> {
         let fault = |error: String| Failure::Internal(format!("the jobs of a bench: {error}"));
         let name: Name = "bench".parse().map_err(|error| fault(format!("{error}")))?;
         let label: Name = LABEL.parse().map_err(|error| fault(format!("{error}")))?;
@@ -191,7 +216,7 @@ impl Arrival {
             ..FlowStep::default()
         };
         let mut flow = Flow::one_step(name, step);
-        flow.tags.insert(run.to_string());
+        flow.tags.insert(tag.to_string());
         if let Some(queue) = &self.queue {
             flow.queue = queue.clone();
         }
@@ -248,7 +273,7 @@ mod tests {
     #[test]
     fn each_of_distinct_tasks_is_a_job_that_differs_from_the_others() {
         let run: Name = "bench-1".parse().unwrap();
-        let jobs: Vec<_> = made(3, 1, 1, None).iter().map(|arrival| arrival.job(&run, 0).unwrap()).collect();
+        let jobs: Vec<_> = made(3, 1, 1, None).iter().map(|arrival| arrival.job(&run, &run, 0).unwrap()).collect();
         assert!(jobs[0].steps[0].command != jobs[1].steps[0].command && jobs[0].steps[0].env != jobs[1].steps[0].env);
         assert!(jobs.iter().all(|job| job.tags.contains("bench-1")));
     }

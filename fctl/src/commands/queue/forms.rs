@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use flowyard_model::{Column, GpuClass, Queue, QueueAmounts};
+use flowyard_model::{Column, Contract, GpuClass, Queue, QueueAmounts};
 use flowyard_proto::{DecodeError, api};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 use crate::table::{Table, cell};
+use crate::text::duration;
 
 /// A queue with what it carries, itself and all below it.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub(super) struct Line {
     pub(super) active: u32,
     pub(super) own_active: u32,
     pub(super) held: QueueAmounts,
+    /// Of this, what must not be evicted.
+    pub(super) for_good: QueueAmounts,
+    /// The contract that holds in it.
+    pub(super) contract: Contract,
 }
 
 fn told<T>(what: &str, told: Result<T, DecodeError>) -> Result<T, Failure> {
@@ -32,9 +37,12 @@ pub(super) fn read(queue: api::Queue) -> Result<Queue, Failure> {
 impl Line {
     /// A line as the cluster told it.
     pub(super) fn read(line: api::QueueLine) -> Result<Self, Failure> {
-        let api::QueueLine { queue, jobs, active, held, own_jobs, own_active } = line;
+        let api::QueueLine { queue, jobs, active, held, own_jobs, own_active, contract, held_for_good } = line;
         let held = told("what a queue holds", held.unwrap_or_default().try_into())?;
-        Ok(Self { queue: read(queue.unwrap_or_default())?, jobs, own_jobs, active, own_active, held })
+        let for_good = told("what a queue holds for good", held_for_good.unwrap_or_default().try_into())?;
+        let contract = contract.map_or(Contract::DEFAULT, Into::into);
+        let queue = read(queue.unwrap_or_default())?;
+        Ok(Self { queue, jobs, own_jobs, active, own_active, held, for_good, contract })
     }
 
     /// Tasks, of as many as there may be.
@@ -54,13 +62,14 @@ impl Line {
 
     /// Whether anything in it bounds the queues below it.
     pub(super) fn is_bounding(&self) -> bool {
-        self.queue.max_active.is_some() || !self.queue.limit.is_empty() || !self.queue.borrow.is_empty()
+        let Queue { max_active, limit, borrow, no_preempt, .. } = &self.queue;
+        max_active.is_some() || ![limit, borrow, no_preempt].into_iter().all(QueueAmounts::is_empty)
     }
 
     /// The resources that anything is said of, or held, in the order of a queue file.
     pub(super) fn resources(&self) -> BTreeSet<Column<'_>> {
-        let Queue { limit, reserve, borrow, lend, .. } = &self.queue;
-        let named = [limit, reserve, borrow, lend].into_iter().flat_map(QueueAmounts::named);
+        let Queue { limit, reserve, borrow, lend, no_preempt, .. } = &self.queue;
+        let named = [limit, reserve, borrow, lend, no_preempt].into_iter().flat_map(QueueAmounts::named);
         let held = self.held.named().filter(|(_, amount)| *amount > 0);
         named.chain(held).map(|(column, _)| column).collect()
     }
@@ -71,11 +80,15 @@ impl Line {
         if resources.is_empty() {
             return;
         }
-        let mut table = Table::new(["RESOURCE", "HELD", "RESERVE", "LIMIT", "BORROW", "LEND"]);
-        let Queue { limit, reserve, borrow, lend, .. } = &self.queue;
+        let heading = ["RESOURCE", "HELD", "RESERVE", "LIMIT", "BORROW", "LEND", "NO_PREEMPT"];
+        let mut table = Table::new(heading);
+        let Queue { limit, reserve, borrow, lend, no_preempt, .. } = &self.queue;
         for column in resources {
             let amounts = [reserve, limit, borrow, lend].map(|amounts| cell(shown(amounts, column)));
-            table.row([cell(column.field()), cell(self.held(column))].into_iter().chain(amounts));
+            let most = no_preempt.get(column).map(|most| column.amount(most));
+            let for_good = most.map(|most| of(column.amount(self.for_good.get(column).unwrap_or(0)), Some(most)));
+            let for_good = cell(for_good.unwrap_or_else(|| "-".to_owned()));
+            table.row([cell(column.field()), cell(self.held(column))].into_iter().chain(amounts).chain([for_good]));
         }
         table.print();
     }
@@ -88,6 +101,8 @@ impl Line {
             ("active", json!(self.active)),
             ("own_active", json!(self.own_active)),
             ("held", amounts_as_json(&self.held)),
+            ("held_for_good", amounts_as_json(&self.for_good)),
+            ("contract_here", contract_as_json(&self.contract)),
         ] {
             shown[field] = value;
         }
@@ -105,12 +120,26 @@ pub(super) fn shown(amounts: &QueueAmounts, column: Column<'_>) -> String {
     amounts.get(column).map_or_else(|| "-".to_owned(), |amount| column.amount(amount))
 }
 
+/// What work of a queue is promised that may be evicted, and how long others wait for it at most.
+pub(super) fn in_words(contract: &Contract) -> String {
+    let Contract { min_run_ms, notice_ms, kill_within_ms } = contract;
+    let [min_run, notice, kill] = [min_run_ms, notice_ms, kill_within_ms].map(|ms| duration(*ms));
+    let all = duration(contract.sum_ms());
+    format!("evicted after {min_run}, {notice} of notice, killed within {kill}: gone within {all} and some seconds")
+}
+
 /// Everything that is said of a queue, field by field.
 pub(super) fn fields(queue: &Queue) -> Vec<(String, String)> {
-    let Queue { path: _, weight, max_active, limit, reserve, borrow, lend } = queue;
+    let Queue { path: _, weight, max_active, limit, reserve, borrow, lend, contract, no_preempt } = queue;
     let mut fields = vec![("weight".to_owned(), weight.to_string())];
     fields.extend(max_active.map(|most| ("max_active".to_owned(), most.to_string())));
-    for (field, amounts) in [("limit", limit), ("reserve", reserve), ("borrow", borrow), ("lend", lend)] {
+    let contract = contract.iter().flat_map(|Contract { min_run_ms, notice_ms, kill_within_ms }| {
+        [("min_run", min_run_ms), ("notice", notice_ms), ("kill_within", kill_within_ms)]
+    });
+    fields.extend(contract.map(|(field, ms)| (format!("contract.{field}"), duration(*ms))));
+    let amounts =
+        [("limit", limit), ("reserve", reserve), ("borrow", borrow), ("lend", lend), ("no_preempt", no_preempt)];
+    for (field, amounts) in amounts {
         fields.extend(amounts.named().map(|(column, it)| (format!("{field}.{}", column.field()), column.amount(it))));
     }
     fields
@@ -126,7 +155,14 @@ pub(super) fn as_json(queue: &Queue) -> Value {
         "reserve": amounts_as_json(&queue.reserve),
         "borrow": amounts_as_json(&queue.borrow),
         "lend": amounts_as_json(&queue.lend),
+        "contract": queue.contract.as_ref().map(contract_as_json),
+        "no_preempt": amounts_as_json(&queue.no_preempt),
     })
+}
+
+fn contract_as_json(contract: &Contract) -> Value {
+    let Contract { min_run_ms, notice_ms, kill_within_ms } = contract;
+    json!({ "min_run_ms": min_run_ms, "notice_ms": notice_ms, "kill_within_ms": kill_within_ms })
 }
 
 fn amounts_as_json(amounts: &QueueAmounts) -> Value {

@@ -83,6 +83,7 @@ async fn show(global: &Global, show: &ShowQueue) -> Outcome {
     table.row([cell("weight"), cell(line.queue.weight.to_string())]);
     table.row([cell("active"), cell(active(&line))]);
     table.row([cell("jobs"), cell(format!("{}{}", line.jobs, here(line.own_jobs, line.jobs)))]);
+    table.row([cell("contract"), cell(forms::in_words(&line.contract))]);
     if !below.is_empty() {
         table.row([cell("below"), cell(below.join(", "))]);
     }

@@ -112,6 +112,7 @@ fn part_way(queues: &[Queue], changes: &[Change], path: &str, error: ClientError
         ClientError::Refused(why) => ClientError::Refused(format!("{why}; {also}")),
         ClientError::NotFound(why) => ClientError::NotFound(format!("{why}; {also}")),
         ClientError::Unavailable(why) => ClientError::Unavailable(format!("{why}; {also}")),
+        ClientError::Busy { message, wait } => ClientError::Busy { message: format!("{message}; {also}"), wait },
         ClientError::Unreachable { endpoint, reason } => {
             ClientError::Unreachable { endpoint, reason: format!("{reason}; {also}") }
         }

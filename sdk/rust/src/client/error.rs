@@ -1,7 +1,9 @@
 //! What can go wrong between a client and a cluster.
 
+use std::time::Duration;
+
 use flowyard_model::Digest;
-use flowyard_proto::status::{NOT_STORED, rejection_kind};
+use flowyard_proto::status::{NOT_STORED, rejection_kind, wait_asked_for};
 use tonic::{Code, Status};
 
 /// Why a call did not give what was asked for.
@@ -18,6 +20,14 @@ pub enum ClientError {
     /// The cluster cannot do it now; trying again later may help.
     #[error("the cluster cannot do this now: {0}")]
     Unavailable(String),
+    /// The cluster takes no more of this for now, and says when to try again.
+    #[error("the cluster cannot do this now: {message}")]
+    Busy {
+        /// What it said.
+        message: String,
+        /// How long to wait.
+        wait: Duration,
+    },
     /// What was asked for does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -56,6 +66,9 @@ impl ClientError {
     /// Sorts what the transport or the cluster said; `endpoint` is where it was asked.
     pub fn from_status(endpoint: &str, status: Status) -> Self {
         let message = status.message().to_owned();
+        if let Some(wait) = wait_asked_for(&status) {
+            return Self::Busy { message, wait };
+        }
         match status.code() {
             // Whatever the transport calls it, a broken connection is one.
             _ if is_connection(&status) => {
@@ -85,7 +98,7 @@ impl ClientError {
 
     /// Whether trying again, here or elsewhere, may help.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Unavailable(_))
+        matches!(self, Self::Unreachable { .. } | Self::Unavailable(_) | Self::Busy { .. })
     }
 }
 

@@ -77,7 +77,7 @@ macro_rules! calls {
                         }
                         Err(status) => self.sorted(status),
                     };
-                    match patience.next_wait().filter(|_| error.is_unavailable()) {
+                    match patience.after(&error) {
                         Some(wait) => tokio::time::sleep(wait).await,
                         None => return Err(error),
                     }
@@ -184,6 +184,10 @@ impl Client {
         get_queue(GetQueueRequest) -> GetQueueResponse;
         /// What was used over time.
         get_usage(GetUsageRequest) -> GetUsageResponse;
+        /// Says what holds for all of the cluster, as a whole.
+        put_policy(PutPolicyRequest) -> PutPolicyResponse;
+        /// What holds for all of the cluster.
+        get_policy(GetPolicyRequest) -> GetPolicyResponse;
     }
 
     /// Submits a job. With a `key`, the same submission made twice is one job.
@@ -207,6 +211,22 @@ impl Client {
             return Err(ClientError::Refused(message.to_owned()));
         }
         Ok(())
+    }
+
+    /// What would come of a submission, of which these blobs would be uploaded before. All its checks are made, and nothing is stored.
+    ///
+    /// # Errors
+    /// As [`Client::submit`]; [`ClientError::Refused`] by a cluster of a release that does not know the question.
+    pub async fn dry_run(
+        &mut self,
+        spec: &JobSpec,
+        key: Option<String>,
+        brought: impl IntoIterator<Item = Digest>,
+    ) -> Result<api::DryRunResponse, ClientError> {
+        self.must_know(spec).await?;
+        let brought = brought.into_iter().map(Into::into).collect();
+        let request = api::DryRunRequest { submit: Some(api::SubmitRequest { spec: Some(spec.into()), key }), brought };
+        Ok(self.api.dry_run(request).await.map_err(|status| self.sorted(status))?.into_inner())
     }
 
     /// Makes sure the cluster has these blobs, and submits a job that names them. The coordinator that took them may be gone when the

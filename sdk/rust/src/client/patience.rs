@@ -43,6 +43,19 @@ impl Patience {
         self.wait_ms = (2 * self.wait_ms).min(LONGEST_WAIT_MS);
         (wait_ms > 0).then_some(Duration::from_millis(wait_ms))
     }
+
+    /// The wait before the next try after this failure, and no less than the cluster asked for; `None` when it is time to give up,
+    /// or another try would fail alike.
+    pub fn after(&mut self, error: &ClientError) -> Option<Duration> {
+        let wait = self.next_wait().filter(|_| error.is_unavailable())?;
+        let ClientError::Busy { wait: asked, .. } = error else { return Some(wait) };
+        // Up to a quarter more, so that those who were refused together do not come back together.
+        let asked = *asked + *asked * (uuid::Uuid::new_v4().as_fields().0 % 256) / 1_024;
+        let more = asked.saturating_sub(wait);
+        let more_ms = u64::try_from(more.as_millis()).unwrap_or(u64::MAX);
+        self.left_ms = self.left_ms.checked_sub(more_ms)?;
+        Some(wait + more)
+    }
 }
 
 /// A key for a submission that is made once, however often it is sent.
@@ -62,11 +75,11 @@ impl Client {
         let mut patience = Patience::for_takeover();
         loop {
             match ask(self).await {
-                Err(error) if error.is_unavailable() => match patience.next_wait() {
+                Ok(answer) => return Ok(answer),
+                Err(error) => match patience.after(&error) {
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => return Err(error),
                 },
-                answer => return answer,
             }
         }
     }
@@ -105,6 +118,17 @@ mod tests {
         });
         assert!(matches!(answer.await, Err(ClientError::Refused(_))));
         assert_eq!(tries, 1);
+    }
+
+    #[test]
+    fn who_is_told_when_to_ask_again_does_not_ask_earlier_and_not_for_ever() {
+        let busy = |wait| ClientError::Busy { message: "too many".to_owned(), wait: Duration::from_millis(wait) };
+        let mut patience = Patience::for_takeover();
+        let waits: Vec<_> = std::iter::from_fn(|| patience.after(&busy(2_000))).map(|wait| wait.as_millis()).collect();
+        assert!(waits.iter().all(|wait| (2_000..=2_500).contains(wait)), "{waits:?}");
+        assert!((5..=7).contains(&waits.len()), "as long as its patience lasts: {waits:?}");
+        assert_eq!(Patience::for_takeover().after(&busy(60_000)), None, "longer than anybody waits who sits before it");
+        assert_eq!(Patience::for_takeover().after(&ClientError::Refused("no".to_owned())), None);
     }
 
     #[test]

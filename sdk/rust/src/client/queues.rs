@@ -38,7 +38,7 @@ impl Client {
                     (left.first().map_or_else(String::new, |queue| queue.path.to_string()), self.sorted(status))
                 }
             };
-            match patience.next_wait().filter(|_| error.is_unavailable()) {
+            match patience.after(&error) {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None if changes.is_empty() => return Err(error),
                 None => return Ok(Put { changes, refused: Some((path, error)) }),

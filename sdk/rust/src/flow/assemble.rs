@@ -5,7 +5,7 @@ use std::path::Path;
 
 use flowyard_model::{
     Constraint, ConstraintOperator, FanOut, Input, Isolation, ItemList, JobSpec, Name, NetworkMode, OnDisconnect,
-    OnFailure, Rejection, Resources, SecretPlace, SecretUse, StepIndex, StepSpec, limits, validate,
+    OnFailure, Placing, Rejection, Resources, SecretPlace, SecretUse, StepIndex, StepSpec, limits, validate,
 };
 
 use super::artifacts::Artifacts;
@@ -144,7 +144,7 @@ fn step_spec(
         needs: links.needs.iter().map(|(source, kind)| (ranks[*source], *kind)).collect(),
         env,
         resources: resources(step),
-        size: 1,
+        size: step.gang_size.unwrap_or(1),
         retry: step.retry.clone().unwrap_or_else(no_retry),
         timeout_ms: step.timeout_ms,
         on_failure: step.on_failure.unwrap_or(OnFailure::Stop),
@@ -157,6 +157,9 @@ fn step_spec(
         on_disconnect: step.on_disconnect.unwrap_or(OnDisconnect::Keep),
         priority: step.priority.unwrap_or(0),
         secrets: secrets(step),
+        preemptible: step.preemptible.unwrap_or(true),
+        notice: step.notice,
+        placing: Placing { near: step.near.clone(), prefer: step.prefer.clone().unwrap_or_default() },
     }
 }
 

@@ -79,6 +79,12 @@ impl Flow {
 }
 
 fn tasks(step: &FlowStep) -> String {
+    let each = step.gang_size.filter(|size| *size > 1);
+    let members = each.map_or_else(String::new, |size| format!(", each of {size} members"));
+    format!("{}{members}", counted_tasks(step))
+}
+
+fn counted_tasks(step: &FlowStep) -> String {
     let counted = |count: usize| if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") };
     match (&step.foreach, &step.each) {
         (_, Some(each)) => format!("1 task per task of {each}"),

@@ -56,6 +56,8 @@ pub(crate) enum Shape {
     List,
     /// What `foreach` takes.
     Foreach,
+    /// What `notice` takes.
+    Notice,
     /// What `retry` takes.
     Retry,
     /// A wait that grows.
@@ -68,6 +70,12 @@ pub(crate) enum Shape {
     ExitCodes,
     /// What `gpu` takes.
     Gpu,
+    /// What `gang` takes.
+    Gang,
+    /// What `near` of a gang takes.
+    Near,
+    /// A list of preferences.
+    Prefer,
     /// Name to parameter.
     Params,
     /// The defaults of steps.
@@ -267,6 +275,15 @@ pub(crate) const STEP: &[Field] = &[
     )
     .shared(),
     field(
+        "prefer",
+        Shape::Prefer,
+        "Of the nodes that it may run on, those that satisfy the most of these by weight come first, as long as they have room. A \
+         gang cannot have it yet.",
+        "[{ label = \"zone == a\", weight = 50 }]",
+    )
+    .or("none")
+    .shared(),
+    field(
         "network",
         Shape::Choice(&["private", "host", "none"]),
         "Network of its containers. `private`: one of its own, from which other machines are reached and the node is not. \
@@ -292,6 +309,25 @@ pub(crate) const STEP: &[Field] = &[
         "\"SIGINT\"",
     )
     .or("\"SIGTERM\"")
+    .shared(),
+    field(
+        "preemptible",
+        Shape::Boolean,
+        "Whether it may be evicted: asked to stop, and run again later, so that work with a higher priority starts, or work of a \
+         queue that is promised what this one has borrowed. What may not be evicted counts against `no_preempt` of its queues, \
+         and is refused where none of them names what it asks for.",
+        "false",
+    )
+    .or("true")
+    .shared(),
+    field(
+        "notice",
+        Shape::Notice,
+        "A signal that is sent first when it is evicted, so that it saves its work; it is asked to stop only `time` later, or \
+         as soon as its queue's contract says. A command that does not handle the signal is ended by it. Without it, it is asked to \
+         stop at once.",
+        "{ signal = \"SIGUSR1\", time = \"20s\" }",
+    )
     .shared(),
     field(
         "on_disconnect",
@@ -320,7 +356,23 @@ pub(crate) const STEP: &[Field] = &[
     )
     .or("\"container\"")
     .shared(),
-    field("gang", Shape::Reserved, "Tasks of many members. Reserved: refused until supported.", ""),
+    field(
+        "gang",
+        Shape::Gang,
+        "Makes each task of the step a gang: several members that run the same command at the same time, on one node or on many, \
+         and that reach each other. `cpu`, `memory`, `gpu` and the like are those of each member. A gang starts as a whole or not \
+         at all, as near to each other as there is room; when one member ends badly, all are stopped, and the task is tried again as a whole. \
+         Each member is told its rank, where the first one is, and a port there (see below). `outputs` are those of rank 0. Their \
+         network is the node's.",
+        "{ size = 8, near = \"rack\" }",
+    )
+    .or("one member"),
+];
+
+/// Keys of `notice`.
+pub(crate) const NOTICE: &[Field] = &[
+    field("signal", Shape::Choice(STOP_SIGNALS), "The signal.", "\"SIGUSR1\"").or("\"SIGTERM\""),
+    field("time", Shape::Duration, "How long before it is asked to stop; at most an hour. Required.", "\"20s\""),
 ];
 
 /// Keys of `retry`.
@@ -411,6 +463,39 @@ pub(crate) const GPU: &[Field] = &[
     field("memory", Shape::Bytes, "Only devices with at least this much memory.", "\"40GiB\""),
     field("same_link_group", Shape::Boolean, "Whether all must be linked directly.", "true").or("false"),
 ];
+
+/// Keys of `gang`.
+pub(crate) const GANG: &[Field] = &[
+    field("size", Shape::Integer(1, limits::GANG as i64), "Members of each task. Required.", "8"),
+    field(
+        "near",
+        Shape::Near,
+        "How near to each other its members are: a level of the cluster's topology that is near enough, or a table.",
+        "\"rack\"",
+    )
+    .or("as near as there is room"),
+];
+
+/// Keys of `near`.
+pub(crate) const NEAR: &[Field] = &[
+    field("level", Shape::Name, "The level: a label that the cluster's operator has declared as one. Required.", "\"rack\""),
+    field(
+        "need",
+        Shape::Boolean,
+        "Whether it waits until one domain of the level has room for all members; if not, they are further apart where none has.",
+        "true",
+    )
+    .or("false"),
+];
+
+/// Keys of a preference.
+pub(crate) const PREFERENCE: &[Field] = &[
+    field("label", Shape::Text, "A condition as in `constraints`. Required.", "\"zone == a\""),
+    field("weight", Shape::Integer(1, limits::PREFERENCE as i64), "How much it counts.", "50").or("1"),
+];
+
+/// What a gang cannot have yet.
+pub(crate) const LATER_OF_GANG: &[&str] = &["min_size", "max_size", "replace", "spares"];
 
 /// Keys of a variable that holds a secret.
 pub(crate) const SECRET: &[Field] =

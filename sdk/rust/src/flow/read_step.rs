@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use flowyard_model::{GpuRequest, Isolation, Name, NetworkMode, OnDisconnect, OnFailure, limits};
+use flowyard_model::{GpuRequest, Isolation, Name, NetworkMode, Notice, OnDisconnect, OnFailure, StopSignal, limits};
 
 use super::constraints::constraint;
 use super::fields;
 use super::json::to_json;
 use super::read::{is_tag, priority};
+use super::read_gang::{read_gang, read_prefer};
 use super::read_retry::read_retry;
 use super::spec::{FlowStep, Foreach};
 use super::walk::{At, KeyAt, Walk};
@@ -34,7 +35,9 @@ pub(crate) fn read_step(walk: &mut Walk<'_>, entries: &[KeyAt<'_, '_>]) -> FlowS
             "env" => (step.env, step.secret_env) = read_env(walk, at),
             "secret_files" => step.secret_files = read_secret_files(walk, at),
             "labels" => step.labels = read_labels(walk, at),
-            "environment" | "gang" => reserved(walk, entry),
+            "environment" => reserved(walk, entry),
+            "gang" => read_gang(walk, at, &mut step),
+            "prefer" => step.prefer = read_prefer(walk, at),
             _ => read_resource(walk, entry, &mut step),
         }
     }
@@ -68,6 +71,8 @@ fn read_policy(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, step: &mut FlowStep) 
         "timeout" => step.timeout_ms = walk.quantity(at, TIME, units::positive_duration_ms),
         "kill_grace" => step.kill_grace_ms = walk.quantity(at, TIME, units::duration_ms),
         "stop_signal" => step.stop_signal = walk.parsed(at, "a signal such as \"SIGINT\"", flags::stop_signal),
+        "preemptible" => step.preemptible = walk.boolean(at),
+        "notice" => step.notice = read_notice(walk, at),
         "max_parallel" => step.max_parallel = walk.integer(at, 1, i64::from(limits::TASKS_PER_STEP)),
         "priority" => step.priority = priority(walk, at),
         "on_failure" => {
@@ -82,14 +87,28 @@ fn read_policy(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, step: &mut FlowStep) 
     }
 }
 
-fn reserved(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>) {
-    let (message, help) = match entry.key {
-        "environment" => (
-            "`environment` is reserved and not supported yet",
-            "put the dependencies into the image, or run the python of a virtual environment",
-        ),
-        _ => ("`gang` is reserved and not supported yet", "leave it out: every task has one member"),
+fn read_notice(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Notice> {
+    let entries = walk.table(at, "a table such as { signal = \"SIGUSR1\", time = \"20s\" }")?;
+    let (mut signal, mut time) = (StopSignal::Term, None);
+    for entry in walk.fields(entries, fields::NOTICE, "in `notice`") {
+        match entry.key {
+            "signal" => signal = walk.parsed(&entry.at, "a signal such as \"SIGUSR1\"", flags::stop_signal)?,
+            _ => time = Some(walk.quantity(&entry.at, TIME, units::positive_duration_ms)?),
+        }
+    }
+    let Some(ms) = time else {
+        walk.problem(at, "`notice` does not say how long before").help("add time = \"20s\"");
+        return None;
     };
+    if ms > limits::CONTRACT_MS {
+        walk.problem(at, "a notice is at most an hour long");
+    }
+    Some(Notice { signal, ms })
+}
+
+fn reserved(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>) {
+    let message = format!("`{}` is reserved and not supported yet", entry.key);
+    let help = "put the dependencies into the image, or run the python of a virtual environment";
     walk.problems.at_span(entry.key_span.clone(), &entry.at.path, message).help(help);
 }
 

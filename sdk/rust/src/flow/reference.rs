@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::fields::{BACKOFF, FLOW, Field, GPU, PARAM, REASONS, RETRY, RETRY_ON, RETRY_RULE, STEP, Shape};
+use super::fields::{
+    BACKOFF, FLOW, Field, GANG, GPU, NEAR, NOTICE, PARAM, PREFERENCE, REASONS, RETRY, RETRY_ON, RETRY_RULE, STEP, Shape,
+};
 
 const INTRODUCTION: &str = "\
 <!-- Made from the table of fields in sdk/rust/src/flow/fields.rs; a test keeps both the same. -->
@@ -80,7 +82,23 @@ const MEANING: &str = "\
 | `FLOWYARD_ITEM` | Its item as JSON; over 32 KiB it is in the file `FLOWYARD_ITEM_FILE`. |
 | `FLOWYARD_PARAMS` | All parameters as a JSON object. |
 | `TRACEPARENT` | The `run` span of its trace (W3C Trace Context), where the agent tells a collector (`--otlp`): OpenTelemetry's SDKs read it. `env` may set another. |
+| `FLOWYARD_SAVED` | A file to touch whenever it has saved its work: `fctl show` says when that was. |
 | `FLOWYARD_SECRETS` | Folder in memory with the files of `secret_files`. Only where the step is given secrets. |
+
+A member of a gang finds these, too:
+
+| Variable | Meaning |
+|---|---|
+| `FLOWYARD_RANK`, `FLOWYARD_SIZE` | Which member it is, from 0, and of how many. |
+| `FLOWYARD_LOCAL_RANK`, `FLOWYARD_LOCAL_SIZE` | The same among those on its node. |
+| `FLOWYARD_NODE_RANK`, `FLOWYARD_NODES` | Which of the nodes it is on, from 0, and of how many. Ranks are counted through the nodes: those of one node follow each other. |
+| `FLOWYARD_MAIN_ADDRESS`, `FLOWYARD_MAIN_PORT` | Where rank 0 is, and a port there that no other gang is given. |
+| `FLOWYARD_HOSTFILE` | A file with a line `ADDRESS slots=MEMBERS` for each node, in the order of ranks. |
+| `MASTER_ADDR`, `MASTER_PORT`, `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `LOCAL_WORLD_SIZE`, `GROUP_RANK` | The same in the words of `torch.distributed` (`init_method=\"env://\"`). |
+| `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`, `JAX_PROCESS_ID` | In those of JAX. |
+| `OMPI_COMM_WORLD_RANK`, `OMPI_COMM_WORLD_SIZE`, `OMPI_COMM_WORLD_LOCAL_RANK`, `OMPI_COMM_WORLD_LOCAL_SIZE`, `PMI_RANK`, `PMI_SIZE` | In those of Open MPI and PMI. |
+
+What is not `FLOWYARD_...` of these, `env` may set otherwise.
 
 Nothing else is inherited but `PATH`, `LANG` and `TZ`; `env` adds to it. Variables starting with `FLOWYARD_` cannot be set.
 ";
@@ -164,6 +182,23 @@ fn section(text: &mut String, field: &Field) {
             text.push('\n');
             rows(text, GPU);
         }
+        Shape::Gang => {
+            text.push('\n');
+            rows(text, GANG);
+            text.push_str("\n`near` as a table can insist:\n\n");
+            rows(text, NEAR);
+            text.push_str(
+                "\nWhat is near to what, an operator says ([scheduler.md](scheduler.md#gangs-in-a-topology)).\n",
+            );
+        }
+        Shape::Notice => {
+            text.push('\n');
+            rows(text, NOTICE);
+        }
+        Shape::Prefer => {
+            text.push('\n');
+            rows(text, PREFERENCE);
+        }
         _ => {}
     }
 }
@@ -171,7 +206,12 @@ fn section(text: &mut String, field: &Field) {
 fn default(field: &Field) -> String {
     match field.default {
         "" => String::new(),
-        value if value == "false" || value.starts_with('"') || value.starts_with(|c: char| c.is_ascii_digit()) => {
+        value
+            if value == "false"
+                || value == "true"
+                || value.starts_with('"')
+                || value.starts_with(|c: char| c.is_ascii_digit()) =>
+        {
             format!("`{value}`")
         }
         words => words.to_owned(),
@@ -202,7 +242,11 @@ fn holds(shape: Shape) -> String {
         Shape::Reasons => "a reason, or a list of them".to_owned(),
         Shape::ExitCodes => "a whole number from 1 to 255, or a list of them".to_owned(),
         Shape::Retry => "a number of tries, or a table".to_owned(),
+        Shape::Notice => "a table".to_owned(),
         Shape::Gpu => "a number, or a table".to_owned(),
+        Shape::Gang => "a table".to_owned(),
+        Shape::Near => "a level, or a table".to_owned(),
+        Shape::Prefer => "a list of tables".to_owned(),
         Shape::Params | Shape::Defaults | Shape::Steps => "a table".to_owned(),
         Shape::Reserved => "nothing yet".to_owned(),
     }

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{
-    BACKOFF, DEFAULTS_DOC, FLOW, Field, GPU, PARAM, RANGE, REASONS, RETRY, RETRY_RULE, SECRET, STEP, Shape,
+    BACKOFF, DEFAULTS_DOC, FLOW, Field, GANG, GPU, NEAR, NOTICE, PARAM, PREFERENCE, RANGE, REASONS, RETRY, RETRY_RULE,
+    SECRET, STEP, Shape,
 };
 
 const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$";
@@ -70,8 +71,12 @@ fn shape(shape: Shape) -> Value {
         Shape::RetryRules => json!({ "type": "array", "items": table(RETRY_RULE, &[]) }),
         Shape::Reasons => one_or_many(&json!({ "enum": REASONS.map(|(word, _)| word) })),
         Shape::ExitCodes => one_or_many(&json!({ "type": "integer", "minimum": 1, "maximum": 255 })),
+        Shape::Notice => json!(table(NOTICE, &["time"])),
         Shape::Retry => json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, table(RETRY, &["times"])] }),
         Shape::Gpu => json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, table(GPU, &[])] }),
+        Shape::Gang => Value::Object(table(GANG, &["size"])),
+        Shape::Near => json!({ "anyOf": [{ "type": "string", "pattern": NAME }, table(NEAR, &["level"])] }),
+        Shape::Prefer => json!({ "type": "array", "items": table(PREFERENCE, &["label"]) }),
         Shape::Params => named("#/definitions/param"),
         Shape::Steps => named("#/definitions/step"),
         Shape::Defaults => defaults(),

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
-    Constraint, GpuRequest, HostMount, Isolation, JobId, Name, NetworkMode, OnDisconnect, OnFailure, QueuePath, Retry,
-    StopSignal,
+    Constraint, GpuRequest, HostMount, Isolation, JobId, Name, Near, NetworkMode, Notice, OnDisconnect, OnFailure,
+    Preference, QueuePath, Retry, StopSignal,
 };
 
 use super::params::Param;
@@ -91,6 +91,10 @@ pub struct FlowStep {
     pub kill_grace_ms: Option<u64>,
     /// The signal that asks its process to stop.
     pub stop_signal: Option<StopSignal>,
+    /// Whether it may be evicted.
+    pub preemptible: Option<bool>,
+    /// What it is sent first when it is evicted.
+    pub notice: Option<Notice>,
     /// What an attempt does when its agent hears nothing from the coordinator.
     pub on_disconnect: Option<OnDisconnect>,
     /// Added to the job's priority.
@@ -99,6 +103,12 @@ pub struct FlowStep {
     pub image: Option<ImageSource>,
     /// How it is separated from its host.
     pub isolation: Option<Isolation>,
+    /// Members of each task.
+    pub gang_size: Option<u32>,
+    /// How near to each other the members of a gang are.
+    pub near: Option<Near>,
+    /// Conditions on a node's labels that are good to have.
+    pub prefer: Option<Vec<Preference>>,
 }
 
 /// What a step makes one task of each.
@@ -162,10 +172,13 @@ impl FlowStep {
         fill(&mut self.shm_bytes, &defaults.shm_bytes);
         fill(&mut self.gpus, &defaults.gpus);
         fill(&mut self.constraints, &defaults.constraints);
+        fill(&mut self.prefer, &defaults.prefer);
         fill(&mut self.network, &defaults.network);
         fill(&mut self.mounts, &defaults.mounts);
         fill(&mut self.kill_grace_ms, &defaults.kill_grace_ms);
         fill(&mut self.stop_signal, &defaults.stop_signal);
+        fill(&mut self.preemptible, &defaults.preemptible);
+        fill(&mut self.notice, &defaults.notice);
         fill(&mut self.on_disconnect, &defaults.on_disconnect);
         fill(&mut self.priority, &defaults.priority);
         fill(&mut self.image, &defaults.image);

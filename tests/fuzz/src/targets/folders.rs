@@ -138,7 +138,7 @@ fn journals() -> Vec<Vec<u8>> {
     let task = TaskKey { job, step, task: TaskIndex(3) };
     let key = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
     let (gpus, inputs) = (Vec::new(), BTreeMap::new());
-    let member = DesiredMember { key, gpus, inputs, item: None, known: Phase::Placed };
+    let member = DesiredMember { key, gpus, inputs, item: None, known: Phase::Placed, gang: None };
     let lines = [
         "{\"registered\":{\"cluster\":\"c\",\"epoch\":0,\"node\":1,\"incarnation\":2}}".to_owned(),
         format!("{{\"step\":{}}}", json(&context)),

@@ -183,7 +183,7 @@ fn launcher<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes
 }
 
 fn launcher_requests() -> Vec<Vec<u8>> {
-    let stop = Request::Stop { folder: "/a/b".into(), grace_ms: Some(5) };
+    let stop = Request::Stop { folder: "/a/b".into(), grace_ms: Some(5), notice_ms: None };
     let events = [Event::Started { folder: "/a/b".into(), pid: 7, at_ms: 9 }, Event::ShutdownRefused { running: 3 }];
     let mut inputs: Vec<Vec<u8>> = Vec::new();
     for request in [Request::List, Request::Shutdown { kill: true }, stop] {

@@ -122,13 +122,14 @@ fn all_noticed(asked: &Asked) -> ExitCode {
 fn line(totals: &Totals) -> String {
     let seconds = totals.took_ms as f64 / 1_000.0;
     format!(
-        "seeds {}, failed {}, jobs {}, attempts {}, tasks succeeded {}, faults {} (at least {} in each), entries {}, simulated hours {}, \
+        "seeds {}, failed {}, jobs {}, attempts {}, tasks succeeded {}, evictions {}, faults {} (at least {} in each), entries {}, simulated hours {}, \
          seconds {seconds:.0}, seeds/s {:.1}",
         totals.runs,
         totals.failed,
         totals.jobs,
         totals.attempts,
         totals.succeeded,
+        totals.evictions,
         totals.coverage.faults(),
         totals.least_faults,
         totals.entries,

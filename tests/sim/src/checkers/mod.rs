@@ -3,8 +3,10 @@
 mod acknowledged;
 mod bounds;
 mod changes;
+mod claims;
 mod closing;
 mod devices;
+mod evictions;
 mod gangs;
 mod invariants;
 mod outputs;
@@ -55,6 +57,8 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(devices::NoDeviceIsGrantedTwice),
         Box::new(gangs::GangsRunWhole),
         Box::new(retries::RetriesKeepTheirRule),
+        Box::new(evictions::EvictionsKeepTheContract),
+        Box::new(claims::ClaimsAreTakenUp::new()),
     ]
 }
 

@@ -1,0 +1,37 @@
+//! The policy: what an operator says of the cluster as a whole.
+
+use std::collections::BTreeSet;
+
+use flowyard_model::{Command, Policy, validate_policy};
+use flowyard_proto::api::{GetPolicyResponse, LevelCount, PutPolicyResponse};
+use flowyard_proto::status::rejected;
+use flowyard_state::View;
+use tonic::Status;
+
+use crate::coordinator::Shared;
+
+/// Puts the policy as a whole.
+pub(super) async fn put(shared: &Shared, policy: Policy) -> Result<PutPolicyResponse, Status> {
+    validate_policy(&policy).map_err(|rejection| rejected(&rejection))?;
+    shared.grow().await?;
+    let before = shared.fresh_view().await?.policy().clone();
+    if *before != policy {
+        shared.propose(&Command::PutPolicy(policy.into())).await?;
+    }
+    Ok(PutPolicyResponse { before: Some((&*before).into()) })
+}
+
+/// The policy, and how the nodes are spread over its levels.
+pub(super) fn get(view: &View) -> GetPolicyResponse {
+    let policy = view.policy();
+    let mut domains: Vec<(BTreeSet<Vec<&str>>, u32)> = vec![Default::default(); policy.topology.len()];
+    for (_, node) in view.nodes() {
+        let domain = policy.domain(&node.inventory);
+        for (depth, (known, nodes)) in domains.iter_mut().enumerate().take(domain.len()) {
+            known.insert(domain[..=depth].to_vec());
+            *nodes += 1;
+        }
+    }
+    let levels = domains.iter().map(|(known, nodes)| LevelCount { domains: known.len() as u32, nodes: *nodes });
+    GetPolicyResponse { policy: Some((&**policy).into()), levels: levels.collect() }
+}

@@ -1,0 +1,94 @@
+//! What an operator says of the cluster as a whole.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Inventory, Name, QueueFault, Rejection, limits};
+
+/// What holds for all of the cluster. It is put as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The labels that say what is near to what, from the top: `block`, `rack`. Empty if nothing is said of that.
+    pub topology: Vec<Name>,
+}
+
+impl Policy {
+    /// The word that stands for a single node where a level is asked for, so that no level has it.
+    pub const HOST: &str = "host";
+
+    /// The depth of a level: 1 for the topmost; `None` if it is no level.
+    pub fn depth(&self, level: &Name) -> Option<usize> {
+        self.topology.iter().position(|name| name == level).map(|at| at + 1)
+    }
+
+    /// Where a node is: its labels of the levels from the top, as far as it has them. A node without the label of a level is
+    /// near to nothing that is known there, whatever its labels below it say.
+    pub fn domain<'a>(&self, inventory: &'a Inventory) -> Vec<&'a str> {
+        self.topology.iter().map_while(|level| inventory.labels.get(level)).map(String::as_str).collect()
+    }
+
+    /// The levels as they are told to people.
+    pub fn levels(&self) -> String {
+        let names: Vec<&str> = self.topology.iter().map(Name::as_str).collect();
+        if names.is_empty() { "none; `fctl policy put` declares them".to_owned() } else { names.join(", ") }
+    }
+}
+
+/// Everything that is wrong with a policy.
+pub fn policy_faults(policy: &Policy) -> Vec<QueueFault> {
+    let mut faults = Vec::new();
+    let mut fault = |message: String| faults.push(QueueFault { field: "topology".to_owned(), message });
+    let levels = &policy.topology;
+    if levels.len() > limits::TOPOLOGY_LEVELS {
+        fault(format!("at most {} levels, these are {}", limits::TOPOLOGY_LEVELS, levels.len()));
+    }
+    for (at, level) in levels.iter().enumerate() {
+        if levels[..at].contains(level) {
+            fault(format!("`{level}` is named twice; each label is one level"));
+        }
+        if level.as_str() == Policy::HOST {
+            fault(format!("`{level}` means a single node and cannot be a level"));
+        }
+    }
+    faults
+}
+
+/// Checks every rule that can be seen from the policy alone.
+///
+/// # Errors
+/// [`Rejection::Invalid`] naming the first field that breaks one.
+pub fn validate_policy(policy: &Policy) -> Result<(), Rejection> {
+    match policy_faults(policy).into_iter().next() {
+        None => Ok(()),
+        Some(QueueFault { field, message }) => Err(Rejection::Invalid { path: format!("policy.{field}"), message }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(levels: &[&str]) -> Policy {
+        Policy { topology: levels.iter().map(|level| level.parse().unwrap()).collect() }
+    }
+
+    #[test]
+    fn levels_are_few_and_each_once() {
+        let faults = |levels: &[&str]| -> Vec<String> {
+            policy_faults(&policy(levels)).into_iter().map(|fault| fault.message).collect()
+        };
+        assert_eq!(faults(&["block", "rack"]), Vec::<String>::new());
+        assert_eq!(faults(&["rack", "block", "rack"]), ["`rack` is named twice; each label is one level"]);
+        assert_eq!(faults(&["host"]).len(), 1);
+        assert_eq!(faults(&["a", "b", "c", "d", "e", "f", "g", "h", "i"]).len(), 1);
+        let rejected = validate_policy(&policy(&["host"])).unwrap_err();
+        assert!(rejected.to_string().starts_with("policy.topology: `host`"), "{rejected}");
+    }
+
+    #[test]
+    fn levels_count_from_the_top() {
+        let policy = policy(&["block", "rack"]);
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        assert_eq!((policy.depth(&name("block")), policy.depth(&name("rack"))), (Some(1), Some(2)));
+        assert_eq!(policy.depth(&name("host")), None);
+    }
+}

@@ -1,0 +1,63 @@
+//! How near to each other the members of a gang have to be, and how much room there is so near.
+
+use flowyard_model::{Name, Policy, StepSpec};
+use flowyard_placement::{Fleet, Near};
+use flowyard_state::State;
+
+use crate::nodes::{self, Classes};
+use crate::shapes;
+use crate::words::Words;
+
+/// What a step asks for, in placement's words; `None` if it needs a level that is not declared (any more), so that it cannot be
+/// placed. A level that it only prefers is passed over then.
+pub(crate) fn of(spec: &StepSpec, policy: &Policy) -> Option<Near> {
+    let Some(near) = spec.placing.near.as_ref().filter(|_| spec.size > 1) else { return Some(Near::Lowest) };
+    match policy.depth(&near.level) {
+        Some(depth) if near.need => Some(Near::Need(depth as u32)),
+        Some(depth) => Some(Near::Prefer(depth as u32)),
+        None => (!near.need).then_some(Near::Lowest),
+    }
+}
+
+/// Where a gang stands that has to be in one domain of a level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NearRoom {
+    /// The level.
+    pub level: Name,
+    /// Its domains that may be used; a node without the label is one by itself. 0 if the level is not declared.
+    pub domains: usize,
+    /// The domain that holds most now, by its labels from the top (empty for a node that is one by itself), and how many
+    /// members that is.
+    pub most: Option<(Vec<String>, u64)>,
+    /// The most members that one of them would hold if nothing ran.
+    pub most_when_empty: u64,
+}
+
+/// Where a gang stands that has to be in one domain of a level: how much room there is now for members of it. `None` for a step
+/// that needs nothing of that kind. Looks at every node that takes work.
+pub fn near_room(state: &State, spec: &StepSpec) -> Option<NearRoom> {
+    let near = spec.placing.near.as_ref().filter(|near| near.need && spec.size > 1)?;
+    let policy = state.policy();
+    let mut told = NearRoom { level: near.level.clone(), domains: 0, most: None, most_when_empty: 0 };
+    let Some(depth) = policy.depth(&near.level) else { return Some(told) };
+    let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::none());
+    // The tokens of the step are numbered first, so that a node without them is found to have none.
+    words.needs(&spec.resources);
+    for (id, node) in state.nodes().filter(|(_, node)| nodes::is_usable(node)) {
+        let (class, new) = classes.of(&node.inventory);
+        if new {
+            fleet.put_class(class, &words.domain(policy, &node.inventory));
+        }
+        fleet.put_node(nodes::index(id), nodes::facts_now(state, id, node, class, &mut words));
+    }
+    let room = fleet.near_room(&shapes::facts(spec, policy, classes.examples(), &mut words));
+    told.domains = room.domains;
+    told.most_when_empty = room.most_when_empty;
+    told.most = room.most.map(|(at, members)| {
+        let node = state.node(nodes::id(flowyard_placement::NodeIndex(at as u32)));
+        let domain = node.map_or(Vec::new(), |node| policy.domain(&node.inventory));
+        let labels = if domain.len() < depth { &[] } else { &domain[..depth] };
+        (labels.iter().map(|label| (*label).to_owned()).collect(), members)
+    });
+    Some(told)
+}

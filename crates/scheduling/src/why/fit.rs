@@ -1,0 +1,63 @@
+//! Whether a step could be placed now if nobody else waited: what has to be so for a change to help, found without a round.
+
+use std::sync::Arc;
+
+use flowyard_model::{Policy, QueuePath, StepSpec};
+use flowyard_placement::Fleet;
+use flowyard_state::State;
+
+use super::bounds::{alternatives, kept, met};
+use crate::nodes::{self, Classes};
+use crate::scheduler::Line;
+use crate::shapes;
+use crate::words::Words;
+
+/// The nodes that take work, to be asked many times.
+pub(crate) struct Fit {
+    fleet: Fleet,
+    classes: Classes,
+    words: Words,
+    policy: Arc<Policy>,
+}
+
+impl Fit {
+    /// The nodes as they are, for steps that ask for no tokens but those of this one.
+    pub(crate) fn of(state: &State, spec: &StepSpec) -> Self {
+        let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::none());
+        // Numbered first, so that a node without them is found to have none.
+        words.needs(&spec.resources);
+        for (id, node) in state.nodes().filter(|(_, node)| nodes::is_usable(node)) {
+            let (class, new) = classes.of(&node.inventory);
+            if new {
+                fleet.put_class(class, &words.domain(state.policy(), &node.inventory));
+            }
+            fleet.put_node(nodes::index(id), nodes::facts_now(state, id, node, class, &mut words));
+        }
+        Self { fleet, classes, words, policy: state.policy().clone() }
+    }
+
+    /// How many members of one task find room at the same time, at most all.
+    pub(crate) fn seats(&mut self, spec: &StepSpec) -> u64 {
+        self.fleet.explain(&shapes::facts(spec, &self.policy, self.classes.examples(), &mut self.words)).seats
+    }
+
+    /// Whether a task of the step has room, is within all bounds, and takes nothing that is kept for others, by one of its
+    /// alternatives. If not, no round places it. What is kept is as in the line; it is not looked at without one.
+    pub(crate) fn is_possible(
+        &mut self,
+        state: &State,
+        queue: &QueuePath,
+        spec: &StepSpec,
+        mut line: Option<&mut Line>,
+    ) -> bool {
+        alternatives(spec).any(|alternative| {
+            let request = spec.resources.gpus.get(alternative as usize).cloned();
+            let mut alone = spec.clone();
+            alone.resources.gpus = request.into_iter().collect();
+            let is_kept = |line: &mut &mut Line| !kept(line, queue, spec, alternative).is_empty();
+            met(state, queue, spec, alternative).is_empty()
+                && !line.as_mut().is_some_and(is_kept)
+                && self.seats(&alone) == u64::from(spec.size.max(1))
+        })
+    }
+}

@@ -1,0 +1,301 @@
+//! When a task would start: the real scheduler, run forward on a copy of the state in which what runs ends when it has to.
+//!
+//! What is known is when something has to end that has a `timeout`: that long after its process began, and the time it has to stop. So the
+//! answer holds if all of it takes that long, ends well, and nothing new comes; it is no promise, and says what it rests on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flowyard_model::{
+    Attempt, AttemptDesired, AttemptOutcome, AttemptReport, Blame, Command, End, FanOut, Logs, Member, MemberKey,
+    NodeId, Phase, PhaseTimes, QueuePath, Reason, ReportAttempts, StepSpec, TaskKey, TaskState, TimeMs, limits,
+};
+use flowyard_state::State;
+
+use super::bounds::{alternatives, met};
+use super::change::perform;
+use super::effort::{Effort, FORECAST_ROUNDS, Verdict};
+use super::fit::Fit;
+use crate::scheduler::{Line, Proposal};
+
+/// Rounds that are each about the next end alone; later ones join ends that are near each other.
+const EXACT_ROUNDS: u32 = 8;
+/// Ends are joined that lie within this part of the time from now.
+const JOINED_PART: u64 = 8;
+/// Running work that is named.
+const NAMED: usize = 3;
+/// Ticks that are due at one time, at most.
+const TICKS: usize = 64;
+
+/// When a task would start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// With the next plan.
+    Now,
+    /// At this time, if all that has to end by then takes as long as it may, ends well, and nothing new comes.
+    At {
+        /// When.
+        at: TimeMs,
+        /// Whether ends were joined, so that it may be up to an eighth of the time sooner.
+        joined: bool,
+        /// How many attempts end before, of those that run now.
+        ends: u64,
+        /// Whether something ends before whose followers are not known, because it writes the list that they come from.
+        unknown_followers: bool,
+    },
+    /// It cannot be known, because this runs, or would by then, and has no `timeout`.
+    NoTimeout {
+        /// Some of it.
+        whose: Vec<Endless>,
+        /// How much of it there is.
+        all: u64,
+    },
+    /// Not even if all ended that runs.
+    NotEvenThen,
+    /// Its job is stopped first, at this time: one of the job's times passes.
+    StopsBefore(TimeMs),
+    /// It was not found out within the bound: not before this time.
+    Beyond(TimeMs),
+}
+
+/// Something that runs and has no `timeout`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endless {
+    /// Which task.
+    pub task: TaskKey,
+    /// A node that it runs on.
+    pub node: NodeId,
+}
+
+/// What is said of a member: that it ended, or that its agent has it.
+type Said = (MemberKey, Option<Arc<End>>);
+
+/// The cluster in virtual time.
+struct Ahead {
+    state: State,
+    began: TimeMs,
+    now: TimeMs,
+    /// What has to end, by when.
+    ends: BTreeMap<TimeMs, Vec<(NodeId, MemberKey)>>,
+    /// What runs and need not end.
+    endless: Vec<(NodeId, MemberKey)>,
+    /// What is known of already.
+    known: BTreeSet<MemberKey>,
+    /// What was asked to go, and goes.
+    leaving: BTreeSet<MemberKey>,
+    /// When somebody may be evicted who may not be now.
+    wake: Option<TimeMs>,
+    ended: u64,
+    joined: bool,
+    unknown_followers: bool,
+}
+
+/// When the task would start that the first round, made from this state, does not place.
+pub(crate) fn start(state: State, task: TaskKey, first: &Proposal, now: TimeMs, effort: &mut Effort) -> Option<Start> {
+    let spec = state.step_spec(task.job, task.step)?.clone();
+    let queue = state.job(task.job)?.spec.queue.clone();
+    let mut ahead = Ahead::of(state, now);
+    ahead.place(first);
+    let mut complete = first.complete;
+    for round in 0..FORECAST_ROUNDS {
+        if complete && !ahead.next(round >= EXACT_ROUNDS) {
+            return Some(ahead.stuck(task, &queue, &spec));
+        }
+        if ahead.state.task_state(task) != Some(TaskState::Ready) {
+            return Some(Start::StopsBefore(ahead.now));
+        }
+        let Some(proposal) = effort.round(&ahead.state, ahead.now) else { break };
+        if let Verdict::Placed(_) = effort.judged(&proposal, task) {
+            let Ahead { now: at, joined, ended: ends, unknown_followers, .. } = ahead;
+            return Some(Start::At { at, joined, ends, unknown_followers });
+        }
+        ahead.place(&proposal);
+        complete = proposal.complete;
+    }
+    effort.cut = true;
+    Some(Start::Beyond(ahead.now))
+}
+
+impl Ahead {
+    fn of(state: State, now: TimeMs) -> Self {
+        let now = now.max(state.time());
+        let (ends, endless, known, leaving, wake) = Default::default();
+        let (ended, joined, unknown_followers) = (0, false, false);
+        let mut ahead =
+            Self { state, began: now, now, ends, endless, known, leaving, wake, ended, joined, unknown_followers };
+        ahead.take_in();
+        ahead.accept();
+        ahead
+    }
+
+    /// Places what a round has placed.
+    fn place(&mut self, proposal: &Proposal) {
+        for plan in &proposal.plans {
+            perform(&mut self.state, self.now, Command::CommitPlan(plan.clone()));
+        }
+        self.wake = proposal.wake_at;
+        self.take_in();
+    }
+
+    /// Notes when what runs has to end; who is asked to go ends sooner than was known.
+    fn take_in(&mut self) {
+        let nodes: Vec<NodeId> = self.state.nodes().map(|(id, _)| id).collect();
+        for node in nodes {
+            for (key, attempt, member) in self.state.live_members(node) {
+                let leaves = attempt.desired != AttemptDesired::Run && self.leaving.insert(key);
+                if !self.known.insert(key) && !leaves {
+                    continue;
+                }
+                if leaves {
+                    self.endless.retain(|(_, other)| *other != key);
+                    self.ends.values_mut().for_each(|keys| keys.retain(|(_, other)| *other != key));
+                }
+                match self
+                    .state
+                    .step_spec(key.task.job, key.task.step)
+                    .and_then(|spec| end(&self.state, (key, spec), attempt, member, self.now))
+                {
+                    Some(at) => self.ends.entry(at.max(self.now)).or_default().push((node, key)),
+                    None => self.endless.push((node, key)),
+                }
+            }
+        }
+    }
+
+    /// What agents have not said yet that they have is taken as had: otherwise it would be given up meanwhile.
+    fn accept(&mut self) {
+        let nodes: Vec<NodeId> = self.state.nodes().map(|(id, _)| id).collect();
+        for node in nodes {
+            let placed = self.state.live_members(node).filter(|(_, _, member)| member.phase == Phase::Placed);
+            let placed: Vec<_> = placed.map(|(key, ..)| (key, None)).collect();
+            self.report(node, placed);
+        }
+    }
+
+    /// Goes on to when something ends next; `false` if nothing has to.
+    fn next(&mut self, may_join: bool) -> bool {
+        self.ends.retain(|_, keys| !keys.is_empty());
+        let first = self.ends.first_key_value().map(|(at, _)| *at);
+        let wake = self.wake.take().filter(|wake| first.is_none_or(|first| *wake < first));
+        if let Some(wake) = wake {
+            self.now = self.now.max(wake);
+            return true;
+        }
+        let Some(first) = &first else { return false };
+        let mut until = *first;
+        if may_join {
+            let window = first.0.saturating_sub(self.began.0) / JOINED_PART;
+            let last = self.ends.range(..=first.after(window)).next_back().map(|(at, _)| *at);
+            until = last.unwrap_or(*first);
+            self.joined |= until != *first;
+        }
+        self.now = self.now.max(until);
+        let later = self.ends.split_off(&until.after(1));
+        let over = std::mem::replace(&mut self.ends, later);
+        self.end(over.into_values().flatten().collect());
+        for _ in 0..TICKS {
+            if self.state.next_deadline().is_none_or(|at| at > self.now) {
+                break;
+            }
+            perform(&mut self.state, self.now, Command::Tick);
+        }
+        true
+    }
+
+    fn end(&mut self, over: Vec<(NodeId, MemberKey)>) {
+        let mut by_node: BTreeMap<NodeId, Vec<Said>> = BTreeMap::new();
+        let good = Arc::new(good_end());
+        for (node, key) in over {
+            self.ended += u64::from(key.rank.0 == 0);
+            self.unknown_followers |= self.writes_a_list(key.task);
+            by_node.entry(node).or_default().push((key, Some(good.clone())));
+        }
+        by_node.into_iter().for_each(|(node, keys)| self.report(node, keys));
+    }
+
+    fn writes_a_list(&self, task: TaskKey) -> bool {
+        let steps = self.state.job(task.job).map(|job| job.spec.steps.as_slice()).unwrap_or_default();
+        steps.iter().any(|step| matches!(step.fan_out, FanOut::Output { step, .. } if step == task.step))
+    }
+
+    fn report(&mut self, node: NodeId, keys: Vec<Said>) {
+        let Some(incarnation) = self.state.node(node).map(|node| node.incarnation) else { return };
+        for part in keys.chunks(limits::REPORTS_PER_ENTRY) {
+            let report = |(member, end): &Said| AttemptReport {
+                member: *member,
+                phase: if end.is_some() { Phase::Ended } else { Phase::Accepted },
+                times: PhaseTimes::NONE,
+                end: end.clone(),
+                checkpoint: None,
+                stuck: None,
+                saved_at: None,
+            };
+            let reports = part.iter().map(report).collect();
+            let command = Command::ReportAttempts(ReportAttempts { node, incarnation, reports });
+            perform(&mut self.state, self.now, command);
+        }
+    }
+
+    /// Nothing has to end any more, and the task still waits.
+    fn stuck(mut self, task: TaskKey, queue: &QueuePath, spec: &StepSpec) -> Start {
+        let endless = std::mem::take(&mut self.endless);
+        let live = |(node, key): &(NodeId, MemberKey)| {
+            self.state.live_members(*node).any(|(live, ..)| live == *key).then_some((*node, *key))
+        };
+        let endless: Vec<_> = endless.iter().filter_map(live).collect();
+        let met = alternatives(spec).flat_map(|alternative| met(&self.state, queue, spec, alternative));
+        let met: BTreeSet<QueuePath> = met.map(|bound| bound.queue).collect();
+        let in_the_way = |(node, key): &&(NodeId, MemberKey)| {
+            let suits = self.state.node(*node).is_some_and(|node| spec.allows(&node.inventory));
+            let of = self.state.job(key.task.job).map(|job| &job.spec.queue);
+            suits || of.is_some_and(|of| met.iter().any(|bound| bound.covers(of)))
+        };
+        let tasks = endless.iter().rev().filter(in_the_way).map(|(node, key)| (key.task, *node));
+        let tasks: BTreeMap<TaskKey, NodeId> = tasks.collect();
+        self.end(endless);
+        let waits = self.state.task_state(task) == Some(TaskState::Ready);
+        let mut line = Line::of(&self.state);
+        let ever = waits && Fit::of(&self.state, spec).is_possible(&self.state, queue, spec, Some(&mut line));
+        if !ever || tasks.is_empty() {
+            return Start::NotEvenThen;
+        }
+        let all = tasks.len() as u64;
+        let whose = tasks.into_iter().take(NAMED).map(|(task, node)| Endless { task, node }).collect();
+        Start::NoTimeout { whose, all }
+    }
+}
+
+/// When a member has to have ended; nothing if it need not.
+fn end(
+    state: &State,
+    (key, spec): (MemberKey, &StepSpec),
+    attempt: &Attempt,
+    member: &Member,
+    now: TimeMs,
+) -> Option<TimeMs> {
+    if attempt.desired != AttemptDesired::Run {
+        let job = state.job(key.task.job).filter(|_| attempt.preempted.is_some());
+        let Some(contract) = job.map(|job| state.contract(&job.spec.queue)) else {
+            return Some(now.after(spec.kill_grace_ms));
+        };
+        let notice_ms = spec.notice.map_or(0, |notice| notice.ms.min(contract.notice_ms));
+        return Some(now.after(notice_ms).after(spec.kill_grace_ms.min(contract.kill_within_ms)));
+    }
+    let began = member.times.running.unwrap_or(attempt.placed_at).max(attempt.placed_at);
+    Some(began.after(spec.timeout_ms?).after(spec.kill_grace_ms))
+}
+
+fn good_end() -> End {
+    End {
+        outcome: AttemptOutcome::Succeeded,
+        reason: Reason::Exit,
+        blame: Blame::User,
+        exit_code: Some(0),
+        signal: None,
+        message: String::new(),
+        peak_memory_bytes: 0,
+        cpu_us: 0,
+        outputs: BTreeMap::new(),
+        logs: Logs::NONE,
+    }
+}

@@ -1,0 +1,191 @@
+//! Why a task waits, where it stands, when it would start, and what would let it start now: in data, for whoever puts it into words.
+//!
+//! Nothing is guessed. Facts are counted in the state, the place in the line is the solver's own, the start is what the real scheduler
+//! does in virtual time, and each fix was solved. What one question may cost is bounded, and an answer says if it met that bound.
+
+mod bounds;
+mod change;
+mod effort;
+mod fit;
+mod fixes;
+mod forecast;
+mod nodes;
+mod resource;
+
+use std::cmp::Reverse;
+
+use flowyard_model::{NodeId, QueuePath, Revision, TaskKey, TaskState, TimeMs};
+use flowyard_state::{ReadyStep, State};
+
+pub use self::bounds::{BoundOn, BoundReached, Holder, KeptFree};
+pub use self::change::{Change, Question};
+pub use self::effort::ROUNDS;
+pub use self::fixes::Fix;
+pub use self::forecast::{Endless, Start};
+pub use self::nodes::{ClosedAs, Lack, Nodes, Rejection, Short, Unable};
+pub use self::resource::Resource;
+
+use self::change::Base;
+use self::effort::{Effort, LINE, Verdict};
+use self::fit::Fit;
+use crate::scheduler::{Line, Standing};
+
+/// Why a ready task is not placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reasons {
+    /// As many of its step are active, or go before it, as may be active.
+    pub parallel: Option<Parallel>,
+    /// Bounds of queues that it would meet, by each of its alternatives.
+    pub bounds: Vec<BoundReached>,
+    /// What is free and kept for others, by the first alternative that is within all bounds; nothing if another one is not kept out so.
+    pub kept: Vec<KeptFree>,
+    /// Whether there is an alternative that is within all bounds.
+    pub within_bounds: bool,
+    /// What the nodes lack for one member.
+    pub nodes: Nodes,
+    /// Members of one task that find room at the same time, at most its size.
+    pub seats: u64,
+}
+
+/// A step that may have only so many tasks active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parallel {
+    /// How many are.
+    pub active: u32,
+    /// How many ready ones of the step go before.
+    pub before: u32,
+    /// How many may be.
+    pub most: u32,
+}
+
+/// Where a task stands among all that wait: what would be placed before it if there were room for all and no queue had bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// How many tasks would be.
+    pub before: u64,
+    /// Whether that is all of them: otherwise counting was stopped.
+    pub exact: bool,
+    /// Whose they are, those with most first.
+    pub ahead: Vec<Group>,
+}
+
+/// Alike tasks that would be placed before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Of jobs in which queue.
+    pub queue: QueuePath,
+    /// Whose.
+    pub owner: String,
+    /// Of which priority, of job and step together.
+    pub priority: i64,
+    /// How many.
+    pub tasks: u64,
+}
+
+/// All that can be said of a task that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// What was read.
+    pub revision: Revision,
+    /// Where the next round places it, by rank; nothing if it does not.
+    pub placed: Option<Vec<NodeId>>,
+    /// Tasks of its step that the next round places.
+    pub placed_of_step: u64,
+    /// Why it is not placed.
+    pub reasons: Reasons,
+    /// Where it stands in the line; nothing if it is kept out of it by its own step.
+    pub position: Option<Position>,
+    /// When it would start.
+    pub start: Start,
+    /// What would let it start now, the smallest change first.
+    pub fixes: Vec<Fix>,
+    /// Rounds of the scheduler that were run for this.
+    pub rounds: u32,
+    /// Whether something was not found out because of what one question may cost.
+    pub cut: bool,
+}
+
+/// Why a task is not placed; nothing if it is not one that could be.
+pub fn reasons(state: &State, task: TaskKey) -> Option<Reasons> {
+    let rank = Base::of(state, &Question::Waiting(task), state.time()).rank();
+    (state.task_state(task)? == TaskState::Ready).then(|| of_ready(state, task, rank))?
+}
+
+/// All that can be said of a task; nothing if it is not one that could be placed.
+pub fn explain(state: &State, question: &Question, now: TimeMs) -> Option<Explanation> {
+    let base = Base::of(state, question, now);
+    let (there, task) = base.with(&[])?;
+    if there.task_state(task)? != TaskState::Ready {
+        return None;
+    }
+    let mut effort = Effort::new();
+    let reasons = of_ready(&there, task, base.rank())?;
+    let position = reasons.parallel.is_none().then(|| position(&there, task)).flatten();
+    let first = effort.round(&there, now)?;
+    let verdict = effort.judged(&first, task);
+    let all = first.plans.iter().flat_map(|plan| &plan.placements);
+    let placed_of_step = all.filter(|it| (it.task.job, it.task.step) == (task.job, task.step)).count() as u64;
+    let (placed, fixes, start) = match verdict {
+        Verdict::Placed(nodes) => (Some(nodes), Vec::new(), Start::Now),
+        Verdict::Waits => {
+            let fixes = fixes::find(&base, &there, task, now, &mut effort);
+            (None, fixes, forecast::start(there, task, &first, now, &mut effort)?)
+        }
+        Verdict::Unknown => (None, Vec::new(), Start::Beyond(now)),
+    };
+    let (revision, rounds, cut) = (state.revision(), effort.used(), effort.cut);
+    Some(Explanation { revision, placed, placed_of_step, reasons, position, start, fixes, rounds, cut })
+}
+
+fn of_ready(state: &State, task: TaskKey, rank: u32) -> Option<Reasons> {
+    let (job, step) = (state.job(task.job)?, state.step(task.job, task.step)?);
+    let (spec, queue) = (state.step_spec(task.job, task.step)?, &job.spec.queue);
+    let active = step.counts.active;
+    let parallel = spec.max_parallel.map(|most| Parallel { active, before: rank, most });
+    let by = |alternative| bounds::reached(state, queue, spec, alternative);
+    let met: Vec<Vec<BoundReached>> = bounds::alternatives(spec).map(by).collect();
+    let within: Vec<u32> = (0..).zip(&met).filter(|(_, met)| met.is_empty()).map(|(at, _)| at).collect();
+    // Where everybody lends all they have, nothing is kept, and it need not be asked.
+    let mut line = state.queues().any(|queue| !queue.lend.is_empty()).then(|| Line::of(state));
+    let kept = |alternative| line.as_mut().map_or_else(Vec::new, |line| bounds::kept(line, queue, spec, alternative));
+    let kept = within.iter().copied().map(kept);
+    // It is a reason only if it holds for every way that is open otherwise.
+    let kept = kept.map(|kept| Some(kept).filter(|kept| !kept.is_empty())).collect::<Option<Vec<_>>>();
+    Some(Reasons {
+        parallel: parallel.filter(|it| it.active.saturating_add(it.before) >= it.most),
+        bounds: met.into_iter().flatten().collect(),
+        kept: kept.and_then(|kept| kept.into_iter().next()).unwrap_or_default(),
+        within_bounds: !within.is_empty(),
+        nodes: nodes::rejections(state, spec),
+        seats: Fit::of(state, spec).seats(spec),
+    })
+}
+
+fn position(state: &State, task: TaskKey) -> Option<Position> {
+    let (job, spec) = (state.job(task.job)?, state.step_spec(task.job, task.step)?);
+    let ready = ReadyStep {
+        queue: job.spec.queue.clone(),
+        priority: Reverse(i64::from(job.spec.priority) + i64::from(spec.priority)),
+        owner: job.owner.clone(),
+        shape: spec.shape().fingerprint(),
+        job: task.job,
+        step: task.step,
+    };
+    let Standing { before, found } = Line::of(state).standing(&ready, task, LINE)?;
+    let group = |(group, tasks): (flowyard_state::ReadyGroup, u64)| {
+        let (queue, owner, priority) = (group.queue, group.owner, group.priority.0);
+        Group { queue, owner, priority, tasks }
+    };
+    let mut ahead: Vec<Group> = Vec::new();
+    for group in before.into_iter().map(group) {
+        let same = |other: &&mut Group| {
+            (&other.queue, &other.owner, other.priority) == (&group.queue, &group.owner, group.priority)
+        };
+        match ahead.iter_mut().find(same) {
+            Some(known) => known.tasks += group.tasks,
+            None => ahead.push(group),
+        }
+    }
+    ahead.sort_by(|one, other| other.tasks.cmp(&one.tasks).then_with(|| one.queue.cmp(&other.queue)));
+    Some(Position { before: ahead.iter().map(|group| group.tasks).sum(), exact: found, ahead })
+}

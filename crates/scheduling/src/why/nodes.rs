@@ -1,0 +1,247 @@
+//! What each node lacks for one member of a task, counted by kind, with an example each.
+
+use std::collections::BTreeMap;
+
+use flowyard_model::{
+    Constraint, Gpu, GpuRequest, Health, Image, Isolation, Name, Node, NodeId, Resources, Scheduling, StepSpec,
+};
+use flowyard_state::State;
+
+/// Something that a node lacks, with the figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// Nothing was heard of it for long.
+    Down,
+    /// Nothing was heard of it for seconds.
+    Silent,
+    /// It takes no new work; who closed it and why is in its record.
+    Closed(ClosedAs),
+    /// Its agent cannot or may not run such a step.
+    Unable(Unable),
+    /// A constraint does not hold.
+    Label {
+        /// Which.
+        constraint: Constraint,
+        /// The value of the label there, if it has one.
+        has: Option<String>,
+    },
+    /// CPUs, in thousandths.
+    Cpu(Short),
+    /// Bytes of memory.
+    Memory(Short),
+    /// Bytes of scratch space.
+    Disk(Short),
+    /// Tokens of a kind.
+    Token(Name, Short),
+    /// It has no such devices, however free: how many it has at all.
+    Devices {
+        /// How many.
+        all: u64,
+    },
+    /// It has them, but not free, well and linked as asked for.
+    FreeDevices {
+        /// How many are well and untouched.
+        free: u64,
+        /// How many it has.
+        all: u64,
+    },
+}
+
+/// How a node was closed to new work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClosedAs {
+    /// What runs there stays.
+    Cordoned,
+    /// It becomes empty.
+    Draining,
+    /// It is empty.
+    Drained,
+}
+
+/// What an agent cannot do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unable {
+    /// Run without a container.
+    Process,
+    /// Make containers.
+    Containers,
+    /// Use the host's system as image.
+    HostImage,
+    /// Run images.
+    Images,
+    /// Give a network of its own.
+    Network,
+    /// Its agent is of a release without gangs.
+    Gangs,
+}
+
+/// Of something that is counted there is too little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short {
+    /// How much is free.
+    pub free: u64,
+    /// How much there is.
+    pub all: u64,
+    /// Whether even all of it would be too little.
+    pub never: bool,
+}
+
+/// Nodes that lack the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The kind of lack, in one word: `cpus_taken`, `labels`, ...
+    pub kind: &'static str,
+    /// How many nodes lack it.
+    pub nodes: u64,
+    /// The first of them.
+    pub example: NodeId,
+    /// What it lacks.
+    pub lack: Lack,
+}
+
+/// Where a task stands on all nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nodes {
+    /// Nodes in all.
+    pub all: u64,
+    /// Of these, nodes that an operator closed to new work.
+    pub closed: u64,
+    /// Nodes that have room for one member now.
+    pub fitting: u64,
+    /// Nodes by what they lack, by kind; one may lack several things.
+    pub rejections: Vec<Rejection>,
+}
+
+impl Lack {
+    /// The kind in one word.
+    pub fn kind(&self) -> &'static str {
+        let short = |short: &Short, never: &'static str, now: &'static str| if short.never { never } else { now };
+        match self {
+            Self::Down => "down",
+            Self::Silent => "silent",
+            Self::Closed(ClosedAs::Cordoned) => "cordoned",
+            Self::Closed(ClosedAs::Draining) => "draining",
+            Self::Closed(ClosedAs::Drained) => "drained",
+            Self::Unable(_) => "unable",
+            Self::Label { .. } => "labels",
+            Self::Cpu(cpu) => short(cpu, "too_few_cpus", "cpus_taken"),
+            Self::Memory(memory) => short(memory, "too_little_memory", "memory_taken"),
+            Self::Disk(disk) => short(disk, "too_little_disk", "disk_taken"),
+            Self::Token(..) => "tokens",
+            Self::Devices { .. } => "no_such_gpus",
+            Self::FreeDevices { .. } => "gpus_taken",
+        }
+    }
+}
+
+/// Looks at every node for one member of a task of the step, as it is now.
+pub(crate) fn rejections(state: &State, spec: &StepSpec) -> Nodes {
+    let mut nodes = Nodes { all: 0, closed: 0, fitting: 0, rejections: Vec::new() };
+    let mut found: BTreeMap<&'static str, Rejection> = BTreeMap::new();
+    for (id, node) in state.nodes() {
+        let lacks = lacks(spec, node);
+        nodes.all += 1;
+        nodes.closed += u64::from(node.scheduling != Scheduling::Open);
+        nodes.fitting += u64::from(lacks.is_empty());
+        let mut counted: Vec<&'static str> = Vec::new();
+        for lack in lacks {
+            let kind = lack.kind();
+            let first = || Rejection { kind, nodes: 0, example: id, lack };
+            let entry = found.entry(kind).or_insert_with(first);
+            entry.nodes += u64::from(!counted.contains(&kind));
+            counted.push(kind);
+        }
+    }
+    nodes.rejections = found.into_values().collect();
+    nodes
+}
+
+/// Everything that a node lacks for one member. A node that is shut, unable or of other labels is not looked at further.
+pub(crate) fn lacks(spec: &StepSpec, node: &Node) -> Vec<Lack> {
+    match (node.health, node.scheduling) {
+        (Health::Down, _) => return vec![Lack::Down],
+        (Health::Suspect, _) => return vec![Lack::Silent],
+        (Health::Up, Scheduling::Drained) => return vec![Lack::Closed(closed_as(node))],
+        (Health::Up, Scheduling::Open) => {}
+    }
+    if let Some(unable) = unable(spec, node) {
+        return vec![Lack::Unable(unable)];
+    }
+    if let Some(constraint) = spec.constraints.iter().find(|constraint| !constraint.holds(&node.inventory)) {
+        let has = node.inventory.labels.get(&constraint.label).cloned();
+        return vec![Lack::Label { constraint: constraint.clone(), has }];
+    }
+    let mut lacks = amounts(&spec.resources, node);
+    lacks.extend(devices(&spec.resources.gpus, node));
+    lacks
+}
+
+fn closed_as(node: &Node) -> ClosedAs {
+    match node.closure.as_ref().and_then(|closure| closure.drain) {
+        None => ClosedAs::Cordoned,
+        Some(_) if node.used.members == 0 => ClosedAs::Drained,
+        Some(_) => ClosedAs::Draining,
+    }
+}
+
+fn unable(spec: &StepSpec, node: &Node) -> Option<Unable> {
+    let able = &node.inventory.abilities;
+    if able.suffice(spec.isolation, &spec.image) {
+        if spec.size > 1 && node.inventory.rendezvous.is_none() {
+            return Some(Unable::Gangs);
+        }
+        return (!able.connect(spec.isolation, spec.network)).then_some(Unable::Network);
+    }
+    Some(match (spec.isolation, &spec.image) {
+        (Isolation::Process, _) => Unable::Process,
+        (Isolation::Container, _) if !able.containers => Unable::Containers,
+        (Isolation::Container, Image::Host) => Unable::HostImage,
+        (Isolation::Container, Image::Stored { .. }) => Unable::Images,
+    })
+}
+
+fn amounts(wants: &Resources, node: &Node) -> Vec<Lack> {
+    let (has, used) = (&node.inventory, &node.used);
+    let short = |wanted: u64, all: u64, used: u64| {
+        let free = all.saturating_sub(used);
+        (wanted > free).then_some(Short { free, all, never: wanted > all })
+    };
+    let cpu = short(wants.cpu_milli, has.cpu_milli, used.cpu_milli).map(Lack::Cpu);
+    let memory = short(wants.memory_bytes, has.memory_bytes, used.memory_bytes).map(Lack::Memory);
+    let disk = short(wants.disk_bytes, has.disk_bytes, used.disk_bytes).map(Lack::Disk);
+    let count = |counts: &BTreeMap<Name, u32>, name| u64::from(counts.get(name).copied().unwrap_or(0));
+    let tokens = wants.tokens.iter().filter_map(|(name, wanted)| {
+        let missing = short(u64::from(*wanted), count(&has.tokens, name), count(&used.tokens, name))?;
+        Some(Lack::Token(name.clone(), missing))
+    });
+    cpu.into_iter().chain(memory).chain(disk).chain(tokens).collect()
+}
+
+fn devices(wants: &[GpuRequest], node: &Node) -> Option<Lack> {
+    let devices = &node.inventory.gpus;
+    let held = |at: usize| node.used.gpu_milli.get(at).copied().unwrap_or(0);
+    let free = |at: usize, request: &GpuRequest| devices[at].healthy && held(at) + request.share_milli <= 1_000;
+    if wants.is_empty() || wants.iter().any(|request| any_set(request, devices, |at| free(at, request))) {
+        return None;
+    }
+    let all = devices.len() as u64;
+    if wants.iter().any(|request| any_set(request, devices, |_| true)) {
+        let free = (0..devices.len()).filter(|at| devices[*at].healthy && held(*at) == 0).count() as u64;
+        return Some(Lack::FreeDevices { free, all });
+    }
+    Some(Lack::Devices { all })
+}
+
+/// Whether there are enough acceptable devices that may be taken, linked if they must be.
+fn any_set(request: &GpuRequest, devices: &[Gpu], may_take: impl Fn(usize) -> bool) -> bool {
+    let wanted = request.count as usize;
+    let good: Vec<usize> = (0..devices.len()).filter(|at| request.accepts(&devices[*at]) && may_take(*at)).collect();
+    if !request.same_link_group || wanted <= 1 {
+        return good.len() >= wanted;
+    }
+    let linked = |first: &usize| {
+        let group = devices[*first].link_group;
+        group.is_some() && good.iter().filter(|at| devices[**at].link_group == group).count() >= wanted
+    };
+    good.iter().any(linked)
+}

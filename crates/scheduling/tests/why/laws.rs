@@ -1,0 +1,238 @@
+//! What holds of every explanation.
+
+use std::sync::Arc;
+
+use flowyard_model::*;
+use flowyard_scheduling::Scheduler;
+use flowyard_scheduling::why::{BoundOn, Change, Explanation, Question, Start, explain};
+use proptest::prelude::*;
+
+use crate::random::recipes;
+use crate::slow;
+use crate::world::{BOUND, World, change_spec, key, wish};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The heart: whatever is said to help is done, and helps; and a bit less does not.
+    #[test]
+    fn every_fix_is_carried_out_and_the_next_round_places_the_task(recipe in recipes()) {
+        let Some((world, task)) = recipe.cook() else { return Ok(()) };
+        for fix in &world.explain(task).fixes {
+            let mut then = world.clone();
+            let task_then = match then.carry_out(task, &fix.changes) {
+                Some(task) => task,
+                None => resubmit(&mut then, task, &fix.changes),
+            };
+            prop_assert!(then.is_placed_next(task_then), "{:?}", fix);
+            let less: Option<Vec<_>> = fix.changes.iter().map(slow::one_less).collect();
+            if let Some(less) = less.filter(|_| fix.smallest) {
+                let mut then = world.clone();
+                let task_then = match then.carry_out(task, &less) {
+                    Some(task) => task,
+                    None => resubmit(&mut then, task, &less),
+                };
+                prop_assert!(!then.is_placed_next(task_then), "less would do: {:?}", fix);
+            }
+        }
+    }
+
+    /// What is not said to help does not: every number of devices, every constraint.
+    #[test]
+    fn no_smaller_number_of_devices_and_no_constraint_is_overlooked(recipe in recipes()) {
+        let Some((world, task)) = recipe.cook() else { return Ok(()) };
+        let told = world.explain(task);
+        if told.placed.is_some() || told.cut {
+            return Ok(());
+        }
+        let spec = world.state.step_spec(task.job, task.step).unwrap();
+        let devices = (0..).zip(&spec.resources.gpus).flat_map(|(alternative, request)| {
+            let from = request.count;
+            (1..from).map(move |to| Change::Gpus { alternative, from, to })
+        });
+        let constraints = spec.constraints.iter().map(|constraint| Change::Without(constraint.clone()));
+        let parallel = told.reasons.parallel.is_some();
+        for change in devices.chain(constraints).filter(|_| !parallel) {
+            let mut then = world.clone();
+            let Some(task_then) = then.carry_out(task, std::slice::from_ref(&change)) else { continue };
+            let same_kind = |other: &Change| match (other, &change) {
+                (Change::Gpus { alternative, to, .. }, Change::Gpus { alternative: own, to: less, .. }) => {
+                    alternative == own && to >= less
+                }
+                (other, change) => other == change,
+            };
+            let is_told = told.fixes.iter().any(|fix| fix.changes.iter().any(same_kind));
+            prop_assert!(is_told || !then.is_placed_next(task_then), "{:?} was overlooked", change);
+        }
+    }
+
+    #[test]
+    fn every_number_is_as_counted_from_what_lives(recipe in recipes()) {
+        let Some((world, task)) = recipe.cook() else { return Ok(()) };
+        let told = world.explain(task);
+        bounds(&world, task, &told)?;
+        nodes(&world, task, &told)?;
+        prop_assert_eq!(told.revision, world.state.revision());
+        prop_assert_eq!(told.placed.is_some(), world.is_placed_next(task));
+    }
+
+    /// The start is what comes of ending everything one by one at its time.
+    #[test]
+    fn the_start_is_when_the_cluster_comes_to_it_if_all_takes_as_long_as_it_may(recipe in recipes()) {
+        let Some((world, task)) = recipe.cook() else { return Ok(()) };
+        match world.explain(task).start {
+            Start::Now => prop_assert!(world.is_placed_next(task)),
+            Start::At { at, joined: false, .. } => prop_assert_eq!(lived(&world, task), Some(at)),
+            Start::NoTimeout { whose, all } => {
+                prop_assert!(lived(&world, task).is_none());
+                prop_assert!(whose.len() as u64 == all.min(3));
+            }
+            Start::NotEvenThen => prop_assert!(lived(&world, task).is_none()),
+            Start::At { joined: true, .. } | Start::Beyond(_) | Start::StopsBefore(_) => {}
+        }
+    }
+
+    /// Before a job is submitted, it is told the same as after.
+    #[test]
+    fn a_job_is_told_the_same_before_it_is_submitted_as_after(recipe in recipes()) {
+        let Some((mut world, task)) = recipe.cook() else { return Ok(()) };
+        let job = world.state.job(task.job).unwrap().clone();
+        let question =
+            Question::Submission { wish: wish(&job.owner, JobSpec::clone(&job.spec)), step: StepIndex(0) };
+        let now = TimeMs(world.now + 1);
+        let before = explain(&world.state, &question, now).unwrap();
+        let id = world.submit_job(&job.owner, JobSpec::clone(&job.spec));
+        let after = explain(&world.state, &Question::Waiting(key(id, 0)), now).unwrap();
+        prop_assert_eq!(&before.placed, &after.placed);
+        prop_assert_eq!(&before.reasons, &after.reasons);
+        prop_assert_eq!(&before.position, &after.position);
+        prop_assert_eq!(&before.start, &after.start);
+        let mut told = before.fixes.iter();
+        prop_assert!(told.all(|fix| fix.nodes.len() == job.spec.steps[0].size as usize));
+    }
+}
+
+/// As [`World::carry_out`], where something of the step runs, which would be stopped: only those that wait are taken out.
+fn resubmit(world: &mut World, task: TaskKey, changes: &[Change]) -> TaskKey {
+    let job = world.state.job(task.job).unwrap().clone();
+    let counts = world.state.step(task.job, task.step).unwrap().counts;
+    let rank = world.rank(task);
+    let mut spec = JobSpec::clone(&job.spec);
+    changes.iter().for_each(|change| change_spec(&mut spec, change));
+    spec.steps[0].fan_out = FanOut::Range { start: 0, count: counts.ready };
+    spec.steps[0].max_parallel = spec.steps[0].max_parallel.map(|most| most - counts.active);
+    world.state = world.state.withdrawn(task.job, task.step);
+    let Reply::Submitted { job, .. } = world.perform(Command::SubmitJob(wish(&job.owner, spec))) else { panic!() };
+    key(job, rank)
+}
+
+fn bounds(world: &World, task: TaskKey, told: &Explanation) -> Result<(), TestCaseError> {
+    let job = world.state.job(task.job).unwrap();
+    let spec = &job.spec.steps[0];
+    for bound in &told.reasons.bounds {
+        let held = slow::held(&world.state, &bound.queue, &bound.on);
+        prop_assert_eq!(bound.held, held.iter().map(|(_, held)| held).sum::<u64>());
+        let mut holders: Vec<_> =
+            bound.holders.iter().map(|it| ((it.queue.clone(), it.owner.clone()), it.held)).collect();
+        prop_assert!(holders.is_sorted_by_key(|(_, held)| std::cmp::Reverse(*held)));
+        holders.sort();
+        prop_assert_eq!(holders, held);
+        prop_assert_eq!(bound.need, slow::needed(spec, bound.alternative, &bound.on));
+        let queue = world.state.queue(&bound.queue).unwrap();
+        let most = match &bound.on {
+            BoundOn::Tasks => queue.max_active.map(u64::from),
+            BoundOn::Limit(resource) => queue.limit.get(resource.column()),
+            BoundOn::NoPreempt(resource) => queue.no_preempt.get(resource.column()),
+            BoundOn::Borrow(resource) => {
+                let column = resource.column();
+                queue.borrow.get(column).map(|borrow| borrow + queue.reserve.promised(column))
+            }
+        };
+        prop_assert_eq!(Some(bound.most), most);
+        prop_assert!(bound.held + bound.need > bound.most && bound.queue.covers(&job.spec.queue));
+    }
+    Ok(())
+}
+
+fn nodes(world: &World, task: TaskKey, told: &Explanation) -> Result<(), TestCaseError> {
+    let spec = world.state.step_spec(task.job, task.step).unwrap();
+    prop_assert_eq!(told.reasons.nodes.all, world.state.nodes().count() as u64);
+    let parallel =
+        spec.max_parallel.is_some_and(|most| world.state.step(task.job, task.step).unwrap().counts.active >= most);
+    if spec.size == 1 && !parallel {
+        let takes = world.state.nodes().filter(|(id, _)| slow::would_take(world, task, *id)).count();
+        prop_assert_eq!(told.reasons.nodes.fitting, takes as u64);
+    }
+    for rejection in &told.reasons.nodes.rejections {
+        let lacking = world.state.nodes().filter(|(_, node)| lacks(spec, node, rejection.kind));
+        let lacking: Vec<_> = lacking.map(|(id, _)| id).collect();
+        prop_assert_eq!(rejection.nodes, lacking.len() as u64, "{:?}", rejection);
+        prop_assert_eq!(Some(&rejection.example), lacking.first());
+    }
+    Ok(())
+}
+
+/// Whether a node lacks something of a kind, as its record says.
+fn lacks(spec: &StepSpec, node: &Arc<Node>, kind: &str) -> bool {
+    let (has, used, wants) = (&node.inventory, &node.used, &spec.resources);
+    let closed = node.scheduling != Scheduling::Open;
+    let suits = spec.constraints.iter().all(|constraint| constraint.holds(has));
+    let models = |of: &GpuRequest| has.gpus.iter().filter(|gpu| of.accepts(gpu)).count() as u32;
+    let free = |of: &GpuRequest| {
+        let free = |(at, gpu): &(usize, &Gpu)| of.accepts(gpu) && used.gpu_milli[*at] == 0;
+        has.gpus.iter().enumerate().filter(free).count() as u32
+    };
+    let enough = |count: &dyn Fn(&GpuRequest) -> u32| {
+        wants.gpus.is_empty() || wants.gpus.iter().any(|request| count(request) >= request.count)
+    };
+    let open = !closed && suits;
+    match kind {
+        "cordoned" => closed,
+        "labels" => !closed && !suits,
+        "too_few_cpus" => open && wants.cpu_milli > has.cpu_milli,
+        "cpus_taken" => open && wants.cpu_milli <= has.cpu_milli && wants.cpu_milli > has.cpu_milli - used.cpu_milli,
+        "too_little_memory" => open && wants.memory_bytes > has.memory_bytes,
+        "memory_taken" => {
+            open && wants.memory_bytes <= has.memory_bytes && wants.memory_bytes > has.memory_bytes - used.memory_bytes
+        }
+        "no_such_gpus" => open && !enough(&models),
+        "gpus_taken" => open && enough(&models) && !enough(&free),
+        other => panic!("a kind that these clusters do not have: {other}"),
+    }
+}
+
+/// When a task is placed if everything ends when it has to, or is evicted for others, one after the other; `None` if nothing has to end any more before.
+fn lived(world: &World, task: TaskKey) -> Option<TimeMs> {
+    let mut then = World { stands_still: true, ..world.clone() };
+    loop {
+        then.settle();
+        if then.state.task_state(task) == Some(TaskState::Active) {
+            return Some(TimeMs(then.now));
+        }
+        let ends = next_ends(&then);
+        let wake = Scheduler::new(0).round(&then.state, TimeMs(then.now), BOUND).wake_at;
+        if let Some(wake) = wake.filter(|wake| ends.as_ref().is_none_or(|(at, _)| wake < at)) {
+            then.now = wake.0;
+            continue;
+        }
+        let (at, over) = ends?;
+        then.now = at.0;
+        over.into_iter().for_each(|(node, member)| then.end(node, member));
+    }
+}
+
+fn next_ends(world: &World) -> Option<(TimeMs, Vec<(NodeId, MemberKey)>)> {
+    let mut ends = std::collections::BTreeMap::<TimeMs, Vec<_>>::new();
+    for (node, key) in world.live() {
+        let spec = world.state.step_spec(key.task.job, key.task.step).unwrap();
+        let attempt = world.state.attempt(key.task, key.attempt).unwrap();
+        if let Some(evicted) = attempt.preempted {
+            let queue = &world.state.job(key.task.job).unwrap().spec.queue;
+            let grace = spec.kill_grace_ms.min(world.state.contract(queue).kill_within_ms);
+            ends.entry(evicted.at.after(grace)).or_default().push((node, key));
+        } else if let Some(timeout) = spec.timeout_ms {
+            ends.entry(attempt.placed_at.after(timeout).after(spec.kill_grace_ms)).or_default().push((node, key));
+        }
+    }
+    ends.into_iter().next()
+}

@@ -1,0 +1,117 @@
+//! The same numbers, counted again from what lives, the slow way.
+
+use flowyard_model::*;
+use flowyard_scheduling::why::{BoundOn, Change};
+use flowyard_state::State;
+
+use crate::world::World;
+
+/// What a queue and all below it hold of what a bound counts, by owner and queue.
+pub(crate) fn held(state: &State, queue: &QueuePath, on: &BoundOn) -> Vec<((QueuePath, String), u64)> {
+    let mut found = std::collections::BTreeMap::new();
+    for (id, node) in state.nodes() {
+        for (key, _, member) in state.live_members(id) {
+            let job = state.job(key.task.job).unwrap();
+            let wanted = &job.spec.steps[key.task.step.0 as usize].resources;
+            let held = Held::by_member(wanted, member.gpu_alternative, &node.inventory, &member.gpus);
+            let amount = match on {
+                // A task counts once, with its first member that lives.
+                BoundOn::Tasks => u64::from(first_live(state, key) == key.rank),
+                BoundOn::Limit(resource) | BoundOn::Borrow(resource) => held.get(resource.column()),
+                // Nothing of these worlds is kept from eviction.
+                BoundOn::NoPreempt(_) => 0,
+            };
+            if queue.covers(&job.spec.queue) && amount > 0 {
+                *found.entry((job.spec.queue.clone(), job.owner.clone())).or_insert(0) += amount;
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+fn first_live(state: &State, key: MemberKey) -> Rank {
+    let attempt = state.attempt(key.task, key.attempt).unwrap();
+    let at = attempt.members.iter().position(|member| member.phase != Phase::Ended).unwrap();
+    Rank(at as u32)
+}
+
+/// How much a task needs of what a bound counts; of any model, for a bound on one, all of its devices.
+pub(crate) fn needed(spec: &StepSpec, alternative: u32, on: &BoundOn) -> u64 {
+    let resource = match on {
+        BoundOn::Tasks => return 1,
+        BoundOn::Limit(resource) | BoundOn::Borrow(resource) | BoundOn::NoPreempt(resource) => resource,
+    };
+    let (wants, size) = (&spec.resources, u64::from(spec.size));
+    let request = wants.gpus.get(alternative as usize);
+    let devices = request.map_or(0, |request| u64::from(request.count) * u64::from(request.share_milli));
+    let each = match resource.column() {
+        Column::Cpu => wants.cpu_milli,
+        Column::Memory => wants.memory_bytes,
+        Column::Disk => wants.disk_bytes,
+        Column::Token(name) => u64::from(wants.tokens.get(name).copied().unwrap_or(0)),
+        Column::Gpu(GpuClass::Any) => devices,
+        Column::Gpu(GpuClass::Model(model)) => {
+            let asked = request.and_then(|request| request.model.as_ref());
+            if asked.is_none_or(|asked| asked.to_ascii_lowercase() == *model) { devices } else { 0 }
+        }
+    };
+    each * size
+}
+
+/// Whether `apply` takes a task of one member on a node, by any alternative and any devices, in a cluster without bounds of queues.
+pub(crate) fn would_take(world: &World, task: TaskKey, node: NodeId) -> bool {
+    let mut open = world.clone();
+    for queue in world.state.queues() {
+        open.put(Queue {
+            max_active: None,
+            limit: Default::default(),
+            borrow: Default::default(),
+            ..Queue::clone(queue)
+        });
+    }
+    let record = open.state.node(node).unwrap().clone();
+    let spec = open.state.step_spec(task.job, task.step).unwrap().clone();
+    let attempt = AttemptNumber(open.state.task(task).map_or(0, |task| task.attempts.len() as u32) + 1);
+    let sets = subsets(record.inventory.gpus.len());
+    (0..spec.resources.gpus.len().max(1) as u32).any(|gpu_alternative| {
+        sets.iter().any(|gpus| {
+            let incarnation = record.incarnation;
+            let seat = Seat { node, incarnation, gpus: gpus.clone(), gpu_alternative };
+            let mut tried = open.clone();
+            let plan = Plan {
+                based_on: tried.state.revision(),
+                seed: 0,
+                budget: 0,
+                placer_version: 0,
+                accept_ms: None,
+                claims: vec![],
+                drops: vec![],
+                at: None,
+                made_from: None,
+                placements: vec![Placement { task, attempt, members: vec![seat] }],
+            };
+            tried.perform(Command::CommitPlan(plan)) == Reply::PlanCommitted { refused: vec![], refused_claims: vec![] }
+        })
+    })
+}
+
+fn subsets(count: usize) -> Vec<Vec<GpuIndex>> {
+    let set = |bits: u32| (0..count as u32).filter(|at| bits & (1 << at) != 0).map(GpuIndex).collect();
+    (0..1 << count).map(set).collect()
+}
+
+/// The change that is one less than this one, where it is of an amount.
+pub(crate) fn one_less(change: &Change) -> Option<Change> {
+    let mut less = change.clone();
+    match &mut less {
+        Change::Gpus { from, to, .. } => {
+            *to += 1;
+            (to < from).then_some(less)
+        }
+        Change::Cpu { from, to } | Change::Memory { from, to } | Change::Disk { from, to } => {
+            *to += 1;
+            (to < from).then_some(less)
+        }
+        _ => None,
+    }
+}

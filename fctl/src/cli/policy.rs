@@ -1,0 +1,41 @@
+//! `fctl policy`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  fctl policy put policy.toml           say what the file says, and nothing else
+  fctl policy show
+
+A policy file:
+  topology = [\"block\", \"rack\"]
+
+These are labels of the machines (`--label rack=r7` of an agent), from the top: the members of a gang are placed near to
+each other by them.";
+
+/// What holds for all of the cluster.
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub(crate) enum Policy {
+    /// Let the policy be what a file says
+    Put(PutPolicy),
+    /// Show the policy, and how the machines are spread over the topology
+    Show(ShowPolicy),
+}
+
+/// `fctl policy put`.
+#[derive(Debug, Args)]
+pub(crate) struct PutPolicy {
+    /// The policy file
+    pub file: PathBuf,
+}
+
+/// `fctl policy show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowPolicy {
+    /// Be content with what any coordinator knows, also when none leads; the answer is labelled as such
+    #[arg(long)]
+    pub stale: bool,
+}
