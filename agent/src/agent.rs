@@ -17,6 +17,7 @@ use crate::config::AgentConfig;
 use crate::counts::Told;
 use crate::fleet::Reach;
 use crate::inventory;
+use crate::inventory::health::{self, Health};
 use crate::journal::Journal;
 use crate::launcher::protocol::Stopping;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches};
@@ -97,7 +98,10 @@ impl Agent {
         let inventory = Arc::new(inventory::probe(&config, &enforcement, &networks));
         let images = Images::in_folder(config.folder.join("images"), config.attempts());
         let tasks = Tasks::default();
+        let health = Health::new();
+        inventory::watch::begin(&health, &inventory.gpus);
         let desk = Desk {
+            health,
             store,
             launches: launches.clone(),
             heard: watch::Sender::new(false),
@@ -125,6 +129,8 @@ impl Agent {
         let reconciler = Reconciler::spawn(reconciler);
         desk.tasks.spawn(reach.clone().renew());
         desk.tasks.spawn(networks.keep());
+        let (health, folder_of_faults) = (Arc::clone(&desk.health), desk.config.folder.clone());
+        desk.tasks.spawn(health::pretend(health, folder_of_faults, desk.inventory.gpus.clone()));
         let link = Link::new(Arc::clone(&desk), reach, reconciler.clone(), outgoing, epoch);
         let trouble = link.trouble();
         Ok(Self { inventory, link: Link::spawn(link), reconciler, launches, tasks, trouble, folder, desk })

@@ -46,6 +46,8 @@ pub struct AgentConfig {
     pub oci_runtime: Option<PathBuf>,
     /// GPUs to pretend, for development.
     pub fake_gpus: u32,
+    /// Parts of one more GPU to pretend, by their profiles: `1g.10gb`.
+    pub fake_mig: Vec<String>,
     /// Thousandths of a CPU to offer, if not all.
     pub cpu_milli: Option<u64>,
     /// Bytes of memory to offer, if not all.
@@ -65,6 +67,8 @@ pub struct AgentConfig {
 pub struct EmbeddedChoices {
     /// See [`AgentConfig::fake_gpus`].
     pub fake_gpus: u32,
+    /// See [`AgentConfig::fake_mig`].
+    pub fake_mig: Vec<String>,
     /// See [`AgentConfig::oci_runtime`].
     pub oci_runtime: Option<PathBuf>,
     /// See [`AgentConfig::labels`].
@@ -179,6 +183,7 @@ impl AgentConfig {
             hidden: Vec::new(),
             oci_runtime: choices.oci_runtime,
             fake_gpus: choices.fake_gpus,
+            fake_mig: choices.fake_mig,
             cpu_milli: choices.cpu_milli,
             memory_bytes: choices.memory_bytes,
             log_limit_bytes: Self::LOG_LIMIT_BYTES,

@@ -206,7 +206,7 @@ fn room(page: &mut Page<'_>, desk: &Desk) -> fmt::Result {
     page.gauge("flowyard_agent_capacity_memory_bytes", "Memory that it offers.", offered.memory_bytes as f64)?;
     let help = "Memory that its attempts hold.";
     page.gauge("flowyard_agent_granted_memory_bytes", help, held(&counts.held_memory_bytes))?;
-    let healthy = offered.gpus.iter().filter(|gpu| gpu.healthy).count();
+    let healthy = offered.gpus.iter().filter(|gpu| gpu.healthy && desk.health.is_well(&gpu.id)).count();
     page.gauge("flowyard_agent_capacity_gpus", "Healthy GPUs that it offers.", healthy as f64)?;
     page.gauge("flowyard_agent_granted_gpus", "GPUs that its attempts hold.", held(&counts.held_gpus))?;
     let disk = rustix::fs::statvfs(&desk.config.folder).ok();

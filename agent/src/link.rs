@@ -13,7 +13,7 @@ use flowyard_model::{
 };
 use flowyard_proto::agent::agents_client::AgentsClient;
 use flowyard_proto::agent::{
-    AgentMessage, CoordinatorMessage, Heartbeat, Hello, Observed, Welcome, agent_message, coordinator_message,
+    AgentMessage, CoordinatorMessage, Devices, Heartbeat, Hello, Observed, Welcome, agent_message, coordinator_message,
 };
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
@@ -129,6 +129,8 @@ impl Link {
         self.desk.counts.sessions.fetch_add(1, Ordering::Relaxed);
         self.desk.counts.connected.store(1, Ordering::Relaxed);
         let mut heartbeat = beats(Duration::ZERO, open.heartbeat);
+        // What was seen before is said at the beginning, if there is any: the registration does not say why.
+        let mut seen = Box::pin(self.desk.health.news(true));
         loop {
             tokio::select! {
                 said = open.said.message() => {
@@ -140,6 +142,11 @@ impl Link {
                     reports.into_values().for_each(|report| open.session.report(report, now_ms));
                 }
                 () = due(open.session.due_ms()) => {}
+                () = &mut seen => {
+                    seen = Box::pin(self.desk.health.news(false));
+                    let devices = self.desk.health.reports().iter().map(Into::into).collect();
+                    send(&open, agent_message::Message::Devices(Devices { devices })).await?;
+                }
                 _ = heartbeat.tick() => {
                     let beat = Heartbeat { sent_at_ms: flowyard_clock::boot_ms(), every_ms: None };
                     send(&open, agent_message::Message::Heartbeat(beat)).await?;
@@ -206,7 +213,10 @@ impl Link {
 
     async fn hello(&self, everything: &Everything) -> Hello {
         let before = everything.registered.as_ref();
-        let inventory = Inventory { rendezvous: self.rendezvous().await, ..(*self.desk.inventory).clone() };
+        let mut inventory = Inventory { rendezvous: self.rendezvous().await, ..(*self.desk.inventory).clone() };
+        for gpu in &mut inventory.gpus {
+            gpu.healthy &= self.desk.health.is_well(&gpu.id);
+        }
         let register = RegisterNode {
             name: self.desk.config.name.clone(),
             inventory: Arc::new(inventory),

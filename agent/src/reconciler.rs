@@ -8,8 +8,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptReport, Desired, DesiredMember, End, JobId, MemberKey, Phase, PhaseTimes, Reason, StepContext, StepIndex,
-    StopTerms, TimeMs,
+    AttemptReport, Desired, DesiredMember, End, Gang, JobId, MemberKey, Phase, PhaseTimes, Reason, StepContext,
+    StepIndex, StopTerms, TimeMs,
 };
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
@@ -52,6 +52,8 @@ struct Held {
     report: AttemptReport,
     /// How a live one is asked to stop.
     stop: watch::Sender<Option<StopTerms>>,
+    /// How it hears who is in its gang now.
+    gang: watch::Sender<Option<Gang>>,
     /// What was taken, to be taken up again.
     member: DesiredMember,
     /// The epoch in which it was begun or taken up: what it stored is with the coordinators of that one.
@@ -116,10 +118,11 @@ impl Reconciler {
     /// Begins or takes up a member, which is asked to stop already if `asked`.
     fn begin(&mut self, context: Arc<StepContext>, member: DesiredMember, begun: Begun, asked: Option<StopTerms>) {
         let key = member.key;
-        let (stop, stopping) = watch::channel(asked);
+        let ((stop, stopping), (gang, regrouping)) = (watch::channel(asked), watch::channel(None));
         let epoch = self.epoch();
-        self.held.insert(key, Held { report: blank(key, Phase::Accepted), stop, member: member.clone(), epoch });
-        let attempt = Attempt::new(Arc::clone(&self.desk), context, member, self.news.0.clone(), stopping);
+        self.held.insert(key, Held { report: blank(key, Phase::Accepted), stop, gang, member: member.clone(), epoch });
+        let told = (stopping, regrouping);
+        let attempt = Attempt::new(Arc::clone(&self.desk), context, member, self.news.0.clone(), told);
         let news = self.news.0.clone();
         let walk = self.desk.tasks.spawn(attempt.walk(begun));
         self.desk.tasks.spawn(async move {
@@ -139,6 +142,9 @@ impl Reconciler {
         }
         let mut starting: BTreeMap<MemberKey, DesiredMember> =
             desired.run.into_iter().map(|member| (member.key, member)).collect();
+        for (key, gang) in starting.iter().filter_map(|(key, member)| Some((key, member.gang.as_ref()?))) {
+            self.regroup(*key, gang);
+        }
         for key in touched {
             self.act(key, starting.remove(&key), desired.stop_terms.get(&key).copied().unwrap_or_default());
         }
@@ -147,6 +153,15 @@ impl Reconciler {
             self.desk.heard.send_replace(true);
         }
         self.drop_unused_steps();
+    }
+
+    /// A member that runs hears of a later generation of its gang.
+    fn regroup(&self, key: MemberKey, gang: &Gang) {
+        let Some(held) = self.held.get(&key) else { return };
+        let known = held.gang.borrow().as_ref().or(held.member.gang.as_ref()).map_or(0, |gang| gang.generation);
+        if gang.generation > known {
+            held.gang.send_replace(Some(gang.clone()));
+        }
     }
 
     /// What was given notice, and is to stop for another reason now, does not wait for its notice to pass.

@@ -159,7 +159,7 @@ mod tests {
 
     fn report(task: u32, phase: Phase) -> AttemptReport {
         let task = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(task) };
-        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
+        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0), replacement: 0 };
         AttemptReport {
             member,
             phase,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flowyard_cas::{LiveBlobs, StoreError, Swept};
-use flowyard_model::{Job, JobId, SpecBlobs};
+use flowyard_model::{JobId, JobSpec, SpecBlobs};
 use flowyard_state::View;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
@@ -193,12 +193,12 @@ async fn shrink_archive(shared: &Shared, proposer: &Proposer, budget: u64) -> Re
 async fn to_forget(shared: &Shared, wanted: u64) -> Result<Vec<JobId>, StoreError> {
     let view = shared.feed.view();
     let mut holdings = Holdings::none();
-    for (id, job) in view.jobs() {
-        holdings.add(&shared.durable, id, named_by(&view, id, job)).await?;
+    for (id, job) in view.outlines() {
+        holdings.add(&shared.durable, id, named_by(&view, id, job.spec)).await?;
     }
     // What a younger job left behind is too young to be removed now.
     let before_ms = shared.stamps.now().0.saturating_sub(BLOB_AGE_MS);
-    let old = |id: &JobId| view.job(*id).and_then(|job| job.ended).is_some_and(|end| end.at.0 <= before_ms);
+    let old = |id: &JobId| view.outline(*id).and_then(|job| job.ended).is_some_and(|end| end.at.0 <= before_ms);
     Ok(holdings.forget(view.finished().filter(old), wanted))
 }
 
@@ -263,8 +263,8 @@ pub(crate) async fn named_by_state(durable: &Durable, view: &View) -> Result<Liv
 /// Every blob and manifest that a remembered job names, and what secrets are encrypted in.
 fn named_by_jobs(view: &View) -> LiveBlobs {
     let mut live = LiveBlobs::default();
-    for (id, job) in view.jobs() {
-        let named = named_by(view, id, job);
+    for (id, job) in view.outlines() {
+        let named = named_by(view, id, job.spec);
         live.manifests.extend(named.manifests);
         live.blobs.extend(named.blobs);
     }
@@ -273,8 +273,8 @@ fn named_by_jobs(view: &View) -> LiveBlobs {
 }
 
 /// Every blob and manifest that one job names.
-pub(crate) fn named_by(view: &View, id: JobId, job: &Job) -> LiveBlobs {
-    let SpecBlobs { manifests, lists } = job.spec.blobs();
+pub(crate) fn named_by(view: &View, id: JobId, spec: &JobSpec) -> LiveBlobs {
+    let SpecBlobs { manifests, lists } = spec.blobs();
     let mut named = LiveBlobs { manifests: manifests.into_iter().collect(), blobs: lists.into_iter().collect() };
     for (_, task) in view.tasks_of(id) {
         let members = task.attempts.iter().flat_map(|attempt| &attempt.members);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use flowyard_cas::Origin;
 use flowyard_model::{
-    Abilities, Command, Digest, Entry, FanOut, Image, Incarnation, Inventory, Isolation, JobId, JobSpec, NetworkMode,
-    NodeId, OnDisconnect, OnFailure, PortRange, RegisterNode, Rendezvous, Reply, Resources, Retry, Revision, StepSpec,
-    SubmitJob, TimeMs,
+    Abilities, AttemptNumber, AttemptReport, Command, Digest, Entry, Epoch, FanOut, Image, Incarnation, Inventory,
+    Isolation, JobId, JobSpec, MemberKey, NetworkMode, NodeId, OnDisconnect, OnFailure, Phase, PhaseTimes, PortRange,
+    Rank, RegisterNode, Rendezvous, Reply, Resources, Retry, Revision, StepIndex, StepSpec, SubmitJob, TaskIndex,
+    TaskKey, TimeMs,
 };
 use flowyard_state::State;
 use tempfile::TempDir;
@@ -103,6 +104,7 @@ pub(crate) fn step(tasks: u32) -> StepSpec {
         size: 1,
         retry: Retry::plain(0, 0, []),
         timeout_ms: None,
+        expected_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
         constraints: vec![],
@@ -132,6 +134,20 @@ pub(crate) fn spec(queue: &str, step: StepSpec) -> JobSpec {
         retention_ms: None,
         deadline_ms: None,
         queue_ttl_ms: None,
+    }
+}
+
+/// A report of a member that nobody knows.
+pub(crate) fn report() -> AttemptReport {
+    let task = TaskKey { job: JobId(999), step: StepIndex(0), task: TaskIndex(0) };
+    AttemptReport {
+        member: MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0), replacement: 0 },
+        phase: Phase::Running,
+        times: PhaseTimes::NONE,
+        end: None,
+        checkpoint: None,
+        stuck: None,
+        saved_at: None,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::applier::Applier;
 use crate::feed::Feed;
 use crate::metrics::Counts;
 use crate::raft::{ProposeError as LogError, Replica};
+use crate::session::Joining;
 use crate::stamps::Stamps;
 use crate::tracer::Tracer;
 
@@ -21,6 +22,7 @@ pub struct Proposer {
     term: Option<Term>,
     counts: Arc<Counts>,
     tracer: Option<Tracer>,
+    joining: Joining,
 }
 
 /// Why a command has no effect.
@@ -40,7 +42,8 @@ pub enum ProposeError {
 impl Proposer {
     /// A proposer of this replica, whose state is told by this feed, and time by these stamps.
     pub fn new(replica: Replica<Applier>, feed: Feed, stamps: Stamps) -> Self {
-        Self { replica, feed, stamps, term: None, counts: Arc::default(), tracer: None }
+        let joining = Joining::default();
+        Self { replica, feed, stamps, term: None, counts: Arc::default(), tracer: None, joining }
     }
 
     /// A proposer of what is decided by the leader of this term: the log takes it in that term and in no other.
@@ -63,6 +66,16 @@ impl Proposer {
     /// Who tells a collector of jobs, if anybody does; whoever decides tells it, too.
     pub(crate) fn tracer(&self) -> Option<&Tracer> {
         self.tracer.as_ref()
+    }
+
+    /// Where reports of many agents go together.
+    pub(crate) fn joining(&self) -> &Joining {
+        &self.joining
+    }
+
+    /// The state that what is proposed is applied to.
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// What this coordinator has counted so far; whoever decides counts there, too.

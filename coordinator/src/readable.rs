@@ -81,8 +81,8 @@ impl Readable {
         id: JobId,
         digest: Digest,
     ) -> Result<bool, StoreError> {
-        let Some(job) = view.job(id) else { return Ok(false) };
-        self.names(durable, &named_by(view, id, job), digest).await
+        let Some(job) = view.outline(id) else { return Ok(false) };
+        self.names(durable, &named_by(view, id, job.spec), digest).await
     }
 
     /// Those of the blobs that the caller has no right to use in a job: nothing they may look at names them, and they did not
@@ -114,12 +114,12 @@ impl Readable {
             }
             return Ok(left);
         }
-        for (id, job) in view.jobs().rev() {
+        for (id, job) in view.outlines().rev() {
             if left.is_empty() {
                 break;
             }
             if may_use(caller, &job.spec.queue) {
-                self.strike(durable, &named_by(view, id, job), &mut left).await?;
+                self.strike(durable, &named_by(view, id, job.spec), &mut left).await?;
             }
         }
         Ok(left)

@@ -86,7 +86,8 @@ impl Tracer {
     }
 
     fn ended(&self, view: &View, id: JobId) {
-        let Some((job, end)) = view.job(id).and_then(|job| Some((job, job.ended?))) else { return };
+        let Some(job) = view.job(id) else { return };
+        let Some(end) = job.ended else { return };
         let trace = self.trace(id);
         let times = (job.submitted_at.0 * 1_000, end.at.0 * 1_000);
         let failed = (end.outcome != JobOutcome::Succeeded).then(|| spelled(&end.outcome));
@@ -97,7 +98,7 @@ impl Tracer {
         // First, since of very many spans the last may be dropped.
         self.exporter.send(span);
         for (key, task) in view.tasks_of(id).take(TASKS) {
-            self.task(view, trace, job, key, &task.attempts);
+            self.task(view, trace, &job, key, &task.attempts);
         }
     }
 

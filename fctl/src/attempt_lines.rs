@@ -17,14 +17,15 @@ pub(crate) fn exit(end: &api::End) -> String {
 
 /// Prints an attempt; one member is the rule.
 pub(crate) fn print(task: &str, attempt: &api::Attempt) {
-    for (rank, member) in attempt.members.iter().enumerate() {
+    let replaced = attempt.replaced.iter().filter_map(|it| Some((it.rank, it.member.as_ref()?, ", replaced")));
+    for (rank, member, note) in replaced.chain((0..).zip(&attempt.members).map(|(rank, member)| (rank, member, ""))) {
         let rank = if attempt.members.len() > 1 { format!(".{rank}") } else { String::new() };
         let state = match &member.end {
             Some(end) => word(end.outcome().as_str_name(), "ATTEMPT_OUTCOME_"),
             None => word(member.phase().as_str_name(), "PHASE_"),
         };
         output::line("");
-        output::line(format!("attempt {task}#{}{rank}  {}", attempt.number, paint(&state, tone_of(&state))));
+        output::line(format!("attempt {task}#{}{rank}  {}{note}", attempt.number, paint(&state, tone_of(&state))));
         facts(attempt, member).print();
     }
 }
@@ -47,6 +48,13 @@ fn facts(attempt: &api::Attempt, member: &api::Member) -> Table {
     }
     if let Some(at_ms) = attempt.saved_at_ms {
         facts.row([cell("saved"), cell(text::ago(at_ms))]);
+    }
+    if attempt.generation > 0 {
+        facts.row([cell("generation"), cell(attempt.generation.to_string())]);
+    }
+    if let Some(until_ms) = attempt.repairing_until_ms {
+        let left = text::duration(until_ms.saturating_sub(flowyard_clock::wall_ms()));
+        facts.row([cell("repairing"), cell(format!("members are missing; given up in {left}"))]);
     }
     let Some(end) = &member.end else { return facts };
     facts.row([cell("exit"), cell(exit(end))]);

@@ -256,7 +256,7 @@ pub(crate) struct StepFlags {
     /// Memory with its unit, such as 512MiB
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     pub memory: Option<u64>,
-    /// GPUs: a count, or count=N,model=NAME
+    /// GPUs: a count, count=N,model=NAME, or a part of one, share=0.25,memory=10GiB
     #[arg(long, value_name = "N", value_parser = gpus)]
     pub gpu: Option<Gpus>,
     /// Scratch space with its unit
@@ -292,6 +292,9 @@ pub(crate) struct StepFlags {
     /// Longest run with its unit, such as 10m
     #[arg(long, value_name = "TIME", value_parser = units::positive_duration_ms)]
     pub timeout: Option<u64>,
+    /// How long a run is expected to take; it is not stopped then
+    #[arg(long, value_name = "TIME", value_parser = units::positive_duration_ms)]
+    pub expected: Option<u64>,
     /// A variable, as NAME=VALUE
     #[arg(long, value_name = "NAME=VALUE", value_parser = flags::env)]
     pub env: Vec<(String, String)>,
@@ -385,6 +388,9 @@ pub(crate) struct Dev {
     /// GPUs to pretend, for development
     #[arg(long, value_name = "N")]
     pub fake_gpus: Option<u32>,
+    /// Parts of one more GPU to pretend, by their MIG profiles, as 1g.10gb,3g.40gb
+    #[arg(long, value_name = "PROFILES", value_delimiter = ',')]
+    pub fake_mig: Vec<String>,
     /// Any OCI runtime binary to run containers with, instead of the linked-in one
     #[arg(long, value_name = "PATH")]
     pub oci_runtime: Option<PathBuf>,
@@ -609,11 +615,24 @@ pub(crate) struct Completions {
     pub shell: clap_complete::Shell,
 }
 
+/// Whether answers were asked for as JSON, as far as it can be told of a command line that makes no sense otherwise.
+fn asks_for_json(args: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    // What follows is the user's own command.
+    let words: Vec<_> = args.take_while(|word| word != "--").collect();
+    let alone = words.iter().any(|word| word == "-ojson" || word == "-o=json" || word == "--format=json");
+    alone || words.windows(2).any(|pair| (pair[0] == "-o" || pair[0] == "--format") && pair[1] == "json")
+}
+
 /// Reads the command line; what is wrong with it ends the process with the code of usage errors.
 pub(crate) fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
         let code = if error.use_stderr() { i32::from(codes::USAGE) } else { 0 };
         if error.use_stderr() {
+            if asks_for_json(std::env::args_os().skip(1)) {
+                let first = error.render().to_string();
+                let first = first.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                crate::output::json(&serde_json::json!({ "error": crate::text::harmless(&first) }));
+            }
             // It repeats what was written, which may be hostile to a terminal; so it is shown without colours.
             let said = error.render().to_string();
             said.trim_end().lines().for_each(|line| crate::output::note(crate::text::harmless(line)));

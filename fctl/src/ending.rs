@@ -63,7 +63,7 @@ async fn task(
 /// The end of the last attempt.
 fn last_end(task: &api::Task) -> Option<(&api::Attempt, &api::Member, &api::End)> {
     let attempt = task.attempts.last()?;
-    let member = attempt.members.iter().find(|member| member.end.is_some())?;
+    let member = attempt.members.get(attempt.decisive_rank.unwrap_or(0) as usize)?;
     Some((attempt, member, member.end.as_ref()?))
 }
 
@@ -123,6 +123,10 @@ async fn tell_failure(
     let (Some(row), Some((attempt, member, end))) = (&job.row, last_end(failed)) else { return Ok(()) };
     let step = &job.steps[failed.step as usize];
     let reference = format!("{}/{}/{}", row.job, step.name, failed.task);
+    let rank = attempt.decisive_rank.unwrap_or(0);
+    // Of a gang, the rank has to be named, and the attempt with it.
+    let is_gang = attempt.members.len() > 1;
+    let member_reference = if is_gang { format!("{reference}#{}.{rank}", attempt.number) } else { reference.clone() };
     let reason = text::word(end.reason().as_str_name(), "REASON_");
     let blame = text::word(end.blame().as_str_name(), "BLAME_");
     let request = api::LogsRequest {
@@ -130,6 +134,7 @@ async fn tell_failure(
         step: failed.step,
         task: failed.task,
         attempt: Some(attempt.number),
+        rank,
         stderr: true,
         tail_lines: Some(STDERR_LINES),
         ..Default::default()
@@ -142,7 +147,7 @@ async fn tell_failure(
         }
     }
     output::note(headline);
-    output::note(format!("{reference} failed on {} (reason: {reason}, blame: {blame})", member.node_name));
+    output::note(format!("{member_reference} failed on {} (reason: {reason}, blame: {blame})", member.node_name));
     output::note(format!("  {}", end.message));
     if failed.attempts.len() > 1 {
         output::note(format!("  after {}", text::count(failed.attempts.len() as u64, "attempt")));
@@ -154,6 +159,6 @@ async fn tell_failure(
         }
     }
     let local = if connection.is_local() { " --local" } else { "" };
-    output::note(format!("more:  fctl why {reference}{local}    all it printed:  fctl logs {reference}{local}"));
+    output::note(format!("more:  fctl why {reference}{local}    all it printed:  fctl logs {member_reference}{local}"));
     Ok(())
 }

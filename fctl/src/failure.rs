@@ -85,6 +85,7 @@ impl Failure {
     /// The exit code of this failure.
     pub(crate) fn code(&self) -> u8 {
         match self {
+            Self::Flow(error) if error.unreadable => codes::LOCAL,
             Self::Usage(_) | Self::Flow(_) => codes::USAGE,
             Self::NoCluster(_) => codes::NO_CLUSTER,
             Self::Local { .. } => codes::LOCAL,

@@ -11,6 +11,7 @@ use crate::text;
 pub(crate) struct Policy {
     retry: Retry,
     timeout_ms: Option<u64>,
+    expected_ms: Option<u64>,
     stop_signal: &'static str,
     kill_grace_ms: u64,
     preemptible: bool,
@@ -27,9 +28,10 @@ struct Notice {
 /// The policy of a step; `None` if this build does not understand what the cluster says.
 pub(crate) fn of(spec: &api::StepSpec) -> Option<Policy> {
     let spec: StepSpec = spec.clone().try_into().ok()?;
-    let StepSpec { retry, timeout_ms, stop_signal, kill_grace_ms, preemptible, notice, .. } = spec;
+    let StepSpec { retry, timeout_ms, expected_ms, stop_signal, kill_grace_ms, preemptible, notice, .. } = spec;
     let notice = notice.map(|notice| Notice { signal: signal(notice.signal), ms: notice.ms });
-    Some(Policy { retry, timeout_ms, stop_signal: signal(stop_signal), kill_grace_ms, preemptible, notice })
+    let stop_signal = signal(stop_signal);
+    Some(Policy { retry, timeout_ms, expected_ms, stop_signal, kill_grace_ms, preemptible, notice })
 }
 
 fn signal(signal: StopSignal) -> &'static str {
@@ -65,6 +67,7 @@ impl Policy {
             lines.push(format!("  on {}: {times}{wait}", ends.join(", ")));
         }
         lines.extend(self.timeout_ms.map(|ms| format!("stopped when it runs longer than {}", text::duration(ms))));
+        lines.extend(self.expected_ms.map(|ms| format!("expected to run for {}", text::duration(ms))));
         let grace = text::duration(self.kill_grace_ms);
         lines.push(format!("stopped by {}, killed {grace} later", self.stop_signal));
         if let Some(Notice { signal, ms }) = &self.notice {
@@ -115,13 +118,14 @@ mod tests {
         ];
         let retry = Retry { rules, ..Retry::plain(3, 1_000, [RetryOn::Failed]) };
         let notice = Some(Notice { signal: "SIGUSR1", ms: 20_000 });
-        let stop = ("SIGINT", 10_000);
-        let policy =
-            Policy { retry, timeout_ms: None, stop_signal: stop.0, kill_grace_ms: stop.1, preemptible: false, notice };
+        let (stop_signal, kill_grace_ms) = ("SIGINT", 10_000);
+        let (timeout_ms, expected_ms) = (None, Some(1_200_000));
+        let policy = Policy { retry, timeout_ms, expected_ms, stop_signal, kill_grace_ms, preemptible: false, notice };
         let expected = [
             "3 retries, after 1.0s, each time 2 times as long up to 1m04s",
             "  on oom: at most 1 of them",
             "  on exit code 42: as many, after 10.0s, less up to half",
+            "expected to run for 20m00s",
             "stopped by SIGINT, killed 10.0s later",
             "when evicted: SIGUSR1 up to 20.0s before",
             "never evicted",

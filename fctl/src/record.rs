@@ -100,6 +100,11 @@ pub(crate) struct Attempt<'a> {
     stuck: Option<String>,
     preempted: Option<Preempted>,
     saved_ms: Option<u64>,
+    decisive: bool,
+    replacement: u32,
+    replaced: bool,
+    generation: u32,
+    repairing_until_ms: Option<u64>,
     peak_memory_bytes: Option<u64>,
     cpu_us: Option<u64>,
     outputs: BTreeMap<&'a str, String>,
@@ -123,6 +128,8 @@ pub(crate) struct Gpu<'a> {
     memory_bytes: u64,
     healthy: bool,
     fake: bool,
+    /// Id of the device that it is a part of.
+    part_of: Option<&'a str>,
 }
 
 /// When a member of an attempt got into each phase.
@@ -229,9 +236,12 @@ pub(crate) fn task<'a>(job: &'a api::Job, task: &'a api::Task) -> Task<'a> {
     }
 }
 
-/// The members of an attempt.
+/// The members of an attempt: first those whose place others took.
 pub(crate) fn attempt(attempt: &api::Attempt) -> impl Iterator<Item = Attempt<'_>> {
-    attempt.members.iter().enumerate().map(move |(rank, one)| member(attempt, rank as u32, one))
+    let replaced = attempt.replaced.iter().filter_map(move |it| Some((it.rank, it.member.as_ref()?)));
+    let replaced = replaced.map(move |(rank, one)| Attempt { replaced: true, ..member(attempt, rank, one) });
+    let now = attempt.members.iter().enumerate().map(move |(rank, one)| member(attempt, rank as u32, one));
+    replaced.chain(now)
 }
 
 fn preempted(preempted: &api::Preempted) -> Preempted {
@@ -271,6 +281,11 @@ fn member<'a>(attempt: &'a api::Attempt, rank: u32, member: &'a api::Member) -> 
             .map(|stuck| word(stuck.as_str_name(), "STUCK_PHASE_")),
         preempted: attempt.preempted.as_ref().map(preempted),
         saved_ms: attempt.saved_at_ms,
+        decisive: attempt.decisive_rank == Some(rank),
+        replacement: member.replacement,
+        replaced: false,
+        generation: attempt.generation,
+        repairing_until_ms: attempt.repairing_until_ms,
         peak_memory_bytes: end.map(|end| end.peak_memory_bytes),
         cpu_us: end.map(|end| end.cpu_us),
         outputs: end.map_or_else(BTreeMap::new, outputs),
@@ -284,7 +299,9 @@ fn outputs(end: &api::End) -> BTreeMap<&str, String> {
 
 /// A device.
 pub(crate) fn gpu(gpu: &api::Gpu) -> Gpu<'_> {
-    Gpu { id: &gpu.id, model: &gpu.model, memory_bytes: gpu.memory_bytes, healthy: gpu.healthy, fake: gpu.fake }
+    let part_of = gpu.part.as_ref().map(|part| part.of.as_str());
+    let (id, model, memory_bytes) = (gpu.id.as_str(), gpu.model.as_str(), gpu.memory_bytes);
+    Gpu { id, model, memory_bytes, healthy: gpu.healthy, fake: gpu.fake, part_of }
 }
 
 /// A digest as text; empty when it is none.

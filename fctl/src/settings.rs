@@ -72,6 +72,8 @@ struct File {
 struct AgentFile {
     #[serde(default)]
     fake_gpus: u32,
+    #[serde(default)]
+    fake_mig: Vec<String>,
     oci_runtime: Option<PathBuf>,
     #[serde(default)]
     labels: BTreeMap<Name, String>,
@@ -184,6 +186,7 @@ impl Settings {
             keeping: Keeping::of(&file.retention, &file.log).map_err(|(field, error)| wrong(field, &error))?,
             agent: EmbeddedChoices {
                 fake_gpus: file.agent.fake_gpus,
+                fake_mig: file.agent.fake_mig.clone(),
                 oci_runtime: file.agent.oci_runtime.clone(),
                 labels: file.agent.labels.clone(),
                 allow_mounts: file.agent.allow_mounts.clone(),

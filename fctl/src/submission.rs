@@ -60,6 +60,7 @@ fn one_step(submit: &Submit) -> Result<Flow, Failure> {
         env: unique("--env", &flags.env)?,
         retry: flags.retry.clone(),
         timeout_ms: flags.timeout,
+        expected_ms: flags.expected,
         max_parallel: flags.max_parallel,
         cpu_milli: flags.cpu,
         memory_bytes: flags.memory,

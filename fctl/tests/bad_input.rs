@@ -13,6 +13,7 @@ use std::path::Path;
 use common::{Yard, is_root, until};
 
 const USAGE: i32 = 110;
+const UNREADABLE: i32 = 117;
 const NO_CLUSTER: i32 = 111;
 const REFUSED: i32 = 112;
 const NOT_FOUND: i32 = 113;
@@ -81,11 +82,9 @@ fn a_flow_that_is_wrong_is_refused_before_anything_begins() {
 #[test]
 fn a_flow_that_cannot_be_read_says_why() {
     let yard = Yard::new();
-    yard.refused(
-        USAGE,
-        &["missing.toml: cannot read the flow file", "No such file"],
-        &["submit", "--local", "missing.toml"],
-    );
+    let words = ["missing.toml: cannot read the flow file", "No such file"];
+    yard.refused(UNREADABLE, &words, &["submit", "--local", "missing.toml"]);
+    yard.refused(UNREADABLE, &words, &["validate", "missing.toml"]);
     yard.write("flow.toml", b"name = \"a\"\n[steps.\xff\x1b[31m]\n");
     yard.refused(USAGE, &["flow.toml:2:8", "not UTF-8"], &["submit", "--local", "flow.toml"]);
     let long = "x".repeat(400_000);
@@ -134,6 +133,9 @@ fn a_flag_that_is_wrong_is_refused_before_anything_begins() {
     let ran = yard.start_command(command).wait();
     assert_eq!(ran.code(), USAGE);
     ran.says(&["invalid UTF-8"]);
+    let ran = yard.run(&["-o", "json", "submit", "--local", "--memroy", "1GiB", "--", "true"]);
+    let said: serde_json::Value = serde_json::from_str(&ran.stdout).expect("one object");
+    assert_eq!(said["error"], "unexpected argument '--memroy' found");
     assert!(!yard.home().exists(), "something was begun");
 }
 

@@ -137,3 +137,73 @@ fn a_gang_over_two_nodes_counts_its_ranks_through_them() {
     assert!(nodes[0] == nodes[1] && nodes[1] != nodes[2] && nodes[2] == nodes[3], "{nodes:?}");
     fleet.stop();
 }
+
+/// Rank 0 says which generations of its gang it saw, and goes once the other rank has come again; that one waits to be ended, the first time.
+const GO_ON: &str = r#"
+import json, os, sys, time
+rank, begun = int(os.environ["FLOWYARD_RANK"]), int(os.environ["FLOWYARD_GANG_GENERATION"])
+print("rank", rank, "began in generation", begun, "in attempt", os.environ["FLOWYARD_ATTEMPT"], flush=True)
+if rank == 1 and begun == 0:
+    time.sleep(1000)
+while True:
+    gang = json.load(open(os.environ["FLOWYARD_GANG_FILE"]))
+    if gang["generation"] == 1:
+        break
+    time.sleep(0.1)
+print("now", gang["size"], "on", [member["node"] for member in gang["members"]], flush=True)
+if rank == 0:
+    open(os.environ["FLOWYARD_OUTPUT_MET"], "w").write(str(os.getpid()))
+"#;
+
+#[test]
+fn a_gang_goes_on_when_an_agent_is_killed_and_another_takes_its_member() {
+    let mut fleet = Fleet::watching(None, "suspect = \"4s\"\ndown = \"20s\"\nlease = \"4s\"");
+    for name in ["n1", "n2"] {
+        fleet.add_agent_with(name, "[agent]\ncpu = \"1\"\nfilter = false\n");
+    }
+    let ann = fleet.token(&["--role", "submitter", "--queue", "default", "--name", "ann"]);
+    fleet.log_in(&ann);
+    until("both nodes", || fleet.yard.json(&["nodes"])["nodes"].as_array().unwrap().len() == 2);
+    fleet.yard.write("on.py", GO_ON);
+    let step = "code = \".\"\nrun = [\"python3\", \"on.py\"]\noutputs = { met = \"met\" }\ncpu = 1\n";
+    let gang = "gang = { size = 2, replace = { within = \"2m\" } }\n";
+    fleet.yard.write("flow.toml", format!("name = \"on\"\n[steps.on]\n{step}{gang}"));
+    fleet.yard.ok(&["submit", "flow.toml"]);
+    let phases = |yard: &Yard| -> Vec<_> {
+        attempts(yard, "1", &[]).iter().map(|one| one["phase"].as_str().unwrap().to_owned()).collect()
+    };
+    until("both members to run", || phases(&fleet.yard) == ["running", "running"]);
+    let lost = attempts(&fleet.yard, "1", &[])[1]["node"].as_str().unwrap().to_owned();
+    let number = usize::from(lost == "n2");
+    fleet.agents[number].1.take().expect("it runs").kill();
+    until("its node to be given up", || !attempts(&fleet.yard, "1", &[])[0]["repairing_until_ms"].is_null());
+    assert_eq!(phases(&fleet.yard), ["running", "ended"], "the other goes on");
+    fleet.add_agent_with("n3", "[agent]\ncpu = \"1\"\nfilter = false\n");
+    let ran = fleet.yard.run(&["wait", "1"]);
+    assert_eq!(ran.code(), 0, "{ran:#?}");
+    // One attempt, in which rank 1 was replaced.
+    let shown = attempts(&fleet.yard, "1", &[]);
+    let facts = |one: &Value| {
+        (
+            one["rank"].as_u64(),
+            one["replaced"].as_bool(),
+            one["attempt"].as_u64(),
+            one["outcome"].as_str().map(str::to_owned),
+        )
+    };
+    let end = |rank, replaced, outcome: &str| (Some(rank), Some(replaced), Some(1), Some(outcome.to_owned()));
+    let expected = [end(1, true, "lost"), end(0, false, "succeeded"), end(1, false, "succeeded")];
+    assert_eq!(shown.iter().map(facts).collect::<Vec<_>>(), expected, "{shown:#?}");
+    assert_eq!(shown[2]["node"], "n3");
+    let survivor = shown[1]["node"].as_str().unwrap();
+    let first = fleet.yard.ok(&["logs", "1/on/0#1.0"]);
+    assert_eq!(first, format!("rank 0 began in generation 0 in attempt 1\nnow 2 on ['{survivor}', 'n3']\n"));
+    let second = fleet.yard.ok(&["logs", "1/on/0#1.1"]);
+    assert_eq!(second, format!("rank 1 began in generation 1 in attempt 1\nnow 2 on ['{survivor}', 'n3']\n"));
+    // What was replaced still waits beside its dead agent; the next one stops it.
+    let waits = |yard: &Yard| yard.processes().iter().filter(|(_, line)| line.contains("flowyard-init")).count();
+    assert_eq!(waits(&fleet.yard), 1, "{:#?}", fleet.yard.processes());
+    fleet.run_agent(number);
+    until("it to be stopped", || waits(&fleet.yard) == 0);
+    fleet.stop();
+}

@@ -8,6 +8,7 @@ use common::Yard;
 use serde_json::{Value, json};
 
 const USAGE: i32 = 110;
+const UNREADABLE: i32 = 117;
 const REFUSED: i32 = 112;
 const NOT_FOUND: i32 = 113;
 
@@ -208,7 +209,11 @@ fn a_file_that_is_wrong_is_refused_whole_before_anything_begins() {
     }
     yard.write("queues.toml", b"[queue.a]\n# \xff\n");
     yard.refused(USAGE, &["queues.toml:2:3", "not UTF-8"], &["queue", "put", "queues.toml", "--local"]);
-    yard.refused(USAGE, &["cannot read the queue file", "No such file"], &["queue", "put", "none.toml", "--local"]);
+    yard.refused(
+        UNREADABLE,
+        &["cannot read the queue file", "No such file"],
+        &["queue", "put", "none.toml", "--local"],
+    );
     yard.write("queues.toml", vec![b'#'; 5 << 20]);
     yard.refused(USAGE, &["larger than 4 MiB"], &["queue", "put", "queues.toml", "--local"]);
     assert!(!yard.home().exists(), "something was begun");

@@ -244,7 +244,7 @@ mod tests {
 
     fn key(task: u32) -> MemberKey {
         let task = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(task) };
-        MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) }
+        MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0), replacement: 0 }
     }
 
     fn context(run: &str, duration_ms: u64) -> Arc<StepContext> {
@@ -276,6 +276,7 @@ mod tests {
             size: 1,
             retry: Retry::plain(0, 0, []),
             timeout_ms: None,
+            expected_ms: None,
             on_failure: OnFailure::Continue,
             max_parallel: None,
             constraints: vec![hollow],
@@ -305,6 +306,7 @@ mod tests {
         let member = |task: &u32| DesiredMember {
             key: key(*task),
             gpus: vec![],
+            gpu_alternative: 0,
             inputs: BTreeMap::new(),
             item: None,
             known: Phase::Placed,

@@ -62,7 +62,7 @@ pub fn restamp(bytes: &[u8], time: TimeMs) -> Decoded<Vec<u8>> {
 fn check(command: &Command, wire: &WireCommand) -> Decoded<()> {
     match command {
         Command::ReportAttempts(report) => check_reports(&report.reports),
-        Command::CommitPlan(plan) if plan.claims.is_empty() && plan.drops.is_empty() => {
+        Command::CommitPlan(plan) if plan.claims.is_empty() && plan.drops.is_empty() && plan.repairs.is_empty() => {
             decode::at_most("placements", limits::PLACEMENTS_PER_PLAN, plan.placements.len())
         }
         _ => Command::try_from(wire.clone()).map(drop),

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptReport, Digest, JobSpec, Name, NodeChange, Policy, Queue, QueuePath, RegisterNode, StuckLimits, TimeMs,
-    limits,
+    AttemptReport, DeviceReport, Digest, JobSpec, Name, NodeChange, Policy, Queue, QueuePath, RegisterNode,
+    StuckLimits, TimeMs, limits,
 };
 
 use crate::convert::{only_of_a_drain, previous};
@@ -33,7 +33,7 @@ pub fn submission(request: api::SubmitRequest) -> Decoded<(JobSpec, Option<Strin
 ///
 /// # Errors
 /// When the name, the change or its deadline breaks the contract, or the reason is too long or hostile to a terminal.
-pub fn change_node(request: api::ChangeNodeRequest, now: TimeMs) -> Decoded<(Name, NodeChange, String)> {
+pub fn change_node(request: api::ChangeNodeRequest, now: TimeMs) -> Decoded<(Name, NodeWish, String)> {
     let name = decode::name("name", &request.name)?;
     decode::within("reason", limits::TEXT_BYTES, request.reason.len())?;
     if request.reason.chars().any(char::is_control) {
@@ -42,14 +42,46 @@ pub fn change_node(request: api::ChangeNodeRequest, now: TimeMs) -> Decoded<(Nam
     let number = request.change;
     let change = api::NodeChange::try_from(number).map_err(|_| Problem::UnknownValue { number }).under("change")?;
     only_of_a_drain(change == api::NodeChange::Drain, request.deadline_ms)?;
+    let out = change == api::NodeChange::DeviceOut;
     let change = match change {
         api::NodeChange::Unspecified => return Err(Problem::Missing).under("change"),
         api::NodeChange::Cordon => NodeChange::Cordon,
         api::NodeChange::Drain => NodeChange::Drain { deadline: request.deadline_ms.map(|wait_ms| now.after(wait_ms)) },
         api::NodeChange::Uncordon => NodeChange::Uncordon,
         api::NodeChange::Remove => NodeChange::Remove,
+        api::NodeChange::Forgive => NodeChange::Forgive,
+        api::NodeChange::DeviceOut | api::NodeChange::DeviceBack => {
+            decode::within("device", limits::TEXT_BYTES, request.device.len())?;
+            let device = decode::positive("device", request.device)?;
+            return Ok((name, NodeWish::Device { device, out }, request.reason));
+        }
     };
-    Ok((name, change, request.reason))
+    if !request.device.is_empty() {
+        return Err(Problem::Contradiction("only the changes of a device name one")).under("device");
+    }
+    Ok((name, NodeWish::Node(change), request.reason))
+}
+
+/// What a caller wants of a node, or of one of its devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeWish {
+    /// Of the node.
+    Node(NodeChange),
+    /// Of a device.
+    Device {
+        /// Its id in the inventory.
+        device: String,
+        /// Whether it is taken out of use, or put back.
+        out: bool,
+    },
+}
+
+/// What an agent says of its devices.
+///
+/// # Errors
+/// When a part of it breaks the contract.
+pub fn devices(devices: agent::Devices) -> Decoded<Vec<DeviceReport>> {
+    decode::list("devices", devices.devices)
 }
 
 /// The queues that a caller wants, each path once.

@@ -4,7 +4,7 @@ use flowyard_model as model;
 use flowyard_model::{JobId, JobOutcome, NodeId, StepIndex, TaskIndex, TimeMs};
 
 use crate::api;
-use crate::convert::{shown_closure, stuck_number, task_state, waiting_until_ms};
+use crate::convert::{from_conditions, shown_closure, shown_discredit, stuck_number, task_state, waiting_until_ms};
 use crate::decode::{Decoded, Problem, Under};
 
 /// How a job stands: `None` while it is active.
@@ -90,12 +90,20 @@ pub fn state_of(task: &api::Task) -> Decoded<model::TaskState> {
 
 /// One attempt of a task.
 pub fn attempt<'a>(attempt: &model::Attempt, node: impl Fn(NodeId) -> Option<&'a model::Node>) -> api::Attempt {
+    let replaced = |it: &model::Replaced| api::ReplacedMember {
+        rank: it.rank.0,
+        member: Some(member(&it.member, node(it.member.node))),
+    };
     api::Attempt {
         number: attempt.number.0,
         placed_ms: attempt.placed_at.0,
         members: attempt.members.iter().map(|it| member(it, node(it.node))).collect(),
         preempted: attempt.preempted.map(Into::into),
         saved_at_ms: attempt.saved_at.map(|time| time.0),
+        decisive_rank: attempt.decisive().map(|(rank, ..)| rank.0),
+        generation: attempt.generation(),
+        repairing_until_ms: attempt.repair().map(|repair| repair.until.0),
+        replaced: attempt.surgery.iter().flat_map(|surgery| &surgery.replaced).map(replaced).collect(),
     }
 }
 
@@ -111,6 +119,7 @@ pub fn member(member: &model::Member, node: Option<&model::Node>) -> api::Member
         times: Some(member.times.into()),
         end: member.end.as_deref().map(Into::into),
         stuck: stuck_number(member.stuck),
+        replacement: member.replacement,
     }
 }
 
@@ -128,7 +137,18 @@ pub fn node(id: NodeId, node: &model::Node, connected: bool) -> api::Node {
         connected,
         closure: node.closure.as_deref().map(shown_closure),
         undying: Vec::new(),
+        discredit: None,
+        devices: from_conditions(&node.devices),
     }
+}
+
+/// What is held against a node: so much at the time of the answer. `attempt` names the attempt of a member.
+pub fn discredit(
+    discredit: &model::Discredit,
+    points_milli: u64,
+    attempt: impl Fn(model::MemberKey) -> String,
+) -> api::Discredit {
+    shown_discredit(discredit, points_milli, attempt)
 }
 
 /// A drain is over once nothing lives on the node; nobody has to say so.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use flowyard_model::{DesiredMember, Name, StepContext, variable_part};
 
-use super::gang::Seated;
+use super::gang::{self, Seated};
 use super::saved::SAVED;
 
 /// Longest item given as a variable, in bytes; a longer one comes as a file.
@@ -25,8 +25,8 @@ pub struct Places<'a> {
     pub item_file: &'a Path,
     /// Each input.
     pub inputs: &'a BTreeMap<Name, std::path::PathBuf>,
-    /// The file that names the hosts of its gang.
-    pub hostfile: &'a Path,
+    /// The folder with what it is told of its gang in files.
+    pub gang: &'a Path,
 }
 
 /// All variables of a task. `item` is the item as compact JSON; `image` are the variables its image brings.
@@ -69,7 +69,8 @@ pub fn environment(
         set(name, value);
     }
     if seated.is_some() {
-        set("FLOWYARD_HOSTFILE", path_text(places.hostfile));
+        set("FLOWYARD_HOSTFILE", path_text(&places.gang.join(gang::HOSTFILE)));
+        set("FLOWYARD_GANG_FILE", path_text(&places.gang.join(gang::MEMBERS)));
     }
     match item {
         Some(item) if item.len() > ITEM_BYTES => set("FLOWYARD_ITEM_FILE", path_text(places.item_file)),

@@ -3,7 +3,11 @@
 //! Beside our own, the variables that programs of several members look for by themselves: those of torch.distributed (and torchrun),
 //! of JAX, and of Open MPI and PMI. A step's own `env` goes before these, and never before ours.
 
+use std::io;
+use std::path::Path;
+
 use flowyard_model::{Gang, GangSeat, Rank};
+use serde_json::json;
 
 /// A member's place in its gang, with all that is told of it.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +32,10 @@ impl<'a> Seated<'a> {
             ("FLOWYARD_LOCAL_RANK", seat.local.to_string()),
             ("FLOWYARD_LOCAL_SIZE", seat.local_size.to_string()),
             ("FLOWYARD_NODE_RANK", seat.node.to_string()),
-            ("FLOWYARD_NODES", gang.nodes.len().to_string()),
+            ("FLOWYARD_NODES", gang.node_count().to_string()),
             ("FLOWYARD_MAIN_ADDRESS", self.main_address().to_owned()),
             ("FLOWYARD_MAIN_PORT", gang.main_port.to_string()),
+            ("FLOWYARD_GANG_GENERATION", gang.generation.to_string()),
         ]
     }
 
@@ -64,9 +69,57 @@ impl<'a> Seated<'a> {
     }
 }
 
+/// The folder with what is told in files, within that of the attempt.
+pub const FOLDER: &str = "gang";
+/// The file that names the hosts, in it.
+pub const HOSTFILE: &str = "hostfile";
+/// The file that says who is in the gang now, in it.
+pub const MEMBERS: &str = "gang.json";
+
+/// Writes the files, each in place of the one before as a whole: a process that reads one finds either that or this.
+///
+/// # Errors
+/// They cannot be written.
+pub fn write(attempt: &Path, gang: &Gang) -> io::Result<()> {
+    let folder = attempt.join(FOLDER);
+    std::fs::create_dir_all(&folder)?;
+    std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    // Who reads the second finds the hosts of no earlier generation.
+    for (name, text) in [(HOSTFILE, hostfile(gang)), (MEMBERS, members(gang))] {
+        let new = folder.join(format!(".{name}"));
+        super::write_shown(&new, &text)?;
+        std::fs::rename(&new, folder.join(name))?;
+    }
+    Ok(())
+}
+
+/// Who is in the gang now, as JSON.
+pub fn members(gang: &Gang) -> String {
+    let told = gang.members().map(|(rank, node)| {
+        let local = gang.seat(rank).map_or(0, |seat| seat.local);
+        json!({ "rank": rank.0, "node": node.name.as_str(), "address": node.address, "local_rank": local })
+    });
+    let main = gang.nodes.first().map_or("", |node| &node.address);
+    let told = json!({
+        "generation": gang.generation,
+        "size": gang.size(),
+        "main_address": main,
+        "main_port": gang.main_port,
+        "members": told.collect::<Vec<_>>(),
+    });
+    format!("{told:#}\n")
+}
+
 /// A line for each node, in the order of ranks, as `mpirun --hostfile` takes it.
 pub fn hostfile(gang: &Gang) -> String {
-    gang.nodes.iter().map(|node| format!("{} slots={}\n", node.address, node.members)).collect()
+    let mut next = 0;
+    let lines = gang.nodes.iter().map(|node| {
+        let ranks = next..next + node.members;
+        next = ranks.end;
+        let members = ranks.filter(|rank| !gang.vacant.contains(&Rank(*rank))).count();
+        if members == 0 { String::new() } else { format!("{} slots={members}\n", node.address) }
+    });
+    lines.collect()
 }
 
 /// An address of IPv6 is bracketed before a port.
@@ -76,6 +129,8 @@ fn with_port(address: &str, port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use flowyard_model::GangNode;
 
     use super::*;
@@ -86,7 +141,12 @@ mod tests {
             address: address.to_owned(),
             members,
         };
-        Gang { nodes: vec![node(("n7", addresses[0]), 2), node(("n3", addresses[1]), 3)], main_port: 28_004 }
+        Gang {
+            nodes: vec![node(("n7", addresses[0]), 2), node(("n3", addresses[1]), 3)],
+            main_port: 28_004,
+            generation: 3,
+            vacant: BTreeSet::new(),
+        }
     }
 
     /// What the third of five members finds, which is the first of the second node.
@@ -99,6 +159,7 @@ FLOWYARD_NODE_RANK=1
 FLOWYARD_NODES=2
 FLOWYARD_MAIN_ADDRESS=10.0.0.7
 FLOWYARD_MAIN_PORT=28004
+FLOWYARD_GANG_GENERATION=3
 MASTER_ADDR=10.0.0.7
 MASTER_PORT=28004
 RANK=2
@@ -134,6 +195,55 @@ PMI_SIZE=5
             (0..6).map(|rank| gang.seat(Rank(rank)).map(|seat| (seat.node, seat.local, seat.local_size))).collect();
         let here = |node, local, size| Some((node, local, size));
         assert_eq!(places, [here(0, 0, 2), here(0, 1, 2), here(1, 0, 3), here(1, 1, 3), here(1, 2, 3), None]);
+    }
+
+    /// The first of five was lost, and the node of the last three has it now.
+    fn repaired() -> Gang {
+        let mut gang = gang(["10.0.0.7", "10.0.0.3"]);
+        let three = GangNode { members: 1, ..gang.nodes[1].clone() };
+        gang.nodes[0].members = 1;
+        gang.nodes.insert(0, three);
+        gang
+    }
+
+    #[test]
+    fn a_node_that_takes_a_lost_rank_is_one_node_with_all_its_members() {
+        let gang = repaired();
+        let places: Vec<_> = (0..5)
+            .filter_map(|rank| gang.seat(Rank(rank)))
+            .map(|seat| (seat.node, seat.local, seat.local_size))
+            .collect();
+        assert_eq!(places, [(0, 0, 4), (1, 0, 1), (0, 1, 4), (0, 2, 4), (0, 3, 4)]);
+        assert_eq!((gang.size(), gang.node_count()), (5, 2));
+        assert_eq!(hostfile(&gang), "10.0.0.3 slots=1\n10.0.0.7 slots=1\n10.0.0.3 slots=3\n");
+    }
+
+    #[test]
+    fn who_is_gone_is_not_told_of_and_all_others_keep_their_ranks() {
+        let mut gang = gang(["10.0.0.7", "10.0.0.3"]);
+        gang.vacant = [Rank(1), Rank(3)].into();
+        assert_eq!((gang.size(), hostfile(&gang)), (3, "10.0.0.7 slots=1\n10.0.0.3 slots=2\n".to_owned()));
+        let told: serde_json::Value = serde_json::from_str(&members(&gang)).unwrap();
+        let ranks: Vec<_> = told["members"].as_array().unwrap().iter().map(|it| it["rank"].as_u64().unwrap()).collect();
+        assert_eq!((ranks, &told["size"]), (vec![0, 2, 4], &json!(3)));
+        gang.vacant = [Rank(2), Rank(3), Rank(4)].into();
+        assert_eq!(hostfile(&gang), "10.0.0.7 slots=2\n");
+    }
+
+    #[test]
+    fn the_files_are_renewed_whole_and_say_who_is_where() {
+        let attempt = tempfile::tempdir().unwrap();
+        write(attempt.path(), &gang(["10.0.0.7", "10.0.0.3"])).unwrap();
+        let at = |name: &str| attempt.path().join(FOLDER).join(name);
+        let before = std::fs::File::open(at(MEMBERS)).unwrap();
+        write(attempt.path(), &repaired()).unwrap();
+        let old: serde_json::Value = serde_json::from_reader(before).unwrap();
+        let new: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(at(MEMBERS)).unwrap()).unwrap();
+        assert_eq!((&old["main_address"], &new["main_address"]), (&json!("10.0.0.7"), &json!("10.0.0.3")));
+        assert_eq!(new["members"][1], json!({ "rank": 1, "node": "n7", "address": "10.0.0.7", "local_rank": 0 }));
+        assert_eq!((&new["generation"], &new["size"]), (&json!(3), &json!(5)));
+        assert_eq!(std::fs::read_to_string(at(HOSTFILE)).unwrap(), hostfile(&repaired()));
+        assert_eq!(std::fs::read_dir(attempt.path().join(FOLDER)).unwrap().count(), 2, "nothing else is left there");
     }
 
     #[test]

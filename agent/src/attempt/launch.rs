@@ -11,7 +11,7 @@ use super::ending::{bare, platforms, users};
 use super::environment::{ITEM_BYTES, Places, environment};
 use super::fetch::{Fetched, ITEM_FILE, WORK};
 use super::secrets::Laid;
-use super::{Desk, FOLDER, disk_failure, stages, write_shown};
+use super::{Desk, FOLDER, disk_failure, gang, stages, write_shown};
 use crate::inventory::gpu;
 use crate::runtime::spec::{ContainerSpec, LaunchSpec, Limits, Mount, Network, Root, Sandbox};
 use crate::runtime::{self, default_hidden};
@@ -24,10 +24,9 @@ const CONTAINER_INPUTS: &str = "/flowyard/in";
 const RESOLVER: &str = "/etc/resolv.conf";
 /// Where a container finds a long item.
 const CONTAINER_ITEM: &str = "/flowyard/item.json";
-/// Where a container finds the hosts of its gang.
-const CONTAINER_HOSTFILE: &str = "/flowyard/hostfile";
-/// The same, in the attempt's folder.
-const HOSTFILE: &str = "hostfile";
+/// Where a container finds what is told of its gang: a folder, since a file that is put in place of another is not seen by who sees only
+/// that one.
+const CONTAINER_GANG: &str = "/flowyard/gang";
 /// Where a container finds its secrets.
 const CONTAINER_SECRETS: &str = "/flowyard/secrets";
 
@@ -56,15 +55,14 @@ pub(super) fn spec(
     let (work, item_file) = (inside(CONTAINER_WORK, WORK), inside(CONTAINER_ITEM, ITEM_FILE));
     // A process has no other private place than its working directory; making one would cost as much as starting it.
     let home = if container { PathBuf::from(runtime::HOME) } else { work.clone() };
-    let hostfile = inside(CONTAINER_HOSTFILE, HOSTFILE);
+    let gang_files = inside(CONTAINER_GANG, gang::FOLDER);
     if let Some(gang) = &member.gang {
-        let written = write_shown(&folder.join(HOSTFILE), &super::gang::hostfile(gang));
-        written.map_err(|error| disk_failure(FOLDER, &error))?;
+        gang::write(folder, gang).map_err(|error| disk_failure(FOLDER, &error))?;
     }
-    let places = Places { work: &work, home: &home, item_file: &item_file, inputs: &inputs, hostfile: &hostfile };
+    let places = Places { work: &work, home: &home, item_file: &item_file, inputs: &inputs, gang: &gang_files };
     let image_env = fetched.image.as_ref().map_or(&[][..], |(_, config)| &config.env);
     let mut env = environment(context, member, places, fetched.item.as_deref(), image_env);
-    env.extend(gpu::variables(&gpus));
+    env.extend(gpu::variables(&gpus, step.resources.gpus.get(member.gpu_alternative as usize)));
     let cluster = desk.cluster.borrow().clone();
     if desk.exporter.is_some() && !cluster.is_empty() {
         let (name, value) = stages::handed_on(&cluster, member.key);
@@ -154,7 +152,7 @@ fn container_spec(
         mounts.push(Mount { mapped: true, ..bind(folder.join(ITEM_FILE), CONTAINER_ITEM.into(), true) });
     }
     if member.gang.is_some() {
-        mounts.push(Mount { mapped: true, ..bind(folder.join(HOSTFILE), CONTAINER_HOSTFILE.into(), true) });
+        mounts.push(Mount { mapped: true, ..bind(folder.join(gang::FOLDER), CONTAINER_GANG.into(), true) });
     }
     for mount in &step.mounts {
         let path = allowed_mount(&desk.config.allow_mounts, &mount.path)?;

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use flowyard_cas::Store;
 use flowyard_model::{
-    AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Epoch, Inventory, MemberKey, Phase, PhaseTimes, Reason,
-    StepContext, StepSpec, StopTerms, StuckLimits, StuckPhase, TimeMs,
+    AttemptOutcome, AttemptReport, Blame, DesiredMember, End, Epoch, Gang, Inventory, MemberKey, Phase, PhaseTimes,
+    Reason, StepContext, StepSpec, StopTerms, StuckLimits, StuckPhase, TimeMs,
 };
 use flowyard_telemetry::traces::Exporter;
 use futures::FutureExt;
@@ -42,6 +42,7 @@ use self::stages::{FETCH, PREPARE, RUN, START, STORE, Stages};
 use crate::config::AgentConfig;
 use crate::counts::{Counted, Counts};
 use crate::fleet::Reach;
+use crate::inventory::health::Health;
 use crate::launcher::protocol::Stopping;
 use crate::launcher::read_exit;
 use crate::launches::{LaunchEvent, LaunchRequest, Launches, Serving};
@@ -73,6 +74,8 @@ pub struct Desk {
     pub(crate) networks: Arc<Networks>,
     /// What the node offers; grants are positions in it.
     pub inventory: Arc<Inventory>,
+    /// How well its devices are.
+    pub(crate) health: Arc<Health>,
     /// How long an attempt may make no progress, as the cluster says.
     pub stuck: watch::Sender<StuckLimits>,
     /// How coordinators are reached.
@@ -86,16 +89,23 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// The folder of an attempt's member. Those of different epochs are different work, whatever their numbers.
+    /// The folder of an attempt's member. Those of different epochs are different work, whatever their numbers, and so is whoever has
+    /// the rank of a member that was replaced.
     pub fn folder(&self, key: MemberKey) -> PathBuf {
         let task = key.task;
         let mut name = format!("{}-{}-{}-{}.{}", task.job, task.step, task.task, key.attempt, key.rank);
         if key.epoch != Epoch(0) {
             name.push_str(&format!("-e{}", key.epoch));
         }
+        if key.replacement != 0 {
+            name.push_str(&format!("-r{}", key.replacement));
+        }
         self.config.attempts().join(name)
     }
 }
+
+/// How late the driver may tell of what ended a program.
+const LATE_ERROR: Duration = Duration::from_millis(400);
 
 /// Where an attempt's news go.
 pub type News = mpsc::Sender<AttemptReport>;
@@ -123,6 +133,8 @@ pub struct Attempt {
     saved: Saved,
     news: News,
     stop: watch::Receiver<Option<StopTerms>>,
+    /// Its gang as it is now, where it is another than it was.
+    gang: watch::Receiver<Option<Gang>>,
     counted: Counted,
     stages: Stages,
 }
@@ -134,7 +146,7 @@ impl Attempt {
         context: Arc<StepContext>,
         member: DesiredMember,
         news: News,
-        stop: watch::Receiver<Option<StopTerms>>,
+        (stop, gang): (watch::Receiver<Option<StopTerms>>, watch::Receiver<Option<Gang>>),
     ) -> Self {
         let folder = desk.folder(member.key);
         let counted = desk.counts.attempt(&context.spec.resources, member.gpus.len());
@@ -151,6 +163,7 @@ impl Attempt {
             saved,
             news,
             stop,
+            gang,
             counted,
             stages,
         }
@@ -164,6 +177,7 @@ impl Attempt {
             Ok(end) => end,
             Err(end) => end,
         };
+        let end = self.blamed_on_devices(end).await;
         if end.reason == Reason::Stuck {
             self.stuck.get_or_insert(StuckPhase::Fetching);
         }
@@ -182,6 +196,24 @@ impl Attempt {
         self.desk.counts.log_bytes.fetch_add(logs.sum(), Ordering::Relaxed);
         self.times.ended = Some(now());
         self.report(Phase::Ended, Some(Arc::new(end))).await;
+    }
+
+    /// The end as it counts where a device that it held had an error while it ran: its program cannot be blamed for what it
+    /// made of that. The driver may tell of the error a little after the program has ended.
+    async fn blamed_on_devices(&self, end: End) -> End {
+        let failed = end.outcome == AttemptOutcome::Failed && matches!(end.reason, Reason::Exit | Reason::Signal);
+        let Some(since) = self.times.running.filter(|_| failed && !self.member.gpus.is_empty()) else { return end };
+        let find = |index: &flowyard_model::GpuIndex| self.desk.inventory.gpus.get(index.0 as usize).cloned();
+        let gpus: Vec<_> = self.member.gpus.iter().filter_map(find).collect();
+        let mut struck = self.desk.health.struck_since(&gpus, since.0);
+        if struck.is_none() {
+            tokio::time::sleep(LATE_ERROR).await;
+            struck = self.desk.health.struck_since(&gpus, since.0);
+        }
+        match struck {
+            Some(message) => End { message, reason: Reason::Device, blame: Blame::Hardware, ..end },
+            None => end,
+        }
     }
 
     /// Stores what is kept of it. What cannot be stored in time is given up.
@@ -249,6 +281,8 @@ impl Attempt {
                 laid = secrets::bring(&self.desk, &self.context, &self.member, fetched.user) => laid?,
                 () = stopped(&mut stop) => return Err(stopped_early()),
             };
+            let regrouped = self.gang.borrow().clone();
+            self.member.gang = regrouped.or(self.member.gang.take());
             let spec = launch::spec(&self.desk, &self.context, &self.member, &self.folder, &fetched, laid)?;
             _pinned = fetched;
             let launcher = self.desk.serving.borrow().as_ref().and_then(|serving| serving.launcher.clone());
@@ -276,7 +310,8 @@ impl Attempt {
         let mut stuck = self.watchdog(StuckPhase::Starting).boxed();
         let mut looks = tokio::time::interval(saved::LOOK);
         loop {
-            let mut stop = self.stop.clone();
+            let (mut stop, mut gang) = (self.stop.clone(), self.gang.clone());
+            let generation = self.member.gang.as_ref().map_or(0, |gang| gang.generation);
             tokio::select! {
                 event = events.recv() => match event {
                     Some(LaunchEvent::Started { at_ms }) => {
@@ -314,6 +349,7 @@ impl Attempt {
                         self.report(Phase::Running, None).await;
                     }
                 }
+                gang = regrouped(&mut gang, generation) => self.regroup(gang),
                 terms = asked_anew(&mut stop, asked) => {
                     (asked, watched) = (Some(terms), true);
                     let stopping = stopping(&self.context.spec, terms);
@@ -323,6 +359,14 @@ impl Attempt {
                 }
             }
         }
+    }
+
+    /// Its gang is another than it was: its process is told in files.
+    fn regroup(&mut self, gang: Gang) {
+        if let Err(error) = gang::write(&self.folder, &gang) {
+            tracing::error!(key = ?self.member.key, %error, "a member cannot be told who else is in its gang now");
+        }
+        self.member.gang = Some(gang);
     }
 
     async fn ask_to_stop(&self, stopping: Stopping) -> Result<(), End> {
@@ -397,6 +441,19 @@ fn stopping(spec: &StepSpec, terms: StopTerms) -> Stopping {
 
 async fn stopped(stop: &mut watch::Receiver<Option<StopTerms>>) {
     asked_anew(stop, None).await;
+}
+
+/// Returns when its gang is of a later generation than this.
+async fn regrouped(gang: &mut watch::Receiver<Option<Gang>>, generation: u32) -> Gang {
+    // The sender lives as long as the agent.
+    match gang
+        .wait_for(|gang| gang.as_ref().is_some_and(|gang| gang.generation > generation))
+        .await
+        .map(|it| it.clone())
+    {
+        Ok(Some(gang)) => gang,
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
 }
 
 /// Returns when it is to be asked to stop in another way than it was.

@@ -92,7 +92,8 @@ impl Stages {
 
 /// The place of a stage in its trace.
 fn path(name: &str, key: MemberKey) -> String {
-    format!("{name}/{}/{}/{}/{}", key.task.step, key.task.task, key.attempt, key.rank)
+    let replacement = if key.replacement == 0 { String::new() } else { format!("r{}", key.replacement) };
+    format!("{name}/{}/{}/{}/{}{replacement}", key.task.step, key.task.task, key.attempt, key.rank)
 }
 
 /// What the process is told, so that the spans it makes itself are parts of its `run`.

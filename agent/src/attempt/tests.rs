@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use flowyard_cas::{LocalOptions, LocalStore, Origin};
-use flowyard_model::{AttemptNumber, Notice, StopSignal};
+use flowyard_model::{AttemptNumber, GangNode, Notice, StopSignal};
 use kameo::actor::Spawn;
 use tempfile::TempDir;
 
@@ -32,6 +32,7 @@ impl Yard {
         let folder = tempfile::tempdir().expect("a folder");
         let choices = EmbeddedChoices {
             fake_gpus: 0,
+            fake_mig: Vec::new(),
             oci_runtime: None,
             labels: Default::default(),
             allow_mounts: Vec::new(),
@@ -119,6 +120,7 @@ impl Yard {
             tasks: Tasks::default(),
             users: None,
             inventory: Arc::new(inventory::probe(&self.config, &first.enforcement, &networks)),
+            health: crate::inventory::health::Health::new(),
             networks,
             stuck: watch::Sender::new(StuckLimits::PAUSED),
             reach: Reach::Embedded(channel),
@@ -140,7 +142,7 @@ impl Yard {
         let mut context = StepContext::clone(&journal::context());
         context.spec.command = self.command(task);
         let (news, mut told) = mpsc::channel(16);
-        let attempt = Attempt::new(Arc::clone(desk), Arc::new(context), journal::member(task), news, stopping);
+        let attempt = Attempt::new(Arc::clone(desk), Arc::new(context), journal::member(task), news, alone(stopping));
         let walk = tokio::spawn(attempt.walk(Begun::Before));
         let end = async {
             while let Some(report) = told.recv().await {
@@ -285,7 +287,8 @@ async fn counts(
     let mut member = journal::member(0);
     member.key.attempt = AttemptNumber(number);
     let (news, mut told) = mpsc::channel(64);
-    let walk = tokio::spawn(Attempt::new(Arc::clone(desk), Arc::new(context), member, news, stopping).walk(Begun::Not));
+    let walk =
+        tokio::spawn(Attempt::new(Arc::clone(desk), Arc::new(context), member, news, alone(stopping)).walk(Begun::Not));
     let mut reports = Vec::new();
     let all = async {
         while let Some(report) = told.recv().await {
@@ -338,7 +341,7 @@ async fn a_task_that_ignores_its_eviction_is_killed_within_its_contract() {
     context.spec.kill_grace_ms = 60_000;
     let (evict, evicted) = watch::channel(None);
     let (news, mut told) = mpsc::channel(64);
-    let attempt = Attempt::new(Arc::clone(&desk), Arc::new(context), journal::member(0), news, evicted);
+    let attempt = Attempt::new(Arc::clone(&desk), Arc::new(context), journal::member(0), news, alone(evicted));
     let walk = tokio::spawn(attempt.walk(Begun::Not));
     while !up.exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -350,5 +353,55 @@ async fn a_task_that_ignores_its_eviction_is_killed_within_its_contract() {
     walk.await.expect("a walk");
     let lasted = flowyard_clock::elapsed(asked);
     assert!(lasted >= Duration::from_millis(550) && lasted < Duration::from_secs(20), "{lasted:?}");
+    yard.close(desk).await;
+}
+
+/// What asks it to stop, for one that has no gang that could change.
+fn alone(
+    stop: watch::Receiver<Option<StopTerms>>,
+) -> (watch::Receiver<Option<StopTerms>>, watch::Receiver<Option<Gang>>) {
+    (stop, watch::channel(None).1)
+}
+
+#[tokio::test]
+async fn the_process_of_a_member_finds_its_gang_as_it_is_now() {
+    let yard = Yard::new();
+    let desk = yard.agent().await;
+    let mut context = StepContext::clone(&journal::context());
+    let up = yard.folder.path().join("up");
+    // It goes once the file names another generation than it was started in.
+    let waits = "echo $FLOWYARD_GANG_GENERATION > $UP.new && mv $UP.new $UP; \
+                 until grep -q '\"generation\": 2' $FLOWYARD_GANG_FILE; do sleep 0.02; done; cp $FLOWYARD_HOSTFILE $UP.hosts";
+    context.spec.command = ["/bin/sh".to_owned(), "-c".to_owned(), waits.to_owned()].to_vec();
+    context.spec.env.insert("UP".to_owned(), up.display().to_string());
+    let node =
+        |name: &str, address: &str| GangNode { name: name.parse().unwrap(), address: address.to_owned(), members: 1 };
+    let gang = |second, generation| Gang {
+        nodes: vec![node("n1", "10.0.0.1"), node("n2", second)],
+        main_port: 28_000,
+        generation,
+        vacant: Default::default(),
+    };
+    let member = DesiredMember { gang: Some(gang("10.0.0.2", 1)), ..journal::member(0) };
+    let (news, mut told) = mpsc::channel(64);
+    let ((_keep, stop), (regroup, regrouped)) = (watch::channel(None), watch::channel(None));
+    let attempt = Attempt::new(Arc::clone(&desk), Arc::new(context), member, news, (stop, regrouped));
+    let walk = tokio::spawn(attempt.walk(Begun::Not));
+    while !up.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(std::fs::read_to_string(&up).unwrap(), "1\n");
+    regroup.send_replace(Some(gang("10.0.0.3", 2)));
+    let mut last = None;
+    let all = async {
+        while let Some(report) = told.recv().await {
+            last = report.end.or(last.take());
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("an end in time");
+    walk.await.expect("a walk");
+    assert_eq!(last.map(|end| end.outcome), Some(AttemptOutcome::Succeeded));
+    let hosts = std::fs::read_to_string(up.with_extension("hosts")).unwrap();
+    assert_eq!(hosts, "10.0.0.1 slots=1\n10.0.0.3 slots=1\n");
     yard.close(desk).await;
 }

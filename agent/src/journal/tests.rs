@@ -30,6 +30,7 @@ pub(crate) fn context() -> Arc<StepContext> {
         size: 1,
         retry: Retry::plain(0, 0, []),
         timeout_ms: None,
+        expected_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
         constraints: Vec::new(),
@@ -57,8 +58,16 @@ pub(crate) fn context() -> Arc<StepContext> {
 
 pub(crate) fn member(task: u32) -> DesiredMember {
     let task = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(task) };
-    let key = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
-    DesiredMember { key, gpus: Vec::new(), inputs: BTreeMap::new(), item: None, known: Phase::Placed, gang: None }
+    let key = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0), replacement: 0 };
+    DesiredMember {
+        key,
+        gpus: Vec::new(),
+        gpu_alternative: 0,
+        inputs: BTreeMap::new(),
+        item: None,
+        known: Phase::Placed,
+        gang: None,
+    }
 }
 
 fn tasks(remembered: &Remembered) -> Vec<u32> {

@@ -30,6 +30,15 @@ const PROGRAMS: [&str; 3] = ["/usr/bin/nvidia-smi", "/usr/bin/nvidia-debugdump",
 const LIBRARY_FOLDERS: [&str; 5] =
     ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/local/nvidia/lib64", "/usr/lib"];
 
+/// A granted GPU, as the driver counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuGrant {
+    /// Minor number of the device, or of the one that it is a part of.
+    pub minor: u32,
+    /// Of a MIG device: the numbers of its GPU instance and of its compute instance.
+    pub part: Option<(u32, u32)>,
+}
+
 /// Device nodes and mounts for granted GPUs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GpuAccess {
@@ -39,17 +48,35 @@ pub struct GpuAccess {
     pub mounts: Vec<Mount>,
 }
 
-/// What a container with these GPUs needs; `minors` are the driver's minor numbers. Empty without GPUs, and only what exists.
-pub fn gpu_access(minors: &[u32]) -> GpuAccess {
-    probe(Path::new("/"), minors)
+/// What a container with these GPUs needs. Empty without GPUs, and only what exists.
+pub fn gpu_access(grants: &[GpuGrant]) -> GpuAccess {
+    probe(Path::new("/"), grants)
 }
 
-fn probe(root: &Path, minors: &[u32]) -> GpuAccess {
-    if minors.is_empty() {
+/// The device nodes of the capabilities that a part of a GPU is opened by. Whoever has the node of the whole, and not these, opens no part
+/// of it (<https://docs.nvidia.com/datacenter/tesla/mig-user-guide/device-nodes-and-capabilities.html>).
+fn capabilities(root: &Path, grant: &GpuGrant) -> Vec<String> {
+    let Some((instance, compute)) = grant.part else { return Vec::new() };
+    let folder = root.join(format!("proc/driver/nvidia/capabilities/gpu{}/mig/gi{instance}", grant.minor));
+    let files = [folder.join("access"), folder.join(format!("ci{compute}/access"))];
+    let minor = |file: &PathBuf| {
+        let text = fs::read_to_string(file).ok()?;
+        let number: u32 = text.lines().find_map(|line| line.strip_prefix("DeviceFileMinor:"))?.trim().parse().ok()?;
+        Some(format!("/dev/nvidia-caps/nvidia-cap{number}"))
+    };
+    files.iter().filter_map(minor).collect()
+}
+
+fn probe(root: &Path, grants: &[GpuGrant]) -> GpuAccess {
+    if grants.is_empty() {
         return GpuAccess::default();
     }
     let below = |path: &str| root.join(path.trim_start_matches('/'));
+    let mut minors: Vec<u32> = grants.iter().map(|grant| grant.minor).collect();
+    minors.sort_unstable();
+    minors.dedup();
     let nodes = minors.iter().map(|minor| format!("/dev/nvidia{minor}")).chain(CONTROL.map(str::to_owned));
+    let nodes = nodes.chain(grants.iter().flat_map(|grant| capabilities(root, grant)));
     let devices = nodes.filter(|node| below(node).exists()).map(PathBuf::from).collect();
     let programs = PROGRAMS.iter().filter(|program| below(program).exists()).map(|program| PathBuf::from(*program));
     let mut sources: Vec<PathBuf> = programs.collect();
@@ -85,10 +112,34 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
             fs::write(path, "").expect("a file");
         }
-        let access = probe(root.path(), &[1]);
+        let whole = |minor| GpuGrant { minor, part: None };
+        let access = probe(root.path(), &[whole(1)]);
         assert_eq!(access.devices, [PathBuf::from("/dev/nvidia1"), PathBuf::from("/dev/nvidiactl")]);
         let targets: Vec<_> = access.mounts.iter().map(|mount| mount.target.as_path()).collect();
         assert_eq!(targets, [Path::new("/usr/bin/nvidia-smi"), Path::new("/usr/lib64/libcuda.so.1")]);
         assert_eq!(probe(root.path(), &[]), GpuAccess::default());
+    }
+
+    #[test]
+    fn a_part_of_a_gpu_is_opened_by_its_own_capabilities_and_no_others() {
+        let root = tempfile::tempdir().expect("a folder");
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        };
+        for node in
+            ["nvidia0", "nvidiactl", "nvidia-caps/nvidia-cap30", "nvidia-caps/nvidia-cap31", "nvidia-caps/nvidia-cap39"]
+        {
+            write(&format!("dev/{node}"), "");
+        }
+        let mig = "proc/driver/nvidia/capabilities/gpu0/mig";
+        write(&format!("{mig}/gi3/access"), "DeviceFileMinor: 30\nDeviceFileMode: 292\nDeviceFileModify: 1\n");
+        write(&format!("{mig}/gi3/ci0/access"), "DeviceFileMinor: 31\nDeviceFileMode: 292\n");
+        write(&format!("{mig}/gi4/access"), "DeviceFileMinor: 39\n");
+        let access = probe(root.path(), &[GpuGrant { minor: 0, part: Some((3, 0)) }]);
+        let devices: Vec<_> = access.devices.iter().map(|path| path.to_str().expect("a text")).collect();
+        let caps = ["/dev/nvidia-caps/nvidia-cap30", "/dev/nvidia-caps/nvidia-cap31"];
+        assert_eq!(devices, ["/dev/nvidia0", "/dev/nvidiactl", caps[0], caps[1]]);
     }
 }

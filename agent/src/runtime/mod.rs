@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::RuntimeError;
 pub use self::fake::{FakeRuntime, FakeScript};
-pub use self::gpu::{GpuAccess, gpu_access};
+pub use self::gpu::{GpuAccess, GpuGrant, gpu_access};
 pub use self::host_root::default_hidden;
 pub use self::mapped::can_map;
 pub use self::oci::HOME;

@@ -25,17 +25,28 @@ fn asked(step: &StepSpec) -> String {
         parts.push(format!("{} of disk", bytes(*disk_bytes)));
     }
     parts.extend(gpus.first().map(gpu));
-    parts.extend((step.size > 1).then(|| format!("and that {} times at once, for a gang", step.size)));
+    parts.extend((step.size > 1).then(|| format!("and that {} times at once, for a gang", step.least_size())));
     parts.extend((step.network == NetworkMode::Private).then(|| "a private network".to_owned()));
     let near = step.placing.near.as_ref().filter(|near| near.need);
-    parts.extend(near.map(|near| format!("{} members {near}", step.size)));
+    parts.extend(near.map(|near| format!("{} members {near}", step.least_size())));
+    let spread = step.placing.spread.as_ref().filter(|spread| step.size > 1 && spread.at_most.is_some());
+    parts.extend(spread.map(|spread| format!("{} members spread {spread}", step.least_size())));
+    let unique = step.size > 1 && step.placing.unique_host;
+    parts.extend(unique.then(|| format!("{} members on as many nodes", step.least_size())));
     parts.extend(step.constraints.iter().map(|constraint| format!("labels with `{constraint}`")));
     parts.join(", ")
 }
 
 fn gpu(request: &GpuRequest) -> String {
     let model = request.model.as_ref().map_or_else(String::new, |model| format!(" of model {model}"));
-    format!("{} GPU{model}", request.count)
+    if request.share_milli == 1_000 {
+        return format!("{} GPU{model}", request.count);
+    }
+    let memory = match request.memory_bytes {
+        0 => String::new(),
+        declared => format!(" with {} of its memory", bytes(declared)),
+    };
+    format!("{} of {} GPU{model}{memory}", cpu(request.share_milli.into()), request.count)
 }
 
 /// The largest of what there is, node by node, at most five of them, with the labels that `step` asks about.
@@ -49,6 +60,8 @@ fn exists(state: &State, step: &StepSpec) -> String {
         };
         let asked = step.constraints.iter().map(|constraint| &constraint.label);
         let asked = asked.chain(step.placing.near.iter().map(|near| &near.level));
+        let over = step.placing.spread.iter().filter(|spread| !spread.is_by_host()).map(|spread| &spread.over);
+        let asked = asked.chain(over);
         let labels = asked.map(|label| match offer.labels.get(label) {
             Some(value) => format!(", label {label} = {value}"),
             None => format!(", no label {label}"),

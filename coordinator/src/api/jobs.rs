@@ -3,7 +3,7 @@
 use flowyard_model::{ArchivePage, Job, JobId, QueuePath, TaskCounts, TaskOutcome, TaskState, TimeMs};
 use flowyard_proto::api::{self, ListJobsRequest, ListJobsResponse};
 use flowyard_proto::view;
-use flowyard_state::View;
+use flowyard_state::{Outline, View};
 use tonic::Status;
 
 use crate::archive;
@@ -60,23 +60,23 @@ fn row_matches(request: &ListJobsRequest, row: &api::JobRow) -> bool {
 pub(super) fn list(
     view: &View,
     request: &ListJobsRequest,
-    looks: impl Fn(&Job) -> bool,
+    looks: impl Fn(&QueuePath) -> bool,
 ) -> Result<ListJobsResponse, Status> {
     let outcomes = request.states.iter().map(|state| view::job_outcome(*state)).collect::<Result<Vec<_>, _>>()?;
     let limit = page(request.limit);
-    let wanted = |job: &Job| {
+    let wanted = |job: &Outline<'_>| {
         let submitted = job.submitted_at.0;
         (outcomes.is_empty() || outcomes.contains(&job.ended.map(|end| end.outcome)))
             && request.owner.as_ref().is_none_or(|owner| *owner == job.owner)
             && request.queue.as_ref().is_none_or(|queue| queue == job.spec.queue.as_str())
-            && request.tags.iter().all(|tag| job.spec.tags.contains(tag))
+            && request.tags.iter().all(|tag| job.has_tag(tag))
             && request.submitted_after_ms.is_none_or(|after| submitted > after)
             && request.submitted_before_ms.is_none_or(|before| submitted < before)
-            && looks(job)
+            && looks(&job.spec.queue)
     };
-    let newest = view.jobs().rev().filter(|(id, _)| request.before_job.is_none_or(|before| id.0 < before));
+    let newest = view.outlines().rev().filter(|(id, _)| request.before_job.is_none_or(|before| id.0 < before));
     let mut rows: Vec<_> =
-        newest.filter(|(_, job)| wanted(job)).take(limit + 1).map(|(id, job)| row(view, id, job)).collect();
+        newest.filter(|(_, job)| wanted(job)).take(limit + 1).map(|(id, job)| row(view, id, &job.job())).collect();
     let more = rows.len() > limit;
     rows.truncate(limit);
     Ok(ListJobsResponse { jobs: rows, more })
@@ -110,7 +110,7 @@ fn sum(a: TaskCounts, b: TaskCounts) -> TaskCounts {
 
 /// Everything about a job but its tasks.
 pub(super) fn detail(view: &View, id: JobId, job: &Job) -> api::Job {
-    let steps = view.steps(id).zip(&job.spec.steps).map(|((_, step), spec)| view::step(spec, step));
+    let steps = view.steps(id).zip(&job.spec.steps).map(|((_, step), spec)| view::step(spec, &step));
     api::Job {
         row: Some(row(view, id, job)),
         spec: Some(job.spec.as_ref().into()),

@@ -32,7 +32,7 @@ use flowyard_proto::api::{
     PutQueuesResponse, Storage, SubmitBatchRequest, SubmitBatchResponse, SubmitRequest, SubmitResponse,
     WatchJobRequest, WatchJobResponse, WhyRequest, WhyResponse,
 };
-use flowyard_state::{State, View};
+use flowyard_state::{Ref, State, View};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use blobs::BlobEndpoint;
@@ -134,10 +134,11 @@ async fn beside<T: Send + 'static>(read: impl FnOnce() -> Result<T, Status> + Se
 }
 
 /// The job, or the refusal that a client reads.
-fn find_job(view: &View, job: u64) -> Result<(JobId, &Job), Status> {
+fn find_job(view: &View, job: u64) -> Result<(JobId, Ref<'_, Job>), Status> {
     let id = JobId(job);
-    let found = view.job(id).map(|job| (id, job.as_ref()));
-    found.ok_or_else(|| flowyard_proto::status::rejected(&Rejection::UnknownJob { job: id }))
+    view.job(id)
+        .map(|job| (id, job))
+        .ok_or_else(|| flowyard_proto::status::rejected(&Rejection::UnknownJob { job: id }))
 }
 
 /// The task, whether it was touched or not.
@@ -236,8 +237,9 @@ impl Flowyard for ApiEndpoint {
             let looks = |queue: &QueuePath| allow(&caller, Action::GetJob { queue }).is_ok();
             return jobs::archived(&self.shared, &view, asked, looks).await.map(Response::new);
         }
-        let looks = move |job: &Job| allow(&caller, Action::GetJob { queue: &job.spec.queue }).is_ok();
-        jobs::list(&view, &request.into_inner(), looks).map(Response::new)
+        let looks = move |queue: &QueuePath| allow(&caller, Action::GetJob { queue }).is_ok();
+        let asked = request.into_inner();
+        beside(move || jobs::list(&view, &asked, looks)).await.map(Response::new)
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<flowyard_proto::api::Job>, Status> {
@@ -246,7 +248,7 @@ impl Flowyard for ApiEndpoint {
         let detail = move || {
             let Found { view, archived } = found;
             let (id, job) = find_job(&view, asked.job)?;
-            let detail = jobs::detail(&view, id, job);
+            let detail = jobs::detail(&view, id, &job);
             Ok(flowyard_proto::api::Job { archived_ms: archived.map(|at| at.0), ..detail })
         };
         beside(detail).await.map(Response::new)
@@ -305,8 +307,8 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
-        allowed(&request, Action::ListNodes)?;
-        Ok(Response::new(nodes::list(&self.shared)))
+        let caller = allowed(&request, Action::ListNodes)?;
+        Ok(Response::new(nodes::list(&self.shared, &caller)))
     }
 
     async fn change_node(&self, request: Request<ChangeNodeRequest>) -> Result<Response<ChangeNodeResponse>, Status> {
@@ -373,7 +375,8 @@ impl Flowyard for ApiEndpoint {
     async fn put_policy(&self, request: Request<PutPolicyRequest>) -> Result<Response<PutPolicyResponse>, Status> {
         let levels = request.get_ref().policy.iter().flat_map(|policy| &policy.topology);
         let levels = levels.take(limits::TOPOLOGY_LEVELS).cloned().collect::<Vec<_>>().join(", ");
-        caller::about(&request, &format!("topology {levels}"));
+        let throttle = request.get_ref().policy.as_ref().and_then(|policy| policy.throttle).unwrap_or_default();
+        caller::about(&request, &format!("topology {levels}{}", policy::told(throttle)));
         let caller = allowed(&request, Action::ChangePolicy)?;
         let policy = flowyard_proto::request::put_policy(request.into_inner())?;
         let put = policy::put(&self.shared, policy).await?;

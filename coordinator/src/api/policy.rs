@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use flowyard_model::{Command, Policy, validate_policy};
-use flowyard_proto::api::{GetPolicyResponse, LevelCount, PutPolicyResponse};
+use flowyard_proto::api::{GetPolicyResponse, LevelCount, PutPolicyResponse, Throttle};
 use flowyard_proto::status::rejected;
 use flowyard_state::View;
 use tonic::Status;
@@ -19,6 +19,15 @@ pub(super) async fn put(shared: &Shared, policy: Policy) -> Result<PutPolicyResp
         shared.propose(&Command::PutPolicy(policy.into())).await?;
     }
     Ok(PutPolicyResponse { before: Some((&*before).into()) })
+}
+
+/// A throttle for the audit log; nothing if there is none.
+pub(super) fn told(throttle: Throttle) -> String {
+    let most = |word: &str, most: Option<u32>| most.map_or_else(String::new, |most| format!(" {word} {most}"));
+    match (throttle.per_job, throttle.per_node) {
+        (None, None) => String::new(),
+        (job, node) => format!("; throttle{}{}", most("per_job", job), most("per_node", node)),
+    }
 }
 
 /// The policy, and how the nodes are spread over its levels.

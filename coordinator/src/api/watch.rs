@@ -118,7 +118,7 @@ impl Follower {
 fn now(view: &View, id: JobId) -> Result<(WatchJobResponse, bool), Status> {
     let (_, job) = find_job(view, id.0)?;
     let active = tasks::some_active(view, id, ACTIVE_PER_STEP);
-    let (detail, revision) = (Some(jobs::detail(view, id, job)), view.revision().0);
+    let (detail, revision) = (Some(jobs::detail(view, id, &job)), view.revision().0);
     Ok((WatchJobResponse { job: detail, active, revision, ..Default::default() }, job.ended.is_some()))
 }
 

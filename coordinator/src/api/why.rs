@@ -15,6 +15,7 @@
 mod ended;
 mod evictions;
 mod near;
+mod reserved;
 mod room;
 mod task;
 #[cfg(test)]
@@ -69,13 +70,14 @@ pub(super) fn why(
     let (now_ms, deep) = (flowyard_clock::wall_ms(), Cell::new(true));
     let scene = Scene { view, directory: &shared.directory, now_ms, looks, deep: &deep };
     let findings = match (request.step, request.task) {
-        (None, _) => of_job(scene, id, job),
+        (None, _) => of_job(scene, id, &job),
         (Some(step), None) => {
             let index = StepIndex(step);
             let missing = || Status::not_found(format!("job {id} has no step at position {step}"));
-            of_step(scene, id, job, index, view.step(id, index).ok_or_else(missing)?)
+            let step = view.step(id, index).ok_or_else(missing)?;
+            of_step(scene, id, &job, index, &step)
         }
-        (Some(step), Some(task)) => vec![task::finding(scene, job, find_task(view, request.job, step, task)?)],
+        (Some(step), Some(task)) => vec![task::finding(scene, &job, find_task(view, request.job, step, task)?)],
     };
     Ok(WhyResponse { findings, revision: view.revision().0 })
 }
@@ -107,7 +109,7 @@ fn of_job(scene: Scene<'_>, id: JobId, job: &Job) -> Vec<Finding> {
     findings.extend(first_failure(scene, id, job));
     let open = scene.view.steps(id).filter(|(_, step)| step.ended_at.is_none());
     let open: Vec<_> = open.take(STEPS_TOLD).collect();
-    findings.extend(open.into_iter().flat_map(|(index, step)| of_step(scene, id, job, index, step)));
+    findings.extend(open.into_iter().flat_map(|(index, step)| of_step(scene, id, job, index, &step)));
     findings
 }
 

@@ -201,7 +201,7 @@ impl Stored<'_> {
         let archived_at = self.shared.stamps.now();
         let until = archived_at.after(self.shared.config.retention.archive_ms);
         let job = view.job(id).ok_or_else(|| unreadable(format!("job {id}"), "it is gone"))?;
-        Ok(ArchiveRow { row: job_row(view, id, job), manifest, archived_at, until })
+        Ok(ArchiveRow { row: job_row(view, id, &job), manifest, archived_at, until })
     }
 
     /// A page of these rows; none if there are none.

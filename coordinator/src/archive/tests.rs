@@ -44,7 +44,7 @@ async fn failed_job(coordinator: &Coordinator, log: &[u8]) -> (JobId, Digest) {
         outputs: BTreeMap::new(),
         logs: Logs { stdout: Some(stdout), stderr: None },
     };
-    let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
+    let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0), replacement: 0 };
     let report = AttemptReport {
         member,
         phase: Phase::Ended,

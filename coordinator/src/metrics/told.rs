@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
 
-use flowyard_model::{Health, Scheduling};
+use flowyard_model::{DeviceState, Health, Scheduling, Standing, StepIndex};
 use flowyard_proto::peer::AboutResponse;
 use flowyard_state::View;
 use flowyard_telemetry::{Labels, Page, Source, spelled};
@@ -142,16 +142,16 @@ const OPEN_STATES: [&str; 4] = ["blocked", "ready", "waiting", "active"];
 fn by_queue(view: &View) -> BTreeMap<String, Waiting> {
     let mut queues: BTreeMap<String, Waiting> =
         view.queues().take(QUEUES).map(|queue| (queue.path.to_string(), Waiting::default())).collect();
-    for (id, job) in view.jobs().filter(|(_, job)| job.ended.is_none()) {
+    for (id, job) in view.outlines().filter(|(_, job)| job.ended.is_none()) {
         let name = job.spec.queue.to_string();
         let known = queues.contains_key(&name) || queues.len() < QUEUES;
         let queue = queues.entry(if known { name } else { "other".to_owned() }).or_default();
         queue.jobs += 1;
         let mut ready = false;
-        for (_, step) in view.steps(id) {
-            let counts = [step.counts.blocked, step.counts.ready, step.counts.waiting, step.counts.active];
+        for step in (0..job.spec.steps.len() as u32).filter_map(|step| view.counts(id, StepIndex(step))) {
+            let counts = [step.blocked, step.ready, step.waiting, step.active];
             queue.tasks.iter_mut().zip(counts).for_each(|(sum, count)| *sum += u64::from(count));
-            ready |= step.counts.ready > 0;
+            ready |= step.ready > 0;
         }
         if ready {
             let submitted = job.submitted_at.0;
@@ -203,11 +203,36 @@ fn nodes(page: &mut Page<'_>, shared: &Shared, view: &View) -> fmt::Result {
         (vec![label("health", health), label("scheduling", scheduling)], count as f64)
     });
     page.gauges("flowyard_coordinator_nodes", "Nodes by health, and whether they take new work.", rows)?;
+    let standings = [Standing::Trusted, Standing::Avoided, Standing::Shunned].map(|standing| {
+        let count = view.nodes().filter(|(_, node)| node.standing() == standing).count();
+        (vec![label("standing", standing.as_str())], count as f64)
+    });
+    let help = "Nodes by how far they are trusted with new work after what failed there.";
+    page.gauges("flowyard_coordinator_nodes_trusted", help, standings)?;
+    devices(page, view)?;
     let connected = view.nodes().filter(|(id, _)| shared.directory.find(*id).is_some()).count();
     let help = "Agents that have a session with this coordinator; only the leader has any.";
     page.gauge("flowyard_coordinator_sessions", help, connected as f64)?;
     let lost = shared.proposer.counts().nodes_lost.get();
     page.counter("flowyard_coordinator_nodes_lost", "Nodes that were given up while this coordinator led.", lost)
+}
+
+/// GPUs of all nodes by how well they are.
+fn devices(page: &mut Page<'_>, view: &View) -> fmt::Result {
+    let mut states: BTreeMap<&str, u64> = ["healthy", "degraded", "faulty", "cordoned"].map(|state| (state, 0)).into();
+    for (_, node) in view.nodes() {
+        for gpu in &node.inventory.gpus {
+            let known = node.devices.get(&gpu.id);
+            let state = match known {
+                Some(known) if known.out.is_some() && known.state == DeviceState::Healthy => "cordoned",
+                Some(known) => known.state.as_str(),
+                None => DeviceState::Healthy.as_str(),
+            };
+            *states.entry(state).or_default() += 1;
+        }
+    }
+    let rows = states.into_iter().map(|(state, count)| (vec![label("state", state)], count as f64));
+    page.gauges("flowyard_coordinator_gpus", "GPUs of all nodes by how well they are.", rows)
 }
 
 /// What nodes that are up offer, and what of it is granted to attempts.

@@ -11,7 +11,7 @@ use flowyard_model::{
     AttemptNumber, ClusterVersion, Command, Entry, JobId, MadeFrom, Plan, Reply, Revision, TimeMs, limits,
 };
 use flowyard_scheduling::{Bound, Proposal, Scheduler};
-use flowyard_state::{State, View, apply};
+use flowyard_state::{ReadyStep, State, View, apply};
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use tokio::sync::watch;
@@ -30,6 +30,11 @@ const STALE_WAIT: Duration = Duration::from_millis(2);
 const LONGEST_STALE_WAIT: Duration = Duration::from_secs(1);
 /// Who might be evicted is looked for in so many times as long as the last round took that did: placing must not wait for it.
 const EVICTIONS_PAUSE: u32 = 10;
+/// Where work is left waiting for room, a round is followed by a pause of so long for each node: what falls free meanwhile is given out
+/// together, so that an agent is told of several tasks at once and reports their ends at once.
+const PAUSE_FOR_NODE: Duration = Duration::from_micros(5);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// Longest wait for a time before the wall clock is looked at again.
 const LONGEST_WAKE_WAIT: Duration = Duration::from_secs(60);
 
@@ -44,6 +49,8 @@ pub struct Placer {
     /// `None` only while a round is made.
     scheduler: Option<Scheduler>,
     stale_wait: Duration,
+    /// When the next round may begin.
+    rests_until: Option<Instant>,
     /// When something may be evicted that may not be yet.
     wake_at: Option<TimeMs>,
     /// When the last round ended that looked for whom to evict, and how long it took.
@@ -61,7 +68,19 @@ impl Placer {
         let scheduler = Some(Scheduler::new(feed.view().revision().0));
         let (in_flight, stale_wait) = (VecDeque::new(), STALE_WAIT);
         let made = 0;
-        Self { proposer, feed, work, in_flight, made, scheduler, stale_wait, wake_at: None, looked: None, accept_ms }
+        Self {
+            proposer,
+            feed,
+            work,
+            in_flight,
+            made,
+            scheduler,
+            stale_wait,
+            rests_until: None,
+            wake_at: None,
+            looked: None,
+            accept_ms,
+        }
     }
 
     /// How long it takes until it may be looked for whom to evict.
@@ -75,6 +94,9 @@ impl Placer {
     /// Makes plans until nothing more can be placed, or enough are under way.
     async fn place(&mut self) {
         while self.in_flight.len() < PLANS_IN_FLIGHT {
+            if let Some(until) = self.rests_until.take() {
+                tokio::time::sleep_until(until.into()).await;
+            }
             let mut scheduler = self.scheduler.take().expect("no round is being made");
             let under_way: Vec<Plan> = self.in_flight.iter().map(|(plan, _)| plan.clone()).collect();
             let tasks = (PLANS_IN_FLIGHT - under_way.len()) * limits::PLACEMENTS_PER_PLAN;
@@ -92,21 +114,21 @@ impl Placer {
                 };
                 let Proposal { plans, complete, wake_at } = proposal;
                 let plans: Vec<_> = plans.into_iter().map(|plan| (firsts(&view, &plan), plan)).collect();
-                (plans, complete, wake_at, scheduler)
+                let placed = plans.iter().map(|(_, plan)| plan.placements.len()).sum();
+                let rest = if leaves_waiting(&state, placed) { rest_after(&state) } else { Duration::ZERO };
+                (plans, complete, wake_at, rest, scheduler)
             })
             .await;
             self.proposer.counts().rounds.observe_since(start);
             // Its panic is ours, and the supervisor's to answer.
-            let (plans, complete, wake_at, scheduler) =
+            let (plans, complete, wake_at, rest, scheduler) =
                 solved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             self.scheduler = Some(scheduler);
+            self.rests_until = (complete && !rest.is_zero()).then(|| start + rest);
             if pause.is_zero() {
                 self.looked = Some((flowyard_clock::monotonic(), flowyard_clock::elapsed(start)));
             }
             self.wake_at = if pause.is_zero() { wake_at } else { Some(now.after(pause.as_millis() as u64 + 1)) };
-            if plans.is_empty() && complete {
-                return;
-            }
             for (part, (firsts, mut plan)) in (0..).zip(plans) {
                 let from = |under_way| MadeFrom { number: self.made, part, tasks: bound.tasks, under_way };
                 plan.made_from = numbers.clone().map(from);
@@ -115,8 +137,27 @@ impl Placer {
                 let proposed = tokio::spawn(propose(self.proposer.clone(), Command::CommitPlan(plan.clone()), firsts));
                 self.in_flight.push_back((plan, proposed));
             }
+            if complete {
+                return;
+            }
         }
     }
+}
+
+/// Whether more tasks are ready in a state than these.
+fn leaves_waiting(state: &State, placed: usize) -> bool {
+    let steps = state.ready_groups().map(ReadyStep::group).collect::<Vec<_>>();
+    let mut ready = 0;
+    steps.iter().flat_map(|group| state.ready_in(group)).any(|step| {
+        ready += state.step(step.job, step.step).map_or(0, |step| step.counts.ready as usize);
+        ready > placed
+    })
+}
+
+/// How long a round is followed by none, where it leaves work waiting for room.
+fn rest_after(state: &State) -> Duration {
+    let most = LONGEST_PAUSE.as_micros() / PAUSE_FOR_NODE.as_micros();
+    (PAUSE_FOR_NODE * state.nodes().take(most as usize).count() as u32).min(LONGEST_PAUSE)
 }
 
 /// The numbers of the plans under way; `None` if one has none, because an older release would not have known it.
@@ -165,7 +206,7 @@ fn firsts(view: &View, plan: &Plan) -> Vec<TimeMs> {
     let tried_first = plan.placements.iter().filter(|placement| placement.attempt == AttemptNumber(1));
     let jobs: BTreeSet<JobId> = tried_first.map(|placement| placement.task.job).collect();
     let unplaced = jobs.into_iter().filter(|job| view.steps(*job).all(|(_, step)| step.started_at.is_none()));
-    unplaced.filter_map(|job| Some(view.job(job)?.submitted_at)).collect()
+    unplaced.filter_map(|job| Some(view.outline(job)?.submitted_at)).collect()
 }
 
 /// Counts what became of a plan with so many placements, of which so many were stale.

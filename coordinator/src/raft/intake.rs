@@ -6,7 +6,6 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
-use openraft::impls::OneshotResponder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::engine::ENTRY_BYTES_MAX;
@@ -14,7 +13,9 @@ use super::entry_record::ENTRY_OVERHEAD_BYTES;
 use super::machine::Machine;
 use super::replica::Library;
 use super::role::{Peer, ProposeError, Unavailable};
-use super::types::{CommittedLeader, Proposal, Types};
+use super::rounds::Rounds;
+use super::threads::Threads;
+use super::types::{Proposal, Types};
 
 /// The largest command.
 pub const COMMAND_BYTES_MAX: usize = ENTRY_BYTES_MAX - ENTRY_OVERHEAD_BYTES;
@@ -22,6 +23,7 @@ pub const COMMAND_BYTES_MAX: usize = ENTRY_BYTES_MAX - ENTRY_OVERHEAD_BYTES;
 /// Takes proposals for this replica alone: where it does not lead they are refused with the leader's name.
 pub(super) struct Intake<M: Machine> {
     library: Library<M>,
+    rounds: Rounds<M>,
     slots: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     limits: (u32, u32),
@@ -29,8 +31,8 @@ pub(super) struct Intake<M: Machine> {
 
 impl<M: Machine> Clone for Intake<M> {
     fn clone(&self) -> Self {
-        let (library, slots, bytes) = (self.library.clone(), self.slots.clone(), self.bytes.clone());
-        Self { library, slots, bytes, limits: self.limits }
+        let (library, rounds) = (self.library.clone(), self.rounds.clone());
+        Self { library, rounds, slots: self.slots.clone(), bytes: self.bytes.clone(), limits: self.limits }
     }
 }
 
@@ -41,8 +43,9 @@ pub(super) struct Room {
 }
 
 impl<M: Machine> Intake<M> {
-    pub(super) fn new(library: Library<M>, proposals_max: u32, bytes_max: u32) -> Self {
+    pub(super) fn new(library: Library<M>, threads: Threads, (proposals_max, bytes_max): (u32, u32)) -> Self {
         Self {
+            rounds: Rounds::new(library.clone(), threads),
             library,
             slots: Arc::new(Semaphore::new(proposals_max as usize)),
             bytes: Arc::new(Semaphore::new(bytes_max as usize)),
@@ -56,12 +59,7 @@ impl<M: Machine> Intake<M> {
     pub(super) async fn propose(&self, command: Bytes, term: Option<u64>) -> Result<(u64, M::Reply), ProposeError> {
         let bytes = check_size(command.len())?;
         let _room = if term.is_some() { self.wait_room(bytes).await? } else { self.room(1, bytes)? };
-        let (responder, answer) = OneshotResponder::new_pair();
-        let mut write = self.library.write(Proposal(command)).responder(responder);
-        if let Some(term) = term {
-            write = write.with_leader(CommittedLeader::new(term));
-        }
-        write.await.map_err(|_| Unavailable::Stopped)?;
+        let answer = self.rounds.put(command, term).await;
         match answer.await.map_err(|_| Unavailable::Stopped)? {
             Ok(written) => Ok((written.log_id.index(), written.data.0.ok_or(Unavailable::OutcomeUnknown)?)),
             Err(refused) => Err(unavailable(refused).into()),

@@ -36,6 +36,7 @@ mod peer_endpoint;
 mod replica;
 mod role;
 mod role_watch;
+mod rounds;
 mod seed;
 mod settings;
 mod snapshot;

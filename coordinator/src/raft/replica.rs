@@ -157,7 +157,7 @@ impl<M: Machine> Replica<M> {
         });
         let began = began.await.map_err(|error| Fault { what: error.to_string() })?;
         let (library, role) = began.map_err(fault::<M>)?;
-        let intake = Intake::new(library.clone(), config.proposals_max, config.proposal_bytes_max);
+        let intake = Intake::new(library.clone(), threads.clone(), (config.proposals_max, config.proposal_bytes_max));
         let (passed_on, keep_entries, shut) = (config.passed_on, config.keep_entries, AtomicBool::new(false));
         let running = Running {
             library,

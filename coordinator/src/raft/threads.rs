@@ -2,7 +2,8 @@
 //!
 //! Sessions of ten thousand agents may keep every thread of a process busy, and the others elect another leader when this one is silent
 //! for less than a second. So what is asked between replicas, both ways, and the log's own work go on two threads that nothing else
-//! runs on, and that the system prefers where it lets this process ask for that.
+//! runs on. They ask the system for no preference: it lets threads that sleep much come before those that are always busy, and a thread that
+//! takes every proposal the moment it comes makes many small entries of what could have travelled together.
 //!
 //! A replica that is alone shares the threads of its process: there is nobody who could miss it.
 
@@ -15,8 +16,6 @@ use tokio::task::{JoinError, JoinSet};
 
 /// One may apply entries while the other gives signs of life.
 const WORKERS: usize = 2;
-/// What those threads ask the system for; as root, or as far as `LimitNICE` of a unit goes.
-const NICE: i32 = -10;
 
 /// Where a replica runs; cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,12 +44,7 @@ impl Threads {
 
     /// Of their own.
     pub(super) fn own() -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(WORKERS)
-            .thread_name("raft")
-            .on_thread_start(prefer)
-            .enable_all()
-            .build()?;
+        let runtime = Builder::new_multi_thread().worker_threads(WORKERS).thread_name("raft").enable_all().build()?;
         Ok(Self { handle: runtime.handle().clone(), own: Some(Arc::new(Own(Some(runtime)))) })
     }
 
@@ -71,7 +65,7 @@ impl Threads {
         }
     }
 
-    /// Does this at once on one of them; threads that it begins are preferred as they are. For a beginning only: it may take its time.
+    /// Does this at once on one of them. For a beginning only: it may take its time.
     pub(super) async fn begin<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -82,16 +76,15 @@ impl Threads {
         }
     }
 
+    /// Does this there, whoever waits for it.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(work);
+    }
+
     /// What is begun while this is held runs on them.
     pub(crate) fn enter(&self) -> EnterGuard<'_> {
         self.handle.enter()
     }
-}
-
-/// Asks the system to prefer this thread.
-fn prefer() {
-    // Whoever may not still has threads of its own.
-    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 #[cfg(test)]
@@ -103,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_begins_there_stays_there_and_begins_threads_that_are_preferred_as_they_are() {
+    async fn what_begins_there_stays_there() {
         let threads = Threads::own().unwrap();
         assert_eq!(threads.run(async { name() }).await.unwrap(), "raft");
         let deeper = threads.run(async { tokio::spawn(async { name() }).await.unwrap() });
@@ -113,11 +106,7 @@ mod tests {
             tokio::spawn(async { name() })
         };
         assert_eq!(guarded.await.unwrap(), "raft");
-        let nice = || rustix::process::getpriority_process(None).unwrap();
-        let begun = threads.begin(move || (nice(), std::thread::spawn(nice).join().unwrap())).await.unwrap();
-        assert_eq!(begun.0, begun.1);
-        let here = nice();
-        assert!(begun.0 <= here, "it is never behind the others");
+        assert_eq!(threads.begin(name).await.unwrap(), "raft");
         assert_ne!(Threads::shared().run(async { name() }).await.unwrap(), "raft");
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use openraft::impls::{BoxedErrorSource, InlineBatch, OneshotResponder};
+use openraft::impls::{BoxedErrorSource, InlineBatch};
 use openraft::vote::leader_id_std;
 use openraft::{BasicNode, EntryPayload, OptionalSend, RaftTypeConfig, TokioRuntime};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -20,6 +20,9 @@ pub(super) type Entry = openraft::Entry<CommittedLeader, Payload>;
 pub(super) type Membership = openraft::Membership<u64, BasicNode>;
 pub(super) type StoredMembership = openraft::StoredMembership<CommittedLeader, u64, BasicNode>;
 pub(super) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeader, u64, BasicNode>;
+
+/// What becomes of a proposal.
+pub(super) type Written<R> = openraft::raft::ClientWriteResult<Types<R>>;
 
 /// The library's type configuration for machines that answer with `R`.
 ///
@@ -38,7 +41,7 @@ impl<R: Send + Sync + 'static> RaftTypeConfig for Types<R> {
     type Entry = Entry;
     type AsyncRuntime = TokioRuntime;
     type Responder<T>
-        = OneshotResponder<Self, T>
+        = super::rounds::Answering<T>
     where
         T: OptionalSend + 'static;
     type Batch<T>

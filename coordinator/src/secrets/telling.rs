@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flowyard_model::{MemberKey, Phase, limits};
+use flowyard_model::{Member, MemberKey, Phase, limits};
 use flowyard_proto::agent::{SecretsRequest, SecretsResponse};
 use tonic::Status;
 
@@ -20,7 +20,8 @@ pub(crate) async fn tell(shared: &Shared, caller: &Caller, request: SecretsReque
     let gone = || Status::not_found("the task is not placed there (any more)");
     let (job, attempt) = (view.job(key.task.job), view.attempt(key.task, key.attempt));
     let (job, attempt) = (job.ok_or_else(gone)?, attempt.ok_or_else(gone)?);
-    let member = attempt.members.get(key.rank.0 as usize).filter(|member| member.phase != Phase::Ended);
+    let lives = |member: &&Member| member.phase != Phase::Ended && member.replacement == key.replacement;
+    let member = attempt.members.get(key.rank.0 as usize).filter(lives);
     let node = view.node(member.ok_or_else(gone)?.node).ok_or_else(gone)?;
     let queue = &job.spec.queue;
     // Whose task it is is decided before anything is said of it.

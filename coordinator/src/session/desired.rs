@@ -18,8 +18,8 @@ use flowyard_state::View;
 pub struct Told {
     node: NodeId,
     sequence: u64,
-    /// Whether each member was said to run, or to stop.
-    members: BTreeMap<MemberKey, AttemptDesired>,
+    /// Whether each member was said to run, in which generation of its gang, or to stop.
+    members: BTreeMap<MemberKey, (AttemptDesired, u32)>,
     steps: BTreeSet<(JobId, StepIndex)>,
 }
 
@@ -45,11 +45,14 @@ impl Told {
         };
         let mut now = BTreeMap::new();
         for (key, attempt, member) in view.live_members(self.node) {
-            now.insert(key, attempt.desired);
-            if self.members.get(&key) == Some(&attempt.desired) {
+            let wanted = attempt.desired_of(member);
+            // Who is to stop need not know who came.
+            let generation = if wanted == AttemptDesired::Run { attempt.generation() } else { 0 };
+            now.insert(key, (wanted, generation));
+            if self.members.get(&key) == Some(&(wanted, generation)) {
                 continue;
             }
-            match attempt.desired {
+            match wanted {
                 AttemptDesired::Run => {
                     self.add_step(view, key.task, &mut desired);
                     let gang = gang(view, attempt);
@@ -85,7 +88,7 @@ impl Told {
 /// as its step says.
 fn stop_terms(view: &View, key: MemberKey, attempt: &Attempt) -> Option<StopTerms> {
     attempt.preempted.filter(|_| attempt.desired == AttemptDesired::Preempt)?;
-    let contract = view.contract(&view.job(key.task.job)?.spec.queue);
+    let contract = view.contract(&view.outline(key.task.job)?.spec.queue);
     Some(StopTerms { notice_ms: Some(contract.notice_ms), kill_within_ms: Some(contract.kill_within_ms) })
 }
 
@@ -114,30 +117,37 @@ fn desired_member(view: &View, key: MemberKey, member: &Member) -> Option<Desire
     let inputs = spec.inputs.iter().filter_map(|(name, input)| {
         let resolved = match input {
             Input::Stored { manifest } => Some(ResolvedInput::Artifact(*manifest)),
-            Input::Output { step, output } => from_step(view, job, key.task, *step, output),
+            Input::Output { step, output } => from_step(view, &job, key.task, *step, output),
         };
         Some((name.clone(), resolved?))
     });
     Some(DesiredMember {
         key,
         gpus: member.gpus.clone(),
+        gpu_alternative: member.gpu_alternative,
         inputs: inputs.collect(),
-        item: item(view, job, key.task),
+        item: item(view, &job, key.task),
         known: member.phase,
         gang: None,
     })
 }
 
-/// What each member of a gang is told of it: members on one node have consecutive ranks.
+/// What each member of a gang is told of it: members on one node have consecutive ranks, unless they came in the place of others.
 fn gang(view: &View, attempt: &Attempt) -> Option<Gang> {
     let main_port = attempt.main_port?;
     let mut nodes: Vec<GangNode> = Vec::new();
     for members in attempt.members.chunk_by(|one, next| one.node == next.node) {
-        let node = view.node(members.first()?.node)?;
-        let address = node.inventory.rendezvous.as_ref().map_or_else(String::new, |it| it.address.clone());
-        nodes.push(GangNode { name: node.name.clone(), address, members: members.len() as u32 });
+        // A node that was removed has none of those that live.
+        let node = view.node(members.first()?.node);
+        let name = node.map_or_else(|| "gone".parse().ok(), |node| Some(node.name.clone()))?;
+        let rendezvous = node.and_then(|node| node.inventory.rendezvous.as_ref());
+        let address = rendezvous.map_or_else(String::new, |it| it.address.clone());
+        nodes.push(GangNode { name, address, members: members.len() as u32 });
     }
-    Some(Gang { nodes, main_port })
+    let mut vacant = attempt.surgery.as_ref().map_or_else(BTreeSet::new, |surgery| surgery.vacant.clone());
+    // Nobody has those that are open, either; once somebody does, there is another generation.
+    vacant.extend(attempt.repair().into_iter().flat_map(|repair| repair.open.keys().copied()));
+    Some(Gang { nodes, main_port, generation: attempt.generation(), vacant })
 }
 
 /// What the live allocations of a node name: code, image, inputs, items.
@@ -220,8 +230,9 @@ fn item(view: &View, job: &Job, key: TaskKey) -> Option<Item> {
 #[cfg(test)]
 mod tests {
     use flowyard_model::{
-        AttemptNumber, ClaimWish, ClusterVersion, Command, Contract, Entry, Eviction, EvictionKind, Incarnation,
-        JobSpec, Placement, Plan, Queue, QueuePath, Rank, Rendezvous, Revision, Seat, StepSpec, SubmitJob, TimeMs,
+        AttemptNumber, ClaimWish, ClusterVersion, Command, Contract, Entry, Eviction, EvictionKind, Health,
+        Incarnation, JobSpec, Placement, Plan, Queue, QueuePath, Rank, Rendezvous, RepairWish, Replace, Revision, Seat,
+        StepSpec, SubmitJob, TimeMs,
     };
     use flowyard_state::State;
 
@@ -279,6 +290,7 @@ mod tests {
             drops,
             at: None,
             made_from: None,
+            repairs: Vec::new(),
         };
         perform(state, Command::CommitPlan(plan));
     }
@@ -307,6 +319,37 @@ mod tests {
     }
 
     #[test]
+    fn those_who_live_are_told_their_gang_anew_once_somebody_has_an_open_rank() {
+        let mut state = cluster();
+        let spec = fixture::spec("default", StepSpec { size: 2, ..fixture::step(1) });
+        let mut spec = spec.clone();
+        spec.steps[0].placing.replace = Some(Replace { within_ms: 60_000 });
+        let spec_digest = Digest { hash: [0; 32], length: 0 };
+        let wish = SubmitJob { spec: Arc::new(spec), spec_digest, owner: "me".to_owned(), key: None };
+        perform(&mut state, Command::SubmitJob(wish));
+        placed(&mut state, &[1, 2]);
+        let (mut first, mut second) = (Told::nothing(NodeId(1)), Told::nothing(NodeId(2)));
+        let survivor = first.next(&state.view(), Term(1)).expect("it is to run").run[0].key;
+        let lost = second.next(&state.view(), Term(1)).expect("it is to run").run[0].key;
+        let down = |health| Command::SetNodeHealth { node: NodeId(2), incarnation: Incarnation(1), health };
+        perform(&mut state, down(Health::Down));
+        assert_eq!(first.next(&state.view(), Term(1)), None, "nobody is there yet whom it could meet");
+        assert_eq!(second.next(&state.view(), Term(1)).map(|desired| desired.gone), Some(vec![lost]));
+        let seats = vec![(Rank(1), seats(&[1]).remove(0))];
+        let wish = RepairWish { task: task(1), attempt: AttemptNumber(1), seats };
+        let plan = Plan { repairs: vec![wish], ..Plan::empty(state.revision()) };
+        perform(&mut state, Command::CommitPlan(plan));
+        let told = first.next(&state.view(), Term(1)).expect("there is somebody new");
+        let keys: Vec<_> = told.run.iter().map(|member| member.key).collect();
+        assert_eq!(keys, [survivor, MemberKey { replacement: 1, ..lost }]);
+        assert!(told.stop.is_empty() && told.gone.is_empty());
+        let gangs: BTreeSet<_> =
+            told.run.iter().map(|member| member.gang.as_ref().map(|it| (it.generation, it.size()))).collect();
+        assert_eq!(gangs, BTreeSet::from([Some((1, 2))]));
+        assert_eq!(first.next(&state.view(), Term(1)), None, "it is told once");
+    }
+
+    #[test]
     fn a_task_of_one_member_is_told_of_no_gang() {
         let mut state = cluster();
         submit(&mut state, 1, 0);
@@ -327,7 +370,8 @@ mod tests {
         let key = told.next(&state.view(), Term(1)).expect("it is to run").run[0].key;
         submit(&mut state, 1, 5);
         let evictions = vec![Eviction { task: task(1), attempt: AttemptNumber(1), kind: EvictionKind::Priority }];
-        let claim = ClaimWish { task: task(2), attempt: AttemptNumber(1), members: seats(&[1]), evictions };
+        let claim =
+            ClaimWish { task: task(2), attempt: AttemptNumber(1), members: seats(&[1]), evictions, awaits: vec![] };
         commit(&mut state, vec![], vec![claim]);
         let desired = told.next(&state.view(), Term(1)).expect("it is to make room");
         let terms = StopTerms { notice_ms: Some(7_000), kill_within_ms: Some(9_000) };

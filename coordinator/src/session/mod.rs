@@ -3,7 +3,9 @@
 //! Owns what was sent. It is rebuilt from the view at each connection, so it holds nothing that may not be lost.
 
 pub mod desired;
+mod devices;
 mod directory;
+mod joining;
 mod pace;
 mod provenance;
 mod service;
@@ -12,9 +14,7 @@ mod turns;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use flowyard_model::{
-    AttemptReport, Command, End, Health, Incarnation, MemberKey, NodeId, Phase, ReportAttempts, Term,
-};
+use flowyard_model::{AttemptReport, End, Health, Incarnation, MemberKey, NodeId, Phase, ReportAttempts, Term};
 use flowyard_proto::agent::{Acknowledged, CoordinatorMessage, coordinator_message::Message as Wire};
 use flowyard_state::View;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
@@ -28,6 +28,7 @@ use crate::proposer::Proposer;
 
 pub use desired::allocated;
 pub use directory::{Connected, Directory};
+pub(crate) use joining::Joining;
 pub(crate) use pace::Pace;
 pub use service::{AgentEndpoint, known};
 pub(crate) use turns::Turns;
@@ -62,7 +63,7 @@ pub(crate) fn new_ends(view: &View, reports: &[AttemptReport]) -> Vec<(MemberKey
     let alive = |report: &&AttemptReport| {
         let attempt = view.attempt(report.member.task, report.member.attempt);
         let member = attempt.and_then(|attempt| attempt.members.get(report.member.rank.0 as usize));
-        member.is_some_and(|member| member.phase != Phase::Ended)
+        member.is_some_and(|member| member.phase != Phase::Ended && member.replacement == report.member.replacement)
     };
     let ended = |report: &AttemptReport| report.end.clone().map(|end| (report.member, end));
     reports.iter().filter(alive).filter_map(ended).collect()
@@ -126,14 +127,15 @@ impl Session {
         self.outbox.send(Ok(message)).await.is_ok()
     }
 
-    /// Puts reports into the log without waiting for the ones before: the log keeps their order.
+    /// Hands reports in for the log without waiting for the ones before: they keep their order.
     fn pass_on(&self, sequence: u64, reports: ReportAttempts) {
         let (proposer, outbox) = (self.proposer.clone(), self.outbox.clone());
         let (count, ends) = (reports.reports.len(), new_ends(&self.feed.view(), &reports.reports));
         let began_us = flowyard_clock::wall_us();
+        let taken = proposer.joining().hand_in((&proposer, self.term), reports);
         tokio::spawn(async move {
-            let answer = match proposer.propose(&Command::ReportAttempts(reports)).await {
-                Ok(_) => {
+            let answer = match taken.await {
+                Ok(Ok(())) => {
                     proposer.counts().reports.add(count as u64);
                     ends.iter().for_each(|(_, end)| proposer.counts().end(end));
                     if let Some(tracer) = proposer.tracer() {
@@ -142,7 +144,8 @@ impl Session {
                     Ok(CoordinatorMessage { message: Some(Wire::Acknowledged(Acknowledged { sequence })) })
                 }
                 // The agent begins a new session, which says everything again.
-                Err(error) => Err(Status::unavailable(format!("reports could not be put into the log: {error}"))),
+                Ok(Err(error)) => Err(Status::unavailable(format!("reports could not be put into the log: {error}"))),
+                Err(_) => Err(Status::unavailable("reports were lost on their way into the log")),
             };
             let _ = outbox.send(answer).await;
         });
@@ -197,6 +200,7 @@ impl Message<SessionMessage> for Session {
 mod tests {
     use std::time::Duration;
 
+    use flowyard_model::Command;
     use kameo::actor::Spawn;
     use tonic::Code;
 

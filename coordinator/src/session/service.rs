@@ -1,11 +1,12 @@
 //! The gRPC service agents call.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flowyard_model::{
-    AttemptReport, Command, Incarnation, Name, NodeId, RegisterNode, Reply, ReportAttempts, Term,
-    plausible_registration, plausible_report,
+    AttemptReport, ClusterVersion, Command, DeviceReport, Incarnation, Name, NodeId, RegisterNode, Reply,
+    ReportAttempts, Term, plausible_devices, plausible_registration, plausible_report,
 };
 use flowyard_proto::agent::agents_server::Agents;
 use flowyard_proto::agent::{
@@ -20,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::provenance::believed;
-use super::{Connected, OUTBOX, Outbox, Session, SessionMessage};
+use super::{Connected, OUTBOX, Outbox, Session, SessionMessage, devices};
 use crate::access::{Action, Caller, allow};
 use crate::audit::entry_of;
 use crate::caller;
@@ -39,6 +40,7 @@ const UNJUDGED: usize = 16;
 struct Heard {
     beats: watch::Sender<Option<u64>>,
     observed: mpsc::Sender<Observed>,
+    devices: watch::Sender<Option<Vec<DeviceReport>>>,
 }
 
 /// The service.
@@ -64,7 +66,7 @@ impl AgentEndpoint {
         }
         let invalid = |error: flowyard_proto::DecodeError| Status::invalid_argument(format!("hello: {error}"));
         let older = hello.epoch < ours.1;
-        let (register, mut reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
+        let (mut register, mut reports) = flowyard_proto::request::hello(hello).map_err(invalid)?;
         plausible_registration(&register).map_err(|rejection| status::rejected(&rejection))?;
         check_reports(&reports)?;
         if older {
@@ -78,6 +80,9 @@ impl AgentEndpoint {
         }
         let _turn = self.shared.turns.take().await?;
         let proposer = self.shared.proposer.in_term(term);
+        if self.shared.feed.view().version() < ClusterVersion::ACCESS {
+            leave_out_parts(&mut register);
+        }
         let propose = async |command| proposer.propose(&command).await.map_err(|error| coordinator::status(&error));
         let (node, incarnation) = match propose(Command::RegisterNode(register)).await? {
             Reply::Registered { node, incarnation } => (node, incarnation),
@@ -121,12 +126,15 @@ impl AgentEndpoint {
         let session = Session::spawn(Session::begin((node, incarnation), term, feed, proposer, outbox.clone()));
         let (beats, beaten) = watch::channel(None);
         let (observed, reported) = mpsc::channel(UNJUDGED);
-        let heard = Heard { beats, observed };
+        let (devices, said_of_devices) = watch::channel(None);
+        let heard = Heard { beats, observed, devices };
+        let (feed, proposer) = (shared.feed.clone(), shared.proposer.in_term(term));
         let ended = tokio::select! {
             ended = self.listen(&mut said, (node, incarnation), &heard, &standing) => ended,
             ended = self.judge_reports(reported, &session, (node, incarnation), &standing) => ended,
             unproven = self.answer_beats(beaten, &outbox) => Err(unproven),
             moved = self.led_by_another(term) => Err(moved),
+            failed = devices::note(said_of_devices, (node, incarnation), feed, proposer) => Err(failed),
         };
         shared.directory.leave(node, incarnation);
         session.kill();
@@ -228,6 +236,12 @@ impl AgentEndpoint {
             match message {
                 agent_message::Message::Hello(_) => return Err(Status::invalid_argument("hello comes once")),
                 agent_message::Message::Heartbeat(beat) => drop(heard_by.beats.send_replace(Some(beat.sent_at_ms))),
+                agent_message::Message::Devices(devices) => {
+                    let devices = flowyard_proto::request::devices(devices);
+                    let devices = devices.map_err(|error| Status::invalid_argument(format!("devices: {error}")))?;
+                    plausible_devices(&devices).map_err(|rejection| status::rejected(&rejection))?;
+                    heard_by.devices.send_replace(Some(devices));
+                }
                 agent_message::Message::Observed(observed) => heard_by.observed.try_send(observed).map_err(|_| {
                     Status::resource_exhausted(format!(
                         "more than {UNJUDGED} reports are on their way unacknowledged; an agent waits for some of them first"
@@ -250,6 +264,13 @@ fn decode_reports(reports: Vec<api::AttemptReport>) -> Result<Vec<AttemptReport>
     let decoded = decoded.map_err(|error| Status::invalid_argument(error.to_string()))?;
     check_reports(&decoded)?;
     Ok(decoded)
+}
+
+/// Replicas of the release before know no parts of devices. They come last in an inventory, so that the others keep their positions.
+fn leave_out_parts(register: &mut RegisterNode) {
+    let inventory = Arc::make_mut(&mut register.inventory);
+    let wholes = inventory.gpus.iter().take_while(|gpu| gpu.part.is_none()).count();
+    inventory.gpus.truncate(wholes);
 }
 
 fn check_reports(reports: &[AttemptReport]) -> Result<(), Status> {

@@ -183,10 +183,13 @@ async fn what_was_said_in_a_session_says_nothing_again_or_for_another() {
     n1.succeed(member, digest_bytes(&lists), None).await;
     n1.acknowledged().await;
     assert_eq!(state().await, api::JobPhase::Succeeded);
-    let revision = host.coordinator().shared().feed.view().job(flowyard_model::JobId(id)).cloned();
+    let revision = host.coordinator().shared().feed.view().job(flowyard_model::JobId(id)).map(|job| (*job).clone());
     n1.say_again().await;
     let ended = n1.ended().await;
     assert!(ended.message().contains("say everything anew"), "{ended}");
-    assert_eq!(host.coordinator().shared().feed.view().job(flowyard_model::JobId(id)).cloned(), revision);
+    assert_eq!(
+        host.coordinator().shared().feed.view().job(flowyard_model::JobId(id)).map(|job| (*job).clone()),
+        revision
+    );
     until("it to be as it was", async || state().await == api::JobPhase::Succeeded).await;
 }

@@ -55,6 +55,7 @@ pub(crate) fn job(queue: &str, code: Option<Digest>) -> SubmitRequest {
         retry: Retry::plain(0, 0, []),
         stop_signal: StopSignal::default(),
         timeout_ms: None,
+        expected_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
         constraints: Vec::new(),

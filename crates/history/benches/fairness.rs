@@ -127,6 +127,7 @@ fn fleet(count: u32) -> Machines {
         link_group: Some(0),
         healthy: true,
         fake: true,
+        part: None,
     };
     let abilities = Abilities {
         containers: true,

@@ -124,6 +124,7 @@ fn spec(arrival: &Arrival, most: u32) -> Result<JobSpec, TraceError> {
         min_memory_bytes: 0,
         same_link_group: false,
         share_milli: 1_000,
+        memory_bytes: 0,
     };
     // The members of a gang share what was said of the whole.
     let share = |whole: u64| (whole / u64::from(size)).max(1);
@@ -166,6 +167,7 @@ fn step(name: Name, arrival: &Arrival, resources: Resources, size: u32) -> StepS
         size,
         retry: Retry::plain(0, 0, []),
         timeout_ms: Some(BOUNDS_MS.into_iter().find(|menu| *menu >= bound).unwrap_or(bound)),
+        expected_ms: None,
         on_failure: OnFailure::Continue,
         max_parallel: None,
         constraints: Vec::new(),

@@ -114,6 +114,7 @@ fn plans(state: &State, placements: Vec<Placement>) -> Vec<Plan> {
         drops: Vec::new(),
         at: None,
         made_from: None,
+        repairs: Vec::new(),
     }]
 }
 

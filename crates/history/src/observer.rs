@@ -77,7 +77,7 @@ impl Observer {
             measures: Measures::default(),
         };
         state.nodes().for_each(|(id, _)| this.node(state, id));
-        let open: Vec<JobId> = state.jobs().filter(|(_, job)| job.ended.is_none()).map(|(id, _)| id).collect();
+        let open: Vec<JobId> = state.outlines().filter(|(_, job)| job.ended.is_none()).map(|(id, _)| id).collect();
         for job in open {
             this.job(state, job, &BTreeMap::new());
             this.running += state.steps(job).map(|(_, step)| u64::from(step.counts.active)).sum::<u64>();
@@ -100,11 +100,10 @@ impl Observer {
             _ => BTreeMap::new(),
         };
         self.running += placed.values().map(|count| u64::from(*count)).sum::<u64>();
-        if let Command::ReportAttempts(report) = command {
-            report.reports.iter().filter(|report| report.end.is_some()).for_each(|report| {
-                self.ended(state, report.member.task, report.member.attempt.0);
-            });
-        }
+        let reports = command.reports().iter().flat_map(|agent| &agent.reports);
+        reports.filter(|report| report.end.is_some()).for_each(|report| {
+            self.ended(state, report.member.task, report.member.attempt.0);
+        });
         let Changed { nodes, jobs, .. } = &effects.changed;
         jobs.iter().for_each(|job| self.job(state, *job, &placed));
         nodes.iter().for_each(|node| self.node(state, *node));
@@ -120,7 +119,7 @@ impl Observer {
     }
 
     fn job(&mut self, state: &State, id: JobId, placed: &BTreeMap<(JobId, StepIndex), u32>) {
-        let Some(job) = state.job(id) else {
+        let Some(job) = state.outline(id) else {
             self.lines.retain(|(job, _), _| *job != id);
             self.open.remove(&id);
             return;
@@ -146,7 +145,7 @@ impl Observer {
             if line.ready == 0 {
                 self.lines.remove(&key);
             }
-            let person = self.people.entry(job.owner.clone()).or_default();
+            let person = self.people.entry(job.owner.to_owned()).or_default();
             for (wait, count) in waits {
                 person.waited_ms += u128::from(wait) * u128::from(count);
                 self.waits.extend(std::iter::repeat_n(wait, count as usize));
@@ -178,8 +177,8 @@ impl Observer {
             self.measures.lost_ms += ran;
             return;
         }
-        if let Some(job) = state.job(key.job) {
-            self.people.entry(job.owner.clone()).or_default().ran_ms += u128::from(ran);
+        if let Some(job) = state.outline(key.job) {
+            self.people.entry(job.owner.to_owned()).or_default().ran_ms += u128::from(ran);
         }
     }
 

@@ -44,7 +44,7 @@ impl Overview {
     pub fn of(state: &State) -> Self {
         let (mut active, mut ended) = (0, [0; 3]);
         let mut counts = [0_u64; 8];
-        for (id, job) in state.jobs() {
+        for (id, job) in state.outlines() {
             match job.ended.map(|end| end.outcome) {
                 None => active += 1,
                 Some(JobOutcome::Succeeded) => ended[0] += 1,

@@ -93,7 +93,7 @@ impl Placing {
     pub(crate) fn changed(&mut self, state: &State, jobs: &BTreeSet<JobId>) {
         let Self::Line(line) = self else { return };
         for job in jobs {
-            match state.job(*job) {
+            match state.outline(*job) {
                 Some(_) => state.steps(*job).for_each(|(index, step)| line.ready(*job, index, step.counts.ready > 0)),
                 None => line.forget(*job),
             }

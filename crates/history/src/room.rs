@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flowyard_model::{
-    GpuIndex, GpuRequest, Health, Inventory, Name, NodeId, Resources, Scheduling, Seat, StepSpec, Used,
-};
+use flowyard_model::{GpuIndex, GpuRequest, Inventory, Name, NodeId, Resources, Seat, StepSpec, Used};
 use flowyard_state::State;
 
 /// What is free on a node.
@@ -28,7 +26,7 @@ pub(crate) struct Room(pub Vec<Free>);
 
 impl Room {
     pub(crate) fn of(state: &State) -> Self {
-        let open = state.nodes().filter(|(_, node)| node.health == Health::Up && node.scheduling == Scheduling::Open);
+        let open = state.nodes().filter(|(_, node)| node.takes_work());
         Self(open.map(|(id, node)| Free::of(id, node.incarnation, &node.inventory, &node.used)).collect())
     }
 

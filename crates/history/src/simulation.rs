@@ -82,8 +82,8 @@ impl<'w> Simulation<'w> {
         let mut this = Self {
             observer: Observer::new(&state),
             now: state.time().max(begins(workload)),
-            jobs: state.jobs().map(|(id, _)| (id, id)).collect(),
-            recorded_jobs: state.jobs().map(|(id, _)| (id, id)).collect(),
+            jobs: state.outlines().map(|(id, _)| (id, id)).collect(),
+            recorded_jobs: state.outlines().map(|(id, _)| (id, id)).collect(),
             nodes: state.nodes().map(|(id, _)| (id, id)).collect(),
             due: BinaryHeap::new(),
             placing: Placing::new(policy, seed),
@@ -109,7 +109,7 @@ impl<'w> Simulation<'w> {
         for at in 0..self.workload.happenings.len() {
             self.wait_for(self.workload.happenings[at].0, Due::Happening(at));
         }
-        let jobs: BTreeSet<JobId> = self.state.jobs().map(|(id, _)| id).collect();
+        let jobs: BTreeSet<JobId> = self.state.outlines().map(|(id, _)| id).collect();
         self.placing.changed(&self.state, &jobs);
         let nodes: BTreeSet<NodeId> = self.state.nodes().map(|(id, _)| id).collect();
         for node in &nodes {
@@ -162,7 +162,7 @@ impl<'w> Simulation<'w> {
     fn is_over(&self) -> bool {
         let only_ticks = self.due.iter().all(|Reverse((_, due))| *due == Due::Tick);
         let waits = |task: &flowyard_model::Task| matches!(task.state, flowyard_model::TaskState::Waiting(_));
-        let waiting = || self.state.jobs().any(|(id, _)| self.state.tasks_of(id).any(|(_, task)| waits(task)));
+        let waiting = || self.state.outlines().any(|(id, _)| self.state.tasks_of(id).any(|(_, task)| waits(task)));
         only_ticks && !waiting()
     }
 
@@ -320,10 +320,16 @@ impl<'w> Simulation<'w> {
     /// Whether anything of the plan was taken.
     fn commit(&mut self, plan: Plan) -> bool {
         let placed: Vec<(TaskKey, AttemptNumber)> = plan.placements.iter().map(|it| (it.task, it.attempt)).collect();
+        let repairs: Vec<_> = plan.repairs.iter().map(|it| (it.task, it.seats.clone())).collect();
         let Reply::PlanCommitted { refused, .. } = self.apply(Command::CommitPlan(plan)).reply else { return false };
         let refused: Vec<u32> = refused.into_iter().map(|(at, _)| at).collect();
         let taken = (0..).zip(placed).filter(|(at, _)| refused.binary_search(at).is_err());
         let mut members = Vec::new();
+        for (task, rank) in repairs.iter().flat_map(|(task, seats)| seats.iter().map(|(rank, _)| (*task, *rank))) {
+            let Some(attempt) = self.state.task(task).and_then(|task| task.attempts.last()) else { continue };
+            let new = attempt.members.get(rank.0 as usize).filter(|member| member.phase == Phase::Placed);
+            members.extend(new.map(|member| (member.node, attempt.member_key(task, rank), self.state.time())));
+        }
         for (_, (task, number)) in taken {
             let Some(attempt) = self.state.attempt(task, number) else { continue };
             for (rank, member) in (0..).zip(&attempt.members) {
@@ -354,8 +360,8 @@ impl<'w> Simulation<'w> {
 
     fn is_live(&self, node: NodeId, key: MemberKey) -> Option<AttemptDesired> {
         let attempt = self.state.attempt(key.task, key.attempt).filter(|attempt| attempt.epoch == key.epoch)?;
-        let member = attempt.members.get(key.rank.0 as usize)?;
-        (member.node == node && member.phase != Phase::Ended).then_some(attempt.desired)
+        let member = attempt.members.get(key.rank.0 as usize).filter(|it| it.replacement == key.replacement)?;
+        (member.node == node && member.phase != Phase::Ended).then_some(attempt.desired_of(member))
     }
 
     fn ends(&mut self, node: NodeId, key: MemberKey) {

@@ -146,14 +146,13 @@ pub fn recorded(history: &History) -> Recorded {
         let effects = apply(&mut state, entry.clone());
         observer.saw(&state, &entry.command, &effects);
         let now = state.time();
-        if let Command::ReportAttempts(wish) = &entry.command {
-            wish.reports.iter().for_each(|report| note(&mut courses, &state, report));
-        }
+        let reports = entry.command.reports().iter().flat_map(|agent| &agent.reports);
+        reports.for_each(|report| note(&mut courses, &state, report));
         happenings.extend(happening(entry, &effects).map(|what| (now, what)));
     }
     courses.settle();
     let (base, courses) = (history.base.clone(), Arc::new(courses));
-    let all_ended = state.jobs().all(|(_, job)| job.ended.is_some());
+    let all_ended = state.outlines().all(|(_, job)| job.ended.is_some());
     let until = (!all_ended).then_some(state.time());
     Recorded { measures: observer.finish(state.time()), workload: Workload { base, happenings, courses, until } }
 }

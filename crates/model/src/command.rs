@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Admitted, ArchiveJobs, AttemptNumber, Checkpoint, ClaimWish, ClusterVersion, Digest, End, Epoch, Fingerprint,
-    GpuIndex, Grant, Health, Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId, Phase,
-    PhaseTimes, Policy, PutSecret, Queue, QueuePath, Revision, Scheduling, SealSegments, StuckPhase, TaskKey, TimeMs,
-    TokenFault, TokenId,
+    Admitted, ArchiveJobs, AttemptNumber, ChangeDevice, Checkpoint, ClaimWish, ClusterVersion, Digest, End, Epoch,
+    Fingerprint, GpuIndex, Grant, Health, Identity, Incarnation, Inventory, JobId, JobSpec, MemberKey, Name, NodeId,
+    Phase, PhaseTimes, Policy, PutSecret, Queue, QueuePath, RepairWish, Revision, Scheduling, SealSegments, SetDevices,
+    StuckPhase, TaskKey, TimeMs, TokenFault, TokenId,
 };
 
 /// A command with its place in the log and the leader's time.
@@ -61,6 +61,8 @@ pub enum Command {
     CommitPlan(Plan),
     /// What an agent observed.
     ReportAttempts(ReportAttempts),
+    /// What several agents observed, in this order. What comes from no node that is known is passed over.
+    ReportMany(Vec<ReportAttempts>),
     /// A deadline has passed.
     Tick,
     /// All members support this behaviour from now on.
@@ -118,6 +120,10 @@ pub enum Command {
     },
     /// Say what holds for all of the cluster.
     PutPolicy(Arc<Policy>),
+    /// What an agent observed of its devices.
+    SetDevices(SetDevices),
+    /// Take a device out of use, or put it back.
+    ChangeDevice(ChangeDevice),
 }
 
 impl Command {
@@ -134,11 +140,26 @@ impl Command {
             | Self::PutSecret(_)
             | Self::DropSecret { .. }
             | Self::PutPolicy(_)
+            | Self::ReportMany(_)
+            | Self::SetDevices(_)
+            | Self::ChangeDevice(_)
             | Self::BeginEpoch { .. } => ClusterVersion::ACCESS,
+            Self::RegisterNode(wish) if wish.inventory.gpus.iter().any(|gpu| gpu.part.is_some()) => {
+                ClusterVersion::ACCESS
+            }
             Self::CommitPlan(plan) if plan.is_newer() => ClusterVersion::ACCESS,
             Self::SubmitJob(wish) if wish.spec.is_newer() => ClusterVersion::ACCESS,
             Self::PutQueue(queue) if queue.is_newer() => ClusterVersion::ACCESS,
             _ => ClusterVersion(1),
+        }
+    }
+
+    /// What agents observed, if that is what it is about.
+    pub fn reports(&self) -> &[ReportAttempts] {
+        match self {
+            Self::ReportAttempts(report) => std::slice::from_ref(report),
+            Self::ReportMany(reports) => reports,
+            _ => &[],
         }
     }
 }
@@ -170,6 +191,8 @@ pub enum NodeChange {
     Uncordon,
     /// Forget it.
     Remove,
+    /// Hold nothing against it any more.
+    Forgive,
 }
 
 /// A token to make.
@@ -234,12 +257,31 @@ pub struct Plan {
     pub at: Option<TimeMs>,
     /// What it was made from beside the view. Apply passes it over: it is for whoever makes the plan again.
     pub made_from: Option<MadeFrom>,
+    /// Seats for open ranks of running gangs. They come before all placements.
+    pub repairs: Vec<RepairWish>,
 }
 
 impl Plan {
+    /// One that says nothing.
+    pub fn empty(based_on: Revision) -> Self {
+        Self {
+            based_on,
+            seed: 0,
+            budget: 0,
+            placer_version: 0,
+            placements: Vec::new(),
+            accept_ms: None,
+            claims: Vec::new(),
+            drops: Vec::new(),
+            at: None,
+            made_from: None,
+            repairs: Vec::new(),
+        }
+    }
+
     /// Whether it says what only a cluster of version [`ClusterVersion::ACCESS`] knows.
     pub fn is_newer(&self) -> bool {
-        let evicts = !self.claims.is_empty() || !self.drops.is_empty();
+        let evicts = !self.claims.is_empty() || !self.drops.is_empty() || !self.repairs.is_empty();
         evicts || self.accept_ms.is_some() || self.at.is_some() || self.made_from.is_some()
     }
 }

@@ -33,6 +33,9 @@ pub struct DesiredMember {
     pub key: MemberKey,
     /// The devices granted, as positions in the inventory.
     pub gpus: Vec<GpuIndex>,
+    /// Which of the alternatives of the request they satisfy; the first for one that was told by a coordinator of 0.1.0.
+    #[serde(default)]
+    pub gpu_alternative: u32,
     /// Its inputs.
     pub inputs: BTreeMap<Name, ResolvedInput>,
     /// What makes this task differ from its siblings.
@@ -44,13 +47,20 @@ pub struct DesiredMember {
     pub gang: Option<Gang>,
 }
 
-/// A gang as each of its members is told: ranks are counted through its nodes, in their order.
+/// A gang as each of its members is told: ranks are counted through its nodes, in their order. A node may be named twice once a member
+/// of it has the place of another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gang {
     /// Where its members are; at least one node, and on each at least one.
     pub nodes: Vec<GangNode>,
     /// The port at the first node that the first member may listen at.
     pub main_port: u16,
+    /// How often its members were others than before.
+    #[serde(default)]
+    pub generation: u32,
+    /// Ranks that nobody has any more.
+    #[serde(default)]
+    pub vacant: BTreeSet<Rank>,
 }
 
 /// A node of a gang.
@@ -78,7 +88,7 @@ pub struct GangSeat {
 impl Gang {
     /// Its members.
     pub fn size(&self) -> u32 {
-        self.nodes.iter().map(|node| node.members).fold(0, u32::saturating_add)
+        self.members().count() as u32
     }
 
     /// Where a rank is; `None` if it has no such rank.
@@ -86,12 +96,33 @@ impl Gang {
         let mut left = rank.0;
         for (at, node) in self.nodes.iter().enumerate() {
             if left < node.members {
-                return Some(GangSeat { node: at as u32, local: left, local_size: node.members });
+                let count =
+                    |nodes: &[GangNode]| nodes.iter().filter(|it| it.name == node.name).map(|it| it.members).sum();
+                let before: u32 = count(&self.nodes[..at]);
+                let first = self.nodes.iter().position(|it| it.name == node.name).unwrap_or(at);
+                let node = distinct(&self.nodes[..first]);
+                return Some(GangSeat { node, local: before + left, local_size: count(&self.nodes) });
             }
             left -= node.members;
         }
         None
     }
+
+    /// How many nodes it is on. One that has a member in the place of another may be named twice.
+    pub fn node_count(&self) -> u32 {
+        distinct(&self.nodes)
+    }
+
+    /// Each rank that somebody has, with its node.
+    pub fn members(&self) -> impl Iterator<Item = (Rank, &GangNode)> {
+        let nodes = self.nodes.iter().flat_map(|node| std::iter::repeat_n(node, node.members as usize));
+        (0..).map(Rank).zip(nodes).filter(|(rank, _)| !self.vacant.contains(rank))
+    }
+}
+
+/// Names, each counted once.
+fn distinct(nodes: &[GangNode]) -> u32 {
+    nodes.iter().map(|node| &node.name).collect::<BTreeSet<_>>().len() as u32
 }
 
 /// An input as digests.

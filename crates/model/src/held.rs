@@ -143,6 +143,23 @@ impl Held {
         plain.into_iter().chain(gpus).chain(self.tokens.iter().map(|(name, count)| (Column::Token(name), *count)))
     }
 
+    /// What this is more than another, of each resource.
+    pub fn beyond(&self, other: &Self) -> Self {
+        let mut more = self.clone();
+        more.cpu_milli = self.cpu_milli.saturating_sub(other.cpu_milli);
+        more.memory_bytes = self.memory_bytes.saturating_sub(other.memory_bytes);
+        more.disk_bytes = self.disk_bytes.saturating_sub(other.disk_bytes);
+        for (class, milli) in &mut more.gpu_milli {
+            *milli = milli.saturating_sub(other.gpu_milli.get(class).copied().unwrap_or(0));
+        }
+        for (name, count) in &mut more.tokens {
+            *count = count.saturating_sub(other.tokens.get(name).copied().unwrap_or(0));
+        }
+        more.gpu_milli.retain(|_, milli| *milli > 0);
+        more.tokens.retain(|_, count| *count > 0);
+        more
+    }
+
     /// Holds this as well.
     pub fn add(&mut self, other: &Self) {
         self.cpu_milli = self.cpu_milli.wrapping_add(other.cpu_milli);

@@ -114,4 +114,7 @@ pub struct MemberKey {
     /// The epoch in which it was placed: after a restore the same numbers may be given again, to other work.
     #[serde(default)]
     pub epoch: Epoch,
+    /// How many members had this rank before it: one that was replaced is not taken for the one that has its place.
+    #[serde(default)]
+    pub replacement: u32,
 }

@@ -6,6 +6,10 @@ pub const CONTRACT_MS: u64 = 3_600_000;
 pub const RELOCATIONS: usize = 8;
 /// Claims that there are at one time.
 pub const CLAIMS: usize = 32;
+/// Steps of whom it is remembered how long they took.
+pub const DURATIONS: usize = 20_000;
+/// Attempts whose end one claim waits for.
+pub const AWAITED: usize = 2_000;
 /// How long a claim outlives the time by which whoever leaves for it must have left: agents and rounds of placement take some. In
 /// milliseconds.
 pub const CLAIM_GRACE_MS: u64 = 300_000;
@@ -36,6 +40,8 @@ pub const QUEUE_BYTES: u64 = 1 << 60;
 pub const QUEUE_GPU_MILLI: u64 = 1_000_000_000;
 /// Tokens of one name that a queue may name.
 pub const QUEUE_TOKENS: u64 = 1_000_000_000;
+/// Shapes of all work that has not ended.
+pub const SHAPES: usize = 10_000;
 /// Steps of one job.
 pub const STEPS: usize = 1_000;
 /// Tasks of one step.
@@ -110,6 +116,8 @@ pub const QUEUES_PER_ROLE: usize = 64;
 pub const PREFERENCES: usize = 16;
 /// The most that one of them counts.
 pub const PREFERENCE: u32 = 100;
+/// Tags that one step keeps apart from.
+pub const APART: usize = 8;
 /// Levels of the topology.
 pub const TOPOLOGY_LEVELS: usize = 8;
 /// Secrets that are kept.
@@ -128,6 +136,8 @@ pub const MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 pub const REVOCATIONS: usize = 100_000;
 /// Members of one gang.
 pub const GANG: u32 = 1_000;
+/// Members of one attempt of a gang that are replaced, before it is lost as a whole.
+pub const REPLACEMENTS: usize = 256;
 /// Ports of a node that are given to gangs.
 pub const GANG_PORTS: u32 = 16_384;
 /// Bytes of one blob: four tebibytes.
@@ -142,3 +152,23 @@ pub const NODE_GPUS: usize = 1_024;
 pub const REMEMBERED: u64 = 1 << 48;
 /// The latest moment that an agent may report: the end of the year 9999.
 pub const TIME_MS: u64 = 253_402_300_799_999;
+/// How long it takes until half of what is held against a node is gone: an hour, in milliseconds.
+pub const DISCREDIT_HALF_LIFE_MS: u64 = 3_600_000;
+/// What an attempt that the platform failed counts against its node, in thousandths of a point.
+pub const DISCREDIT_PLATFORM_MILLI: u64 = 1_000;
+/// What an attempt that the hardware failed counts against its node, in thousandths of a point.
+pub const DISCREDIT_HARDWARE_MILLI: u64 = 3_000;
+/// What it counts against a node that it was lost, in thousandths of a point.
+pub const DISCREDIT_LOST_MILLI: u64 = 3_000;
+/// From so many thousandths of a point on, a node is given only what fits nowhere else.
+pub const AVOIDED_MILLI: u64 = 1_500;
+/// From so many thousandths of a point on, a node is given nothing.
+pub const SHUNNED_MILLI: u64 = 10_000;
+/// Thousandths of a point that are held against a node at most, so that it is given work again after one half-life at the latest.
+pub const DISCREDIT_MILLI: u64 = 20_000;
+/// What is less than so many thousandths of a point is forgotten.
+pub const DISCREDIT_FORGOTTEN_MILLI: u64 = 500;
+/// How many of the last things that are held against a node are known one by one.
+pub const CHARGES: usize = 5;
+/// Of so many nodes that take work one may be shunned.
+pub const SHUNNED_OF: usize = 4;

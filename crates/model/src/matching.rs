@@ -95,7 +95,14 @@ impl GpuRequest {
     /// Whether this device is of the kind asked for. Health and what is free of it are other questions.
     pub fn accepts(&self, gpu: &Gpu) -> bool {
         let model = self.model.as_ref().is_none_or(|model| model.eq_ignore_ascii_case(&gpu.model));
-        model && gpu.memory_bytes >= self.min_memory_bytes
+        let as_asked = gpu.part.is_none() || self.takes_parts();
+        model && as_asked && gpu.memory_bytes >= self.min_memory_bytes.max(self.memory_bytes)
+    }
+
+    /// Whether a part of a device will do: only for who says of which model, or how much memory it has to have. Who asks for a GPU
+    /// and nothing more means a whole one.
+    pub fn takes_parts(&self) -> bool {
+        self.model.is_some() || self.min_memory_bytes > 0 || self.memory_bytes > 0
     }
 
     /// Whether these distinct devices of a node are what was asked for: as many, each acceptable, linked if they must be.
@@ -112,6 +119,24 @@ impl GpuRequest {
 }
 
 impl StepSpec {
+    /// The fewest members that a task starts with.
+    pub fn least_size(&self) -> u32 {
+        self.placing.min_size.map_or(self.size, |least| least.min(self.size))
+    }
+
+    /// Whether a task may start with so many members.
+    pub fn takes(&self, members: usize) -> bool {
+        (self.least_size() as usize..=self.size as usize).contains(&members)
+    }
+
+    /// The same as if its tasks had so many members, neither more nor less.
+    #[must_use]
+    pub fn of_size(&self, size: u32) -> Self {
+        let mut spec = self.clone();
+        (spec.size, spec.placing.min_size) = (size, None);
+        spec
+    }
+
     /// What placement looks at.
     pub fn shape(&self) -> Shape<'_> {
         Shape {
@@ -152,6 +177,7 @@ mod tests {
             link_group,
             healthy: true,
             fake: true,
+            part: None,
         }
     }
 
@@ -219,6 +245,7 @@ mod tests {
             min_memory_bytes: 0,
             same_link_group,
             share_milli: 1_000,
+            memory_bytes: 0,
         };
         let indexes = |of: &[u32]| of.iter().copied().map(GpuIndex).collect::<Vec<_>>();
         assert!(request(2, Some("A100"), true).accepts_all(&node, &indexes(&[0, 1])));
@@ -227,6 +254,13 @@ mod tests {
         assert!(!request(2, None, false).accepts_all(&node, &indexes(&[0, 0])));
         assert!(!request(2, None, false).accepts_all(&node, &indexes(&[0])));
         assert!(!request(1, None, false).accepts_all(&node, &indexes(&[7])));
+        let part = |model: &str| Gpu {
+            part: Some(crate::GpuPart { of: "GPU-a".to_owned(), instance: 1, compute: 0 }),
+            ..gpu(model, 10, None)
+        };
+        assert!(!request(1, None, false).accepts(&part("A MIG 1g.10gb")), "who asks for a GPU means a whole one");
+        assert!(request(1, Some("a mig 1g.10gb"), false).accepts(&part("A MIG 1g.10gb")));
+        assert!(GpuRequest { min_memory_bytes: 10, ..request(1, None, false) }.accepts(&part("A MIG 1g.10gb")));
         assert!(!GpuRequest { min_memory_bytes: 30, ..request(1, None, false) }.accepts_all(&node, &indexes(&[2])));
     }
 }

@@ -24,6 +24,20 @@ pub enum AttemptOutcome {
     Lost,
 }
 
+impl AttemptOutcome {
+    /// How much it weighs where the members of a gang ended differently.
+    pub fn gravity(self) -> u8 {
+        match self {
+            Self::Succeeded => 0,
+            Self::Stopped => 1,
+            Self::Preempted => 2,
+            Self::Rejected => 3,
+            Self::Lost => 4,
+            Self::Failed => 5,
+        }
+    }
+}
+
 /// Why an attempt ended; closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -33,6 +33,13 @@ fn plausible_inventory(inventory: &Inventory) -> Checked {
             return Err(invalid("inventory.gpus.id", format!("`{}` is given twice", gpu.id.escape_debug())));
         }
     }
+    for part in inventory.gpus.iter().filter_map(|gpu| gpu.part.as_ref()) {
+        // Neither is the whole given out beside its parts, nor anything a part of a part.
+        if ids.contains(&part.of) {
+            let message = format!("`{}` is in the inventory beside a part of it", part.of.escape_debug());
+            return Err(invalid("inventory.gpus.part.of", message));
+        }
+    }
     inventory.rendezvous.as_ref().map_or(Ok(()), plausible_rendezvous)
 }
 
@@ -112,7 +119,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Abilities, Gpu, Incarnation, NodeId, PortRange};
+    use crate::{Abilities, Gpu, GpuPart, Incarnation, NodeId, PortRange};
 
     fn registration(change: impl FnOnce(&mut RegisterNode, &mut Inventory)) -> Checked {
         let abilities = Abilities {
@@ -144,6 +151,24 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_device_is_not_offered_beside_its_parts() {
+        let gpu = |id: &str, of: Option<&str>| Gpu {
+            id: id.to_owned(),
+            model: "H100".to_owned(),
+            memory_bytes: 1,
+            numa_node: None,
+            link_group: None,
+            healthy: true,
+            fake: true,
+            part: of.map(|of| GpuPart { of: of.to_owned(), instance: 1, compute: 0 }),
+        };
+        let offered = |gpus: Vec<Gpu>| registration(|_, inventory| inventory.gpus = gpus);
+        assert_eq!(offered(vec![gpu("MIG-a", Some("GPU-a")), gpu("MIG-b", Some("GPU-a"))]), Ok(()));
+        let beside = offered(vec![gpu("MIG-a", Some("GPU-a")), gpu("GPU-a", None)]).unwrap_err();
+        assert!(beside.to_string().contains("`GPU-a` is in the inventory beside a part of it"), "{beside}");
+    }
+
+    #[test]
     fn what_no_honest_agent_says_goes_no_further() {
         assert_eq!(registration(|_, _| {}), Ok(()));
         let absurd = registration(|register, _| register.previous = Some((NodeId(1), Incarnation(u64::MAX))));
@@ -170,6 +195,7 @@ mod tests {
             link_group: None,
             healthy: true,
             fake: true,
+            part: None,
         };
         let twice = registration(|_, inventory| inventory.gpus = vec![gpu.clone(), gpu]);
         assert!(twice.unwrap_err().to_string().contains("given twice"));

@@ -9,6 +9,31 @@ use crate::{Inventory, Name, QueueFault, Rejection, limits};
 pub struct Policy {
     /// The labels that say what is near to what, from the top: `block`, `rack`. Empty if nothing is said of that.
     pub topology: Vec<Name>,
+    /// How much may be starting at one time.
+    #[serde(default)]
+    pub throttle: Throttle,
+}
+
+/// Most members that are placed and do not run yet, at one time; as many as there is room for where nothing is said. What goes as a whole is
+/// not kept for ever: where nothing else is starting, a gang may be larger.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttle {
+    /// Of one job.
+    pub per_job: Option<u32>,
+    /// On one node.
+    pub per_node: Option<u32>,
+}
+
+impl Throttle {
+    /// Whether it bounds nothing.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How many more may be starting where so many are, of `most`.
+    pub fn room(most: Option<u32>, starting: u32) -> u32 {
+        most.filter(|_| starting > 0).map_or(u32::MAX, |most| most.saturating_sub(starting))
+    }
 }
 
 impl Policy {
@@ -35,7 +60,7 @@ impl Policy {
 
 /// Everything that is wrong with a policy.
 pub fn policy_faults(policy: &Policy) -> Vec<QueueFault> {
-    let mut faults = Vec::new();
+    let mut faults = throttle_faults(policy.throttle);
     let mut fault = |message: String| faults.push(QueueFault { field: "topology".to_owned(), message });
     let levels = &policy.topology;
     if levels.len() > limits::TOPOLOGY_LEVELS {
@@ -50,6 +75,16 @@ pub fn policy_faults(policy: &Policy) -> Vec<QueueFault> {
         }
     }
     faults
+}
+
+fn throttle_faults(throttle: Throttle) -> Vec<QueueFault> {
+    let fields = [("throttle.per_job", throttle.per_job), ("throttle.per_node", throttle.per_node)];
+    let nothing = fields.into_iter().filter(|(_, most)| *most == Some(0));
+    let fault = |(field, _): (&str, _)| QueueFault {
+        field: field.to_owned(),
+        message: "nothing would ever start; leave it out, or let it be at least 1".to_owned(),
+    };
+    nothing.map(fault).collect()
 }
 
 /// Checks every rule that can be seen from the policy alone.
@@ -68,7 +103,7 @@ mod tests {
     use super::*;
 
     fn policy(levels: &[&str]) -> Policy {
-        Policy { topology: levels.iter().map(|level| level.parse().unwrap()).collect() }
+        Policy { topology: levels.iter().map(|level| level.parse().unwrap()).collect(), ..Policy::default() }
     }
 
     #[test]

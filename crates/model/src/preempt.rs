@@ -92,8 +92,19 @@ pub struct ClaimWish {
     pub attempt: AttemptNumber,
     /// Where each rank is to go.
     pub members: Vec<Seat>,
-    /// Who leaves for it; at least one.
+    /// Who leaves for it; at least one, or it waits for somebody.
     pub evictions: Vec<Eviction>,
+    /// Whose end it waits for, where nobody is asked to leave: at least one then.
+    pub awaits: Vec<Awaited>,
+}
+
+/// An attempt whose end is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Awaited {
+    /// Its task.
+    pub task: TaskKey,
+    /// Which attempt.
+    pub attempt: AttemptNumber,
 }
 
 /// Room that a waiting task is promised: nobody else is placed there.
@@ -109,4 +120,15 @@ pub struct Claim {
     pub made_at: TimeMs,
     /// Until when, at the latest.
     pub until: TimeMs,
+    /// Whose end it waits for, where nobody was asked to leave; ascending. Some of them may have ended.
+    pub awaits: Vec<Awaited>,
+    /// By when all of those will have ended, if that is known of all.
+    pub starts_at: Option<TimeMs>,
+}
+
+impl Claim {
+    /// Whether it is a reservation: nobody leaves for it, it waits until enough has ended.
+    pub fn is_reservation(&self) -> bool {
+        self.evictions.is_empty()
+    }
 }

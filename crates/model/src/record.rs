@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Account, AccountKey, ArchivePage, Claim, ClusterVersion, Digest, Epoch, Identity, Job, JobId, KeptSecret,
-    LogSegment, Name, Node, NodeId, Policy, Queue, Revision, Revocation, Step, StepIndex, SubmissionKey, Task, TaskKey,
-    TimeMs, Token, TokenId,
+    Account, AccountKey, ArchivePage, Claim, ClusterVersion, Digest, DurationKey, Durations, Epoch, Identity, Job,
+    JobId, KeptSecret, LogSegment, Name, Node, NodeId, Policy, Queue, Revision, Revocation, Step, StepIndex,
+    SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
 };
 
 /// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, accounts, nodes, submission keys, jobs,
-/// waits, steps, tasks, claims, tokens, revocations, secrets, pages of the archive, segments of the log and the policy, each kind
+/// waits, steps, tasks, claims, tokens, revocations, secrets, pages of the archive, segments of the log, the policy and durations, each kind
 /// ordered by its key.
 /// Indexes are not recorded; they are rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,8 @@ pub enum Record {
     Secret(Name, Arc<KeptSecret>),
     /// What holds for all of the cluster; at most one, and none while it says nothing.
     Policy(Arc<Policy>),
+    /// How long a step took.
+    Durations(DurationKey, Arc<Durations>),
 }
 
 /// The scalars of the state.

@@ -1,13 +1,15 @@
 //! Every record the state keeps. Desired fields are written by the coordinator's commands, observed ones by agents' reports;
 //! no field has both writers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptNumber, Digest, End, Epoch, GpuIndex, Incarnation, Inventory, ItemList, JobOutcome, JobSpec, MemberKey,
-    Name, NodeId, Preempted, Ranges, Rank, StuckPhase, TaskIndex, TaskKey, TaskOutcome, Term, TimeMs,
+    AttemptNumber, Condition, Digest, Discredit, End, Epoch, GpuIndex, Incarnation, Inventory, ItemList, JobOutcome,
+    JobSpec, Leaving, MemberKey, Name, NodeId, Preempted, Ranges, Rank, Repair, Standing, StuckPhase, Surgery,
+    TaskIndex, TaskKey, TaskOutcome, Term, TimeMs,
 };
 
 /// A job.
@@ -200,12 +202,47 @@ pub struct Attempt {
     pub preempted: Option<Preempted>,
     /// When its agent last saw that it had saved its work; only from cluster version 2 on.
     pub saved_at: Option<TimeMs>,
+    /// Of a gang: what became of members that it lost; only from cluster version 2 on.
+    pub surgery: Option<Arc<Surgery>>,
 }
 
 impl Attempt {
     /// The key of one of its members.
     pub fn member_key(&self, task: TaskKey, rank: Rank) -> MemberKey {
-        MemberKey { task, attempt: self.number, rank, epoch: self.epoch }
+        let replacement = self.members.get(rank.0 as usize).map_or(0, |member| member.replacement);
+        MemberKey { task, attempt: self.number, rank, epoch: self.epoch, replacement }
+    }
+
+    /// What is open of a gang that lost members and goes on.
+    pub fn repair(&self) -> Option<&Repair> {
+        self.surgery.as_ref()?.repair.as_ref()
+    }
+
+    /// Whether it goes on, or ended, without this rank.
+    pub fn is_vacant(&self, rank: Rank) -> bool {
+        self.surgery.as_ref().is_some_and(|surgery| surgery.vacant.contains(&rank))
+    }
+
+    /// How often its members were others than before.
+    pub fn generation(&self) -> u32 {
+        self.surgery.as_ref().map_or(0, |surgery| surgery.generation)
+    }
+
+    /// Whether one of its members should run.
+    pub fn desired_of(&self, member: &Member) -> AttemptDesired {
+        if self.desired == AttemptDesired::Run && member.leaving.is_some() {
+            AttemptDesired::Stop
+        } else {
+            self.desired
+        }
+    }
+
+    /// Of the members that have ended, the one whose end stands for the attempt: the gravest, of the lowest rank among
+    /// equals. Who failed first is the only one that failed: the others were stopped for it.
+    pub fn decisive(&self) -> Option<(Rank, &Member, &End)> {
+        let members = (0..).map(Rank).zip(&self.members).filter(|(rank, _)| !self.is_vacant(*rank));
+        let ends = members.filter_map(|(rank, member)| Some((rank, member, member.end.as_deref()?)));
+        ends.reduce(|worst, end| if end.2.outcome.gravity() > worst.2.outcome.gravity() { end } else { worst })
     }
 }
 
@@ -251,6 +288,10 @@ pub struct Member {
     pub end: Option<Arc<End>>,
     /// Where it made no progress; only from cluster version 2 on.
     pub stuck: Option<StuckPhase>,
+    /// How many members had its rank before it; only from cluster version 2 on.
+    pub replacement: u32,
+    /// That it is to stop although its gang goes on; only from cluster version 2 on.
+    pub leaving: Option<Leaving>,
 }
 
 /// How far a member is; only moves forward.
@@ -310,6 +351,27 @@ pub struct Node {
     pub registered_at: TimeMs,
     /// What its live members hold.
     pub used: Used,
+    /// What is held against it; only from cluster version 2 on.
+    pub discredit: Option<Arc<Discredit>>,
+    /// What is known of its devices, by their ids, where there is something to say; only from cluster version 2 on.
+    pub devices: BTreeMap<String, Condition>,
+}
+
+impl Node {
+    /// How far it is trusted with new work.
+    pub fn standing(&self) -> Standing {
+        self.discredit.as_ref().map_or(Standing::Trusted, |discredit| discredit.standing)
+    }
+
+    /// Whether it is heard from and nobody closed it to new work.
+    pub fn is_open(&self) -> bool {
+        self.health == Health::Up && self.scheduling == Scheduling::Open
+    }
+
+    /// Whether new work may be placed on it.
+    pub fn takes_work(&self) -> bool {
+        self.is_open() && self.standing() != Standing::Shunned
+    }
 }
 
 /// How a node was closed to new work.
@@ -348,10 +410,33 @@ pub struct Used {
     pub disk_bytes: u64,
     /// Thousandths of each device, by its index.
     pub gpu_milli: Vec<u32>,
+    /// What of that is held by those who declared the memory that goes with their share, by device; empty if nobody did. Only from
+    /// cluster version 2 on.
+    pub declared: Vec<Declared>,
     /// Tokens by name.
     pub tokens: std::collections::BTreeMap<Name, u32>,
     /// Live members.
     pub members: u32,
+}
+
+/// What is held of a device by those who declared the memory that goes with their share.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// Thousandths.
+    pub share_milli: u32,
+    /// Bytes of memory, which is another part of all than the thousandths are.
+    pub memory_bytes: u64,
+}
+
+impl Used {
+    /// What is free of a device's memory, in thousandths of a byte. Who declared none holds as large a part of it as of the device.
+    pub fn free_memory(&self, device: usize, device_bytes: u64) -> u128 {
+        let held = self.gpu_milli.get(device).copied().unwrap_or(0);
+        let declared = self.declared.get(device).copied().unwrap_or_default();
+        let plain = u128::from(held.saturating_sub(declared.share_milli)) * u128::from(device_bytes);
+        let taken = plain + u128::from(declared.memory_bytes) * 1_000;
+        (u128::from(device_bytes) * 1_000).saturating_sub(taken)
+    }
 }
 
 /// What is known of a node's health.

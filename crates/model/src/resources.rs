@@ -36,6 +36,38 @@ pub struct GpuRequest {
     pub same_link_group: bool,
     /// Thousandths of each device; 1000 for whole devices.
     pub share_milli: u32,
+    /// Memory of each device that goes with the share, in bytes; 0 for as large a part of the memory as the share is.
+    #[serde(default)]
+    pub memory_bytes: u64,
+}
+
+impl GpuRequest {
+    /// How much of each device it asks for.
+    pub fn portion(&self) -> GpuPortion {
+        GpuPortion { share_milli: self.share_milli, memory_bytes: self.memory_bytes }
+    }
+}
+
+/// How much of a device somebody holds or asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuPortion {
+    /// Thousandths of it.
+    pub share_milli: u32,
+    /// Bytes of its memory; 0 for as large a part as the share is.
+    pub memory_bytes: u64,
+}
+
+impl GpuPortion {
+    /// Nothing.
+    pub const NONE: Self = Self { share_milli: 0, memory_bytes: 0 };
+
+    /// Memory of a device of this size that goes with it, in bytes.
+    pub fn memory_of(&self, device_bytes: u64) -> u64 {
+        match self.memory_bytes {
+            0 => (u128::from(device_bytes) * u128::from(self.share_milli) / 1_000) as u64,
+            declared => declared,
+        }
+    }
 }
 
 /// What a node offers.
@@ -137,4 +169,17 @@ pub struct Gpu {
     pub healthy: bool,
     /// Whether it is pretended, for development.
     pub fake: bool,
+    /// Of which other device it is a part, if it is one (MIG). That one is not in the inventory. Only from cluster version 2 on.
+    pub part: Option<GpuPart>,
+}
+
+/// That a device is a part of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GpuPart {
+    /// The id of the whole.
+    pub of: String,
+    /// The driver's number of its GPU instance.
+    pub instance: u32,
+    /// The driver's number of its compute instance therein.
+    pub compute: u32,
 }

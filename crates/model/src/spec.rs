@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, JobId, Name, Notice, Placing, QueuePath, Resources, Retry, SecretUse, StepIndex};
 
 /// One submitted execution of a flow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JobSpec {
     /// Name of the flow.
     pub name: Name,
@@ -47,7 +47,9 @@ impl JobSpec {
         let newer = |step: &StepSpec| {
             let evicted = !step.preemptible || step.notice.is_some();
             let stopped = step.retry.is_newer() || step.stop_signal != StopSignal::Term;
-            evicted || stopped || !step.secrets.is_empty() || !step.placing.is_plain()
+            let declared = step.resources.gpus.iter().any(|request| request.memory_bytes > 0);
+            let said = declared || step.expected_ms.is_some();
+            evicted || stopped || said || !step.secrets.is_empty() || !step.placing.is_plain()
         };
         self.deadline_ms.is_some() || self.queue_ttl_ms.is_some() || self.steps.iter().any(newer)
     }
@@ -78,7 +80,7 @@ impl JobSpec {
 }
 
 /// A node of the job's graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StepSpec {
     /// Unique in its job.
     pub name: Name,
@@ -108,6 +110,9 @@ pub struct StepSpec {
     pub retry: Retry,
     /// Longest run of an attempt's process, in milliseconds.
     pub timeout_ms: Option<u64>,
+    /// How long an attempt is expected to run, in milliseconds; it is not stopped then.
+    #[serde(default)]
+    pub expected_ms: Option<u64>,
     /// What the failure of one task means for the others.
     pub on_failure: OnFailure,
     /// Most tasks of the step active at one time.

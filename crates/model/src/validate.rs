@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::plausible::{plausible_blob, plausible_manifest};
 use crate::{
-    FanOut, Growth, Input, JobSpec, Name, NeedKind, NetworkMode, Notice, Rejection, Resources, Retry, RetryRule,
-    SecretPlace, SecretUse, SpecBlobs, StepIndex, StepSpec, limits,
+    FanOut, Growth, Input, JobSpec, Name, NeedKind, NetworkMode, Notice, Placing, Rejection, Replace, Resources, Retry,
+    RetryRule, SecretPlace, SecretUse, SpecBlobs, StepIndex, StepSpec, limits,
 };
 
 type Checked = Result<(), Rejection>;
@@ -54,9 +54,14 @@ fn validate_step(spec: &JobSpec, at: usize, step: &StepSpec) -> Checked {
     let alone = step.size == 1 && step.placing.near.is_some();
     require(!alone, "gang.near", "only a gang has members that are near to each other: give it a size of 2 or more")?;
     validate_prefer(step)?;
+    validate_replace(step)?;
+    validate_beside(step)?;
+    validate_min_size(step)?;
     validate_retry(&step.retry).map_err(|rejection| below("retry", rejection))?;
     duration("timeout", step.timeout_ms)?;
     require(step.timeout_ms != Some(0), "timeout", "must be longer than nothing")?;
+    duration("expected", step.expected_ms)?;
+    require(step.expected_ms != Some(0), "expected", "must be longer than nothing")?;
     duration("kill_grace", Some(step.kill_grace_ms))?;
     validate_notice(step)?;
     require(step.max_parallel != Some(0), "max_parallel", "must be at least 1")?;
@@ -72,13 +77,35 @@ fn validate_notice(step: &StepSpec) -> Checked {
     require((1..=limits::CONTRACT_MS).contains(&ms), "notice.time", "longer than nothing, and at most an hour")
 }
 
+fn validate_replace(step: &StepSpec) -> Checked {
+    let Some(Replace { within_ms, .. }) = step.placing.replace else { return Ok(()) };
+    require(step.size > 1, "gang.replace", "only a gang goes on without a member: give it a size of 2 or more")?;
+    require(within_ms > 0, "gang.replace.within", "must be longer than nothing")?;
+    duration("gang.replace.within", Some(within_ms))
+}
+
+fn validate_min_size(step: &StepSpec) -> Checked {
+    let Some(least) = step.placing.min_size else { return Ok(()) };
+    let within = step.size > 1 && (1..=step.size).contains(&least);
+    require(within, "gang.min_size", "at least 1, and at most the `size`, of a gang whose size is 2 or more")
+}
+
 fn validate_prefer(step: &StepSpec) -> Checked {
     let prefer = &step.placing.prefer;
-    let alone = step.size == 1 || prefer.is_empty();
-    require(alone, "prefer", "a gang cannot prefer nodes yet: use `constraints`, or `near` in `gang`")?;
     at_most("prefer", prefer.len(), limits::PREFERENCES)?;
     let sound = prefer.iter().all(|preference| (1..=limits::PREFERENCE).contains(&preference.weight));
     require(sound, "prefer.weight", &format!("a whole number from 1 to {}", limits::PREFERENCE))
+}
+
+fn validate_beside(step: &StepSpec) -> Checked {
+    let Placing { spread, apart, .. } = &step.placing;
+    let some = spread.as_ref().is_none_or(|spread| spread.at_most != Some(0));
+    require(some, "spread.at_most", "must be at least 1")?;
+    at_most("apart", apart.len(), limits::APART)?;
+    apart.iter().try_for_each(|tag| {
+        text("apart", tag)?;
+        require(!tag.is_empty(), "apart", "a tag must not be empty")
+    })
 }
 
 fn validate_retry(retry: &Retry) -> Checked {
@@ -236,6 +263,9 @@ fn validate_resources(resources: &Resources) -> Checked {
         let count = (1..=limits::GPUS).contains(&request.count);
         require(count, "gpu.count", &format!("between 1 and {}", limits::GPUS))?;
         require((1..=1_000).contains(&request.share_milli), "gpu.share", "between 0.001 and 1")?;
+        let divided = request.memory_bytes == 0 || request.share_milli < 1_000;
+        require(divided, "gpu.memory", "a whole device comes with all its memory; only a `share` declares its own")?;
+        require(request.memory_bytes <= limits::NODE_BYTES, "gpu.memory", "at most 1EiB")?;
     }
     Ok(())
 }

@@ -12,6 +12,8 @@
 //!   ([`Fleet::set_mix`]); else, and among equals, where it leaves the least of them free (best fit). It takes them from the group
 //!   of linked devices that it splits least, so that large requests keep finding room.
 //! - Work without devices goes to nodes without devices first, and is spread: the least loaded node is next.
+//! - What keeps apart goes to no node where something is that it avoids ([`Beside`]), and what is spread to the domain that has the
+//!   fewest of its own, and to none that has as many as may be.
 //! - A gang is seated whole or not at all; all members take the same alternative. It goes to the lowest domain of the topology
 //!   that holds it (the level where it is near enough, if it names one), to as few parts of each domain as its members fit
 //!   in, and on each node to as few groups of linked devices. Without a topology: on as few nodes as its members fit on.
@@ -26,8 +28,8 @@ mod turns;
 
 pub use bits::Bits;
 pub use fleet::{
-    Amounts, Device, DeviceMask, Ended, Explanation, Fit, Fleet, Fragments, Holding, Lack, Near, NearRoom, NodeFacts,
-    NodeIndex, Occupied, SeatAt, Seated, ShapeFacts, ShapeIndex, Wish,
+    Amounts, Beside, Device, DeviceMask, Domain, Ended, Explanation, Fit, Fleet, Fragments, Holding, Lack, Near,
+    NearRoom, NodeFacts, NodeIndex, Occupied, Portion, SeatAt, Seated, ShapeFacts, ShapeIndex, Spread, Wish,
 };
 pub use turns::bounds::Kept;
 pub use turns::claims::{Claims, Rights, claims};
@@ -35,10 +37,11 @@ pub use turns::fixed;
 pub use turns::group::{GroupFacts, GroupKey, Need, QueueIndex, UserIndex};
 pub use turns::leaf::Account;
 pub use turns::queues::{QueueFacts, Queues};
+pub use turns::reserve::{Reserved, reserve};
 pub use turns::rights::{Reason, Rules, Running};
-pub use turns::round::{Ask, Bound, Room, Round, round};
+pub use turns::round::{Ask, Bound, Room, Round, round, round_on};
 pub use turns::share::{Column, Held, History, Named};
 pub use turns::victims::{Evictions, Scratch, victims};
 
 /// Version of the policy; written into every plan, so that a past decision can be told from what would be decided now.
-pub const PLACER_VERSION: u32 = 3;
+pub const PLACER_VERSION: u32 = 4;

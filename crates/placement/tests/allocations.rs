@@ -39,8 +39,10 @@ fn node(devices: usize, free_milli: u32) -> NodeFacts {
         link_group: Some(at as u32 / 2),
         healthy: true,
         free_milli: if at.is_multiple_of(2) { free_milli } else { 1_000 },
+        free_memory: None,
+        part: false,
     };
-    NodeFacts { class: 0, free: all.clone(), all, devices: (0..devices).map(device).collect() }
+    NodeFacts { class: 0, free: all.clone(), all, devices: (0..devices).map(device).collect(), avoided: false }
 }
 
 #[test]
@@ -53,7 +55,8 @@ fn a_test_of_a_node_does_not_allocate() {
 }
 
 fn tests_do_not_allocate(fit: Fit, (devices, linked, share_milli): (usize, bool, u32)) {
-    let wish = Wish { count: 2, model: None, min_memory_bytes: 0, same_link_group: linked, share_milli };
+    let wish =
+        Wish { count: 2, model: None, min_memory_bytes: 0, same_link_group: linked, share_milli, memory_bytes: 0 };
     let mix = [(wish.clone(), 1)];
     let wishes = if devices > 0 { vec![wish] } else { vec![] };
     // The last token is missing, or else the devices are, so that every test is done to its end.
@@ -62,7 +65,15 @@ fn tests_do_not_allocate(fit: Fit, (devices, linked, share_milli): (usize, bool,
     let mut fleet = Fleet::with_fit(0, fit);
     fleet.set_mix(&mix);
     (0..NODES).for_each(|at| fleet.put_node(NodeIndex(at), node(devices, 500)));
-    let shape = ShapeFacts { needs, wishes, size: 1, eligible: Bits::all(1), near: Near::Lowest, prefer: vec![] };
+    let shape = ShapeFacts {
+        needs,
+        wishes,
+        size: 1,
+        eligible: Bits::all(1),
+        near: Near::Lowest,
+        prefer: vec![],
+        beside: Beside::default(),
+    };
     let mut out = Vec::new();
     // Another shape makes the order that both share; what is left is to test each node.
     let impossible = Amounts { cpu_milli: 9, ..Amounts::NONE };

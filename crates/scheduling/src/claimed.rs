@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use flowyard_model::{AccountKey, Held, TaskKey};
-use flowyard_state::{ReadyGroup, State, StepKey};
+use flowyard_model::{AccountKey, Held, Seat, StepSpec, TaskKey};
+use flowyard_state::{ReadyGroup, State, StepKey, fingerprint};
 
-/// All claims, summed up. There are few of them.
+/// All claims, summed up. There are few of them. Who waits for others to end is not accounted for by what it is promised: it holds
+/// nothing of it yet, for however long that is.
 #[derive(Debug, Default)]
 pub(crate) struct Claimed {
     steps: BTreeMap<StepKey, u32>,
@@ -21,24 +22,40 @@ pub(crate) struct Portion {
     pub(crate) held_for_good: Held,
 }
 
+impl Portion {
+    /// All of another portion.
+    pub(crate) fn add_all(&mut self, more: &Self) {
+        self.tasks += more.tasks;
+        self.held.add(&more.held);
+        self.held_for_good.add(&more.held_for_good);
+    }
+
+    /// One task more, which holds or will hold these seats.
+    pub(crate) fn add(&mut self, state: &State, spec: &StepSpec, members: &[Seat]) {
+        self.tasks += 1;
+        for seat in members {
+            let Some(node) = state.node(seat.node) else { continue };
+            let held = Held::by_member(&spec.resources, seat.gpu_alternative, &node.inventory, &seat.gpus);
+            self.held.add(&held);
+            if !spec.preemptible {
+                self.held_for_good.add(&held);
+            }
+        }
+    }
+}
+
 impl Claimed {
     pub(crate) fn of(state: &State) -> Self {
         let mut claimed = Self::default();
         for (key, claim) in state.claims() {
-            let Some(job) = state.job(key.job) else { continue };
+            let Some(job) = state.outline(key.job) else { continue };
             let Some(spec) = job.spec.steps.get(key.step.0 as usize) else { continue };
             *claimed.steps.entry((key.job, key.step)).or_insert(0) += 1;
-            let account = AccountKey { queue: job.spec.queue.clone(), owner: job.owner.clone() };
-            let portion = claimed.accounts.entry(account).or_default();
-            portion.tasks += 1;
-            for seat in &claim.members {
-                let Some(node) = state.node(seat.node) else { continue };
-                let held = Held::by_member(&spec.resources, seat.gpu_alternative, &node.inventory, &seat.gpus);
-                portion.held.add(&held);
-                if !spec.preemptible {
-                    portion.held_for_good.add(&held);
-                }
+            if claim.is_reservation() {
+                continue;
             }
+            let account = AccountKey { queue: job.spec.queue.clone(), owner: job.owner.to_owned() };
+            claimed.accounts.entry(account).or_default().add(state, spec, &claim.members);
         }
         claimed
     }
@@ -61,9 +78,9 @@ impl Claimed {
 
 /// The group in which a task waits when it has no claim.
 pub(crate) fn group(state: &State, key: TaskKey) -> Option<ReadyGroup> {
-    let job = state.job(key.job)?;
+    let job = state.outline(key.job)?;
     let spec = job.spec.steps.get(key.step.0 as usize)?;
     let priority = std::cmp::Reverse(i64::from(job.spec.priority) + i64::from(spec.priority));
-    let (queue, owner) = (job.spec.queue.clone(), job.owner.clone());
-    Some(ReadyGroup { queue, priority, owner, shape: spec.shape().fingerprint() })
+    let (queue, owner) = (job.spec.queue.clone(), job.owner.to_owned());
+    Some(ReadyGroup { queue, priority, owner, shape: fingerprint(spec, (key.job, key.step)) })
 }

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{Attempt, GpuIndex, Held, Member, NodeId, Phase, Resources, StepSpec, TaskKey, TaskState, TimeMs};
-use flowyard_placement::{self as placement, DeviceMask, Holding, QueueIndex, Running};
+use flowyard_placement::{self as placement, DeviceMask, Holding, Portion, QueueIndex, Running};
 use flowyard_state::State;
 
+use crate::beside;
 use crate::nodes;
 use crate::tree::Tree;
-use crate::words::Words;
+use crate::words::{self, Words};
 
 /// What it is reckoned to take to start again what has not started yet, in milliseconds; and the least and the most of
 /// others.
@@ -47,6 +48,8 @@ impl Evictable {
         if !spec.preemptible {
             let mut held = Held::NONE;
             live(attempt).for_each(|member| held.add(&held_by(state, spec, member)));
+            let open = attempt.repair().map(|repair| &repair.open);
+            open.into_iter().flat_map(|open| open.values()).for_each(|kept| held.add(kept));
             self.hold_for_good(key, queue, words.for_good(&held));
         } else if attempt.preempted.is_some() {
             self.leaving.insert(key);
@@ -112,7 +115,7 @@ impl Evictable {
 fn found<'a>(state: &'a State, tree: &Tree, key: TaskKey) -> Option<(&'a Attempt, &'a StepSpec, QueueIndex, i64)> {
     let task = state.task(key).filter(|task| task.state == TaskState::Active)?;
     let attempt = task.attempts.last().filter(|attempt| live(attempt).next().is_some())?;
-    let job = state.job(key.job)?;
+    let job = state.outline(key.job)?;
     let spec = job.spec.steps.get(key.step.0 as usize)?;
     let queue = tree.number(job.spec.queue.as_str())?;
     Some((attempt, spec, queue, i64::from(job.spec.priority) + i64::from(spec.priority)))
@@ -169,11 +172,13 @@ fn running(
     let (attempt, spec, queue, priority) = found(state, tree, key)?;
     let mut seats: BTreeMap<NodeId, Held> = BTreeMap::new();
     let (mut all, mut holdings) = (Held::NONE, Vec::new());
+    let marks = beside::left(state, spec, &state.job(key.job)?.spec.tags, words);
     for member in live(attempt) {
         let held = held_by(state, spec, member);
         seats.entry(member.node).or_insert(Held::NONE).add(&held);
         all.add(&held);
-        holdings.push(holding(&spec.resources, member, words));
+        let marks = marks.clone();
+        holdings.push(Holding { marks, ..holding(&spec.resources, member, words) });
     }
     let began = began(attempt);
     let start_ms = began.map_or(START_MS.0, |began| began.0.saturating_sub(attempt.placed_at.0));
@@ -195,8 +200,8 @@ fn running(
 
 fn holding(wanted: &Resources, member: &Member, words: &mut Words) -> Holding {
     let devices: DeviceMask = member.gpus.iter().map(|GpuIndex(at)| *at as usize).collect();
-    let share_milli = wanted.gpus.get(member.gpu_alternative as usize).map_or(0, |request| request.share_milli);
-    Holding { node: nodes::index(member.node), amounts: words.needs(wanted), devices, share_milli }
+    let portion = wanted.gpus.get(member.gpu_alternative as usize).map_or(Portion::NONE, words::portion);
+    Holding { node: nodes::index(member.node), amounts: words.needs(wanted), devices, portion, marks: Vec::new() }
 }
 
 /// When the first of its members began to run.

@@ -4,15 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
-    ClaimWish, ClusterVersion, Command, Entry, Eviction, EvictionKind, NodeId, Placement, Plan, Reply, Revision, Seat,
-    TaskKey, TimeMs, limits,
+    Awaited, Claim, ClaimWish, ClusterVersion, Command, Entry, Eviction, EvictionKind, NodeId, Phase, Placement, Plan,
+    Reply, Revision, Seat, TaskKey, TimeMs, limits,
 };
 use flowyard_placement::{Bound, Claims, GroupKey, Occupied, Reason, Rights, Rules, Seated, claims};
 use flowyard_state::{State, apply};
 
 use crate::evictable::Told;
+use crate::filling::seats_of;
 use crate::nodes::{self, When};
 use crate::scheduler::{Known, counts};
+use crate::upgrading::Again;
 
 /// The part of a round's steps that looking for victims may take, in hundredths: beside those of the placements.
 const STEPS_PERCENT: u64 = 30;
@@ -23,32 +25,63 @@ const EXACT_UP_TO: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Claiming {
     pub(crate) wishes: Vec<ClaimWish>,
+    /// Whose reservation is given up for one of these.
+    pub(crate) given_up: Vec<TaskKey>,
     pub(crate) wake_at: Option<TimeMs>,
+    /// Who is placed in the room of reservations, which fall.
+    pub(crate) instead: Option<(Placement, Vec<TaskKey>)>,
 }
 
 impl Known {
     /// The placements of claimed tasks whose room is free now, and the claims that have become pointless. `apply` says
     /// whether a placement holds, so that this never differs from it.
     pub(crate) fn take_up_claims(&mut self) -> (Vec<Placement>, Vec<TaskKey>) {
-        let (mut kept, mut drops) = (Vec::new(), Vec::new());
+        let (mut kept, mut drops, mut nodes) = (Vec::new(), Vec::new(), BTreeSet::new());
         let mut in_order: Vec<_> =
             self.state.claims().map(|(key, claim)| (claim.made_at, *key, claim.clone())).collect();
         in_order.sort_unstable_by_key(|(made_at, key, _)| (*made_at, *key));
         for (_, task, claim) in in_order {
-            let placement = Placement { task, attempt: claim.attempt, members: claim.members };
+            let placement = Placement { task, attempt: claim.attempt, members: claim.members.clone() };
             let is_leaving = self.evictable.leaving().next().is_some();
-            if committed(&mut self.ahead, vec![placement.clone()]) {
-                kept.push(placement);
-            } else if !is_leaving || !will_fit(&self.state, task, &placement.members) {
+            let mut taken = self.ahead.clone();
+            if committed(&mut taken, vec![placement.clone()]) {
+                nodes.extend(seats_of(&claim));
+                let larger = self.larger(task, &claim, &kept);
+                let larger = larger.filter(|larger| committed(&mut self.ahead, vec![larger.clone()]));
+                if larger.is_none() {
+                    self.ahead = taken;
+                }
+                kept.push(larger.unwrap_or(placement));
+            } else if claim.is_reservation() {
+                let is_awaited = claim.awaits.iter().any(|it| lives(&self.state, it));
+                if !(is_leaving || is_awaited) || !will_fit(&self.state, task, &placement.members, When::End) {
+                    drops.push(task);
+                }
+            } else if !is_leaving || !will_fit(&self.state, task, &placement.members, When::Then) {
                 drops.push(task);
             }
         }
-        let nodes: BTreeSet<_> = kept.iter().flat_map(|placement| &placement.members).map(|seat| seat.node).collect();
-        for node in nodes {
-            self.touched.nodes.insert(node);
-            self.tell_node(node, When::Now);
+        for placement in &kept {
+            self.account_for(placement);
         }
+        nodes.extend(kept.iter().flat_map(|placement| &placement.members).map(|seat| seat.node));
+        self.tell_nodes(&nodes, When::Now);
         (kept, drops)
+    }
+
+    /// A gang of no fixed size whose reserved room is free has more members than it was reserved for, if there is room for them beside
+    /// what was taken up before.
+    fn larger(&mut self, task: TaskKey, claim: &Claim, kept: &[Placement]) -> Option<Placement> {
+        let spec = self.ahead.step_spec(task.job, task.step)?;
+        if !claim.is_reservation() || claim.members.len() >= spec.size as usize || spec.placing.min_size.is_none() {
+            return None;
+        }
+        let there = kept.iter().flat_map(|placement| &placement.members).map(|seat| seat.node).collect();
+        self.tell_nodes(&there, When::Now);
+        let larger = self.room_elsewhere(task).filter(|larger| larger.members.len() > claim.members.len());
+        // Others are still promised what they were.
+        self.tell_nodes(&seats_of(claim), When::Now);
+        larger
     }
 
     /// What is to be evicted for what is still blocked, once what was placed is.
@@ -58,10 +91,15 @@ impl Known {
         turns: &BTreeMap<GroupKey, usize>,
         (now, bound): (TimeMs, Bound),
     ) -> Claiming {
-        let most = limits::CLAIMS.saturating_sub(self.ahead.claims().count());
+        let evicting = self.ahead.claims().filter(|(_, claim)| !claim.is_reservation()).count();
+        let most = limits::CLAIMS.saturating_sub(evicting);
         if self.state.version() < ClusterVersion::ACCESS || most == 0 {
             return Claiming::default();
         }
+        // Who has a reservation has no less right than who waits without: it waits again, for as long as this takes.
+        let again = self.wait_again();
+        let before = (!again.is_empty()).then(|| self.queues.clone());
+        self.tell_again(&again);
         let leaving = self.evictable.leaving().collect();
         let leaving = Told::of(&self.state, &self.tree, &mut self.words, leaving, now);
         self.queues.set_aside(&leaving.running);
@@ -71,25 +109,33 @@ impl Known {
             Claiming::default()
         } else {
             self.look_ahead(placed);
-            self.claim_by(&rights, turns, now, (most, bound.steps / 100 * STEPS_PERCENT))
+            self.claim_by(&rights, (turns, &again), now, (most, bound.steps / 100 * STEPS_PERCENT))
         };
         self.queues.lay_back(&leaving.running);
+        if let Some(before) = before {
+            self.queues = before;
+        }
         claiming
     }
 
     fn claim_by(
         &mut self,
         rights: &Rights,
-        turns: &BTreeMap<GroupKey, usize>,
+        of: (&BTreeMap<GroupKey, usize>, &Again),
         now: TimeMs,
         up_to: (usize, u64),
     ) -> Claiming {
         let told = self.told(rights, now);
         let rules = Rules { now_ms: now.0, most_relocations: limits::RELOCATIONS as u32, exact_up_to: EXACT_UP_TO };
+        // Nobody is evicted because others are starting.
+        self.fleet.bound_starting(None);
         let mut occupied = Occupied::new(&mut self.fleet, &told.holdings);
-        let Claims { found, wake_at_ms } =
+        let Claims { found, wake_at_ms, free } =
             claims(&mut self.queues, &mut occupied, rights, &told.running, &rules, up_to);
-        let mut tasks = self.next_tasks(turns, &counts(found.iter().map(|(key, _)| *key)));
+        self.fleet.bound_starting(self.state.policy().throttle.per_node);
+        let mut free = free.into_iter().filter(|_| found.is_empty());
+        let instead = free.find_map(|(key, seated)| self.instead(&key, &seated, of));
+        let mut tasks = self.claimants(of, &counts(found.iter().map(|(key, _)| *key)));
         let (mut wishes, mut devices) = (Vec::with_capacity(found.len()), BTreeSet::new());
         let mut wake_at = wake_at_ms.map(TimeMs);
         for (key, found) in found {
@@ -105,9 +151,11 @@ impl Known {
                 break;
             }
             devices.extend(own);
-            wishes.push(ClaimWish { task, attempt, members, evictions });
+            wishes.push(ClaimWish { task, attempt, members, evictions, awaits: Vec::new() });
         }
-        Claiming { wishes, wake_at }
+        let given_up: Vec<_> = wishes.iter().map(|wish: &ClaimWish| wish.task).collect();
+        let given_up = given_up.into_iter().filter(|task| self.ahead.claim(task).is_some()).collect();
+        Claiming { wishes, given_up, wake_at, instead }
     }
 
     /// Tells the nodes on which something is claimed or leaving as they will be, beside what was placed in this round.
@@ -161,7 +209,7 @@ impl Known {
 }
 
 /// Applies placements to a state; whether all of them were taken.
-fn committed(state: &mut State, placements: Vec<Placement>) -> bool {
+pub(crate) fn committed(state: &mut State, placements: Vec<Placement>) -> bool {
     let plan = Plan {
         based_on: state.revision(),
         seed: 0,
@@ -173,18 +221,25 @@ fn committed(state: &mut State, placements: Vec<Placement>) -> bool {
         drops: Vec::new(),
         at: None,
         made_from: None,
+        repairs: Vec::new(),
     };
     let entry =
         Entry { index: Revision(state.revision().0 + 1), time: state.time(), command: Command::CommitPlan(plan) };
     matches!(apply(state, entry).reply, Reply::PlanCommitted { refused, .. } if refused.is_empty())
 }
 
+/// Whether an attempt that is waited for has not ended.
+pub(crate) fn lives(state: &State, awaited: &Awaited) -> bool {
+    let attempt = state.attempt(awaited.task, awaited.attempt);
+    attempt.is_some_and(|attempt| attempt.members.iter().any(|member| member.phase != Phase::Ended))
+}
+
 /// Whether a claim's seats are free on their nodes once all have left who leave, as far as they are not other claims'.
-fn will_fit(state: &State, task: TaskKey, members: &[Seat]) -> bool {
+fn will_fit(state: &State, task: TaskKey, members: &[Seat], when: When) -> bool {
     let Some(spec) = state.step_spec(task.job, task.step) else { return false };
     members.iter().all(|seat| {
         let Some(node) = state.node(seat.node) else { return false };
-        let used = nodes::used(state, seat.node, node, When::Then);
+        let used = nodes::used(state, seat.node, node, when);
         let wanted = spec.resources.gpus.get(seat.gpu_alternative as usize);
         let is_well = |at: u32| node.inventory.gpus.get(at as usize).is_some_and(|gpu| gpu.healthy);
         let is_same = node.incarnation == seat.incarnation && nodes::is_usable(node);

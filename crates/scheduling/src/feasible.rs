@@ -1,15 +1,17 @@
 //! Whether a step could ever be placed, whatever runs now.
 
 use flowyard_model::StepSpec;
-use flowyard_placement::Fleet;
+use flowyard_placement::{Fleet, ShapeFacts};
 use flowyard_state::State;
 
+use crate::beside;
 use crate::nodes::{self, Classes};
 use crate::shapes;
 use crate::words::Words;
 
 /// Whether the nodes that are known, whatever their health and load, could ever run a task of this step.
 pub fn could_ever_run(state: &State, spec: &StepSpec) -> bool {
+    let spec = &spec.of_size(spec.least_size());
     let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::none());
     // The tokens of the step are numbered first, so that a node without them is found to have none.
     words.needs(&spec.resources);
@@ -18,7 +20,7 @@ pub fn could_ever_run(state: &State, spec: &StepSpec) -> bool {
     for (at, (id, node)) in state.nodes().enumerate() {
         if at == next {
             next *= 2;
-            if fleet.could_ever_fit(&shapes::facts(spec, state.policy(), classes.examples(), &mut words)) {
+            if fleet.could_ever_fit(&facts(state, spec, &classes, &mut words)) {
                 return true;
             }
         }
@@ -26,7 +28,12 @@ pub fn could_ever_run(state: &State, spec: &StepSpec) -> bool {
         if new {
             fleet.put_class(class, &words.domain(state.policy(), &node.inventory));
         }
-        fleet.put_node(nodes::index(id), nodes::facts(node, &node.used, None, class, &mut words));
+        fleet.put_node(nodes::index(id), nodes::facts(node, &node.used, [None; 2], class, &mut words));
     }
-    fleet.could_ever_fit(&shapes::facts(spec, state.policy(), classes.examples(), &mut words))
+    fleet.could_ever_fit(&facts(state, spec, &classes, &mut words))
+}
+
+fn facts(state: &State, spec: &StepSpec, classes: &Classes, words: &mut Words) -> ShapeFacts {
+    let beside = beside::of_spec(state, spec, classes.examples(), words);
+    ShapeFacts { beside, ..shapes::facts(spec, state.policy(), classes.examples(), words) }
 }

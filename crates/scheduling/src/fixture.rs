@@ -30,6 +30,7 @@ pub(crate) fn step(tasks: u32) -> StepSpec {
         size: 1,
         retry: Retry::plain(0, 0, []),
         timeout_ms: None,
+        expected_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
         constraints: vec![],

@@ -11,10 +11,10 @@ pub(crate) fn count(state: &State) -> BTreeMap<AccountKey, (u32, Held)> {
     let mut tasks: BTreeSet<TaskKey> = BTreeSet::new();
     for (id, node) in state.nodes() {
         for (key, _, member) in state.live_members(id) {
-            let Some(job) = state.job(key.task.job) else { continue };
+            let Some(job) = state.outline(key.task.job) else { continue };
             let wanted = &job.spec.steps[key.task.step.0 as usize].resources;
             let held = Held::by_member(wanted, member.gpu_alternative, &node.inventory, &member.gpus);
-            let account = AccountKey { queue: job.spec.queue.clone(), owner: job.owner.clone() };
+            let account = AccountKey { queue: job.spec.queue.clone(), owner: job.owner.to_owned() };
             let holder = holders.entry(account).or_insert((0, Held::NONE));
             holder.0 += u32::from(tasks.insert(key.task));
             holder.1.add(&held);

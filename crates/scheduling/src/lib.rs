@@ -12,18 +12,26 @@
 //! | `claimed`, `evictable` | what is promised to whom, and what might be evicted |
 //! | `evictions` | the end of a round: who is promised room that others hold |
 //! | `for_good` | what must not be evicted |
+//! | `elastic` | how many members gangs of no fixed size ask for |
+//! | `surgery` | seats for open ranks of running gangs |
 //! | `holders` | who holds what, before there were accounts |
+//! | `beside` | what keeps apart from what, and where those are that run of a step already |
 //! | `near` | how near to each other the members of a gang have to be, and where there is room so near |
+//! | `throttle` | how much may be starting of a job |
+//! | `upgrading` | who has a reservation, and may have others leave by now |
 //! | `feasible` | whether a step could ever be placed |
 //! | [`why`] | why a task waits, when it would start, and what would let it start now |
 //!
 //! What placement decides, it decides by numbers: no decision may depend on the order in which names were first seen.
 #![deny(clippy::float_arithmetic)]
 
+mod beside;
 mod claimed;
+mod elastic;
 mod evictable;
 mod evictions;
 mod feasible;
+mod filling;
 #[cfg(test)]
 mod fixture;
 mod for_good;
@@ -31,11 +39,15 @@ mod holders;
 mod near;
 mod nodes;
 mod plans;
+mod reserving;
 mod scheduler;
 mod shapes;
+mod surgery;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tree;
+mod upgrading;
 mod waiting;
 pub mod why;
 mod words;

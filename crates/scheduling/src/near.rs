@@ -4,19 +4,26 @@ use flowyard_model::{Name, Policy, StepSpec};
 use flowyard_placement::{Fleet, Near};
 use flowyard_state::State;
 
+use crate::beside;
 use crate::nodes::{self, Classes};
 use crate::shapes;
 use crate::words::Words;
 
-/// What a step asks for, in placement's words; `None` if it needs a level that is not declared (any more), so that it cannot be
+/// What a step asks for, in placement's words (what is spread is near only above what it is spread over); `None` if it needs a level that is not declared (any more), so that it cannot be
 /// placed. A level that it only prefers is passed over then.
 pub(crate) fn of(spec: &StepSpec, policy: &Policy) -> Option<Near> {
-    let Some(near) = spec.placing.near.as_ref().filter(|_| spec.size > 1) else { return Some(Near::Lowest) };
+    let Some(near) = spec.placing.near.as_ref().filter(|_| spec.size > 1) else { return Some(lowest(spec, policy)) };
     match policy.depth(&near.level) {
         Some(depth) if near.need => Some(Near::Need(depth as u32)),
         Some(depth) => Some(Near::Prefer(depth as u32)),
-        None => (!near.need).then_some(Near::Lowest),
+        None => (!near.need).then(|| lowest(spec, policy)),
     }
+}
+
+fn lowest(spec: &StepSpec, policy: &Policy) -> Near {
+    let over = spec.placing.spread.as_ref().filter(|spread| !spread.is_by_host());
+    let above = |over: &flowyard_model::Spread| policy.depth(&over.over).map_or(0, |depth| depth as u32 - 1);
+    over.map_or(Near::Lowest, |over| Near::Prefer(above(over)))
 }
 
 /// Where a gang stands that has to be in one domain of a level.
@@ -50,7 +57,9 @@ pub fn near_room(state: &State, spec: &StepSpec) -> Option<NearRoom> {
         }
         fleet.put_node(nodes::index(id), nodes::facts_now(state, id, node, class, &mut words));
     }
-    let room = fleet.near_room(&shapes::facts(spec, policy, classes.examples(), &mut words));
+    let mut facts = shapes::facts(spec, policy, classes.examples(), &mut words);
+    facts.beside = beside::of_spec(state, spec, classes.examples(), &mut words);
+    let room = fleet.near_room(&facts);
     told.domains = room.domains;
     told.most_when_empty = room.most_when_empty;
     told.most = room.most.map(|(at, members)| {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flowyard_model::{Health, Inventory, Name, Node, NodeId, Scheduling, Used};
+use flowyard_model::{
+    Declared, Gpu, GpuIndex, GpuPortion, GpuRequest, Health, Inventory, Name, Node, NodeId, Resources, Standing, Used,
+};
 use flowyard_placement::{Amounts, Column, Device, Held, NodeFacts, NodeIndex};
 use flowyard_state::State;
 
@@ -67,7 +69,7 @@ pub(crate) fn id(index: NodeIndex) -> NodeId {
 
 /// Whether new work may be placed there.
 pub(crate) fn is_usable(node: &Node) -> bool {
-    node.health == Health::Up && node.scheduling == Scheduling::Open
+    node.takes_work()
 }
 
 /// Of which time it is asked what is free of a node.
@@ -75,8 +77,22 @@ pub(crate) fn is_usable(node: &Node) -> bool {
 pub(crate) enum When {
     /// What may be given out: neither held now nor promised to anybody once those who leave have left.
     Now,
-    /// What is neither held nor promised once they have left.
+    /// What is neither held nor promised once they have left, whoever waits for others to end.
     Then,
+    /// What may be given out now to whom ends before those start who wait for others to end.
+    Before,
+    /// What is neither held nor promised once all have ended that are waited for.
+    End,
+}
+
+impl When {
+    /// What is promised of a node that counts then.
+    pub(crate) fn kept(self, state: &State, id: NodeId) -> [Option<&Used>; 2] {
+        match self {
+            Self::Now | Self::End => [state.claimed_on(id), state.reserved_on(id)],
+            Self::Then | Self::Before => [state.claimed_on(id), None],
+        }
+    }
 }
 
 /// What counts as held of a node.
@@ -88,10 +104,44 @@ pub(crate) fn used(state: &State, id: NodeId, node: &Node, when: When) -> Used {
     if let Some(claimed) = state.claimed_on(id) {
         combine(&mut used, claimed, u64::saturating_add);
     }
-    if when == When::Now {
+    let left = used.clone();
+    if matches!(when, When::Now | When::End) {
+        if let Some(awaited) = state.awaited_on(id) {
+            combine(&mut used, awaited, u64::saturating_sub);
+        }
+        if let Some(reserved) = state.reserved_on(id) {
+            combine(&mut used, reserved, u64::saturating_add);
+        }
+    }
+    if matches!(when, When::Now | When::Before) {
+        combine(&mut used, &left, u64::max);
         combine(&mut used, &node.used, u64::max);
     }
     used
+}
+
+/// What a member holds or would hold counts as held as well, or no more.
+pub(crate) fn count(used: &mut Used, member: &Used, holds: bool) {
+    combine(used, member, if holds { u64::saturating_add } else { u64::saturating_sub });
+}
+
+/// What one member holds of a node with so many devices.
+pub(crate) fn used_by(wanted: &Resources, gpus: &[GpuIndex], alternative: u32, devices: usize) -> Used {
+    let portion = wanted.gpus.get(alternative as usize).map_or(GpuPortion::NONE, GpuRequest::portion);
+    let (mut gpu_milli, mut declared) = (vec![0; devices], Vec::new());
+    if portion.memory_bytes > 0 && !gpus.is_empty() {
+        declared.resize(devices, Declared::default());
+    }
+    for GpuIndex(at) in gpus {
+        if let Some(milli) = gpu_milli.get_mut(*at as usize) {
+            *milli = portion.share_milli;
+        }
+        if let Some(declared) = declared.get_mut(*at as usize) {
+            *declared = Declared { share_milli: portion.share_milli, memory_bytes: portion.memory_bytes };
+        }
+    }
+    let Resources { cpu_milli, memory_bytes, disk_bytes, ref tokens, .. } = *wanted;
+    Used { cpu_milli, memory_bytes, disk_bytes, gpu_milli, tokens: tokens.clone(), members: 1, declared }
 }
 
 fn combine(used: &mut Used, with: &Used, by: impl Fn(u64, u64) -> u64) {
@@ -99,6 +149,7 @@ fn combine(used: &mut Used, with: &Used, by: impl Fn(u64, u64) -> u64) {
     used.cpu_milli = by(used.cpu_milli, with.cpu_milli);
     used.memory_bytes = by(used.memory_bytes, with.memory_bytes);
     used.disk_bytes = by(used.disk_bytes, with.disk_bytes);
+    combine_declared(used, with, &by);
     for (used, with) in used.gpu_milli.iter_mut().zip(&with.gpu_milli) {
         *used = by_small(*used, *with);
     }
@@ -108,13 +159,40 @@ fn combine(used: &mut Used, with: &Used, by: impl Fn(u64, u64) -> u64) {
     }
 }
 
+/// The same of what is held with declared memory. What is held without is combined by itself, so that the greater of two is
+/// never less than either.
+fn combine_declared(used: &mut Used, with: &Used, by: impl Fn(u64, u64) -> u64) {
+    if used.declared.is_empty() && with.declared.is_empty() {
+        return;
+    }
+    used.declared.resize(used.gpu_milli.len(), Declared::default());
+    for (at, declared) in used.declared.iter_mut().enumerate() {
+        let milli = |of: &[u32]| u64::from(of.get(at).copied().unwrap_or(0));
+        let other = with.declared.get(at).copied().unwrap_or_default();
+        let plain = |all: u64, declared: Declared| all.saturating_sub(u64::from(declared.share_milli));
+        let (all, more) = (milli(&used.gpu_milli), milli(&with.gpu_milli));
+        let sum_plain = by(plain(all, *declared), plain(more, other));
+        declared.memory_bytes = by(declared.memory_bytes, other.memory_bytes);
+        declared.share_milli = u32::try_from(by(all, more).saturating_sub(sum_plain)).unwrap_or(u32::MAX);
+    }
+}
+
 /// What a node has and what of it may be given out now.
 pub(crate) fn facts_now(state: &State, id: NodeId, node: &Node, class: u32, words: &mut Words) -> NodeFacts {
-    facts(node, &used(state, id, node, When::Now), state.claimed_on(id), class, words)
+    facts(node, &used(state, id, node, When::Now), When::Now.kept(state, id), class, words)
 }
 
 /// Whether no more counts as held of a node than there is.
 pub(crate) fn is_within(used: &Used, inventory: &Inventory) -> bool {
+    let memory = |(at, gpu): (usize, &Gpu)| {
+        let declared = used.declared.get(at).copied().unwrap_or_default();
+        let plain = used.gpu_milli.get(at).copied().unwrap_or(0).saturating_sub(declared.share_milli);
+        let taken = u128::from(plain) * u128::from(gpu.memory_bytes) + u128::from(declared.memory_bytes) * 1_000;
+        taken <= u128::from(gpu.memory_bytes) * 1_000
+    };
+    if !used.declared.is_empty() && !inventory.gpus.iter().enumerate().all(memory) {
+        return false;
+    }
     used.cpu_milli <= inventory.cpu_milli
         && used.memory_bytes <= inventory.memory_bytes
         && used.disk_bytes <= inventory.disk_bytes
@@ -124,7 +202,7 @@ pub(crate) fn is_within(used: &Used, inventory: &Inventory) -> bool {
 
 /// What a node has and what of it is free, where so much counts as held. A device that is claimed is nobody else's,
 /// whatever is free of it.
-pub(crate) fn facts(node: &Node, used: &Used, claimed: Option<&Used>, class: u32, words: &mut Words) -> NodeFacts {
+pub(crate) fn facts(node: &Node, used: &Used, kept: [Option<&Used>; 2], class: u32, words: &mut Words) -> NodeFacts {
     let inventory = &node.inventory;
     let all = all_of(inventory, words);
     let mut free = all.clone();
@@ -140,10 +218,13 @@ pub(crate) fn facts(node: &Node, used: &Used, claimed: Option<&Used>, class: u32
         model: words.model(&gpu.model),
         memory_bytes: gpu.memory_bytes,
         link_group: gpu.link_group,
-        healthy: gpu.healthy && claimed.is_none_or(|claimed| milli(claimed, at) == 0),
+        healthy: gpu.healthy && kept.iter().flatten().all(|kept| milli(kept, at) == 0),
         free_milli: 1_000_u32.saturating_sub(milli(used, at)),
+        part: gpu.part.is_some(),
+        free_memory: (!used.declared.is_empty()).then(|| used.free_memory(at, gpu.memory_bytes)),
     });
-    NodeFacts { class, devices: devices.collect(), all, free }
+    let avoided = node.standing() == Standing::Avoided;
+    NodeFacts { class, devices: devices.collect(), all, free, avoided }
 }
 
 fn all_of(inventory: &Inventory, words: &mut Words) -> Amounts {

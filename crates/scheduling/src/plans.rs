@@ -1,6 +1,6 @@
 //! What a round comes to, in plans each of which is small enough for one entry of the log.
 
-use flowyard_model::{ClaimWish, ClusterVersion, Placement, Plan, TaskKey, TimeMs, limits};
+use flowyard_model::{ClaimWish, ClusterVersion, Placement, Plan, RepairWish, TaskKey, TimeMs, limits};
 use flowyard_placement::{Bound, PLACER_VERSION};
 use flowyard_state::State;
 
@@ -30,6 +30,7 @@ impl Plans {
             drops: Vec::new(),
             at: now.filter(|_| state.version() >= ClusterVersion::ACCESS),
             made_from: None,
+            repairs: Vec::new(),
         };
         Self { empty, plans: Vec::new(), seats: 0 }
     }
@@ -51,12 +52,16 @@ impl Plans {
         }
     }
 
+    pub(crate) fn repair(&mut self, wish: RepairWish) {
+        self.with_room(wish.seats.len()).repairs.push(wish);
+    }
+
     pub(crate) fn place(&mut self, placement: Placement) {
         self.with_room(placement.members.len()).placements.push(placement);
     }
 
     pub(crate) fn claim(&mut self, wish: ClaimWish) {
-        self.with_room(wish.members.len() + wish.evictions.len()).claims.push(wish);
+        self.with_room(wish.members.len() + wish.evictions.len() + wish.awaits.len()).claims.push(wish);
     }
 
     /// The plans, most urgent first.

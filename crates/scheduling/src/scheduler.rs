@@ -6,13 +6,18 @@
 mod line;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use flowyard_model::{
-    AccountKey, AttemptNumber, ClusterVersion, GpuIndex, NodeId, Placement, Plan, Seat, TaskKey, TimeMs,
+    AccountKey, AttemptNumber, Claim, ClusterVersion, GpuIndex, NodeId, Placement, Plan, QueuePath, Seat, StepSpec,
+    TaskKey, TimeMs,
 };
-use flowyard_placement::{Account, Bound, Fleet, GroupFacts, GroupKey, Held, Queues, SeatAt, Seated, round};
-use flowyard_state::{Differences, ReadyGroup, ReadyStep, State, decayed_at};
+use flowyard_placement::{
+    Account, Bound, Fleet, GroupFacts, GroupKey, Held, Queues, SeatAt, Seated, ShapeIndex, round,
+};
+use flowyard_state::{Differences, Portion, ReadyGroup, ReadyStep, State, decayed_at, fingerprint};
 
+use crate::beside::{self, Own, Whose};
 use crate::claimed::{self, Claimed};
 use crate::evictable::Evictable;
 use crate::evictions::Claiming;
@@ -21,6 +26,7 @@ use crate::holders;
 use crate::nodes::{self, Classes, When};
 use crate::plans::Plans;
 use crate::shapes::Shapes;
+use crate::throttle;
 use crate::tree::Tree;
 use crate::waiting;
 use crate::words::Words;
@@ -73,20 +79,34 @@ impl Scheduler {
     fn propose(&mut self, state: &State, now: Option<TimeMs>, bound: Bound) -> Proposal {
         let followed = self.known.take().and_then(|mut known| known.follow(state).then_some(known));
         let mut known = followed.unwrap_or_else(|| Known::of(state, self.seed));
-        let (kept, drops) = known.take_up_claims();
+        let (kept, mut drops) = known.take_up_claims();
+        let (repairs, all_repaired) = known.repair(bound.steps);
+        let repairs_any = !repairs.is_empty();
+        known.size_gangs();
         let round = round(&mut known.queues, &mut known.fleet, bound);
         let turns = counts(round.placed.iter().map(|(key, _)| *key));
-        let placed = known.placements(round.placed, &turns);
-        let Claiming { wishes, wake_at } = match now.filter(|_| round.complete) {
+        let mut placed = known.placements(round.placed, &turns);
+        let Claiming { mut wishes, given_up, wake_at, instead } = match now.filter(|_| round.complete) {
             Some(now) => known.claim(&placed, &turns, (now, bound)),
             None => Claiming::default(),
         };
+        drops.extend(given_up);
+        if let Some((placement, fallen)) = instead {
+            drops.extend(fallen);
+            placed.push(placement);
+        } else if let Some(now) = now.filter(|_| round.complete && wishes.is_empty()) {
+            known.fill(&mut placed, now, bound);
+            wishes.extend(known.reserve(&placed, now, bound));
+        }
         let mut plans = Plans::new(state, self.seed, now, bound);
         plans.drop(drops);
+        repairs.into_iter().for_each(|wish| plans.repair(wish));
         kept.into_iter().chain(placed).for_each(|placement| plans.place(placement));
         wishes.into_iter().for_each(|wish| plans.claim(wish));
         self.known = Some(known);
-        Proposal { plans: plans.done(), complete: round.complete, wake_at }
+        // Those that were not looked at are in another round, which the next entry brings; where nobody is repaired, none would get further.
+        let complete = round.complete && (all_repaired || !repairs_any);
+        Proposal { plans: plans.done(), complete, wake_at }
     }
 }
 
@@ -97,20 +117,28 @@ pub(crate) struct Known {
     /// The same once the claims are taken up whose room is free.
     pub(crate) ahead: State,
     pub(crate) words: Words,
-    classes: Classes,
+    pub(crate) classes: Classes,
     pub(crate) shapes: Shapes,
     pub(crate) tree: Tree,
     pub(crate) fleet: Fleet,
     pub(crate) queues: Queues,
     pub(crate) evictable: Evictable,
     pub(crate) claimed: Claimed,
+    /// The shapes of whom waits for others to end.
+    pub(crate) reserved: BTreeMap<TaskKey, ShapeIndex>,
+    /// Paths of queues of which it was told what is promised to those.
+    later: BTreeSet<QueuePath>,
+    /// What those of them hold who start in this round.
+    started: BTreeMap<AccountKey, claimed::Portion>,
     /// What each node adds to the capacity.
     capacity: BTreeMap<NodeId, Held>,
     /// What of each node may be given out.
     free: BTreeMap<NodeId, Held>,
     /// The groups that wait, each by its parts.
-    groups: BTreeMap<ReadyGroup, Vec<GroupKey>>,
+    pub(crate) groups: BTreeMap<ReadyGroup, Vec<GroupKey>>,
     pub(crate) by_key: BTreeMap<GroupKey, ReadyGroup>,
+    /// Of these, gangs of no fixed size.
+    pub(crate) elastic: BTreeSet<ReadyGroup>,
     /// Names that there were numbers for at first.
     names_at_first: usize,
     /// What the last round changed: whether it came to be is for the state to say.
@@ -137,13 +165,18 @@ impl Known {
             queues: Queues::new(Held::NONE),
             evictable: Evictable::none(),
             claimed: Claimed::of(state),
+            reserved: BTreeMap::new(),
+            later: BTreeSet::new(),
+            started: BTreeMap::new(),
             capacity: BTreeMap::new(),
             free: BTreeMap::new(),
             groups: BTreeMap::new(),
             by_key: BTreeMap::new(),
+            elastic: BTreeSet::new(),
             names_at_first: 0,
             touched: Touched::default(),
         };
+        known.fleet.bound_starting(state.policy().throttle.per_node);
         known.tree.tell(state, &mut known.words, &mut known.queues);
         state.nodes().for_each(|(id, _)| known.tell_node(id, When::Now));
         for (id, _) in state.nodes() {
@@ -157,6 +190,9 @@ impl Known {
             known.tell_holders();
         }
         state.ready_groups().map(ReadyStep::group).for_each(|group| known.tell_group(&group));
+        let queues: Vec<_> = state.queues().map(|queue| queue.path.clone()).collect();
+        queues.into_iter().for_each(|path| known.tell_later(path));
+        known.tell_reserved();
         known.names_at_first = known.names();
         known
     }
@@ -167,12 +203,15 @@ impl Known {
 
     /// Takes over what differs; `false` if it is simpler to start anew.
     fn follow(&mut self, state: &State) -> bool {
-        let Differences { nodes, queues, accounts, ready, tasks, claims, policy, .. } = state.differences(&self.state);
+        let Differences { nodes, queues, accounts, loads, ready, tasks, claims, policy, .. } =
+            state.differences(&self.state);
         // Before cluster version 2 nobody keeps accounts: what everybody holds is counted anew each time.
         let is_other = policy
             || !queues.is_empty()
             || state.version() < ClusterVersion::ACCESS
-            || self.state.version() != state.version();
+            || self.state.version() != state.version()
+            // Which tags tell one shape from another is another question then.
+            || !state.shunned_tags().eq(self.state.shunned_tags());
         if is_other || self.names() > MORE_NAMES + 2 * self.names_at_first {
             return false;
         }
@@ -186,6 +225,15 @@ impl Known {
             self.claimed = Claimed::of(state);
             changed.extend(self.claimed.accounts().cloned());
         }
+        // Where members of a step are changes also without anything of it being ready: a gang that goes on loses some and gets others.
+        let counts =
+            |task: &&TaskKey| state.step_spec(task.job, task.step).is_some_and(|spec| spec.placing.counts_its_own());
+        groups.extend(tasks.iter().filter(counts).filter_map(|task| claimed::group(state, *task)));
+        if nodes.iter().any(|node| is_labelled_anew(&self.state, state, *node)) {
+            groups.extend(self.groups_that_count_their_own());
+        }
+        let started = std::mem::take(&mut self.started);
+        changed.extend(started.keys().cloned());
         let moved = compared_at(&self.state) != compared_at(state);
         (self.state, self.ahead) = (state.clone(), state.clone());
         if moved {
@@ -204,6 +252,12 @@ impl Known {
         tasks.into_iter().for_each(|task| self.evictable.tell(&self.state, &self.tree, &self.words, task));
         self.tell_for_good();
         groups.into_iter().chain(given.groups).collect::<BTreeSet<_>>().iter().for_each(|group| self.tell_group(group));
+        let above = started.keys().flat_map(|key| key.queue.levels()).filter_map(|path| path.parse().ok());
+        let paths: BTreeSet<QueuePath> = loads.into_iter().chain(above).collect();
+        paths.into_iter().for_each(|path| self.tell_later(path));
+        if !claims.is_empty() {
+            self.tell_reserved();
+        }
         true
     }
 
@@ -219,21 +273,27 @@ impl Known {
             return self.queues.change_free(&before, &Held::NONE);
         };
         let (class, new) = self.classes.of(&node.inventory);
-        let policy = self.state.policy().clone();
         if new {
-            self.fleet.put_class(class, &self.words.domain(&policy, &node.inventory));
+            self.fleet.put_class(class, &self.words.domain(self.state.policy(), &node.inventory));
         }
         let used = nodes::used(&self.ahead, id, &node, when);
-        let facts = nodes::facts(&node, &used, self.ahead.claimed_on(id), class, &mut self.words);
+        let facts = nodes::facts(&node, &used, when.kept(&self.ahead, id), class, &mut self.words);
         let free = nodes::free(&facts);
         let before = replace(&mut self.free, id, &free);
         self.queues.change_free(&before, &free);
         self.fleet.put_node(nodes::index(id), facts);
+        self.fleet.put_marks(nodes::index(id), beside::marks(&self.ahead, id, when, &mut self.words));
+        self.fleet.put_starting(nodes::index(id), self.ahead.starting_on(id));
         if new {
-            for (at, facts) in self.shapes.let_in(class, &node.inventory, &policy) {
+            for (at, facts) in self.shapes.let_in(class, &node.inventory, &self.state, &mut self.words) {
                 self.fleet.put_shape(at, facts);
             }
         }
+    }
+
+    fn groups_that_count_their_own(&self) -> Vec<ReadyGroup> {
+        let counts = |keys: &[GroupKey]| keys.iter().any(|key| self.shapes.counts_its_own(key.shape));
+        self.groups.iter().filter(|(_, keys)| counts(keys)).map(|(group, _)| group.clone()).collect()
     }
 
     fn all_accounts(&self) -> Vec<AccountKey> {
@@ -247,7 +307,7 @@ impl Known {
             let (held, decayed) = (self.words.held(&account.held), self.words.average(&decayed));
             Account { held, active: account.active, decayed }
         });
-        if let Some(portion) = self.claimed.of_account(key) {
+        for portion in self.claimed.of_account(key).into_iter().chain(self.started.get(key)) {
             told.held.add(&self.words.held(&portion.held), 1);
             told.held.add(&self.words.for_good(&portion.held_for_good), 1);
             told.active = told.active.saturating_add(portion.tasks);
@@ -277,9 +337,89 @@ impl Known {
         }
     }
 
+    /// Who waited for others to end starts: what it holds was promised to it until now.
+    pub(crate) fn account_for(&mut self, placement: &Placement) {
+        let reserved = self.state.claim(&placement.task).is_some_and(Claim::is_reservation);
+        let Some(job) = self.state.job(placement.task.job).filter(|_| reserved).map(|job| Arc::clone(&job)) else {
+            return;
+        };
+        let account = AccountKey { queue: job.spec.queue.clone(), owner: job.owner.clone() };
+        let spec = &job.spec.steps[placement.task.step.0 as usize];
+        self.started.entry(account.clone()).or_default().add(&self.state, spec, &placement.members);
+        self.tell_account(&account);
+        let levels = account.queue.levels().filter_map(|path| path.parse().ok());
+        levels.collect::<Vec<QueuePath>>().into_iter().for_each(|path| self.tell_later(path));
+    }
+
+    /// An account holds so much more in this round.
+    pub(crate) fn account_more(&mut self, account: &AccountKey, more: claimed::Portion) {
+        self.started.entry(account.clone()).or_default().add_all(&more);
+        self.tell_account(account);
+    }
+
+    /// What is promised in a queue to whom waits for others to end, and what those hold there.
+    fn tell_later(&mut self, path: QueuePath) {
+        let load = self.ahead.load(&path);
+        let (promised, awaited) = (load.reserved.clone(), load.awaited.clone());
+        let is_nothing = promised == Portion::NONE && awaited == Portion::NONE;
+        if is_nothing && !self.later.remove(&path) {
+            return;
+        }
+        let Some(queue) = self.tree.number(path.as_str()) else { return };
+        let [promised, awaited] = [promised, awaited].map(|portion| {
+            let mut held = self.words.held(&portion.held);
+            held.add(&self.words.for_good(&portion.held_for_good), 1);
+            (held, portion.tasks)
+        });
+        self.queues.set_later(queue, (&promised.0, promised.1), (&awaited.0, awaited.1));
+        if !is_nothing {
+            self.later.insert(path);
+        }
+    }
+
+    /// Of whom waits for others to end the shapes are kept, so that room for them is found elsewhere, too.
+    fn tell_reserved(&mut self) {
+        let claims = self.state.claims().filter(|(_, claim)| claim.is_reservation());
+        let now: BTreeSet<TaskKey> = claims.map(|(key, _)| *key).collect();
+        let gone: Vec<_> = self.reserved.keys().filter(|key| !now.contains(key)).copied().collect();
+        for shape in gone.iter().filter_map(|key| self.reserved.remove(key)).collect::<Vec<_>>() {
+            if self.shapes.leave(shape) {
+                self.fleet.drop_shape(shape);
+            }
+        }
+        for key in now {
+            let Some(job) =
+                self.state.job(key.job).map(|job| job.spec.clone()).filter(|_| !self.reserved.contains_key(&key))
+            else {
+                continue;
+            };
+            let (spec, of) = (&job.steps[key.step.0 as usize], (key.job, key.step));
+            let whose = Whose::of(&self.state, &job, of);
+            let known = (&self.classes, &**self.state.policy());
+            let joins = (&job, key.step, &whose);
+            let (shape, new) = self.shapes.join(fingerprint(spec, of), joins, known, &mut self.words);
+            if new || spec.placing.counts_its_own() {
+                self.tell_shape(shape, spec, Own { tags: job.tags.clone(), key: of });
+            }
+            self.reserved.insert(key, shape);
+        }
+    }
+
+    /// What a shape asks for, with what is beside its tasks now.
+    fn tell_shape(&mut self, shape: ShapeIndex, spec: &StepSpec, own: Own) {
+        let beside = beside::of(&self.state, (spec, &own), self.classes.examples(), &mut self.words);
+        self.fleet.put_shape(shape, self.shapes.say(shape, beside));
+    }
+
     /// What waits in a group.
-    fn tell_group(&mut self, group: &ReadyGroup) {
+    pub(crate) fn tell_group(&mut self, group: &ReadyGroup) {
         let parts = waiting::count(&self.state, group, &self.claimed);
+        let elastic = |part: &waiting::Part| part.job.steps[part.oldest.1.0 as usize].placing.min_size.is_some();
+        if parts.iter().any(elastic) {
+            self.elastic.insert(group.clone());
+        } else {
+            self.elastic.remove(group);
+        }
         let before = self.groups.remove(group).unwrap_or_default();
         let Some(queue) = self.tree.number(group.queue.as_str()) else { return };
         let mut keys = Vec::with_capacity(parts.len());
@@ -290,9 +430,12 @@ impl Known {
                 continue;
             }
             let known = (&self.classes, &**self.state.policy());
-            let (shape, new) = self.shapes.join(group.shape, (&part.job, step), known, &mut self.words);
-            if let Some(facts) = new {
-                self.fleet.put_shape(shape, facts);
+            let joins = (&part.job, step, &part.whose);
+            let (shape, new) = self.shapes.join(group.shape, joins, known, &mut self.words);
+            if new || spec.placing.counts_its_own() {
+                let job = self.state.job(part.oldest.0);
+                let tags = job.map(|job| job.spec.tags.clone()).unwrap_or_default();
+                self.tell_shape(shape, spec, Own { tags, key: part.oldest });
             }
             let key = GroupKey { queue, priority: group.priority.0, user: self.words.user(&group.owner), shape };
             let needs = self.shapes.get(shape).needs.clone();
@@ -323,7 +466,8 @@ impl Known {
             Some(Placement { task, attempt, members: self.seats(&key, &seated) })
         };
         // There are as many tasks as were counted, since nothing changed in between.
-        placed.into_iter().filter_map(placement).collect()
+        let placements: Vec<_> = placed.into_iter().filter_map(placement).collect();
+        throttle::kept(&self.ahead, placements)
     }
 
     /// So many tasks of each group, after so many whose turn it was before.
@@ -344,11 +488,12 @@ impl Known {
 
     /// The seats of a task, in the words of the state.
     pub(crate) fn seats(&mut self, key: &GroupKey, seated: &Seated) -> Vec<Seat> {
-        self.touched.groups.insert(self.by_key[key].clone());
+        self.touched.groups.extend(self.by_key.get(key).cloned());
         seated.seats.iter().map(|seat| self.seat(seat, seated.alternative)).collect()
     }
 
-    fn seat(&mut self, seat: &SeatAt, alternative: u32) -> Seat {
+    /// A seat, in the words of the state.
+    pub(crate) fn seat(&mut self, seat: &SeatAt, alternative: u32) -> Seat {
         let node = nodes::id(seat.node);
         self.touched.nodes.insert(node);
         let incarnation = self.state.node(node).expect("a node that is seated on is known").incarnation;
@@ -362,6 +507,13 @@ pub(crate) fn counts(turns: impl Iterator<Item = GroupKey>) -> BTreeMap<GroupKey
     let mut counts = BTreeMap::new();
     turns.for_each(|key| *counts.entry(key).or_insert(0) += 1);
     counts
+}
+
+/// Whether a node has other labels than before, so that whoever is there may be in another domain.
+fn is_labelled_anew(before: &State, now: &State, node: NodeId) -> bool {
+    before.node(node).zip(now.node(node)).is_some_and(|(before, now)| {
+        !Arc::ptr_eq(&before.inventory, &now.inventory) && before.inventory.labels != now.inventory.labels
+    })
 }
 
 /// Keeps what a node has now, where that is anything; what it had before.

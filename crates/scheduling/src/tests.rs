@@ -1,7 +1,12 @@
 //! What a round proposes for a state, and that what is remembered makes no difference.
 
+mod beside;
+mod devices;
+mod discredit;
 mod evictions;
 mod near;
+mod reservations;
+mod surgery;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

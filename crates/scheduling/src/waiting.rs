@@ -1,14 +1,17 @@
 //! Ready work in groups of alike tasks: how many wait in each, and which they are. What has a claim does not wait in a
 //! group: it has its place.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flowyard_model::{AttemptNumber, JobId, JobSpec, StepIndex, TaskKey, limits};
 use flowyard_placement::ShapeIndex;
 use flowyard_state::{ReadyGroup, ReadyStep, State};
 
+use crate::beside::Whose;
 use crate::claimed::Claimed;
 use crate::shapes::Shapes;
+use crate::throttle;
 
 /// Tasks of a group that one round looks at: a bound of what is counted again whenever a group changes, and enough for
 /// the plans that may be under way at one time.
@@ -20,19 +23,23 @@ pub(crate) struct Part {
     /// The step that waits longest, as an example of the shape.
     pub(crate) job: Arc<JobSpec>,
     pub(crate) oldest: (JobId, StepIndex),
+    pub(crate) whose: Whose,
     /// How many wait, as far as they were counted.
     pub(crate) count: u32,
 }
 
-/// What waits in a group, by shape. More than one part only if fingerprints collide.
+/// What waits in a group, by shape. More than one part only if fingerprints collide, or if jobs of it have tags from which others keep
+/// apart.
 pub(crate) fn count(state: &State, group: &ReadyGroup, claimed: &Claimed) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for ready in steps(state, group) {
-        let Some(job) = state.job(ready.job) else { continue };
+        let Some(job) = state.outline(ready.job) else { continue };
         let shape = job.spec.steps[ready.step.0 as usize].shape();
-        let alike = |part: &Part| part.job.steps[part.oldest.1.0 as usize].shape() == shape;
+        let whose = Whose::of(state, job.spec, (ready.job, ready.step));
+        let alike = |part: &Part| part.job.steps[part.oldest.1.0 as usize].shape() == shape && part.whose == whose;
         let at = parts.iter().position(alike).unwrap_or_else(|| {
-            parts.push(Part { job: job.spec.clone(), oldest: (ready.job, ready.step), count: 0 });
+            let whose = whose.clone();
+            parts.push(Part { job: job.spec.clone(), oldest: (ready.job, ready.step), whose, count: 0 });
             parts.len() - 1
         });
         parts[at].count = parts[at].count.saturating_add(placeable(state, ready, claimed)).min(TASKS_COUNTED);
@@ -58,8 +65,10 @@ pub(crate) fn first_tasks(
         if tasks.len() >= most {
             break;
         }
-        let spec = state.step_spec(ready.job, ready.step).expect("a ready step has a spec");
-        if shapes.find(group.shape, spec) != Some(shape) {
+        let job = state.outline(ready.job).expect("a ready step has a job");
+        let (spec, whose) =
+            (&job.spec.steps[ready.step.0 as usize], Whose::of(state, job.spec, (ready.job, ready.step)));
+        if shapes.find(group.shape, spec, &whose) != Some(shape) {
             continue;
         }
         let room = (most - tasks.len()).min(placeable(state, ready, claimed) as usize);
@@ -70,13 +79,46 @@ pub(crate) fn first_tasks(
     tasks
 }
 
+/// Steps of a group that are looked at for what ends early.
+const STEPS_LOOKED_AT: usize = 1_000;
+
+/// So many tasks of one shape of a group whose steps are suitable, in the order in which they are placed, beside those that are taken.
+pub(crate) fn suitable(
+    state: &State,
+    group: &ReadyGroup,
+    claimed: &Claimed,
+    (shapes, shape): (&Shapes, ShapeIndex),
+    taken: &BTreeSet<TaskKey>,
+    (most, suits): (usize, impl Fn(&ReadyStep) -> bool),
+) -> Vec<(TaskKey, AttemptNumber)> {
+    let mut tasks = Vec::new();
+    for ready in steps(state, group).take(STEPS_LOOKED_AT) {
+        let Some(job) = state.outline(ready.job).filter(|_| suits(ready)) else { continue };
+        let whose = Whose::of(state, job.spec, (ready.job, ready.step));
+        if shapes.find(group.shape, &job.spec.steps[ready.step.0 as usize], &whose) != Some(shape) {
+            continue;
+        }
+        let room = placeable(state, ready, claimed) as usize;
+        let key = |task| TaskKey { job: ready.job, step: ready.step, task };
+        let found = state.ready_tasks(ready.job, ready.step).map(|(task, attempt)| (key(task), attempt));
+        let unclaimed = found.filter(|(task, _)| state.claim(task).is_none()).take(room);
+        tasks.extend(unclaimed.filter(|(task, _)| !taken.contains(task)).take(most - tasks.len()));
+        if tasks.len() >= most {
+            break;
+        }
+    }
+    tasks
+}
+
 /// How many tasks of a step are ready and within what may run of it at one time.
 fn placeable(state: &State, ready: &ReadyStep, claimed: &Claimed) -> u32 {
-    let Some(step) = state.step(ready.job, ready.step) else { return 0 };
-    let most = state.step_spec(ready.job, ready.step).and_then(|spec| spec.max_parallel);
+    let Some(counts) = state.counts(ready.job, ready.step) else { return 0 };
+    let Some(spec) = state.step_spec(ready.job, ready.step) else { return 0 };
+    let (most, starting) = (spec.max_parallel, throttle::tasks(state, ready.job, spec));
     let claimed = claimed.of_step((ready.job, ready.step));
-    let ready = step.counts.ready.saturating_sub(claimed);
-    most.map_or(u32::MAX, |most| most.saturating_sub(step.counts.active).saturating_sub(claimed)).min(ready)
+    let ready = counts.ready.saturating_sub(claimed);
+    let most = most.map_or(u32::MAX, |most| most.saturating_sub(counts.active).saturating_sub(claimed));
+    most.min(starting).min(ready)
 }
 
 fn steps<'a>(state: &'a State, group: &'a ReadyGroup) -> impl Iterator<Item = &'a ReadyStep> {

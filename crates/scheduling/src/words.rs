@@ -45,6 +45,15 @@ enum Token {
     ForGood(String),
 }
 
+/// What a member leaves on its node for others to avoid.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Mark {
+    /// Its job has this tag.
+    Tag(String),
+    /// It keeps apart from this tag.
+    Shuns(String),
+}
+
 /// Models and tokens.
 #[derive(Debug)]
 pub(crate) struct Words {
@@ -53,12 +62,22 @@ pub(crate) struct Words {
     tokens: Numbers<Token>,
     /// Values of the labels that are levels of the topology.
     labels: Numbers<String>,
+    marks: Numbers<Mark>,
+    /// Labels that are shared by all nodes of a domain over which something is spread.
+    domains: Numbers<Vec<String>>,
     users: BTreeMap<u64, String>,
 }
 
 impl Words {
     pub(crate) fn none() -> Self {
-        Self { models: Numbers::none(), tokens: Numbers::none(), labels: Numbers::none(), users: BTreeMap::new() }
+        Self {
+            models: Numbers::none(),
+            tokens: Numbers::none(),
+            labels: Numbers::none(),
+            marks: Numbers::none(),
+            domains: Numbers::none(),
+            users: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn model(&mut self, name: &str) -> u32 {
@@ -68,6 +87,16 @@ impl Words {
     /// Where a node is in the topology, from the top.
     pub(crate) fn domain(&mut self, policy: &Policy, inventory: &Inventory) -> Vec<u32> {
         policy.domain(inventory).into_iter().map(|label| self.labels.of(label.to_owned())).collect()
+    }
+
+    /// The number of a mark.
+    pub(crate) fn mark(&mut self, mark: Mark) -> u32 {
+        self.marks.of(mark)
+    }
+
+    /// The number of a domain over which something is spread.
+    pub(crate) fn spread_over(&mut self, labels: &[&str]) -> u32 {
+        self.domains.of(labels.iter().map(|label| (*label).to_owned()).collect())
     }
 
     fn token(&mut self, name: &Name) -> u32 {
@@ -93,9 +122,9 @@ impl Words {
         amounts.named().map(|(column, amount)| (placement::Column::Token(number(column)), amount)).collect()
     }
 
-    /// How many tokens and models there are numbers for; they only become more.
+    /// How many tokens, models, marks and domains there are numbers for; they only become more.
     pub(crate) fn count(&self) -> usize {
-        self.models.len() + self.tokens.len()
+        self.models.len() + self.tokens.len() + self.marks.len() + self.domains.len()
     }
 
     /// The number of a person. It decides between people who hold alike, so it is the same in every scheduler: a hash
@@ -137,6 +166,7 @@ impl Words {
             min_memory_bytes: request.min_memory_bytes,
             same_link_group: request.same_link_group,
             share_milli: request.share_milli,
+            memory_bytes: request.memory_bytes,
         };
         wanted.gpus.iter().map(wish).collect()
     }
@@ -248,4 +278,10 @@ impl Words {
             held.tokens.iter().map(|(name, count)| (self.column(Column::Token(name)), *count)).collect();
         fixed.into_iter().chain(gpus).chain(tokens).collect()
     }
+}
+
+/// How much of each device a request asks for.
+pub(crate) fn portion(request: &flowyard_model::GpuRequest) -> placement::Portion {
+    let flowyard_model::GpuPortion { share_milli, memory_bytes } = request.portion();
+    placement::Portion { share_milli, memory_bytes }
 }

@@ -4,7 +4,6 @@
 //! forgotten; `waits_for` of b counts them. An ended job with waits is in `settling` and is not forgotten.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use flowyard_model::{Changed, JobDesired, JobId, JobOutcome, JobSpec, StepIndex, TaskOutcome, limits};
 
@@ -23,12 +22,12 @@ pub(crate) fn wait(state: &mut State, id: JobId, spec: &JobSpec) -> u32 {
 }
 
 fn end_of(state: &State, job: JobId) -> Option<JobOutcome> {
-    state.job(job).and_then(|job| job.ended).map(|end| end.outcome)
+    state.outline(job).and_then(|job| job.ended).map(|end| end.outcome)
 }
 
 /// A job submitted after the failure of one that it should wait for fails at once.
 pub(crate) fn fail_if_late(state: &mut State, changed: &mut Changed, id: JobId) {
-    let Some(job) = state.job(id).filter(|job| job.ended.is_none()) else { return };
+    let Some(job) = state.outline(id).filter(|job| job.ended.is_none()) else { return };
     let late = job.spec.after.iter().filter_map(|job| end_of(state, *job));
     if late.into_iter().any(|outcome| outcome != JobOutcome::Succeeded) {
         stop_job(state, changed, id, JobOutcome::Failed, TaskOutcome::Skipped);
@@ -54,7 +53,7 @@ pub(crate) fn settle_waits(state: &mut State, changed: &mut Changed) {
 
 /// One of the jobs that `id` waits for has ended. Gives the number of steps touched.
 fn pass_on(state: &mut State, changed: &mut Changed, id: JobId, outcome: JobOutcome) -> usize {
-    let job = Arc::make_mut(state.jobs.get_mut(&id).expect("a waiting job is remembered"));
+    let job = state.job_mut(id);
     job.waits_for -= 1;
     changed.jobs.insert(id);
     let (waits_for, spec) = (job.waits_for, job.spec.clone());

@@ -3,7 +3,9 @@
 use flowyard_model::{Changed, ClusterVersion, Command, Effects, Entry, Epoch, Rejection, Reply};
 
 use crate::state::State;
-use crate::{access, after, closing, forget, job, ledger, near, node, past, plan, queue, report, secret, submit, tick};
+use crate::{
+    access, after, closing, device, forget, job, ledger, near, node, past, plan, queue, report, secret, submit, tick,
+};
 
 /// Applies one entry.
 ///
@@ -14,11 +16,11 @@ pub fn apply(state: &mut State, entry: Entry) -> Effects {
     assert!(entry.index > state.meta.revision, "entries are applied once and in order");
     state.meta.revision = entry.index;
     state.meta.time = state.meta.time.max(entry.time);
-    let deadline = state.next_deadline();
+    let (deadline, agents) = (state.next_deadline(), entry.command.reports().len());
     let mut changed = Changed::nothing();
     let reply = perform(state, &mut changed, entry.command);
     after::settle_waits(state, &mut changed);
-    forget::enforce_cap(state, &mut changed);
+    forget::enforce_cap(state, &mut changed, agents);
     changed.deadline = deadline != state.next_deadline();
     Effects { reply, changed }
 }
@@ -39,6 +41,7 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::SetNodeScheduling { node, scheduling } => closing::set_scheduling(state, changed, node, scheduling),
         Command::CommitPlan(plan) => plan::commit(state, changed, plan),
         Command::ReportAttempts(reports) => report::take(state, changed, reports),
+        Command::ReportMany(agents) => report::take_many(state, changed, agents),
         Command::Tick => tick::tick(state, changed),
         Command::RaiseVersion { version } => raise_version(state, version),
         Command::ForgetJobs { jobs } => forget::forget_all(state, changed, jobs),
@@ -53,6 +56,8 @@ fn perform(state: &mut State, changed: &mut Changed, command: Command) -> Reply 
         Command::PutSecret(wish) => secret::put(state, wish),
         Command::DropSecret { name } => secret::drop_secret(state, &name),
         Command::PutPolicy(policy) => near::put(state, changed, policy),
+        Command::SetDevices(wish) => device::set(state, changed, wish),
+        Command::ChangeDevice(wish) => device::change(state, changed, wish),
     }
 }
 

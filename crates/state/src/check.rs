@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
     self as model, AccountKey, Attempt, AttemptDesired, AttemptOutcome, ClusterVersion, FanOut, Grant, Job, JobDesired,
-    JobId, JobOutcome, LogSegment, NeedKind, NodeId, Phase, Step, StepIndex, Task, TaskCounts, TaskIndex, TaskKey,
-    TaskOutcome, TaskState, Used, limits,
+    JobId, JobOutcome, LogSegment, Member, NeedKind, NodeId, Phase, Rank, Step, StepIndex, Task, TaskCounts, TaskIndex,
+    TaskKey, TaskOutcome, TaskState, Used, limits,
 };
 
 use crate::holding::held_by_live;
@@ -14,7 +14,7 @@ use crate::ledger::key_of;
 use crate::plan::main_port_of;
 use crate::state::State;
 use crate::step::{counter, is_complete, untouched_state};
-use crate::{check_claims, promises, room};
+use crate::{beside, check_claims, check_surgery, device, durations, promises, room};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,8 +43,9 @@ pub fn check_all(state: &State) -> Result<(), Violation> {
         let job = state.submissions[key].job;
         hold(state.jobs.contains_key(&job), "a submission key names a remembered job", || key.key.clone())?;
     }
-    for (id, job) in &state.jobs {
-        check_job(state, *id, job)?;
+    check_stills(state)?;
+    for (id, job) in state.jobs() {
+        check_job(state, id, &job)?;
     }
     for (job, step) in state.steps.keys() {
         hold(state.step_spec(*job, *step).is_some(), "a step belongs to a job", || format!("{job}/{step}"))?;
@@ -56,10 +57,29 @@ pub fn check_all(state: &State) -> Result<(), Violation> {
     let known = state.policy().topology.is_empty() || state.version() >= ClusterVersion::ACCESS;
     hold(known, "a policy is put from its cluster version on", || "policy".to_owned())?;
     check_nodes(state)?;
+    let clash = beside::fault(state);
+    hold(clash.is_none(), "nobody is beside what keeps apart", || clash.unwrap_or_default())?;
     check_claims::check(state)?;
+    durations::check(state)?;
     check_ledger(state)?;
     check_past(state)?;
     check_access(state)
+}
+
+/// What can be kept small is, and nothing of it is kept twice.
+fn check_stills(state: &State) -> Held {
+    hold(state.stills.is_consistent(), "still jobs are kept as they were submitted", || "state".to_owned())?;
+    for id in state.jobs.keys() {
+        let mut frozen = state.clone();
+        frozen.freeze(*id);
+        hold(frozen.jobs.contains_key(id), "a job that was not touched is kept small", || format!("job {id}"))?;
+    }
+    for (id, _) in state.stills.iter() {
+        let place = || format!("job {id}");
+        let twice = state.jobs.contains_key(&id) || state.steps(id).count() != 1 || state.tasks_of(id).next().is_some();
+        hold(!twice, "a still job is kept once, and has no touched task", place)?;
+    }
+    Ok(())
 }
 
 /// Nothing is promised twice, and nothing is asked of queues that older replicas do not know.
@@ -83,11 +103,19 @@ fn check_ledger(state: &State) -> Held {
     }
     let mut live: BTreeMap<AccountKey, (model::Held, u32)> = BTreeMap::new();
     for (_, key) in &state.indexes.live {
-        let job = state.job(key.task.job).expect("the job was checked");
+        let job = state.outline(key.task.job).expect("the job was checked");
         live.entry(key_of(job)).or_default().0.add(&held_by_live(state, *key));
     }
+    for (_, key) in &state.indexes.repairs {
+        let job = state.outline(key.job).expect("the job was checked");
+        let attempt = state.task(*key).and_then(|task| task.attempts.last());
+        let open = attempt.and_then(Attempt::repair).map(|repair| &repair.open);
+        open.into_iter()
+            .flat_map(|open| open.values())
+            .for_each(|held| live.entry(key_of(job)).or_default().0.add(held));
+    }
     for ((job, _), step) in state.steps.iter().filter(|(_, step)| step.counts.active > 0) {
-        let job = state.job(*job).expect("the job was checked");
+        let job = state.outline(*job).expect("the job was checked");
         live.entry(key_of(job)).or_default().1 += step.counts.active;
     }
     for (key, account) in &state.accounts {
@@ -169,7 +197,7 @@ fn check_job(state: &State, id: JobId, job: &Job) -> Held {
         hold(end.outcome == outcome, "a stopped job ends as it was stopped", place)?;
     }
     for (index, step) in state.steps(id) {
-        check_step(state, id, job, index, step)?;
+        check_step(state, id, job, index, &step)?;
     }
     Ok(())
 }
@@ -177,7 +205,7 @@ fn check_job(state: &State, id: JobId, job: &Job) -> Held {
 fn check_step(state: &State, id: JobId, job: &Job, index: StepIndex, step: &Step) -> Held {
     let place = || format!("step {id}/{index}");
     let spec = &job.spec.steps[index.0 as usize];
-    let complete = |need: StepIndex| state.step(id, need).is_some_and(|step| is_complete(step));
+    let complete = |need: StepIndex| state.step(id, need).is_some_and(|step| is_complete(&step));
     let needs = spec.needs.iter().filter(|(need, kind)| **kind == NeedKind::All && !complete(**need)).count();
     let open_needs = needs as u32 + u32::from(job.waits_for > 0);
     hold(step.open_needs == open_needs, "a step counts its open needs", place)?;
@@ -254,7 +282,7 @@ fn check_followed(state: &State, first: TaskKey, followed: StepIndex, free: bool
 fn check_task(state: &State, key: TaskKey, task: &Task, stops: bool) -> Held {
     let place = || format!("task {key:?}");
     let step = state.step(key.job, key.step).expect("it is being checked");
-    hold(untouched_state(step, key.task).is_none(), "a touched task is in no range", place)?;
+    hold(untouched_state(&step, key.task).is_none(), "a touched task is in no range", place)?;
     hold(!task.attempts.is_empty(), "a task is touched by its first attempt", place)?;
     let numbered = task.attempts.iter().enumerate().all(|(at, attempt)| attempt.number.0 as usize == at + 1);
     hold(numbered, "attempts are counted from 1", place)?;
@@ -266,7 +294,8 @@ fn check_task(state: &State, key: TaskKey, task: &Task, stops: bool) -> Held {
     hold((0..last).all(|at| !live(at)), "only the last attempt may be live", place)?;
     hold(live(last) == (task.state == TaskState::Active), "a task is active while its attempt lives", place)?;
     let published = task.attempts.iter().filter(|attempt| {
-        attempt.members.iter().all(|m| m.end.as_ref().is_some_and(|end| end.outcome == AttemptOutcome::Succeeded))
+        let well = |member: &Member| member.end.as_ref().is_some_and(|end| end.outcome == AttemptOutcome::Succeeded);
+        (0..).zip(&attempt.members).all(|(rank, member)| well(member) || attempt.is_vacant(Rank(rank)))
     });
     let succeeded = u32::from(task.state == TaskState::Done(TaskOutcome::Succeeded));
     hold(published.count() as u32 == succeeded, "a task succeeds by exactly one attempt", place)?;
@@ -288,18 +317,20 @@ fn check_task(state: &State, key: TaskKey, task: &Task, stops: bool) -> Held {
     let leaves = |attempt: &Attempt| attempt.desired != AttemptDesired::Run;
     hold(evicted.into_iter().all(leaves), "what was evicted is not to run", place)?;
     let versioned = state.version() >= ClusterVersion::ACCESS || !task.attempts.iter().any(newer);
-    hold(versioned, "nothing is recorded that older replicas do not know", place)
+    hold(versioned, "nothing is recorded that older replicas do not know", place)?;
+    check_surgery::check(state, key, task)
 }
 
 /// Each live gang has a port to itself at the node of its first member.
 fn check_ports(state: &State) -> Held {
     let attempts: BTreeSet<_> = state.indexes.live.iter().map(|(_, key)| (key.task, key.attempt)).collect();
-    let live = attempts.into_iter().filter_map(|(task, attempt)| state.attempt(task, attempt));
+    let live = attempts.into_iter().filter_map(|(task, attempt)| Some((task, state.attempt(task, attempt)?)));
     let mut ports = BTreeSet::new();
-    for attempt in live {
+    for (task, attempt) in live {
         let Some(port) = main_port_of(attempt) else { continue };
         let place = || format!("port {} of node {}", port.1, port.0);
-        hold(attempt.members.len() > 1, "only a gang has a port", place)?;
+        let gang = state.step_spec(task.job, task.step).is_some_and(|spec| spec.size > 1);
+        hold(gang, "only a gang has a port", place)?;
         hold(ports.insert(port), "a port is given to one live gang", place)?;
     }
     Ok(())
@@ -335,6 +366,39 @@ fn check_nodes(state: &State) -> Held {
         hold(versioned, "nothing is recorded that older replicas do not know", || format!("node {id}"))?;
         let whole = node.used.gpu_milli.iter().all(|milli| *milli <= 1_000);
         hold(whole, "a device is given out once", || format!("node {id}"))?;
+        let within = |(at, gpu): (usize, &model::Gpu)| {
+            let declared = node.used.declared.get(at).copied().unwrap_or_default();
+            let plain = node.used.gpu_milli.get(at).copied().unwrap_or(0) - declared.share_milli;
+            let taken = u128::from(plain) * u128::from(gpu.memory_bytes) + 1_000 * u128::from(declared.memory_bytes);
+            taken <= 1_000 * u128::from(gpu.memory_bytes)
+        };
+        let fits = node.used.declared.is_empty() || node.inventory.gpus.iter().enumerate().all(within);
+        hold(fits, "the memory of a device is given out once", || format!("node {id}"))?;
+        check_discredit(state, *id, node)?;
+        device::check(state, *id, node)?;
     }
-    Ok(())
+    let (shunned, open) = (state.indexes.shunned.len(), state.indexes.open_nodes.len());
+    hold(shunned * limits::SHUNNED_OF <= open, "few nodes are shunned at a time", || format!("{shunned} of {open}"))
+}
+
+/// What is held against a node, and that no more follows from it than may.
+fn check_discredit(state: &State, id: NodeId, node: &model::Node) -> Held {
+    let Some(discredit) = &node.discredit else { return Ok(()) };
+    let place = || format!("node {id}");
+    let versioned = state.version() >= ClusterVersion::ACCESS;
+    hold(versioned, "nothing is recorded that older replicas do not know", place)?;
+    let model::Discredit { points_milli, at, standing, until, recent } = &**discredit;
+    let bounded = *points_milli <= limits::DISCREDIT_MILLI && recent.len() <= limits::CHARGES;
+    hold(bounded, "what is held against a node is bounded", place)?;
+    hold(*at <= state.time() && at < until, "what is held against a node fades", place)?;
+    let users = recent.iter().all(|charge| charge.blame != model::Blame::User && charge.at <= *at);
+    hold(users && !recent.is_empty(), "what users do wrong is held against no node", place)?;
+    let least = match standing {
+        model::Standing::Shunned => limits::SHUNNED_MILLI,
+        model::Standing::Avoided => limits::AVOIDED_MILLI,
+        model::Standing::Trusted => 0,
+    };
+    hold(*points_milli >= least, "nobody is avoided for too little", place)?;
+    let given = *standing != model::Standing::Shunned || node.is_open();
+    hold(given, "only who is up and open is shunned", place)
 }

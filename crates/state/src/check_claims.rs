@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use flowyard_model::{
-    Claim, ClusterVersion, GpuIndex, Health, Inventory, NodeId, Scheduling, TaskKey, TaskState, Used, limits,
-};
+use flowyard_model::{Claim, ClusterVersion, GpuIndex, NodeId, TaskKey, TaskState, limits};
 
 use crate::check::{Held, hold};
+use crate::reserve::is_within;
 use crate::state::State;
 
-/// Claims are of ready tasks, on room that there will be, and each has somebody leave for it.
+/// Claims are of ready tasks, on room that there will be, and each has somebody leave for it or waits for somebody's end.
 pub(crate) fn check(state: &State) -> Held {
     let versioned = state.claims.is_empty() || state.version() >= ClusterVersion::ACCESS;
     hold(versioned, "claims are kept from their cluster version on", || "state".to_owned())?;
@@ -20,18 +19,29 @@ pub(crate) fn check(state: &State) -> Held {
         check_task(state, *key, claim)?;
         let times = claim.made_at <= state.time() && claim.made_at <= claim.until;
         hold(times, "a claim was made, and ends after that", place)?;
-        check_evictions(state, *key, claim)?;
+        if claim.is_reservation() {
+            check_awaits(*key, claim)?;
+        } else {
+            check_evictions(state, *key, claim)?;
+        }
         for seat in &claim.members {
             let node = state.node(seat.node).filter(|node| node.incarnation == seat.incarnation);
-            let usable = node.is_some_and(|node| node.health == Health::Up && node.scheduling == Scheduling::Open);
+            let usable = node.is_some_and(|node| node.takes_work());
             hold(usable, "a claim is on nodes that are usable, as they were registered", place)?;
+            let offered = |gpu: &GpuIndex| {
+                let gpus = node.map_or(&[][..], |node| &node.inventory.gpus);
+                gpus.get(gpu.0 as usize).is_some_and(|gpu| gpu.healthy)
+            };
+            hold(seat.gpus.iter().all(offered), "a claim is on devices that are given out", place)?;
             let alone = seat.gpus.iter().all(|gpu| *devices.entry((seat.node, *gpu)).or_insert(*key) == *key);
             hold(alone, "a device is claimed by one task", place)?;
         }
     }
-    for (id, node) in state.nodes().filter(|(id, _)| state.claimed_on(*id).is_some()) {
-        let fits = within(&state.used_then(id, node), &node.inventory);
+    for (id, node) in state.nodes() {
+        let fits = state.claimed_on(id).is_none() || is_within(&state.used_left(id, node), &node.inventory);
         hold(fits, "what is claimed of a node fits beside what stays there", || format!("node {id}"))?;
+        let fits = state.reserved_on(id).is_none() || is_within(&state.used_then(id, node), &node.inventory);
+        hold(fits, "what is reserved of a node fits beside what is not waited for", || format!("node {id}"))?;
     }
     Ok(())
 }
@@ -47,8 +57,8 @@ fn check_task(state: &State, key: TaskKey, claim: &Claim) -> Held {
     hold(ready, "a claim is of a ready task", place)?;
     let attempts = state.task(key).map_or(0, |task| task.attempts.len());
     hold(claim.attempt.0 as usize == attempts + 1, "a claim is for the next attempt", place)?;
-    let size = state.step_spec(key.job, key.step).map_or(0, |spec| spec.size as usize);
-    hold(claim.members.len() == size, "a claim has a seat for each rank", place)
+    let takes = state.step_spec(key.job, key.step).is_some_and(|spec| spec.takes(claim.members.len()));
+    hold(takes, "a claim has a seat for each rank", place)
 }
 
 /// Whoever was asked to leave, as far as it is remembered, was evicted for it.
@@ -62,10 +72,9 @@ fn check_evictions(state: &State, key: TaskKey, claim: &Claim) -> Held {
     hold(evicted, "whoever leaves for a claim was evicted for it", place)
 }
 
-fn within(used: &Used, all: &Inventory) -> bool {
-    let plain = used.cpu_milli <= all.cpu_milli
-        && used.memory_bytes <= all.memory_bytes
-        && used.disk_bytes <= all.disk_bytes
-        && used.gpu_milli.iter().all(|milli| *milli <= 1_000);
-    plain && used.tokens.iter().all(|(name, count)| *count <= all.tokens.get(name).copied().unwrap_or(0))
+/// Whoever is waited for is told once each, and as many as may be.
+fn check_awaits(key: TaskKey, claim: &Claim) -> Held {
+    let place = || format!("claim of {key:?}");
+    hold(claim.awaits.is_sorted_by(|one, other| one < other), "who is waited for is told once and in order", place)?;
+    hold(claim.awaits.len() <= limits::AWAITED, "a claim waits for so many at most", place)
 }

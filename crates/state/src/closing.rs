@@ -7,14 +7,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptDesired, ChangeNode, Changed, Closure, Drain, Health, Node, NodeChange, NodeId, Rejection, Reply,
-    Scheduling, TaskKey, TimeMs, limits,
+    AttemptDesired, ChangeNode, Changed, Closure, Drain, Health, Leaving, Member, MemberKey, Node, NodeChange, NodeId,
+    Phase, Rejection, Reply, Scheduling, TaskKey, TimeMs, limits,
 };
 
-use crate::claims;
 use crate::job::ask_to_end;
 use crate::node::unknown;
 use crate::state::State;
+use crate::surgery;
+use crate::{claims, discredit};
 
 /// Applies `SetNodeScheduling`, which says neither who nor why.
 pub(crate) fn set_scheduling(state: &mut State, changed: &mut Changed, id: NodeId, scheduling: Scheduling) -> Reply {
@@ -40,6 +41,10 @@ pub(crate) fn change(state: &mut State, changed: &mut Changed, wish: ChangeNode)
         NodeChange::Remove => {
             let removable = removable(node);
             return removable.map_or_else(Reply::Rejected, |()| remove(state, changed, id));
+        }
+        NodeChange::Forgive => {
+            discredit::forgive(state, changed, id);
+            return Reply::Done;
         }
         NodeChange::Cordon => None,
         NodeChange::Drain { deadline: None } => Some(Drain::Unhurried),
@@ -85,6 +90,7 @@ fn close(state: &mut State, changed: &mut Changed, id: NodeId, scheduling: Sched
     }
     changed.nodes.insert(id);
     changed.placement |= scheduling == Scheduling::Open;
+    discredit::openness_changed(state, changed, id);
 }
 
 /// When what runs on the node will be asked to stop.
@@ -106,7 +112,9 @@ pub(crate) fn stop_drained(state: &mut State, changed: &mut Changed) -> bool {
     let closure = node.closure.as_mut().expect("a draining node has a closure");
     Arc::make_mut(closure).drain = Some(Drain::Stopping(until));
     changed.nodes.insert(id);
-    let tasks: BTreeSet<TaskKey> = state.live_keys(id).map(|key| key.task).collect();
+    let members: Vec<_> = state.live_keys(id).collect();
+    let mut tasks: BTreeSet<TaskKey> = members.iter().map(|key| key.task).collect();
+    tasks.retain(|task| !goes_on_elsewhere(state, changed, id, *task, &members));
     for key in tasks {
         let attempt = state.task(key).and_then(|task| task.attempts.last()).expect("a live member has an attempt");
         if attempt.desired == AttemptDesired::Run {
@@ -115,6 +123,21 @@ pub(crate) fn stop_drained(state: &mut State, changed: &mut Changed) -> bool {
         }
     }
     true
+}
+
+/// Whether a task goes on without its members on a node, which are asked to stop then.
+fn goes_on_elsewhere(
+    state: &mut State,
+    changed: &mut Changed,
+    id: NodeId,
+    task: TaskKey,
+    members: &[MemberKey],
+) -> bool {
+    let here: Vec<_> = members.iter().filter(|key| key.task == task).copied().collect();
+    let stays = |member: &Member| member.phase != Phase::Ended && member.leaving.is_none() && member.node != id;
+    let attempt = state.task(task).and_then(|task| task.attempts.last());
+    attempt.is_some_and(|attempt| attempt.members.iter().any(stays))
+        && here.into_iter().all(|key| surgery::let_go(state, changed, id, key, Leaving::Drained))
 }
 
 /// Whether nothing is lost with it.
@@ -131,7 +154,9 @@ fn removable(node: &Node) -> Result<(), Rejection> {
 /// Its id is never given again, so attempts of the past still name it and nothing else.
 fn remove(state: &mut State, changed: &mut Changed, id: NodeId) -> Reply {
     claims::fall_on(state, changed, id);
+    discredit::forgive(state, changed, id);
     let node = state.nodes.remove(&id).expect("the caller looked it up");
+    discredit::openness_changed(state, changed, id);
     state.indexes.node_names.remove(&node.name);
     if let Some(until) = deadline(&node) {
         state.indexes.draining.remove(&(until, id));

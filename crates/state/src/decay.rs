@@ -40,11 +40,16 @@ const fn product(one: u64, other: u64) -> u64 {
 
 /// Which part of what was used is left after so long: 2^(-span / half-life).
 pub(crate) fn left(span_ms: u64) -> u64 {
-    let halves = span_ms / HALF_LIFE_MS;
+    left_of(span_ms, HALF_LIFE_MS)
+}
+
+/// The same of what fades at another pace.
+pub(crate) fn left_of(span_ms: u64, half_life_ms: u64) -> u64 {
+    let halves = span_ms / half_life_ms;
     if halves >= HALVES {
         return 0;
     }
-    let fraction = ((u128::from(span_ms % HALF_LIFE_MS) << PLACES) / u128::from(HALF_LIFE_MS)) as u64;
+    let fraction = ((u128::from(span_ms % half_life_ms) << PLACES) / u128::from(half_life_ms)) as u64;
     let fine_places = PLACES - TABLED as u32;
     let chosen = ROOTS.iter().enumerate().filter(|(at, _)| fraction >> (PLACES - 1 - *at as u32) & 1 == 1);
     let coarse = chosen.fold(ONE, |left, (_, root)| product(left, *root));

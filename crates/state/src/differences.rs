@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use flowyard_model::{AccountKey, JobId, MemberKey, NodeId, Phase, QueuePath, TaskKey};
+use flowyard_model::{AccountKey, Claim, JobId, MemberKey, NodeId, Phase, QueuePath, TaskKey};
 use imbl::{ordmap, ordset};
 
 use crate::indexes::{ReadyGroup, ready_step};
@@ -39,6 +39,7 @@ impl State {
     pub fn differences(&self, before: &Self) -> Differences {
         let mut found = Differences::default();
         found.jobs.extend(before.jobs.diff(&self.jobs).map(|item| *key(item)));
+        found.jobs.extend(self.stills.differ(&before.stills));
         for item in before.steps.diff(&self.steps) {
             let step = *key(item);
             found.jobs.insert(step.0);
@@ -58,20 +59,43 @@ impl State {
         found.nodes.extend(before.indexes.live.diff(&self.indexes.live).map(|item| live_node(&item)));
         for item in before.claims.diff(&self.claims) {
             let key = *key(item);
-            let claims = [before, self].into_iter().filter_map(|state| state.claim(&key));
-            found.nodes.extend(claims.flat_map(|claim| &claim.members).map(|seat| seat.node));
             found.claims.insert(key);
+            let (was, is) = (before.claim(&key), self.claim(&key));
+            let promises = |claim: &Claim| (claim.is_reservation(), claim.members.clone());
+            // One that waits for fewer, or for more, keeps of its nodes what it kept.
+            if was.map(promises) != is.map(promises) {
+                let claims = [was, is].into_iter().flatten();
+                found.nodes.extend(claims.flat_map(|claim| &claim.members).map(|seat| seat.node));
+            }
         }
+        found.nodes.extend(before.indexes.awaited_on.diff(&self.indexes.awaited_on).map(|item| *key(item)));
+        found.nodes.extend(before.indexes.reserved.diff(&self.indexes.reserved).map(|item| *key(item)));
         for key in &found.tasks {
             let Some(attempt) = self.task(*key).and_then(|task| task.attempts.last()) else { continue };
-            let known = before.attempt(*key, attempt.number).map(|attempt| attempt.desired);
-            let live = attempt.members.iter().filter(|member| member.phase != Phase::Ended);
-            found.nodes.extend(live.filter(|_| known != Some(attempt.desired)).map(|member| member.node));
+            let known = before.attempt(*key, attempt.number);
+            let told = known.map(|attempt| (attempt.desired, attempt.generation()));
+            let other = told != Some((attempt.desired, attempt.generation()));
+            let was = |rank: usize| known.and_then(|attempt| attempt.members.get(rank)?.leaving);
+            let live = attempt.members.iter().enumerate().filter(|(_, member)| member.phase != Phase::Ended);
+            let wanted = live.filter(|(rank, member)| other || member.leaving != was(*rank));
+            found.nodes.extend(wanted.map(|(_, member)| member.node));
         }
         for item in before.indexes.ready.diff(&self.indexes.ready) {
             found.more_ready |= matches!(item, ordset::DiffItem::Add(_));
             let (ordset::DiffItem::Add(step) | ordset::DiffItem::Remove(step)) = item;
             found.ready.insert(step.group());
+        }
+        let (was, is) = (&before.indexes.starting, &self.indexes.starting);
+        found.nodes.extend(was.by_node.diff(&is.by_node).map(|item| *key(item)));
+        for item in was.by_job.diff(&is.by_job) {
+            let job = *key(item);
+            let groups =
+                |state: &Self| state.steps(job).filter_map(|(step, _)| state.group_of((job, step))).collect::<Vec<_>>();
+            found.ready.extend([before, self].into_iter().flat_map(groups));
+        }
+        for item in before.indexes.beside.own.diff(&self.indexes.beside.own) {
+            let (job, step, _) = *key(item);
+            found.ready.extend([before, self].into_iter().filter_map(|state| state.group_of((job, step))));
         }
         found.policy = before.policy != self.policy;
         found
@@ -79,7 +103,7 @@ impl State {
 
     /// The group of a step, if it is in one now.
     fn group_of(&self, key: StepKey) -> Option<ReadyGroup> {
-        let step = ready_step(self.jobs.get(&key.0)?, key);
+        let step = ready_step(self.outline(key.0)?, key);
         self.indexes.ready.contains(&step).then(|| step.group())
     }
 }

@@ -6,20 +6,22 @@
 use std::sync::Arc;
 
 use flowyard_model::{
-    Attempt, AttemptDesired, Changed, Contract, Eviction, EvictionKind, Job, MemberKey, NodeId, Phase, Preempted,
+    Attempt, AttemptDesired, Changed, Contract, Eviction, EvictionKind, JobSpec, MemberKey, NodeId, Phase, Preempted,
     QueuePath, Rank, Refusal, StepIndex, TaskKey, TaskState, TimeMs, limits,
 };
 
-use crate::holding;
 use crate::job::ask_to_end;
 use crate::room::{self, change_used};
 use crate::state::State;
 use crate::task::edit_attempt;
+use crate::{holding, reserve, surgery};
 
 /// Evicts an attempt for a task, if that task has a right to it.
 pub(crate) fn evict(state: &mut State, changed: &mut Changed, by: TaskKey, eviction: Eviction) -> Result<(), Refusal> {
     check(state, by, eviction)?;
     let Eviction { task: key, kind, .. } = eviction;
+    // From now on it is counted as leaving.
+    reserve::await_no_more(state, key);
     let at = state.meta.time;
     edit_attempt(state, live_attempt(state, key).member_key(key, Rank(0)), |attempt| {
         attempt.preempted = Some(Preempted { kind, by, at });
@@ -41,7 +43,7 @@ pub(crate) fn has_left(state: &mut State, key: TaskKey) {
 }
 
 fn load_leaving(state: &mut State, key: TaskKey, change: impl Fn(&mut crate::Portion)) {
-    let job = state.jobs.get(&key.job).expect("a task has a job");
+    let job = state.jobs.get(&key.job).expect("an evicted task was touched");
     state.indexes.load_changed(&job.spec.queue, |load, _| change(&mut load.leaving));
 }
 
@@ -72,24 +74,26 @@ fn check(state: &State, by: TaskKey, eviction: Eviction) -> Result<(), Refusal> 
     let Eviction { task: key, attempt, kind } = eviction;
     let current = state.task(key).is_some_and(|task| task.attempts.len() == attempt.0 as usize);
     let due = state.evictable_at(key).is_some_and(|at| at <= state.time());
-    let (Some(job), Some(claimant)) = (state.job(key.job), state.job(by.job)) else { return Err(Refusal::Protected) };
+    let (Some(job), Some(claimant)) = (state.outline(key.job), state.outline(by.job)) else {
+        return Err(Refusal::Protected);
+    };
     let same_queue = job.spec.queue == claimant.spec.queue;
     let entitled = match kind {
-        EvictionKind::Priority => same_queue && priority(job, key.step) < priority(claimant, by.step),
+        EvictionKind::Priority => same_queue && priority(job.spec, key.step) < priority(claimant.spec, by.step),
         EvictionKind::Reclaim => !same_queue,
     };
     if current && due && entitled { Ok(()) } else { Err(Refusal::Protected) }
 }
 
 /// The priority of a job's step within its queue.
-pub(crate) fn priority(job: &Job, step: StepIndex) -> i64 {
-    i64::from(job.spec.priority) + i64::from(job.spec.steps[step.0 as usize].priority)
+pub(crate) fn priority(job: &JobSpec, step: StepIndex) -> i64 {
+    i64::from(job.priority) + i64::from(job.steps[step.0 as usize].priority)
 }
 
-/// From when an attempt's contract counts: when all its members run, or when it was placed. Agents' clocks are not believed
-/// where they say what cannot be.
+/// From when an attempt's contract counts: when all its ranks ran for the first time, or when it was placed. Agents' clocks are not
+/// believed where they say what cannot be.
 fn runs_since(attempt: &Attempt, now: TimeMs) -> TimeMs {
-    let running: Option<Vec<TimeMs>> = attempt.members.iter().map(|member| member.times.running).collect();
+    let running: Option<Vec<TimeMs>> = surgery::first_ran(attempt).collect();
     let last = running.and_then(|times| times.into_iter().max());
     last.filter(|last| (attempt.placed_at..=now).contains(last)).unwrap_or(attempt.placed_at)
 }
@@ -107,7 +111,7 @@ impl State {
     pub fn evictable_at(&self, key: TaskKey) -> Option<TimeMs> {
         let task = self.task(key).filter(|task| task.state == TaskState::Active)?;
         let attempt = task.attempts.last()?;
-        let job = self.job(key.job)?;
+        let job = self.outline(key.job)?;
         let moved = task.attempts.iter().filter(|attempt| attempt.preempted.is_some()).count();
         let may = attempt.desired == AttemptDesired::Run
             && attempt.preempted.is_none()

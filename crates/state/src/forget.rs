@@ -6,7 +6,7 @@ use flowyard_model::{Changed, ClusterVersion, JobId, Reply, SubmissionKey, limit
 
 use crate::state::{State, step_span};
 
-/// Ended jobs that one entry forgets at most because too many are remembered.
+/// Ended jobs that one entry forgets at most because too many are remembered; more if it says what several agents observed.
 const OVER_CAP_PER_ENTRY: usize = 4;
 
 /// Applies `ForgetJobs`: unknown and active jobs, and those whose end others must still learn, are passed over.
@@ -24,9 +24,9 @@ pub(crate) fn forgets_by_itself(state: &State) -> bool {
 }
 
 /// The oldest ended jobs go when more are remembered than allowed.
-pub(crate) fn enforce_cap(state: &mut State, changed: &mut Changed) {
+pub(crate) fn enforce_cap(state: &mut State, changed: &mut Changed, agents: usize) {
     let most = if forgets_by_itself(state) { limits::FINISHED_JOBS } else { limits::UNARCHIVED_JOBS };
-    let over = state.indexes.finished.len().saturating_sub(most).min(OVER_CAP_PER_ENTRY);
+    let over = state.indexes.finished.len().saturating_sub(most).min(OVER_CAP_PER_ENTRY * agents.max(1));
     let oldest: Vec<_> = state.finished().take(over).collect();
     for job in oldest {
         forget(state, changed, job);
@@ -35,7 +35,7 @@ pub(crate) fn enforce_cap(state: &mut State, changed: &mut Changed) {
 
 /// Forgets a job if it may be; whether it was.
 pub(crate) fn forget(state: &mut State, changed: &mut Changed, id: JobId) -> bool {
-    let may = state.job(id).is_some_and(|job| job.ended.is_some()) && !state.indexes.settling.contains(&id);
+    let may = state.outline(id).is_some_and(|job| job.ended.is_some()) && !state.indexes.settling.contains(&id);
     if !may {
         return false;
     }

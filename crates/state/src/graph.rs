@@ -6,7 +6,6 @@
 //! are exact.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use flowyard_model::{
     Changed, FanOut, JobDesired, JobId, JobOutcome, JobSpec, NeedKind, Ranges, Segment, StepIndex, TaskIndex, TaskKey,
@@ -76,14 +75,13 @@ pub(crate) fn settle(state: &mut State, changed: &mut Changed, job: JobId, mut d
     };
     changed.jobs.insert(job);
     while let Some(index) = dirty.pop_first() {
-        let step = state.steps.get(&(job, index)).expect("the step exists");
+        let step = state.steps.get(&(job, index)).expect("a settled job was touched");
         if step.ended_at.is_some() || !is_complete(step) {
             continue;
         }
         let now = state.meta.time;
         edit_step(state, (job, index), |step| step.ended_at = Some(now));
-        let record = Arc::make_mut(state.jobs.get_mut(&job).expect("the job exists"));
-        record.open_steps -= 1;
+        state.job_mut(job).open_steps -= 1;
         for (later, step) in later(&spec, index) {
             if step.needs.get(&index) == Some(&NeedKind::All) {
                 if matches!(&step.fan_out, FanOut::Output { step, .. } if *step == index) {

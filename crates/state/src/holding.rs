@@ -25,7 +25,7 @@ pub(crate) fn held_by_live(state: &State, key: MemberKey) -> Held {
 
 /// A task holds this as well; `leaves` if its attempt was evicted.
 pub(crate) fn take(state: &mut State, key: TaskKey, held: &Held, leaves: bool) {
-    let job = state.jobs.get(&key.job).expect("what holds something has a job");
+    let job = state.jobs.get(&key.job).expect("what holds something has a job that was touched");
     let for_good = !job.spec.steps[key.step.0 as usize].preemptible;
     state.indexes.load_changed(&job.spec.queue, |load, _| load.take(held, for_good, leaves));
     ledger::take(state, key.job, held);
@@ -33,7 +33,7 @@ pub(crate) fn take(state: &mut State, key: TaskKey, held: &Held, leaves: bool) {
 
 /// A task holds this no more.
 pub(crate) fn give_back(state: &mut State, key: TaskKey, held: &Held, leaves: bool) {
-    let job = state.jobs.get(&key.job).expect("what holds something has a job");
+    let job = state.jobs.get(&key.job).expect("what holds something has a job that was touched");
     let for_good = !job.spec.steps[key.step.0 as usize].preemptible;
     state.indexes.load_changed(&job.spec.queue, |load, _| load.give_back(held, for_good, leaves));
     ledger::give_back(state, key.job, held);
@@ -74,25 +74,45 @@ pub enum Measure<'a> {
 enum When {
     /// Now.
     Now,
-    /// Once whoever leaves has left, and claims are taken.
+    /// Once whoever leaves has left, and claims are taken for which they do.
+    Left,
+    /// Once in addition all have ended that are waited for, and all claims are taken.
     Then,
 }
 
 impl When {
     fn tasks(self, load: &Load) -> u64 {
-        let then = || load.active - load.leaving.tasks + load.claimed.tasks;
-        u64::from(if self == Self::Now { load.active } else { then() })
+        let left = || load.active - load.leaving.tasks + load.claimed.tasks;
+        u64::from(match self {
+            Self::Now => load.active,
+            Self::Left => left(),
+            Self::Then => left() - load.awaited.tasks + load.reserved.tasks,
+        })
     }
 
     fn held(self, load: &Load, column: Column<'_>) -> u64 {
         let now = load.held.get(column);
-        let then = || now.wrapping_sub(load.leaving.held.get(column)).wrapping_add(load.claimed.held.get(column));
-        if self == Self::Now { now } else { then() }
+        let left = || now.wrapping_sub(load.leaving.held.get(column)).wrapping_add(load.claimed.held.get(column));
+        match self {
+            Self::Now => now,
+            Self::Left => left(),
+            Self::Then => {
+                left().wrapping_sub(load.awaited.held.get(column)).wrapping_add(load.reserved.held.get(column))
+            }
+        }
     }
 
     fn held_for_good(self, load: &Load, column: Column<'_>) -> u64 {
         let now = load.held_for_good.get(column);
-        if self == Self::Now { now } else { now.wrapping_add(load.claimed.held_for_good.get(column)) }
+        let left = || now.wrapping_add(load.claimed.held_for_good.get(column));
+        match self {
+            Self::Now => now,
+            Self::Left => left(),
+            Self::Then => {
+                let kept = left().wrapping_sub(load.awaited.held_for_good.get(column));
+                kept.wrapping_add(load.reserved.held_for_good.get(column))
+            }
+        }
     }
 }
 
@@ -141,6 +161,27 @@ impl State {
         if self.claims.is_empty() && self.indexes.leaving.is_empty() {
             return None;
         }
+        let left = self.bound_at(When::Left, queue, need, preemptible);
+        left.or_else(|| self.bound_at(When::Then, queue, need, preemptible))
+    }
+
+    /// As [`State::bound_reached`], of what will be held once whoever leaves has left, and claims are taken for which they do.
+    pub(crate) fn bound_left<'a>(
+        &'a self,
+        queue: &QueuePath,
+        need: &'a Held,
+        preemptible: bool,
+    ) -> Option<Reached<'a>> {
+        self.bound_at(When::Left, queue, need, preemptible)
+    }
+
+    /// As [`State::bound_reached`], of what will be held once all have ended that are waited for as well, and all claims are taken.
+    pub(crate) fn bound_in_the_end<'a>(
+        &'a self,
+        queue: &QueuePath,
+        need: &'a Held,
+        preemptible: bool,
+    ) -> Option<Reached<'a>> {
         self.bound_at(When::Then, queue, need, preemptible)
     }
 

@@ -2,33 +2,33 @@
 //!
 //! Invariant: [`Indexes::rebuild`] gives the same from the records alone. That is how a snapshot is loaded, and checked.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AccountKey, Attempt, GpuIndex, Held, Identity, Job, JobId, Member, MemberKey, Name, NodeId, Overdue, Phase,
-    QueuePath, Rank, StepIndex, Task, TaskCounts, TaskKey, TaskState, TimeMs, TokenId, Used, limits,
+    AccountKey, Attempt, DurationKey, GpuIndex, Held, Identity, Job, JobId, JobSpec, Member, MemberKey, Name, NodeId,
+    Overdue, Phase, QueuePath, Rank, StepIndex, StepSpec, Task, TaskCounts, TaskKey, TaskState, TimeMs, TokenId, Used,
+    limits,
 };
 use imbl::{OrdMap, OrdSet};
 
+use crate::beside::{self, Beside};
 use crate::closing::deadline;
 use crate::ledger::lapses_at;
 use crate::plan::main_port_of;
+use crate::reading::Outline;
+use crate::shape::OwnShape;
+use crate::starting::{self, Starting};
 use crate::state::{State, StepKey};
-use crate::{accept, claims, holding, overdue, room};
+use crate::{accept, claims, discredit, holding, overdue, room, surgery};
 
 /// A step that has a ready task and may have one more active; ordered by queue, then urgency, then owner, then
-/// shape, then age.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// shape, then age. Reads like its group, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadyStep {
-    /// The queue of its job.
-    pub queue: QueuePath,
-    /// Priority of the job and the step together; the greatest first.
-    pub priority: Reverse<i64>,
-    /// Who submitted its job.
-    pub owner: String,
-    /// Fingerprint of its shape.
-    pub shape: u64,
+    /// The group it is in. Steps of one group share it, so that there can be a million of them.
+    pub of: Arc<ReadyGroup>,
     /// The job.
     pub job: JobId,
     /// The step in it.
@@ -51,16 +51,36 @@ pub struct ReadyGroup {
 impl ReadyStep {
     /// The group it is in.
     pub fn group(&self) -> ReadyGroup {
-        let Self { queue, priority, owner, shape, .. } = self.clone();
-        ReadyGroup { queue, priority, owner, shape }
+        ReadyGroup::clone(&self.of)
+    }
+}
+
+impl Ord for ReadyStep {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Most are compared with steps of their own group.
+        let group = if Arc::ptr_eq(&self.of, &other.of) { Ordering::Equal } else { self.of.cmp(&other.of) };
+        group.then(self.job.cmp(&other.job)).then(self.step.cmp(&other.step))
+    }
+}
+
+impl PartialOrd for ReadyStep {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Deref for ReadyStep {
+    type Target = ReadyGroup;
+
+    fn deref(&self) -> &ReadyGroup {
+        &self.of
     }
 }
 
 impl ReadyGroup {
     /// Not after any of its steps.
     pub(crate) fn first(&self) -> ReadyStep {
-        let Self { queue, priority, owner, shape } = self.clone();
-        ReadyStep { queue, priority, owner, shape, job: JobId(0), step: StepIndex(0) }
+        ReadyStep { of: Arc::new(self.clone()), job: JobId(0), step: StepIndex(0) }
     }
 }
 
@@ -81,8 +101,12 @@ pub struct Load {
     pub held_for_good: Held,
     /// Of all this, what belongs to attempts that were evicted.
     pub leaving: Portion,
-    /// What waiting tasks are promised.
+    /// What waiting tasks are promised for which others leave.
     pub claimed: Portion,
+    /// What waiting tasks are promised that wait for others to end.
+    pub reserved: Portion,
+    /// Of what is held, what belongs to attempts whose end is waited for, and which do not leave.
+    pub awaited: Portion,
 }
 
 /// Tasks, and what they hold or will hold.
@@ -117,6 +141,16 @@ impl Portion {
     }
 }
 
+impl Portion {
+    /// A task gives this back and is still counted.
+    pub(crate) fn give_back(&mut self, held: &Held, for_good: bool) {
+        self.held.subtract(held);
+        if for_good {
+            self.held_for_good.subtract(held);
+        }
+    }
+}
+
 impl Load {
     /// Nothing.
     pub const NONE: Self = Self {
@@ -128,6 +162,8 @@ impl Load {
         held_for_good: Held::NONE,
         leaving: Portion::NONE,
         claimed: Portion::NONE,
+        reserved: Portion::NONE,
+        awaited: Portion::NONE,
     };
 
     pub(crate) fn take(&mut self, held: &Held, for_good: bool, leaves: bool) {
@@ -166,6 +202,8 @@ pub(crate) struct Indexes {
     /// Paths that carry something, whether or not there is a queue.
     pub(crate) loads: OrdMap<QueuePath, Arc<Load>>,
     pub(crate) ready: OrdSet<ReadyStep>,
+    /// How many steps have each shape, of jobs that have not ended.
+    pub(crate) shapes: OrdMap<Arc<OwnShape>, u64>,
     /// Touched tasks that are ready.
     pub(crate) retries: OrdSet<TaskKey>,
     /// Touched tasks that are not done.
@@ -190,6 +228,8 @@ pub(crate) struct Indexes {
     pub(crate) idle: OrdSet<(TimeMs, AccountKey)>,
     /// Nodes by the time at which what still runs there is asked to stop.
     pub(crate) draining: OrdSet<(TimeMs, NodeId)>,
+    /// Tasks of whose running gangs ranks are open, by the time at which they are given up.
+    pub(crate) repairs: OrdSet<(TimeMs, TaskKey)>,
     /// Ports that live gangs have, at the nodes of their first members.
     pub(crate) main_ports: OrdSet<(NodeId, u16)>,
     /// What is claimed of nodes, of those on which something is.
@@ -198,10 +238,30 @@ pub(crate) struct Indexes {
     pub(crate) leaving: OrdMap<NodeId, Arc<Used>>,
     /// Devices that are claimed, and for which task.
     pub(crate) claimed_gpus: OrdMap<(NodeId, GpuIndex), TaskKey>,
+    /// What is reserved of nodes, of those on which something is.
+    pub(crate) reserved: OrdMap<NodeId, Arc<Used>>,
+    /// Devices that are reserved, and for which task.
+    pub(crate) reserved_gpus: OrdMap<(NodeId, GpuIndex), TaskKey>,
+    /// Tasks whose live attempts are waited for and do not leave, and by how many claims.
+    pub(crate) awaited: OrdMap<TaskKey, u32>,
+    /// What those hold of nodes, of those on which they hold something.
+    pub(crate) awaited_on: OrdMap<NodeId, Arc<Used>>,
+    /// Steps of whom it is remembered how long they took, by when they were learned from last.
+    pub(crate) durations: OrdSet<(TimeMs, DurationKey)>,
     /// Tasks with claims by the nodes these are on.
     pub(crate) claims_on: OrdSet<(NodeId, TaskKey)>,
     /// Tasks with claims by the time at which these end.
     pub(crate) claim_ends: OrdSet<(TimeMs, TaskKey)>,
+    /// What may be beside what.
+    pub(crate) beside: Beside,
+    /// What is placed and does not run yet.
+    pub(crate) starting: Starting,
+    /// Nodes that are up and open.
+    pub(crate) open_nodes: OrdSet<NodeId>,
+    /// Nodes that something is held against, by the time at which less follows from it.
+    pub(crate) discredited: OrdSet<(TimeMs, NodeId)>,
+    /// Of these, nodes that are given nothing.
+    pub(crate) shunned: OrdSet<(TimeMs, NodeId)>,
 }
 
 impl Indexes {
@@ -210,6 +270,7 @@ impl Indexes {
             node_names: OrdMap::new(),
             loads: OrdMap::new(),
             ready: OrdSet::new(),
+            shapes: OrdMap::new(),
             retries: OrdSet::new(),
             open: OrdSet::new(),
             waiting: OrdSet::new(),
@@ -222,12 +283,23 @@ impl Indexes {
             due: OrdSet::new(),
             idle: OrdSet::new(),
             unaccepted: OrdSet::new(),
+            repairs: OrdSet::new(),
             main_ports: OrdSet::new(),
             claimed: OrdMap::new(),
             leaving: OrdMap::new(),
             claimed_gpus: OrdMap::new(),
+            reserved: OrdMap::new(),
+            reserved_gpus: OrdMap::new(),
+            awaited: OrdMap::new(),
+            awaited_on: OrdMap::new(),
+            durations: OrdSet::new(),
             claims_on: OrdSet::new(),
             claim_ends: OrdSet::new(),
+            beside: Beside::default(),
+            starting: Starting::default(),
+            open_nodes: OrdSet::new(),
+            discredited: OrdSet::new(),
+            shunned: OrdSet::new(),
         }
     }
 
@@ -237,11 +309,14 @@ impl Indexes {
         for (id, node) in &state.nodes {
             indexes.node_names.insert(node.name.clone(), *id);
             indexes.draining.extend(deadline(node).map(|until| (until, *id)));
+            indexes.open_nodes.extend(node.is_open().then_some(*id));
+            discredit::note(&mut indexes, *id, node);
         }
         for (id, job) in &state.jobs {
             match job.ended {
                 None => {
-                    indexes.job_came(&job.spec.queue);
+                    indexes.job_came(&job.spec);
+                    beside::job_came(&mut indexes, &job.spec);
                     indexes.due.extend(overdue::times(state, *id, job));
                 }
                 Some(_) => indexes.job_ended(*id, job),
@@ -254,15 +329,24 @@ impl Indexes {
         }
         for (key, step) in &state.steps {
             if let Some(job) = state.jobs.get(&key.0) {
-                indexes.counts_changed(job, *key, TaskCounts::NONE, step.counts);
+                indexes.counts_changed(Outline::of(job), *key, TaskCounts::NONE, step.counts);
             }
+        }
+        for (id, still) in state.stills.iter() {
+            let counts = TaskCounts { ready: still.tasks(), ..TaskCounts::NONE };
+            indexes.job_came(still.spec());
+            beside::job_came(&mut indexes, still.spec());
+            let outline = state.outline(id).expect("it is there");
+            indexes.counts_changed(outline, (id, StepIndex(0)), TaskCounts::NONE, counts);
         }
         for ((job, step), tasks) in &state.tasks {
             for (index, task) in tasks {
                 indexes.add_task(state, TaskKey { job: *job, step: *step, task: *index }, task);
             }
         }
+        indexes.starting = starting::count(state, &indexes, &state.policy);
         claims::note_all(&mut indexes, state);
+        indexes.durations = state.durations.iter().map(|(key, known)| (known.last_at, key.clone())).collect();
         let idle = state.accounts.iter();
         indexes.idle = idle.filter_map(|(key, account)| Some((lapses_at(account)?, key.clone()))).collect();
         let tokens = state.tokens.iter().map(|(id, token)| (token.expires_at, Lapse::Token(*id)));
@@ -275,8 +359,12 @@ impl Indexes {
 
     fn add_task(&mut self, state: &State, key: TaskKey, task: &Task) {
         self.task_changed(key, TaskState::Blocked, task.state);
+        if let Some(spec) = state.step_spec(key.job, key.step) {
+            beside::note(self, spec, key, task);
+        }
         for attempt in &task.attempts {
             self.unaccepted.extend(accept::due(attempt).map(|until| (until, key)));
+            self.add_open(state, key, attempt);
             let lives = attempt.members.iter().any(|member| member.phase != Phase::Ended);
             self.main_ports.extend(main_port_of(attempt).filter(|_| lives));
             for (rank, member) in attempt.members.iter().enumerate() {
@@ -288,14 +376,23 @@ impl Indexes {
             }
             let leaves = attempt.preempted.is_some();
             if leaves && attempt.members.iter().any(|member| member.phase != Phase::Ended) {
-                let queue = state.job(key.job).map(|job| &job.spec.queue);
+                let queue = state.outline(key.job).map(|job| &job.spec.queue);
                 queue.into_iter().for_each(|queue| self.load_changed(queue, |load, _| load.leaving.tasks += 1));
             }
         }
     }
 
-    fn add_member(&mut self, state: &State, key: TaskKey, attempt: &Attempt, member: &Member) {
+    /// What is held for the open ranks of an attempt.
+    fn add_open(&mut self, state: &State, key: TaskKey, attempt: &Attempt) {
+        self.repairs.extend(surgery::due(attempt).map(|until| (until, key)));
         let Some((job, spec)) = state.job(key.job).zip(state.step_spec(key.job, key.step)) else { return };
+        for held in attempt.repair().iter().flat_map(|repair| repair.open.values()) {
+            self.load_changed(&job.spec.queue, |load, _| load.take(held, !spec.preemptible, false));
+        }
+    }
+
+    fn add_member(&mut self, state: &State, key: TaskKey, attempt: &Attempt, member: &Member) {
+        let Some((job, spec)) = state.outline(key.job).zip(state.step_spec(key.job, key.step)) else { return };
         let held = holding::held_by(state, key, member);
         let leaves = attempt.preempted.is_some();
         self.load_changed(&job.spec.queue, |load, _| load.take(&held, !spec.preemptible, leaves));
@@ -316,7 +413,9 @@ impl Indexes {
         let due = self.due.get_min().map(|(time, ..)| *time);
         let unaccepted = self.unaccepted.get_min().map(|(time, _)| *time);
         let claims = self.claim_ends.get_min().map(|(time, _)| *time);
-        let nodes = draining.into_iter().chain(unaccepted).chain(claims);
+        let repairs = self.repairs.get_min().map(|(time, _)| *time);
+        let discredited = self.discredited.get_min().map(|(time, _)| *time);
+        let nodes = draining.into_iter().chain(unaccepted).chain(claims).chain(repairs).chain(discredited);
         waiting.into_iter().chain(expiry).chain(lapsing).chain(due).chain(nodes).min()
     }
 
@@ -340,12 +439,13 @@ impl Indexes {
     }
 
     /// The counts of a step went from one value to another.
-    pub(crate) fn counts_changed(&mut self, job: &Job, key: StepKey, from: TaskCounts, to: TaskCounts) {
+    pub(crate) fn counts_changed(&mut self, job: Outline<'_>, key: StepKey, from: TaskCounts, to: TaskCounts) {
         let most = job.spec.steps[key.1.0 as usize].max_parallel;
         let placeable = |counts: TaskCounts| counts.ready > 0 && most.is_none_or(|most| counts.active < most);
         if placeable(from) != placeable(to) {
             let ready = ready_step(job, key);
             if placeable(to) {
+                let ready = self.in_its_group(ready);
                 self.ready.insert(ready);
             } else {
                 self.ready.remove(&ready);
@@ -374,17 +474,35 @@ impl Indexes {
         self.expiry.remove(&(expires_at(job), id));
     }
 
-    /// A queue has one more job that has not ended.
-    pub(crate) fn job_came(&mut self, queue: &QueuePath) {
-        self.load_changed(queue, |load, own| {
+    /// The same step with the group that other steps of it have, if there are any.
+    fn in_its_group(&self, ready: ReadyStep) -> ReadyStep {
+        let first = ReadyStep { of: ready.of.clone(), job: JobId(0), step: StepIndex(0) };
+        let other = self.ready.range(first..).next().filter(|other| other.of == ready.of);
+        ReadyStep { of: other.map_or(ready.of, |other| other.of.clone()), ..ready }
+    }
+
+    /// There is one more job that has not ended.
+    pub(crate) fn job_came(&mut self, spec: &JobSpec) {
+        for step in &spec.steps {
+            *self.shapes.entry(OwnShape::of(step)).or_insert(0) += 1;
+        }
+        self.load_changed(&spec.queue, |load, own| {
             load.jobs += 1;
             load.own_jobs += u64::from(own);
         });
     }
 
-    /// A queue has one job less that has not ended.
-    pub(crate) fn job_left(&mut self, queue: &QueuePath) {
-        self.load_changed(queue, |load, own| {
+    /// There is one job less that has not ended.
+    pub(crate) fn job_left(&mut self, spec: &JobSpec) {
+        for step in &spec.steps {
+            let shape = OwnShape::of(step);
+            let count = self.shapes.get_mut(&shape).expect("a shape is counted while somebody has it");
+            *count -= 1;
+            if *count == 0 {
+                self.shapes.remove(&shape);
+            }
+        }
+        self.load_changed(&spec.queue, |load, own| {
             load.jobs -= 1;
             load.own_jobs -= u64::from(own);
         });
@@ -413,11 +531,19 @@ impl Indexes {
 }
 
 /// A step as it is known while it is ready.
-pub(crate) fn ready_step(job: &Job, (id, step): StepKey) -> ReadyStep {
+pub(crate) fn ready_step(job: Outline<'_>, (id, step): StepKey) -> ReadyStep {
     let spec = &job.spec.steps[step.0 as usize];
     let priority = Reverse(i64::from(job.spec.priority) + i64::from(spec.priority));
-    let (queue, owner) = (job.spec.queue.clone(), job.owner.clone());
-    ReadyStep { queue, priority, owner, shape: spec.shape().fingerprint(), job: id, step }
+    let (queue, owner) = (job.spec.queue.clone(), job.owner.to_owned());
+    let group = ReadyGroup { queue, priority, owner, shape: fingerprint(spec, (id, step)) };
+    ReadyStep { of: Arc::new(group), job: id, step }
+}
+
+/// The fingerprint of a step's shape. A step for which it matters where its own members are has a shape of its own.
+pub fn fingerprint(spec: &StepSpec, (job, step): StepKey) -> u64 {
+    let shape = spec.shape().fingerprint();
+    let own = |number: u64| (number ^ job.0 ^ u64::from(step.0) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    if spec.placing.counts_its_own() { own(shape) } else { shape }
 }
 
 fn expires_at(job: &Job) -> TimeMs {

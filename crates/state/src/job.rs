@@ -1,23 +1,23 @@
 //! Stopping and ending jobs.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use flowyard_model::{
     AttemptDesired, Changed, JobDesired, JobEnd, JobId, JobOutcome, Phase, Rank, Rejection, Reply, StepIndex,
     TaskIndex, TaskKey, TaskOutcome, TaskState,
 };
 
-use crate::claims;
 use crate::graph::{outcome, settle};
 use crate::overdue::unwatch;
 use crate::state::State;
 use crate::step::edit_step;
+use crate::surgery;
 use crate::task::{edit_attempt, move_task};
+use crate::{beside, claims};
 
 /// Applies `CancelJob`.
 pub(crate) fn cancel(state: &mut State, changed: &mut Changed, id: JobId) -> Reply {
-    let Some(job) = state.job(id) else {
+    let Some(job) = state.outline(id) else {
         return Reply::Rejected(Rejection::UnknownJob { job: id });
     };
     if job.ended.is_none() && job.desired == JobDesired::Run {
@@ -37,7 +37,7 @@ pub(crate) fn stop_job(
 ) {
     unwatch(state, id);
     claims::fall_of(state, changed, id);
-    let job = Arc::make_mut(state.jobs.get_mut(&id).expect("the job exists"));
+    let job = state.job_mut(id);
     assert!(job.ended.is_none() && job.desired == JobDesired::Run, "a job is stopped once");
     job.desired = JobDesired::Stop(outcome);
     let steps: BTreeSet<_> = (0..job.spec.steps.len() as u32).map(StepIndex).collect();
@@ -82,6 +82,7 @@ pub(crate) fn stop_live_attempt(state: &mut State, changed: &mut Changed, key: T
 
 /// The live attempt of an active task is to stop, or to make room; the nodes of its live members are told.
 pub(crate) fn ask_to_end(state: &mut State, changed: &mut Changed, key: TaskKey, desired: AttemptDesired) {
+    surgery::close(state, key);
     let attempt = state.task(key).and_then(|task| task.attempts.last()).expect("an active task has an attempt");
     let member = attempt.member_key(key, Rank(0));
     edit_attempt(state, member, |attempt| {
@@ -95,12 +96,13 @@ pub(crate) fn ask_to_end(state: &mut State, changed: &mut Changed, key: TaskKey,
 pub(crate) fn end_job(state: &mut State, changed: &mut Changed, id: JobId) {
     let end = JobEnd { outcome: outcome(state, id), at: state.meta.time };
     unwatch(state, id);
-    let job = Arc::make_mut(state.jobs.get_mut(&id).expect("the job exists"));
+    let job = state.job_mut(id);
     assert!(job.ended.is_none() && job.open_steps == 0, "a job ends once, after its steps");
     job.ended = Some(end);
     changed.jobs.insert(id);
-    let queue = job.spec.queue.clone();
-    state.indexes.job_left(&queue);
+    let spec = job.spec.clone();
+    state.indexes.job_left(&spec);
+    beside::job_ended(&mut state.indexes, &spec);
     state.indexes.job_ended(id, state.jobs.get(&id).expect("the job exists"));
     let mut waiting = state.waits.range((id, JobId(0))..=(id, JobId(u64::MAX)));
     if waiting.next().is_some() {

@@ -9,10 +9,11 @@
 use std::sync::Arc;
 
 use flowyard_model::limits::{LEDGER_DAYS, LEDGER_HOURS};
-use flowyard_model::{Account, AccountKey, ClusterVersion, Held, Job, JobId, MemberKey, TimeMs, Usage, UsageBucket};
+use flowyard_model::{Account, AccountKey, ClusterVersion, Held, JobId, MemberKey, TimeMs, Usage, UsageBucket};
 
 use crate::decay;
 use crate::holding::held_by_live;
+use crate::reading::Outline;
 use crate::state::State;
 
 /// Milliseconds of an hour.
@@ -56,7 +57,7 @@ fn touch(state: &mut State, job: JobId, change: impl FnOnce(&mut Account)) {
         return;
     }
     let now = state.meta.time;
-    let key = key_of(state.jobs.get(&job).expect("who uses something has a job"));
+    let key = key_of(state.outline(job).expect("who uses something has a job"));
     if !state.accounts.contains_key(&key) {
         for _ in 0..FORGOTTEN_FOR_ONE {
             forget_lapsed(state);
@@ -75,8 +76,8 @@ fn touch(state: &mut State, job: JobId, change: impl FnOnce(&mut Account)) {
     }
 }
 
-pub(crate) fn key_of(job: &Job) -> AccountKey {
-    AccountKey { queue: job.spec.queue.clone(), owner: job.owner.clone() }
+pub(crate) fn key_of(job: Outline<'_>) -> AccountKey {
+    AccountKey { queue: job.spec.queue.clone(), owner: job.owner.to_owned() }
 }
 
 /// When an account is forgotten that nobody uses meanwhile; never while it is used.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use flowyard_model::{Changed, Policy, Refusal, Rejection, Reply, Seat, StepSpec, validate_policy};
+use flowyard_model::{Changed, NodeId, Policy, Refusal, Rejection, Reply, Seat, StepSpec, validate_policy};
 
 use crate::state::State;
+use crate::{beside, starting};
 
 /// Applies `PutPolicy`.
 pub(crate) fn put(state: &mut State, changed: &mut Changed, policy: Arc<Policy>) -> Reply {
@@ -14,6 +15,7 @@ pub(crate) fn put(state: &mut State, changed: &mut Changed, policy: Arc<Policy>)
     // What waits for a level may now be able to start.
     changed.placement |= state.policy != policy;
     state.policy = policy;
+    state.indexes.starting = starting::count(state, &state.indexes, &state.policy);
     Reply::Done
 }
 
@@ -29,22 +31,28 @@ pub(crate) fn known(state: &State, step: &StepSpec) -> Result<(), Rejection> {
 }
 
 impl State {
-    /// Whether the level that a step needs is declared.
+    /// Whether the level that a step needs is declared, and the label over which it is spread is one that there is.
     ///
     /// # Errors
     /// It is not; there are others.
     pub fn knows_level(&self, step: &StepSpec) -> Result<(), Rejection> {
-        known(self, step)
+        known(self, step)?;
+        beside::known(self, step)
     }
 }
 
 /// The seats of a gang are as near to each other as they have to be now; their nodes are known.
 pub(crate) fn check(state: &State, spec: &StepSpec, seats: &[Seat]) -> Result<(), Refusal> {
-    if spec.placing.is_plain() {
+    check_nodes(state, spec, seats.iter().map(|seat| seat.node))
+}
+
+/// The same of the nodes themselves.
+pub(crate) fn check_nodes(state: &State, spec: &StepSpec, nodes: impl Iterator<Item = NodeId>) -> Result<(), Refusal> {
+    if spec.placing.near.is_none() {
         return Ok(());
     }
-    let node = |seat: &Seat| state.node(seat.node).map(|node| (seat.node, &*node.inventory));
-    let nodes: Option<Vec<_>> = seats.iter().map(node).collect();
+    let node = |id| state.node(id).map(|node| (id, &*node.inventory));
+    let nodes: Option<Vec<_>> = nodes.map(node).collect();
     let near = nodes.is_some_and(|nodes| spec.placing.is_near_enough(&state.policy, &nodes));
     if near { Ok(()) } else { Err(Refusal::Malformed) }
 }

@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptDesired, Blame, Changed, ClusterVersion, GpuIndex, Health, Incarnation, Inventory, MemberKey, Node, NodeId,
-    OnDisconnect, Reason, RegisterNode, Rejection, Reply, Scheduling,
+    AttemptDesired, Blame, Changed, ClusterVersion, GpuIndex, Health, Incarnation, Inventory, Leaving, MemberKey, Node,
+    NodeId, OnDisconnect, Reason, RegisterNode, Rejection, Reply, Scheduling,
 };
 
 use crate::attempt::{end_member, lost};
 use crate::job::stop_live_attempt;
 use crate::state::State;
 use crate::task::edit_attempt;
-use crate::{claims, evict, holding, room};
+use crate::{claims, device, discredit, evict, holding, reserve, room, surgery};
 
 /// What the end of a member says that lost a device.
 pub(crate) const DEVICE_GONE: &str = "a device it held is gone";
@@ -36,7 +36,11 @@ pub(crate) fn register(state: &mut State, changed: &mut Changed, wish: RegisterN
     let newest = remembered.map_or(node.incarnation, |(_, incarnation)| node.incarnation.max(incarnation));
     let old = node.inventory.clone();
     claims::fall_on(state, changed, id);
+    reserve::fall_awaiting(state, changed, id);
     if remembered.is_none() {
+        if state.live_keys(id).next().is_some() {
+            discredit::by_loss(state, changed, id);
+        }
         lose_members(state, changed, id, "the agent came back without memory of it");
     } else {
         lose_missing_devices(state, changed, id, &old, &wish.inventory);
@@ -78,7 +82,7 @@ fn register_first(state: &mut State, changed: &mut Changed, wish: RegisterNode) 
     state.meta.next_node = NodeId(id.0 + 1);
     let incarnation = Incarnation(1);
     state.indexes.node_names.insert(wish.name.clone(), id);
-    let node = Node {
+    let mut node = Node {
         name: wish.name,
         incarnation,
         used: room::unused(wish.inventory.gpus.len()),
@@ -87,8 +91,14 @@ fn register_first(state: &mut State, changed: &mut Changed, wish: RegisterNode) 
         scheduling: Scheduling::Open,
         closure: None,
         registered_at: state.meta.time,
+        discredit: None,
+        devices: BTreeMap::new(),
     };
+    if state.version() >= ClusterVersion::ACCESS {
+        device::begin_anew(&mut node, state.meta.time);
+    }
     state.nodes.insert(id, Arc::new(node));
+    discredit::openness_changed(state, changed, id);
     changed.nodes.insert(id);
     changed.placement = true;
     Reply::Registered { node: id, incarnation }
@@ -111,14 +121,18 @@ pub(crate) fn is_leaving(state: &State, key: MemberKey) -> bool {
 }
 
 fn renew(state: &mut State, changed: &mut Changed, id: NodeId, incarnation: Incarnation, inventory: Arc<Inventory>) {
-    let now = state.meta.time;
+    let (now, version) = (state.meta.time, state.version());
     let node = Arc::make_mut(state.nodes.get_mut(&id).expect("a named node exists"));
     node.incarnation = incarnation;
     node.inventory = inventory;
+    if version >= ClusterVersion::ACCESS {
+        device::begin_anew(node, now);
+    }
     node.health = Health::Up;
     node.registered_at = now;
     changed.nodes.insert(id);
     changed.placement = true;
+    discredit::openness_changed(state, changed, id);
 }
 
 /// The live members go on under the new registration. Devices are found again by their id: positions may have changed.
@@ -128,7 +142,7 @@ fn adopt(state: &mut State, id: NodeId, incarnation: Incarnation, old: &Inventor
     let members: Vec<_> = state.live_keys(id).collect();
     let mut used = room::unused(inventory.gpus.len());
     for key in members {
-        let spec = state.job(key.task.job).expect("a live member has a job").spec.clone();
+        let spec = state.outline(key.task.job).expect("a live member has a job").spec.clone();
         let wanted = &spec.steps[key.task.step.0 as usize].resources;
         edit_attempt(state, key, |attempt| {
             let member = &mut attempt.members[key.rank.0 as usize];
@@ -159,7 +173,9 @@ fn lose_missing_devices(state: &mut State, changed: &mut Changed, id: NodeId, ol
     for key in members {
         if state.version() < ClusterVersion::ACCESS {
             end_member(state, changed, id, key, lost(Reason::Device, Blame::Hardware, DEVICE_GONE));
-        } else if state.attempt(key.task, key.attempt).is_some_and(|attempt| attempt.desired == AttemptDesired::Run) {
+        } else if state.attempt(key.task, key.attempt).is_some_and(|attempt| attempt.desired == AttemptDesired::Run)
+            && !surgery::let_go(state, changed, id, key, Leaving::DeviceGone)
+        {
             stop_live_attempt(state, changed, key.task);
             changed.jobs.insert(key.task.job);
         }
@@ -192,7 +208,9 @@ pub(crate) fn set_health(
     }
     changed.nodes.insert(id);
     changed.placement |= health == Health::Up;
+    discredit::openness_changed(state, changed, id);
     if health == Health::Down {
+        discredit::by_loss(state, changed, id);
         lose_members(state, changed, id, "its node was declared down");
     }
     Reply::Done

@@ -3,8 +3,6 @@
 //!
 //! Invariant: a job is in `due` once for each of its times that can still pass, and is stopped by the first that does.
 
-use std::sync::Arc;
-
 use flowyard_model::{Changed, Job, JobDesired, JobId, JobOutcome, Overdue, TaskOutcome, TimeMs};
 
 use crate::job::stop_job;
@@ -28,14 +26,15 @@ fn has_started(state: &State, id: JobId) -> bool {
 /// Begins to watch the times of a job.
 pub(crate) fn watch(state: &mut State, id: JobId) {
     let job = state.job(id).expect("a watched job is remembered");
-    let times = times(state, id, job);
+    let times = times(state, id, &job);
     state.indexes.due.extend(times);
 }
 
 /// Stops watching them. Called before what makes them pass no more.
 pub(crate) fn unwatch(state: &mut State, id: JobId) {
     let job = state.job(id).expect("a watched job is remembered");
-    for time in times(state, id, job) {
+    let times = times(state, id, &job);
+    for time in times {
         state.indexes.due.remove(&time);
     }
 }
@@ -43,9 +42,9 @@ pub(crate) fn unwatch(state: &mut State, id: JobId) {
 /// Nothing but room keeps the job from starting from now on.
 pub(crate) fn startable(state: &mut State, id: JobId) {
     let now = state.meta.time;
-    let job = state.jobs.get_mut(&id).expect("the job exists");
+    let job = state.job_mut(id);
     if job.spec.queue_ttl_ms.is_some() && job.ended.is_none() && job.desired == JobDesired::Run {
-        Arc::make_mut(job).startable_at = Some(now);
+        job.startable_at = Some(now);
         watch(state, id);
     }
 }
@@ -54,6 +53,7 @@ pub(crate) fn startable(state: &mut State, id: JobId) {
 pub(crate) fn placed(state: &mut State, id: JobId) {
     let job = state.job(id).expect("the job exists");
     let (ttl, since) = (job.spec.queue_ttl_ms, job.startable_at);
+    drop(job);
     if let Some((ms, since)) = ttl.zip(since) {
         state.indexes.due.remove(&(since.after(ms), id, Overdue::QueueTtl));
     }
@@ -64,7 +64,7 @@ pub(crate) fn stop_overdue(state: &mut State, changed: &mut Changed) -> bool {
     let now = state.meta.time;
     let due = state.indexes.due.get_min().filter(|(at, ..)| *at <= now).copied();
     let Some((_, id, overdue)) = due else { return false };
-    Arc::make_mut(state.jobs.get_mut(&id).expect("a due job is remembered")).overdue = Some(overdue);
+    state.job_mut(id).overdue = Some(overdue);
     stop_job(state, changed, id, JobOutcome::Failed, TaskOutcome::Cancelled);
     true
 }

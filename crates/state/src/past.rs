@@ -4,6 +4,7 @@
 //! or in the archive, and a crash in between changes nothing. Segments follow each other, and each names the chain before it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use flowyard_model::{
     ArchiveJobs, ArchivePage, Changed, Fingerprint, JobId, LogSegment, Record, Rejection, Reply, SealSegments,
@@ -84,7 +85,7 @@ impl State {
         let mut nodes = BTreeSet::new();
         let mut work = Vec::new();
         for (index, step) in self.steps(id) {
-            work.push(Record::Step(id, index, step.clone()));
+            work.push(Record::Step(id, index, Arc::clone(&step)));
             for (task, it) in self.tasks_from(id, index, TaskIndex(0)) {
                 nodes.extend(it.attempts.iter().flat_map(|attempt| &attempt.members).map(|member| member.node));
                 let key = flowyard_model::TaskKey { job: id, step: index, task };
@@ -97,7 +98,7 @@ impl State {
         let nodes = nodes.into_iter().filter_map(|id| Some(Record::Node(id, self.node(id)?.clone())));
         let mut records = vec![Record::Meta(self.meta)];
         records.extend(queue.into_iter().chain(nodes));
-        records.push(Record::Job(id, job.clone()));
+        records.push(Record::Job(id, Arc::clone(&job)));
         records.extend(work);
         records
     }

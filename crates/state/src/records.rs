@@ -1,12 +1,16 @@
 //! The state as a sequence of records, and back. What the snapshot and its digest are made of.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use flowyard_model::{JobId, Meta, Policy, Record, StepIndex, TaskIndex, TaskKey};
+use flowyard_model::{
+    Job, JobId, Meta, Policy, Record, Step, StepIndex, Submission, SubmissionKey, TaskIndex, TaskKey,
+};
 use imbl::{OrdMap, OrdSet};
 
 use crate::indexes::Indexes;
-use crate::state::State;
+use crate::state::{State, StepKey};
+use crate::still::{Stills, is_fresh};
 
 /// Why records do not make a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +27,12 @@ pub enum RecordError {
         /// The job that is missing.
         job: JobId,
     },
+    /// A job comes without its step.
+    #[error("job {job} comes without its step")]
+    Stepless {
+        /// The job.
+        job: JobId,
+    },
 }
 
 impl State {
@@ -31,10 +41,12 @@ impl State {
         let queues = self.queues.values().cloned().map(Record::Queue);
         let accounts = self.accounts.iter().map(|(key, account)| Record::Account(key.clone(), account.clone()));
         let nodes = self.nodes.iter().map(|(id, node)| Record::Node(*id, node.clone()));
-        let keys = self.submissions.iter().map(|(key, value)| Record::Submission(key.clone(), *value));
-        let jobs = self.jobs.iter().map(|(id, job)| Record::Job(*id, job.clone()));
+        let keys = self.all_submissions().map(|(key, value)| Record::Submission(key, value));
+        let jobs = self.jobs().map(|(id, job)| Record::Job(id, Arc::clone(&job)));
         let waits = self.waits.iter().map(|(waited_for, waiting)| Record::Wait(*waiting, *waited_for));
-        let steps = self.steps.iter().map(|((job, index), step)| Record::Step(*job, *index, step.clone()));
+        let steps = self.outlines().flat_map(move |(id, _)| {
+            self.steps(id).map(move |(index, step)| Record::Step(id, index, Arc::clone(&step)))
+        });
         let tasks = self.tasks.iter().flat_map(|((job, step), tasks)| {
             let key = |task: &TaskIndex| TaskKey { job: *job, step: *step, task: *task };
             tasks.iter().map(move |(index, task)| Record::Task(key(index), task.clone()))
@@ -50,7 +62,19 @@ impl State {
         let who = tokens.chain(revocations).chain(secrets);
         let policy = Some(&self.policy).filter(|policy| ***policy != Policy::default());
         let past = past.chain(policy.cloned().map(Record::Policy));
-        meta.chain(queues).chain(accounts).chain(nodes).chain(keys).chain(work).chain(who).chain(past)
+        let durations = self.durations.iter().map(|(key, known)| Record::Durations(key.clone(), known.clone()));
+        meta.chain(queues).chain(accounts).chain(nodes).chain(keys).chain(work).chain(who).chain(past).chain(durations)
+    }
+
+    /// By owner and key, wherever they are kept.
+    fn all_submissions(&self) -> impl Iterator<Item = (SubmissionKey, Submission)> {
+        let mut kept = self.submissions.iter().map(|(key, value)| (key.clone(), *value)).peekable();
+        let mut still = self.stills.submissions().peekable();
+        std::iter::from_fn(move || match (kept.peek(), still.peek()) {
+            (Some((one, _)), Some((other, _))) if other < one => still.next(),
+            (Some(_), _) => kept.next(),
+            (None, _) => still.next(),
+        })
     }
 
     /// The state that these records were made from.
@@ -61,8 +85,12 @@ impl State {
         let mut records = records.into_iter();
         let Some(Record::Meta(meta)) = records.next() else { return Err(RecordError::NoMeta) };
         let mut state = Self::without_records(meta);
+        let mut stepless = BTreeSet::new();
         for record in records {
-            state.insert(record)?;
+            state.insert(record, &mut stepless)?;
+        }
+        if let Some(job) = stepless.pop_first() {
+            return Err(RecordError::Stepless { job });
         }
         state.indexes = Indexes::rebuild(&state);
         Ok(state)
@@ -79,6 +107,7 @@ impl State {
             waits: OrdSet::new(),
             steps: OrdMap::new(),
             tasks: OrdMap::new(),
+            stills: Stills::none(),
             claims: OrdMap::new(),
             tokens: OrdMap::new(),
             revocations: OrdMap::new(),
@@ -86,18 +115,20 @@ impl State {
             segments: OrdMap::new(),
             secrets: OrdMap::new(),
             policy: Arc::default(),
+            durations: OrdMap::new(),
             indexes: Indexes::none(),
         }
     }
 
-    fn insert(&mut self, record: Record) -> Result<(), RecordError> {
+    /// Puts a record in its place; `stepless` are the still jobs whose step has not come yet.
+    fn insert(&mut self, record: Record, stepless: &mut BTreeSet<JobId>) -> Result<(), RecordError> {
         match record {
             Record::Meta(_) => return Err(RecordError::SecondMeta),
             Record::Queue(queue) => drop(self.queues.insert(queue.path.clone(), queue)),
             Record::Account(key, account) => drop(self.accounts.insert(key, account)),
             Record::Node(id, node) => drop(self.nodes.insert(id, node)),
             Record::Submission(key, value) => drop(self.submissions.insert(key, value)),
-            Record::Job(id, job) => drop(self.jobs.insert(id, job)),
+            Record::Job(id, job) => self.insert_job(id, job, stepless),
             Record::Wait(waiting, waited_for) => {
                 self.require(waiting, None)?;
                 self.require(waited_for, None)?;
@@ -105,7 +136,7 @@ impl State {
             }
             Record::Step(job, index, step) => {
                 self.require(job, Some(index))?;
-                self.steps.insert((job, index), step);
+                self.insert_step((job, index), step, stepless);
             }
             Record::Task(key, task) => self.insert_task(key, task)?,
             Record::Claim(key, claim) => {
@@ -118,21 +149,42 @@ impl State {
             Record::Segment(segment) => drop(self.segments.insert(segment.first, segment)),
             Record::Secret(name, secret) => drop(self.secrets.insert(name, secret)),
             Record::Policy(policy) => self.policy = policy,
+            Record::Durations(key, known) => drop(self.durations.insert(key, known)),
         }
         Ok(())
     }
 
+    /// A job that may turn out to be still is not even kept whole until its step comes.
+    fn insert_job(&mut self, id: JobId, job: Arc<Job>, stepless: &mut BTreeSet<JobId>) {
+        let fresh = is_fresh(&job);
+        self.jobs.insert(id, job);
+        if fresh {
+            self.pack(id);
+            stepless.extend(self.stills.get(id).map(|_| id));
+        }
+    }
+
+    fn insert_step(&mut self, (job, index): StepKey, step: Arc<Step>, stepless: &mut BTreeSet<JobId>) {
+        stepless.remove(&job);
+        if self.still_step(job, index).is_some_and(|still| still.step() == *step) {
+            return;
+        }
+        self.thaw(job);
+        self.steps.insert((job, index), step);
+    }
+
     fn insert_task(&mut self, key: TaskKey, task: Arc<flowyard_model::Task>) -> Result<(), RecordError> {
-        if !self.steps.contains_key(&(key.job, key.step)) {
+        if self.counts(key.job, key.step).is_none() {
             return Err(RecordError::Orphan { job: key.job });
         }
+        self.thaw(key.job);
         self.tasks.entry((key.job, key.step)).or_default().insert(key.task, task);
         Ok(())
     }
 
     /// The job is there, and its spec has such a step.
     fn require(&self, job: JobId, step: Option<StepIndex>) -> Result<(), RecordError> {
-        let known = self.jobs.get(&job).ok_or(RecordError::Orphan { job })?;
+        let known = self.outline(job).ok_or(RecordError::Orphan { job })?;
         let has = step.is_none_or(|step| (step.0 as usize) < known.spec.steps.len());
         if has { Ok(()) } else { Err(RecordError::Orphan { job }) }
     }

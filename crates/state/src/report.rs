@@ -9,6 +9,7 @@ use flowyard_model::{
 };
 
 use crate::attempt::end_member;
+use crate::starting;
 use crate::state::State;
 use crate::task::edit_attempt;
 
@@ -28,6 +29,15 @@ pub(crate) fn take(state: &mut State, changed: &mut Changed, wish: ReportAttempt
     Reply::Done
 }
 
+/// Applies `ReportMany`: as if each agent's had come alone, one after the other. An agent whose node is not there (any more) has been
+/// told so by the end of its session.
+pub(crate) fn take_many(state: &mut State, changed: &mut Changed, agents: Vec<ReportAttempts>) -> Reply {
+    for wish in agents {
+        take(state, changed, wish);
+    }
+    Reply::Done
+}
+
 fn is_live(state: &State, node: NodeId, incarnation: Incarnation, report: &AttemptReport) -> bool {
     let live = state.indexes.live.contains(&(node, report.member));
     debug_assert!(!live || member(state, report).incarnation == incarnation);
@@ -42,7 +52,7 @@ fn member<'a>(state: &'a State, report: &AttemptReport) -> &'a Member {
 
 fn take_one(state: &mut State, changed: &mut Changed, node: NodeId, report: AttemptReport) {
     let known = member(state, &report);
-    let times = merged(known.times, report.times);
+    let (before, times) = (known.phase, merged(known.times, report.times));
     let checkpoint = report.checkpoint;
     let stuck = report.stuck.filter(|_| state.version() >= ClusterVersion::ACCESS).or(known.stuck);
     let saved_at = report.saved_at.filter(|_| state.version() >= ClusterVersion::ACCESS);
@@ -60,6 +70,10 @@ fn take_one(state: &mut State, changed: &mut Changed, node: NodeId, report: Atte
             attempt.saved_at = attempt.saved_at.max(saved_at);
         });
         changed.jobs.insert(report.member.task.job);
+        let after = member(state, &report).phase;
+        starting::moved(state, report.member.task, node, Some(before), after);
+        // Somebody may start whom nothing else kept waiting.
+        changed.placement |= !state.policy.throttle.is_none() && before < Phase::Running && after >= Phase::Running;
     }
     if let Some(end) = report.end {
         end_member(state, changed, node, report.member, Arc::unwrap_or_clone(end));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flowyard_model::{GpuIndex, GpuRequest, Inventory, NodeId, Refusal, Resources, Seat, Used};
+use flowyard_model::{Declared, GpuIndex, GpuPortion, GpuRequest, Inventory, NodeId, Refusal, Resources, Seat, Used};
 use imbl::OrdMap;
 
 /// Nothing is held of a node with this many devices.
@@ -14,6 +14,7 @@ pub(crate) fn unused(gpus: usize) -> Used {
         gpu_milli: vec![0; gpus],
         tokens: Default::default(),
         members: 0,
+        declared: Vec::new(),
     }
 }
 
@@ -32,16 +33,31 @@ pub(crate) fn take(used: &mut Used, inventory: &Inventory, wanted: &Resources, s
     if !room || !tokens {
         return Err(Refusal::NoRoom);
     }
-    let share = request.map_or(0, |request| request.share_milli);
+    let portion = request.map_or(GpuPortion::NONE, GpuRequest::portion);
     let device_free = |index: &GpuIndex| {
-        let at = index.0 as usize;
-        inventory.gpus[at].healthy && used.gpu_milli.get(at).is_some_and(|used| used.saturating_add(share) <= 1_000)
+        let (at, share) = (index.0 as usize, portion.share_milli);
+        let free = used.gpu_milli.get(at).is_some_and(|used| used.saturating_add(share) <= 1_000);
+        inventory.gpus[at].healthy && free && has_memory(used, inventory, at, portion)
     };
     if !seat.gpus.iter().all(device_free) {
         return Err(Refusal::DeviceTaken);
     }
-    add(used, wanted, &seat.gpus, share);
+    add(used, wanted, &seat.gpus, portion);
     Ok(())
+}
+
+/// Whether a device has as much memory free as goes with a portion of it.
+fn has_memory(used: &Used, inventory: &Inventory, device: usize, portion: GpuPortion) -> bool {
+    if portion.memory_bytes == 0 && used.declared.is_empty() {
+        // All hold as large a part of the memory as of the device.
+        return true;
+    }
+    let all = inventory.gpus[device].memory_bytes;
+    let wanted = match portion.memory_bytes {
+        0 => u128::from(portion.share_milli) * u128::from(all),
+        declared => u128::from(declared) * 1_000,
+    };
+    wanted <= used.free_memory(device, all)
 }
 
 /// The alternative that the seat names, if its devices satisfy it.
@@ -62,16 +78,17 @@ fn matching_request<'a>(
 }
 
 /// Adds what a member holds, whether or not there is room.
-pub(crate) fn add(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], share_milli: u32) {
+pub(crate) fn add(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], portion: GpuPortion) {
     used.cpu_milli = used.cpu_milli.saturating_add(wanted.cpu_milli);
     used.memory_bytes = used.memory_bytes.saturating_add(wanted.memory_bytes);
     used.disk_bytes = used.disk_bytes.saturating_add(wanted.disk_bytes);
     used.members = used.members.saturating_add(1);
     for index in gpus {
         if let Some(held) = used.gpu_milli.get_mut(index.0 as usize) {
-            *held = held.saturating_add(share_milli);
+            *held = held.saturating_add(portion.share_milli);
         }
     }
+    declare(used, gpus, portion, |held, more| held.saturating_add(more));
     for (name, count) in wanted.tokens.iter().filter(|(_, count)| **count > 0) {
         let held = used.tokens.entry(name.clone()).or_insert(0);
         *held = held.saturating_add(*count);
@@ -79,15 +96,16 @@ pub(crate) fn add(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], share_
 }
 
 /// Gives back what a member held.
-pub(crate) fn give_back(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], share_milli: u32) {
+pub(crate) fn give_back(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], portion: GpuPortion) {
     used.cpu_milli = used.cpu_milli.saturating_sub(wanted.cpu_milli);
     used.memory_bytes = used.memory_bytes.saturating_sub(wanted.memory_bytes);
     used.disk_bytes = used.disk_bytes.saturating_sub(wanted.disk_bytes);
     used.members = used.members.saturating_sub(1);
     for index in gpus {
         let held = &mut used.gpu_milli[index.0 as usize];
-        *held = held.saturating_sub(share_milli);
+        *held = held.saturating_sub(portion.share_milli);
     }
+    declare(used, gpus, portion, u64::saturating_sub);
     for (name, count) in wanted.tokens.iter().filter(|(_, count)| **count > 0) {
         let held = used.tokens.get_mut(name).expect("what is given back was taken");
         *held = held.saturating_sub(*count);
@@ -97,9 +115,47 @@ pub(crate) fn give_back(used: &mut Used, wanted: &Resources, gpus: &[GpuIndex], 
     }
 }
 
-/// Thousandths of each device that a member placed by this alternative holds.
-pub(crate) fn share(wanted: &Resources, alternative: u32) -> u32 {
-    wanted.gpus.get(alternative as usize).map_or(0, |request| request.share_milli)
+/// Changes what is held of devices by those who declared their memory; kept only while anybody did.
+fn declare(used: &mut Used, gpus: &[GpuIndex], portion: GpuPortion, by: impl Fn(u64, u64) -> u64) {
+    if portion.memory_bytes == 0 || gpus.is_empty() {
+        return;
+    }
+    used.declared.resize(used.gpu_milli.len(), Declared::default());
+    for index in gpus {
+        if let Some(held) = used.declared.get_mut(index.0 as usize) {
+            change(held, Declared { share_milli: portion.share_milli, memory_bytes: portion.memory_bytes }, &by);
+        }
+    }
+    forget_none(used);
+}
+
+fn change(held: &mut Declared, other: Declared, by: impl Fn(u64, u64) -> u64) {
+    held.memory_bytes = by(held.memory_bytes, other.memory_bytes);
+    let share = by(u64::from(held.share_milli), u64::from(other.share_milli));
+    held.share_milli = u32::try_from(share).unwrap_or(u32::MAX);
+}
+
+fn forget_none(used: &mut Used) {
+    if used.declared.iter().all(|held| *held == Declared::default()) {
+        used.declared.clear();
+    }
+}
+
+/// What another holds of devices by declaration, added or taken away.
+fn declare_all(used: &mut Used, other: &Used, by: impl Fn(u64, u64) -> u64) {
+    if other.declared.is_empty() {
+        return;
+    }
+    used.declared.resize(used.gpu_milli.len(), Declared::default());
+    for (held, other) in used.declared.iter_mut().zip(&other.declared) {
+        change(held, *other, &by);
+    }
+    forget_none(used);
+}
+
+/// How much of each device a member placed by this alternative holds.
+pub(crate) fn share(wanted: &Resources, alternative: u32) -> GpuPortion {
+    wanted.gpus.get(alternative as usize).map_or(GpuPortion::NONE, GpuRequest::portion)
 }
 
 /// Holds this as well.
@@ -111,6 +167,7 @@ pub(crate) fn more(used: &mut Used, other: &Used) {
     for (held, more) in used.gpu_milli.iter_mut().zip(&other.gpu_milli) {
         *held = held.saturating_add(*more);
     }
+    declare_all(used, other, u64::saturating_add);
     for (name, count) in &other.tokens {
         let held = used.tokens.entry(name.clone()).or_insert(0);
         *held = held.saturating_add(*count);
@@ -126,6 +183,7 @@ pub(crate) fn less(used: &mut Used, other: &Used) {
     for (held, less) in used.gpu_milli.iter_mut().zip(&other.gpu_milli) {
         *held = held.saturating_sub(*less);
     }
+    declare_all(used, other, u64::saturating_sub);
     for (name, count) in &other.tokens {
         let left = used.tokens.get(name).map_or(0, |held| held.saturating_sub(*count));
         match left {

@@ -6,15 +6,16 @@ use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use flowyard_model::{
-    Account, AccountKey, ArchivePage, Attempt, AttemptNumber, Claim, ClusterVersion, Epoch, Identity, Job, JobId,
-    KeptSecret, LogSegment, Member, MemberKey, Meta, Name, Node, NodeId, Policy, Queue, QueuePath, Revision,
-    Revocation, Step, StepIndex, StepSpec, Submission, SubmissionKey, Task, TaskIndex, TaskKey, TaskState, TimeMs,
-    Token, TokenId,
+    Account, AccountKey, ArchivePage, Attempt, AttemptNumber, Claim, ClusterVersion, DurationKey, Durations, Epoch,
+    Identity, Job, JobId, KeptSecret, LogSegment, Member, MemberKey, Meta, Name, Node, NodeId, Policy, Queue,
+    QueuePath, Revision, Revocation, Step, StepIndex, Submission, SubmissionKey, Task, TaskIndex, TaskKey, TaskState,
+    TimeMs, Token, TokenId,
 };
 use imbl::{OrdMap, OrdSet};
 
 use crate::forget::forgets_by_itself;
 use crate::indexes::{Indexes, Load, ReadyGroup, ReadyStep};
+use crate::still::Stills;
 
 /// One step of one job, as tables order them.
 pub type StepKey = (JobId, StepIndex);
@@ -36,6 +37,8 @@ pub struct State {
     pub(crate) steps: OrdMap<StepKey, Arc<Step>>,
     /// Touched tasks only. A step without any has no map here.
     pub(crate) tasks: OrdMap<StepKey, OrdMap<TaskIndex, Arc<Task>>>,
+    /// Jobs that are in none of the tables above, nor are their steps and submissions: nothing has touched them yet.
+    pub(crate) stills: Stills,
     /// Room that waiting tasks are promised; from cluster version 2 on.
     pub(crate) claims: OrdMap<TaskKey, Arc<Claim>>,
     pub(crate) tokens: OrdMap<TokenId, Arc<Token>>,
@@ -46,6 +49,8 @@ pub struct State {
     pub(crate) secrets: OrdMap<Name, Arc<KeptSecret>>,
     /// From cluster version 2 on.
     pub(crate) policy: Arc<Policy>,
+    /// How long steps took; from cluster version 2 on.
+    pub(crate) durations: OrdMap<DurationKey, Arc<Durations>>,
     pub(crate) indexes: Indexes,
 }
 
@@ -83,6 +88,7 @@ impl State {
             waits: OrdSet::new(),
             steps: OrdMap::new(),
             tasks: OrdMap::new(),
+            stills: Stills::none(),
             claims: OrdMap::new(),
             tokens: OrdMap::new(),
             revocations: OrdMap::new(),
@@ -90,6 +96,7 @@ impl State {
             segments: OrdMap::new(),
             secrets: OrdMap::new(),
             policy: Arc::default(),
+            durations: OrdMap::new(),
             indexes: Indexes::none(),
         }
     }
@@ -127,21 +134,6 @@ impl State {
         }
     }
 
-    /// A job.
-    pub fn job(&self, job: JobId) -> Option<&Arc<Job>> {
-        self.jobs.get(&job)
-    }
-
-    /// All remembered jobs, by id; both directions.
-    pub fn jobs(&self) -> impl DoubleEndedIterator<Item = (JobId, &Arc<Job>)> {
-        self.jobs.iter().map(|(id, job)| (*id, job))
-    }
-
-    /// Number of remembered jobs.
-    pub fn job_count(&self) -> usize {
-        self.jobs.len()
-    }
-
     /// The ended jobs that are remembered, by the time of their end.
     pub fn finished(&self) -> impl DoubleEndedIterator<Item = JobId> {
         self.indexes.finished.iter().map(|(_, job)| *job)
@@ -150,32 +142,6 @@ impl State {
     /// How many ended jobs are remembered.
     pub fn finished_count(&self) -> usize {
         self.indexes.finished.len()
-    }
-
-    /// What a client's submission key stands for.
-    pub fn submission(&self, key: &SubmissionKey) -> Option<Submission> {
-        self.submissions.get(key).copied()
-    }
-
-    /// A step.
-    pub fn step(&self, job: JobId, step: StepIndex) -> Option<&Arc<Step>> {
-        self.steps.get(&(job, step))
-    }
-
-    /// The steps of a job, in the order of its spec.
-    pub fn steps(&self, job: JobId) -> impl Iterator<Item = (StepIndex, &Arc<Step>)> {
-        self.steps.range(step_span(job)).map(|((_, index), step)| (*index, step))
-    }
-
-    /// What was asked for in a step.
-    pub fn step_spec(&self, job: JobId, step: StepIndex) -> Option<&StepSpec> {
-        self.jobs.get(&job)?.spec.steps.get(step.0 as usize)
-    }
-
-    /// The position of a step, by its name.
-    pub fn step_named(&self, job: JobId, name: &Name) -> Option<StepIndex> {
-        let at = self.jobs.get(&job)?.spec.steps.iter().position(|step| step.name == *name)?;
-        Some(StepIndex(u32::try_from(at).ok()?))
     }
 
     /// A task that was touched; `None` for one that is still, or ended, in the ranges of its step.
@@ -212,6 +178,9 @@ impl State {
     pub fn task_state(&self, key: TaskKey) -> Option<TaskState> {
         if let Some(task) = self.task(key) {
             return Some(task.state);
+        }
+        if let Some(still) = self.still_step(key.job, key.step) {
+            return (key.task.0 < still.tasks()).then_some(TaskState::Ready);
         }
         self.steps.get(&(key.job, key.step)).and_then(|step| crate::step::untouched_state(step, key.task))
     }
@@ -257,7 +226,8 @@ impl State {
             (retry.task, AttemptNumber(attempts + 1))
         });
         let untouched = self.steps.get(&(job, step)).into_iter().flat_map(|step| step.ready.iter());
-        tried.chain(untouched.map(|index| (TaskIndex(index), AttemptNumber(1))))
+        let still = 0..self.still_step(job, step).map_or(0, |still| still.tasks());
+        tried.chain(untouched.chain(still).map(|index| (TaskIndex(index), AttemptNumber(1))))
     }
 
     /// A node.
@@ -333,7 +303,13 @@ pub(crate) fn step_span(job: JobId) -> std::ops::RangeInclusive<StepKey> {
 const fn member(task: u64, rest: u32) -> MemberKey {
     let (step, index) = (StepIndex(rest), TaskIndex(rest));
     let task = TaskKey { job: JobId(task), step, task: index };
-    MemberKey { task, attempt: AttemptNumber(rest), rank: flowyard_model::Rank(rest), epoch: Epoch(rest) }
+    MemberKey {
+        task,
+        attempt: AttemptNumber(rest),
+        rank: flowyard_model::Rank(rest),
+        epoch: Epoch(rest),
+        replacement: rest,
+    }
 }
 
 const MEMBER_MIN: MemberKey = member(0, 0);

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use flowyard_model::{Step, TaskCounts, TaskIndex, TaskOutcome, TaskState};
 
 use crate::ledger;
+use crate::reading::Outline;
 use crate::state::{State, StepKey};
 
 /// Changes a step, and whatever follows from its counts.
 pub(crate) fn edit_step<R>(state: &mut State, key: StepKey, change: impl FnOnce(&mut Step) -> R) -> R {
+    state.thaw(key.0);
     let step = state.steps.get_mut(&key).expect("the step exists");
     let before = step.counts;
     let step = Arc::make_mut(step);
@@ -19,7 +21,7 @@ pub(crate) fn edit_step<R>(state: &mut State, key: StepKey, change: impl FnOnce(
     }
     if before != after {
         let job = state.jobs.get(&key.0).expect("a step has a job");
-        state.indexes.counts_changed(job, key, before, after);
+        state.indexes.counts_changed(Outline::of(job), key, before, after);
     }
     if before.active != after.active {
         ledger::active_changed(state, key.0, before.active, after.active);

@@ -12,7 +12,7 @@ use flowyard_model::{
 
 use crate::graph::{release, settle};
 use crate::state::State;
-use crate::{after, holding, near, overdue, queue};
+use crate::{after, beside, holding, near, overdue, queue, shape};
 
 /// Applies `SubmitJob`.
 pub(crate) fn submit(state: &mut State, changed: &mut Changed, wish: SubmitJob) -> Reply {
@@ -31,6 +31,7 @@ pub(crate) fn submit(state: &mut State, changed: &mut Changed, wish: SubmitJob) 
     }
     insert_records(state, id, wish, &counts);
     start(state, changed, id);
+    state.freeze(id);
     Reply::Submitted { job: id, existing: false }
 }
 
@@ -48,7 +49,7 @@ fn check(state: &State, spec: &JobSpec) -> Result<Vec<Option<u32>>, Rejection> {
     if state.queue(&spec.queue).is_none() {
         return Err(queue::unknown(state, &spec.queue));
     }
-    if let Some(job) = spec.after.iter().find(|job| state.job(**job).is_none()) {
+    if let Some(job) = spec.after.iter().find(|job| state.outline(**job).is_none()) {
         return Err(Rejection::UnknownAfter { job: *job });
     }
     let mut counts: Vec<Option<u32>> = Vec::with_capacity(spec.steps.len());
@@ -81,12 +82,17 @@ fn check(state: &State, spec: &JobSpec) -> Result<Vec<Option<u32>>, Rejection> {
             return Err(invalid("it has more tasks than a step may have"));
         }
         near::known(state, step)?;
+        beside::known(state, step)?;
         counts.push(count);
     }
     let all: u64 = counts.iter().flatten().map(|count| u64::from(*count)).sum();
     let few = !counts.is_empty() && counts.len() <= limits::STEPS && all <= limits::TASKS_PER_JOB;
     let message = || format!("a job has 1 to {} steps and at most {} tasks", limits::STEPS, limits::TASKS_PER_JOB);
-    if few { Ok(counts) } else { Err(Rejection::Invalid { path: "steps".to_owned(), message: message() }) }
+    if !few {
+        return Err(Rejection::Invalid { path: "steps".to_owned(), message: message() });
+    }
+    shape::check(state, spec)?;
+    Ok(counts)
 }
 
 fn insert_records(state: &mut State, id: JobId, wish: SubmitJob, counts: &[Option<u32>]) {
@@ -97,7 +103,8 @@ fn insert_records(state: &mut State, id: JobId, wish: SubmitJob, counts: &[Optio
         let step = blocked_step(&spec, at, *count, waits_for > 0);
         state.steps.insert((id, index), Arc::new(step));
     }
-    state.indexes.job_came(&spec.queue);
+    state.indexes.job_came(&spec);
+    beside::job_came(&mut state.indexes, &spec);
     let job = Job {
         owner: wish.owner,
         key: wish.key,
@@ -114,7 +121,7 @@ fn insert_records(state: &mut State, id: JobId, wish: SubmitJob, counts: &[Optio
     overdue::watch(state, id);
 }
 
-fn blocked_step(spec: &JobSpec, at: usize, count: Option<u32>, job_waits: bool) -> Step {
+pub(crate) fn blocked_step(spec: &JobSpec, at: usize, count: Option<u32>, job_waits: bool) -> Step {
     let step = &spec.steps[at];
     let segments = match step.fan_out {
         FanOut::Items(list) if list.count > 0 => {

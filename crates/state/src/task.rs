@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use flowyard_model::{Attempt, MemberKey, Task, TaskKey, TaskState};
 
-use crate::accept;
 use crate::state::State;
 use crate::step::{counter, edit_step};
+use crate::{accept, surgery};
 
 /// Brings a task into a state, and changes its record on the way. A ready task without a record gets one.
 pub(crate) fn move_task(state: &mut State, key: TaskKey, to: TaskState, change: impl FnOnce(&mut Task)) {
@@ -34,13 +34,18 @@ pub(crate) fn edit_attempt<R>(state: &mut State, member: MemberKey, change: impl
     let tasks = state.tasks.get_mut(&(member.task.job, member.task.step)).expect("an attempt has a task");
     let task = Arc::make_mut(tasks.get_mut(&member.task.task).expect("an attempt has a task"));
     let attempt = &mut task.attempts[member.attempt.0 as usize - 1];
-    let before = accept::due(attempt);
+    let (before, given_up_at) = (accept::due(attempt), surgery::due(attempt));
     let done = change(attempt);
-    let after = accept::due(attempt);
+    let (after, given_up_now) = (accept::due(attempt), surgery::due(attempt));
     if before != after {
         let unaccepted = &mut state.indexes.unaccepted;
         before.map(|until| unaccepted.remove(&(until, member.task)));
         after.map(|until| unaccepted.insert((until, member.task)));
+    }
+    if given_up_at != given_up_now {
+        let repairs = &mut state.indexes.repairs;
+        given_up_at.map(|until| repairs.remove(&(until, member.task)));
+        given_up_now.map(|until| repairs.insert((until, member.task)));
     }
     done
 }

@@ -6,10 +6,12 @@ use crate::accept::give_up;
 use crate::access::forget_lapsed;
 use crate::claims;
 use crate::closing::stop_drained;
+use crate::discredit;
 use crate::forget::{forget, forgets_by_itself};
 use crate::ledger;
 use crate::overdue::stop_overdue;
 use crate::state::State;
+use crate::surgery;
 use crate::task::move_task;
 
 /// Applies `Tick`: does what is due at state time, up to [`limits::WORK_PER_TICK`]. What is left stays due.
@@ -23,7 +25,9 @@ pub(crate) fn tick(state: &mut State, changed: &mut Changed) -> Reply {
         } else if !(stop_drained(state, changed)
             || stop_overdue(state, changed)
             || give_up(state, changed)
+            || surgery::give_up(state, changed)
             || claims::fall_due(state, changed)
+            || discredit::settle_due(state, changed)
             || forget_expired(state, changed)
             || forget_lapsed(state, changed)
             || ledger::forget_lapsed(state))

@@ -1,9 +1,12 @@
 //! A state in which a step waits for nothing, for whoever asks what would be if other tasks stood in its place.
 
-use flowyard_model::{Changed, JobId, StepIndex, TaskIndex, TaskKey};
+use std::sync::Arc;
+
+use flowyard_model::{Changed, JobId, StepIndex, TaskIndex, TaskKey, Throttle};
 
 use crate::claims;
-use crate::state::State;
+use crate::starting::Starting;
+use crate::state::{State, StepKey};
 use crate::step::edit_step;
 
 impl State {
@@ -25,5 +28,34 @@ impl State {
             });
         }
         copy
+    }
+
+    /// A copy in which nothing is bounded by how much is starting.
+    ///
+    /// It is for questions and for nothing else, as [`State::withdrawn`].
+    #[must_use]
+    pub fn unthrottled(mut self) -> Self {
+        Arc::make_mut(&mut self.policy).throttle = Throttle::default();
+        self.indexes.starting = Starting::default();
+        self
+    }
+
+    /// A copy that knows of earlier runs what another state knows: what is only supposed to have run teaches nothing.
+    ///
+    /// It is for questions and for nothing else, as [`State::withdrawn`].
+    #[must_use]
+    pub fn as_learned_in(mut self, other: &Self) -> Self {
+        self.durations = other.durations.clone();
+        self.indexes.durations = other.indexes.durations.clone();
+        self
+    }
+
+    /// Counts what lives of one step as of another, too: what waits of it may stand in another job.
+    ///
+    /// It is for questions and for nothing else, as [`State::withdrawn`].
+    pub fn count_as(&mut self, from: StepKey, to: StepKey) {
+        for (node, count) in self.own_of(from) {
+            self.indexes.beside.own.insert((to.0, to.1, node), count);
+        }
     }
 }

@@ -216,6 +216,7 @@ impl NodeGpus {
             link_group: Some(at / self.linked),
             healthy: true,
             fake: true,
+            part: None,
         };
         (0..self.count).map(device).collect()
     }

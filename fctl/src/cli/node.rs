@@ -8,7 +8,10 @@ Examples:
   fctl node drain n1 --deadline 30m --wait --reason 'new disk'   wait half an hour, then stop what runs; done when empty
   fctl node uncordon n1                                          use it again
   fctl node cordon n2                                            nothing new there; what runs stays
-  fctl node remove n3                                            forget a machine that is drained or gone";
+  fctl node cordon n2 --gpu 3 --reason 'XID 79'                  nothing new on that GPU; the others are used on
+  fctl node remove n3                                            forget a machine that is drained or gone
+  fctl node show n4                                              what it offers, and what is held against it
+  fctl node forgive n4                                           its cable was changed: hold nothing against it";
 
 /// `fctl node`.
 #[derive(Debug, Subcommand)]
@@ -19,9 +22,13 @@ pub(crate) enum Node {
     /// Place nothing new there; what runs there stays
     Cordon(NodeCordon),
     /// Use it as before; ends a drain, too
-    Uncordon(NodeName),
+    Uncordon(NodeUncordon),
     /// Forget a machine that is drained or gone, and on which nothing runs
     Remove(NodeName),
+    /// Hold nothing against it any more: it is given work like any other
+    Forgive(NodeName),
+    /// What one machine offers, what of it is taken, and what is held against it
+    Show(NodeName),
 }
 
 /// A machine.
@@ -32,12 +39,26 @@ pub(crate) struct NodeName {
     pub node: String,
 }
 
+/// `fctl node uncordon`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeUncordon {
+    /// Which
+    #[command(flatten)]
+    pub name: NodeName,
+    /// Only this GPU, which was cordoned by itself
+    #[arg(long, value_name = "GPU")]
+    pub gpu: Option<String>,
+}
+
 /// `fctl node cordon`.
 #[derive(Debug, Args)]
 pub(crate) struct NodeCordon {
     /// Which
     #[command(flatten)]
     pub name: NodeName,
+    /// Only this GPU: its number or id, as `fctl node show` lists it
+    #[arg(long, value_name = "GPU")]
+    pub gpu: Option<String>,
     /// Why, for those who look at `fctl nodes`
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,

@@ -11,9 +11,10 @@ Examples:
 
 A policy file:
   topology = [\"block\", \"rack\"]
+  throttle = { per_job = 500, per_node = 8 }
 
-These are labels of the machines (`--label rack=r7` of an agent), from the top: the members of a gang are placed near to
-each other by them.";
+`topology` are labels of the machines (`--label rack=r7` of an agent), from the top: the members of a gang are placed near to
+each other by them. `throttle` is how many members may be placed and not run yet at one time; no bound where it says nothing.";
 
 /// What holds for all of the cluster.
 #[derive(Debug, Subcommand)]

@@ -18,6 +18,7 @@ pub(super) async fn run(dev: Dev) -> Outcome {
     home.prepare()?;
     let mut settings = Settings::of(&home)?;
     settings.agent.fake_gpus = dev.fake_gpus.unwrap_or(settings.agent.fake_gpus);
+    settings.agent.fake_mig.extend(dev.fake_mig);
     settings.agent.oci_runtime = dev.oci_runtime.or(settings.agent.oci_runtime);
     settings.agent.labels.extend(dev.label);
     let Some(lock) = home.host()? else {

@@ -9,7 +9,7 @@ use flowyard_sdk::shown::nearest;
 use serde_json::json;
 
 use super::{Outcome, nodes};
-use crate::asking::same_cluster;
+use crate::asking::{asking, same_cluster};
 use crate::cli::Global;
 use crate::cli::node::{self, NodeDrain};
 use crate::connect::Connection;
@@ -26,11 +26,19 @@ const LISTED: usize = 12;
 
 pub(super) async fn run(global: &Global, command: node::Node) -> Outcome {
     let (request, wait) = match &command {
+        node::Node::Show(name) => return show(global, &name.node).await,
+        node::Node::Forgive(name) => (request(&name.node, NodeChange::Forgive, None, String::new()), false),
         node::Node::Drain(drain) => (drain_request(drain), drain.wait),
         node::Node::Cordon(cordon) => {
-            (request(&cordon.name.node, NodeChange::Cordon, None, cordon.reason.clone()), false)
+            let change = if cordon.gpu.is_some() { NodeChange::DeviceOut } else { NodeChange::Cordon };
+            let request = request(&cordon.name.node, change, None, cordon.reason.clone());
+            (of_device(request, cordon.gpu.as_ref()), false)
         }
-        node::Node::Uncordon(name) => (request(&name.node, NodeChange::Uncordon, None, String::new()), false),
+        node::Node::Uncordon(uncordon) => {
+            let change = if uncordon.gpu.is_some() { NodeChange::DeviceBack } else { NodeChange::Uncordon };
+            let request = request(&uncordon.name.node, change, None, String::new());
+            (of_device(request, uncordon.gpu.as_ref()), false)
+        }
         node::Node::Remove(name) => (request(&name.node, NodeChange::Remove, None, String::new()), false),
     };
     // While it is waited for, what runs in an embedded cluster goes on.
@@ -41,22 +49,61 @@ pub(super) async fn run(global: &Global, command: node::Node) -> Outcome {
     outcome
 }
 
+async fn show(global: &Global, name: &str) -> Outcome {
+    let nodes = asking(global, async |client| Ok(client.list_nodes(ListNodesRequest {}).await?.nodes)).await?;
+    let node = find(nodes, name)?;
+    match output::is_json() {
+        true => output::json(&nodes::as_json(&node)),
+        false => nodes::print(std::slice::from_ref(&node)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn drain_request(drain: &NodeDrain) -> ChangeNodeRequest {
     request(&drain.name.node, NodeChange::Drain, drain.deadline, drain.reason.clone())
 }
 
 fn request(name: &str, change: NodeChange, deadline_ms: Option<u64>, reason: String) -> ChangeNodeRequest {
-    ChangeNodeRequest { name: name.to_owned(), change: change.into(), deadline_ms, reason }
+    ChangeNodeRequest { name: name.to_owned(), change: change.into(), deadline_ms, reason, device: String::new() }
 }
 
-async fn change(global: &Global, connection: &mut Connection, request: ChangeNodeRequest, wait: bool) -> Outcome {
+fn of_device(request: ChangeNodeRequest, device: Option<&String>) -> ChangeNodeRequest {
+    ChangeNodeRequest { device: device.cloned().unwrap_or_default(), ..request }
+}
+
+/// The id of a device that is named by its id, or by its number in the list.
+fn device_id(node: &Node, named: &str) -> Result<String, Failure> {
+    let gpus = node.inventory.as_ref().map_or(&[][..], |inventory| &inventory.gpus);
+    let numbered = named.parse().ok().and_then(|at: usize| gpus.get(at));
+    if let Some(gpu) = gpus.iter().find(|gpu| gpu.id == named).or(numbered) {
+        return Ok(gpu.id.clone());
+    }
+    let ids: Vec<_> = gpus.iter().take(LISTED).map(|gpu| harmless(&gpu.id)).collect();
+    let known = if ids.is_empty() { "it has none".to_owned() } else { format!("it has {}", ids.join(", ")) };
+    let (name, named) = (harmless(&node.name), flowyard_sdk::shown::shown(named));
+    Err(ClientError::NotFound(format!("node {name} has no GPU `{named}`; {known}")).into())
+}
+
+async fn change(global: &Global, connection: &mut Connection, mut request: ChangeNodeRequest, wait: bool) -> Outcome {
     let before = connection.persist(async |client| list(client).await).await?;
     let before = find(before, &request.name)?;
+    if !request.device.is_empty() {
+        request.device = device_id(&before, &request.device)?;
+    }
     let answer = connection.persist(async |client| client.change_node(request.clone()).await).await?;
     let Some(node) = answer.node else {
         removed(&before);
         return Ok(ExitCode::SUCCESS);
     };
+    if !request.device.is_empty() && !output::is_json() {
+        let (name, device) = (harmless(&node.name), harmless(&request.device));
+        let line = match request.change() {
+            NodeChange::DeviceOut => format!("GPU {device} of node {name} is given to nobody new; what holds it stays"),
+            _ => format!("GPU {device} of node {name} is given out again, if it is well"),
+        };
+        output::line(line);
+        return Ok(ExitCode::SUCCESS);
+    }
     if !wait {
         tell(global, &node);
         return Ok(ExitCode::SUCCESS);
@@ -169,6 +216,17 @@ async fn until_drained(global: &Global, connection: &mut Connection, mut node: N
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_named_by_its_number_or_its_id() {
+        let gpu = |id: &str| flowyard_proto::api::Gpu { id: id.to_owned(), ..Default::default() };
+        let inventory = flowyard_proto::api::Inventory { gpus: vec![gpu("GPU-a"), gpu("GPU-b")], ..Default::default() };
+        let node = Node { name: "n1".to_owned(), inventory: Some(inventory), ..Node::default() };
+        assert_eq!(device_id(&node, "1").unwrap(), "GPU-b");
+        assert_eq!(device_id(&node, "GPU-a").unwrap(), "GPU-a");
+        let said = device_id(&node, "2").unwrap_err().to_string();
+        assert!(said.contains("no GPU `2`; it has GPU-a, GPU-b"), "{said}");
+    }
 
     #[test]
     fn an_unknown_node_is_answered_with_the_nearest_and_all() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use flowyard_model::Policy;
+use flowyard_model::{Policy, Throttle};
 use flowyard_proto::api;
 use flowyard_sdk::policy_file;
 use serde_json::json;
@@ -34,6 +34,21 @@ fn listed(policy: &Policy) -> String {
     if levels.is_empty() { "none".to_owned() } else { levels.join(" > ") }
 }
 
+/// The policy for people, in a line.
+fn said(policy: &Policy) -> String {
+    let throttle = throttle(policy).map_or_else(String::new, |throttle| format!("; throttle {throttle}"));
+    format!("topology {}{throttle}", listed(policy))
+}
+
+/// The throttle for people; nothing if there is none.
+fn throttle(policy: &Policy) -> Option<String> {
+    let Throttle { per_job, per_node } = policy.throttle;
+    let job = per_job.map(|most| format!("{most} per job"));
+    let node = per_node.map(|most| format!("{most} per node"));
+    let parts: Vec<_> = job.into_iter().chain(node).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
 async fn put(global: &Global, file: &Path) -> Outcome {
     let policy = policy_file::load(file)?;
     if global.local {
@@ -46,8 +61,8 @@ async fn put(global: &Global, file: &Path) -> Outcome {
     let change = if before == policy { "unchanged" } else { "changed" };
     match output::is_json() {
         true => output::json(&json!({ "change": change, "before": as_json(&before), "after": as_json(&policy) })),
-        false if before == policy => output::line(format!("topology {}, unchanged", listed(&policy))),
-        false => output::line(format!("topology {} -> {}", listed(&before), listed(&policy))),
+        false if before == policy => output::line(format!("{}, unchanged", said(&policy))),
+        false => output::line(format!("{} -> {}", said(&before), said(&policy).trim_start_matches("topology "))),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -65,6 +80,9 @@ async fn show(global: &Global, stale: bool) -> Outcome {
         output::json(&shown);
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(throttle) = throttle(&policy) {
+        output::line(format!("throttle {throttle}: members that are placed and do not run yet, at one time"));
+    }
     if policy.topology.is_empty() {
         output::note("no topology is declared; `fctl policy put FILE` does it");
         return Ok(ExitCode::SUCCESS);
@@ -78,7 +96,8 @@ async fn show(global: &Global, stale: bool) -> Outcome {
 }
 
 fn as_json(policy: &Policy) -> serde_json::Value {
-    json!({ "topology": levels(policy) })
+    let Throttle { per_job, per_node } = policy.throttle;
+    json!({ "topology": levels(policy), "throttle": { "per_job": per_job, "per_node": per_node } })
 }
 
 fn read(policy: Option<api::Policy>) -> Result<Policy, Failure> {

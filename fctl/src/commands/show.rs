@@ -213,7 +213,9 @@ fn print_step(found: &Found, at: u32, cluster: &str) {
 }
 
 fn task_row(task: &api::Task) -> [crate::table::Cell; 8] {
-    let member = task.attempts.last().and_then(|attempt| attempt.members.first());
+    // Of a gang that has failed, the member that is the reason.
+    let decisive = |attempt: &api::Attempt| attempt.decisive_rank.unwrap_or(0) as usize;
+    let member = task.attempts.last().and_then(|attempt| attempt.members.get(decisive(attempt)));
     let end = member.and_then(|member| member.end.as_ref());
     let bad = end.filter(|end| end.outcome() != api::AttemptOutcome::Succeeded);
     let times = member.and_then(|member| member.times).unwrap_or_default();

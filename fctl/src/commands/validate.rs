@@ -16,7 +16,7 @@ pub(super) fn run(validate: &Validate) -> Outcome {
             tell(&checked);
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) if output::is_json() => {
+        Err(error) if output::is_json() && !error.unreadable => {
             let answer = json!({ "valid": false, "problems": error.problems, "problems_left_out": error.left_out });
             output::json(&answer);
             Ok(ExitCode::from(codes::USAGE))

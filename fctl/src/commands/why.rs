@@ -61,6 +61,7 @@ fn explanation(told: &api::Explanation) -> Value {
             "joined": start.joined,
             "ends": start.ends,
             "unknown_followers": start.unknown_followers,
+            "runs": start.runs,
             "endless": start.endless,
             "endless_all": start.endless_all,
             "text": start.text,

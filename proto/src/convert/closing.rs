@@ -13,6 +13,7 @@ impl From<&model::ChangeNode> for peer::ChangeNode {
             NodeChange::Drain { deadline } => (peer::NodeChange::Drain, deadline),
             NodeChange::Uncordon => (peer::NodeChange::Uncordon, None),
             NodeChange::Remove => (peer::NodeChange::Remove, None),
+            NodeChange::Forgive => (peer::NodeChange::Forgive, None),
         };
         Self {
             node: wish.node.0,
@@ -39,6 +40,7 @@ impl TryFrom<peer::ChangeNode> for model::ChangeNode {
             peer::NodeChange::Drain => NodeChange::Drain { deadline: wish.deadline_ms.map(TimeMs) },
             peer::NodeChange::Uncordon => NodeChange::Uncordon,
             peer::NodeChange::Remove => NodeChange::Remove,
+            peer::NodeChange::Forgive => NodeChange::Forgive,
         };
         Ok(Self { node: NodeId(wish.node), change, by: wish.by, reason: wish.reason })
     }

@@ -34,6 +34,9 @@ impl From<&Command> for WireCommand {
             }),
             Command::CommitPlan(plan) => Self::CommitPlan(plan.into()),
             Command::ReportAttempts(reports) => Self::ReportAttempts(reports.into()),
+            Command::ReportMany(agents) => {
+                Self::ReportMany(peer::ReportMany { agents: agents.iter().map(Into::into).collect() })
+            }
             Command::Tick => Self::Tick(peer::Tick {}),
             Command::RaiseVersion { version } => Self::RaiseVersion(peer::RaiseVersion { version: version.0 }),
             Command::ForgetJobs { jobs } => {
@@ -56,6 +59,8 @@ impl From<&Command> for WireCommand {
             Command::PutSecret(put) => Self::PutSecret(put.into()),
             Command::DropSecret { name } => Self::DropSecret(peer::DropSecret { name: name.to_string() }),
             Command::PutPolicy(policy) => Self::PutPolicy((&**policy).into()),
+            Command::SetDevices(set) => Self::SetDevices(set.into()),
+            Command::ChangeDevice(change) => Self::ChangeDevice(change.into()),
         }
     }
 }
@@ -85,6 +90,7 @@ impl TryFrom<WireCommand> for Command {
             },
             WireCommand::CommitPlan(plan) => Self::CommitPlan(plan.try_into().under("commit_plan")?),
             WireCommand::ReportAttempts(report) => Self::ReportAttempts(report.try_into().under("report_attempts")?),
+            WireCommand::ReportMany(many) => Self::ReportMany(reports_of_many(many).under("report_many")?),
             WireCommand::Tick(peer::Tick {}) => Self::Tick,
             WireCommand::RaiseVersion(raise) => Self::RaiseVersion { version: ClusterVersion(raise.version) },
             WireCommand::ForgetJobs(forget) => Self::ForgetJobs { jobs: forget.jobs.into_iter().map(JobId).collect() },
@@ -109,6 +115,8 @@ impl TryFrom<WireCommand> for Command {
                 Self::DropSecret { name: decode::name("drop_secret.name", &dropped.name)? }
             }
             WireCommand::PutPolicy(policy) => Self::PutPolicy(Arc::new(policy.try_into().under("put_policy")?)),
+            WireCommand::SetDevices(set) => Self::SetDevices(set.try_into().under("set_devices")?),
+            WireCommand::ChangeDevice(change) => Self::ChangeDevice(change.into()),
         })
     }
 }
@@ -184,6 +192,7 @@ impl From<&model::Plan> for peer::Plan {
             drops: plan.drops.iter().map(|task| (*task).into()).collect(),
             at_ms: plan.at.map(|time| time.0),
             made_from: plan.made_from.as_ref().map(Into::into),
+            repairs: plan.repairs.iter().map(Into::into).collect(),
         }
     }
 }
@@ -220,6 +229,7 @@ impl TryFrom<peer::Plan> for model::Plan {
             drops: plan.drops.into_iter().map(Into::into).collect(),
             at: plan.at_ms.map(TimeMs),
             made_from: plan.made_from.map(Into::into),
+            repairs: decode::list("repairs", plan.repairs)?,
         })
     }
 }
@@ -280,6 +290,13 @@ impl From<&model::ReportAttempts> for peer::ReportAttempts {
             reports: report.reports.iter().map(Into::into).collect(),
         }
     }
+}
+
+fn reports_of_many(many: peer::ReportMany) -> Decoded<Vec<model::ReportAttempts>> {
+    // Whoever says nothing counts, too.
+    let all = many.agents.iter().map(|agent| agent.reports.len().max(1)).sum();
+    decode::at_most("agents.reports", limits::REPORTS_PER_ENTRY, all)?;
+    decode::list("agents", many.agents)
 }
 
 impl TryFrom<peer::ReportAttempts> for model::ReportAttempts {

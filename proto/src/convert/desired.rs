@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model as model;
-use flowyard_model::{Fence, GpuIndex, JobId, Revision, StepIndex, TaskIndex, Term};
+use flowyard_model::{Fence, GpuIndex, JobId, Rank, Revision, StepIndex, TaskIndex, Term};
 
 use super::{by_text, number};
 use crate::decode::{self, DecodeError, Decoded, Problem, Under};
@@ -45,6 +45,7 @@ impl From<&model::DesiredMember> for agent::DesiredMember {
         Self {
             key: Some(member.key.into()),
             gpus: member.gpus.iter().map(|gpu| gpu.0).collect(),
+            gpu_alternative: member.gpu_alternative,
             inputs: by_text(&member.inputs, |input| input.into()),
             item: member.item.map(Into::into),
             known: number::<_, api::Phase>(member.known),
@@ -60,7 +61,12 @@ impl From<&model::Gang> for agent::Gang {
             address: node.address.clone(),
             members: node.members,
         };
-        Self { nodes: gang.nodes.iter().map(node).collect(), main_port: gang.main_port.into() }
+        Self {
+            nodes: gang.nodes.iter().map(node).collect(),
+            main_port: gang.main_port.into(),
+            generation: gang.generation,
+            vacant: gang.vacant.iter().map(|rank| rank.0).collect(),
+        }
     }
 }
 
@@ -72,7 +78,12 @@ impl TryFrom<agent::Gang> for model::Gang {
             return Err(Problem::Missing).under("nodes");
         }
         let main_port = decode::port("main_port", gang.main_port)?;
-        Ok(Self { nodes: decode::list("nodes", gang.nodes)?, main_port })
+        Ok(Self {
+            nodes: decode::list("nodes", gang.nodes)?,
+            main_port,
+            generation: gang.generation,
+            vacant: gang.vacant.into_iter().map(Rank).collect(),
+        })
     }
 }
 
@@ -92,6 +103,7 @@ impl TryFrom<agent::DesiredMember> for model::DesiredMember {
         Ok(Self {
             key: decode::required("key", member.key)?,
             gpus: member.gpus.into_iter().map(GpuIndex).collect(),
+            gpu_alternative: member.gpu_alternative,
             inputs: decode::named("inputs", member.inputs)?,
             item: decode::optional("item", member.item)?,
             known: decode::closed("known", member.known)?,

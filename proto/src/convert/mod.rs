@@ -9,6 +9,9 @@ mod account;
 mod closing;
 mod command;
 mod desired;
+mod device;
+mod discredit;
+mod duration;
 mod outcome;
 mod past;
 mod placing;
@@ -20,6 +23,7 @@ mod resources;
 mod retry;
 mod secret;
 mod spec;
+mod surgery;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +31,8 @@ use flowyard_model::Name;
 
 pub(crate) use closing::{only_of_a_drain, shown_closure};
 pub(crate) use command::{check_reports, previous};
+pub(crate) use device::from_conditions;
+pub(crate) use discredit::shown_discredit;
 pub(crate) use outcome::stuck_number;
 pub(crate) use records::{task_state, waiting_until_ms};
 

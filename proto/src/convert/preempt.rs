@@ -88,6 +88,23 @@ impl TryFrom<peer::Eviction> for model::Eviction {
     }
 }
 
+impl From<model::Awaited> for peer::Awaited {
+    fn from(awaited: model::Awaited) -> Self {
+        Self { task: Some(awaited.task.into()), attempt: awaited.attempt.0 }
+    }
+}
+
+impl TryFrom<peer::Awaited> for model::Awaited {
+    type Error = DecodeError;
+
+    fn try_from(awaited: peer::Awaited) -> Decoded<Self> {
+        Ok(Self {
+            task: decode::required("task", awaited.task)?,
+            attempt: AttemptNumber(decode::positive("attempt", awaited.attempt)?),
+        })
+    }
+}
+
 impl From<&model::ClaimWish> for peer::ClaimWish {
     fn from(wish: &model::ClaimWish) -> Self {
         Self {
@@ -95,6 +112,7 @@ impl From<&model::ClaimWish> for peer::ClaimWish {
             attempt: wish.attempt.0,
             members: wish.members.iter().map(Into::into).collect(),
             evictions: wish.evictions.iter().map(|eviction| (*eviction).into()).collect(),
+            awaits: wish.awaits.iter().map(|awaited| (*awaited).into()).collect(),
         }
     }
 }
@@ -108,6 +126,7 @@ impl TryFrom<peer::ClaimWish> for model::ClaimWish {
             attempt: AttemptNumber(decode::positive("attempt", wish.attempt)?),
             members: wish.members.into_iter().map(Into::into).collect(),
             evictions: decode::list("evictions", wish.evictions)?,
+            awaits: decode::list("awaits", wish.awaits)?,
         })
     }
 }
@@ -120,6 +139,8 @@ pub(super) fn from_claim(task: model::TaskKey, claim: &model::Claim) -> peer::Cl
         evictions: claim.evictions.iter().map(|eviction| (*eviction).into()).collect(),
         made_at_ms: claim.made_at.0,
         until_ms: claim.until.0,
+        awaits: claim.awaits.iter().map(|awaited| (*awaited).into()).collect(),
+        starts_at_ms: claim.starts_at.map(|at| at.0),
     }
 }
 
@@ -131,6 +152,8 @@ pub(super) fn to_claim(claim: peer::Claim) -> Decoded<Record> {
         evictions: decode::list("evictions", claim.evictions)?,
         made_at: TimeMs(claim.made_at_ms),
         until: TimeMs(claim.until_ms),
+        awaits: decode::list("awaits", claim.awaits)?,
+        starts_at: claim.starts_at_ms.map(TimeMs),
     };
     Ok(Record::Claim(task, Arc::new(claim)))
 }

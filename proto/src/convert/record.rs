@@ -12,12 +12,15 @@ use super::access::{from_revocation, from_token, to_revocation, to_token};
 use super::account::{from_account, to_account};
 use super::closing::{from_closure, to_closure};
 use super::command::check_end;
+use super::device::{from_conditions, to_conditions};
+use super::discredit::{from_discredit, to_discredit};
+use super::duration::{from_durations, to_durations};
 use super::outcome::{stuck_number, stuck_phase};
 use super::past::{from_page, to_page};
 use super::preempt::{from_claim, to_claim};
 use super::records::{task_state, waiting_until_ms};
 use super::secret::{from_secret, to_secret};
-use super::{closed, number};
+use super::{closed, number, surgery};
 use crate::decode::{self, Closed, DecodeError, Decoded, Problem, Under};
 use crate::peer::record::Kind;
 use crate::{api as wire, peer};
@@ -45,6 +48,7 @@ impl From<&Record> for peer::Record {
             Record::Secret(name, secret) => Kind::Secret(from_secret(name, secret)),
             Record::Claim(task, claim) => Kind::Claim(from_claim(*task, claim)),
             Record::Policy(policy) => Kind::Policy((&**policy).into()),
+            Record::Durations(key, known) => Kind::Durations(from_durations(key, known)),
         };
         Self { kind: Some(kind) }
     }
@@ -79,6 +83,7 @@ impl TryFrom<peer::Record> for Record {
             Kind::Secret(secret) => to_secret(secret).under("secret")?,
             Kind::Claim(claim) => to_claim(claim).under("claim")?,
             Kind::Policy(policy) => Self::Policy(Arc::new(policy.try_into().under("policy")?)),
+            Kind::Durations(known) => to_durations(known).under("durations")?,
         })
     }
 }
@@ -120,6 +125,8 @@ fn from_node(id: NodeId, node: &model::Node) -> peer::Node {
         registered_at_ms: node.registered_at.0,
         used: Some((&node.used).into()),
         closure: node.closure.as_deref().map(from_closure),
+        discredit: node.discredit.as_deref().map(from_discredit),
+        devices: from_conditions(&node.devices),
     }
 }
 
@@ -133,6 +140,8 @@ fn to_node(node: peer::Node) -> Decoded<model::Node> {
         closure: node.closure.map(to_closure).transpose().under("closure")?.map(Arc::new),
         registered_at: TimeMs(node.registered_at_ms),
         used: decode::required("used", node.used)?,
+        discredit: node.discredit.map(to_discredit).transpose().under("discredit")?.map(Arc::new),
+        devices: to_conditions(node.devices)?,
     })
 }
 
@@ -318,6 +327,7 @@ impl From<&model::Attempt> for peer::Attempt {
             main_port: attempt.main_port.map_or(0, u32::from),
             preempted: attempt.preempted.map(Into::into),
             saved_at_ms: attempt.saved_at.map(|time| time.0),
+            surgery: attempt.surgery.as_deref().map(Into::into),
         }
     }
 }
@@ -340,6 +350,7 @@ impl TryFrom<peer::Attempt> for model::Attempt {
             },
             preempted: decode::optional("preempted", attempt.preempted)?,
             saved_at: attempt.saved_at_ms.map(TimeMs),
+            surgery: decode::optional("surgery", attempt.surgery)?.map(Arc::new),
         })
     }
 }
@@ -355,6 +366,8 @@ impl From<&model::Member> for peer::Member {
             times: Some(member.times.into()),
             end: member.end.as_deref().map(Into::into),
             stuck: stuck_number(member.stuck),
+            replacement: member.replacement,
+            leaving: surgery::leaving_number(member.leaving),
         }
     }
 }
@@ -375,6 +388,8 @@ impl TryFrom<peer::Member> for model::Member {
             times: decode::required("times", member.times)?,
             end: end.map(Arc::new),
             stuck: stuck_phase(member.stuck)?,
+            replacement: member.replacement,
+            leaving: surgery::leaving(member.leaving)?,
         })
     }
 }

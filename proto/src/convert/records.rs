@@ -42,6 +42,7 @@ impl From<model::MemberKey> for wire::MemberKey {
             attempt: key.attempt.0,
             rank: key.rank.0,
             epoch: key.epoch.0,
+            replacement: key.replacement,
         }
     }
 }
@@ -53,6 +54,7 @@ impl From<wire::MemberKey> for model::MemberKey {
             attempt: AttemptNumber(key.attempt),
             rank: Rank(key.rank),
             epoch: Epoch(key.epoch),
+            replacement: key.replacement,
         }
     }
 }
@@ -180,6 +182,7 @@ impl From<&model::Used> for wire::Used {
             gpu_milli: used.gpu_milli.clone(),
             tokens: by_text(&used.tokens, |count| *count),
             members: used.members,
+            declared: used.declared.iter().map(|it| (*it).into()).collect(),
         }
     }
 }
@@ -195,7 +198,22 @@ impl TryFrom<wire::Used> for model::Used {
             gpu_milli: used.gpu_milli,
             tokens: decode::named("tokens", used.tokens)?,
             members: used.members,
+            declared: used.declared.into_iter().map(Into::into).collect(),
         })
+    }
+}
+
+impl From<model::Declared> for wire::Declared {
+    fn from(declared: model::Declared) -> Self {
+        let model::Declared { share_milli, memory_bytes } = declared;
+        Self { share_milli, memory_bytes }
+    }
+}
+
+impl From<wire::Declared> for model::Declared {
+    fn from(wire: wire::Declared) -> Self {
+        let wire::Declared { share_milli, memory_bytes } = wire;
+        Self { share_milli, memory_bytes }
     }
 }
 

@@ -44,6 +44,7 @@ impl From<&model::GpuRequest> for wire::GpuRequest {
             min_memory_bytes: request.min_memory_bytes,
             same_link_group: request.same_link_group,
             share_milli: request.share_milli,
+            memory_bytes: request.memory_bytes,
         }
     }
 }
@@ -58,6 +59,7 @@ impl TryFrom<wire::GpuRequest> for model::GpuRequest {
             min_memory_bytes: request.min_memory_bytes,
             same_link_group: request.same_link_group,
             share_milli: decode::positive("share_milli", request.share_milli)?,
+            memory_bytes: request.memory_bytes,
         })
     }
 }
@@ -154,6 +156,11 @@ impl From<&model::Gpu> for wire::Gpu {
             link_group: gpu.link_group,
             healthy: gpu.healthy,
             fake: gpu.fake,
+            part: gpu.part.as_ref().map(|part| wire::GpuPart {
+                of: part.of.clone(),
+                instance: part.instance,
+                compute: part.compute,
+            }),
         }
     }
 }
@@ -170,8 +177,14 @@ impl TryFrom<wire::Gpu> for model::Gpu {
             link_group: gpu.link_group,
             healthy: gpu.healthy,
             fake: gpu.fake,
+            part: gpu.part.map(to_part).transpose().under("part")?,
         })
     }
+}
+
+fn to_part(part: wire::GpuPart) -> Decoded<model::GpuPart> {
+    let wire::GpuPart { of, instance, compute } = part;
+    Ok(model::GpuPart { of: decode::positive("of", of)?, instance, compute })
 }
 
 /// Something by the models of devices.

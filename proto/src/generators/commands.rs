@@ -16,7 +16,7 @@ prop_compose! {
     }
 }
 
-fn reason() -> impl Strategy<Value = Reason> {
+pub(super) fn reason() -> impl Strategy<Value = Reason> {
     one_of!(Reason {
         Exit,
         Signal,
@@ -158,8 +158,8 @@ prop_compose! {
 prop_compose! {
     /// The wish for room that is not free yet.
     pub fn claim_wish()(task in task_key(), claim in claim()) -> ClaimWish {
-        let Claim { attempt, members, evictions, .. } = claim;
-        ClaimWish { task, attempt, members, evictions }
+        let Claim { attempt, members, evictions, awaits, .. } = claim;
+        ClaimWish { task, attempt, members, evictions, awaits }
     }
 }
 
@@ -175,9 +175,23 @@ prop_compose! {
         claims in vec(claim_wish(), 0..3),
         drops in vec(task_key(), 0..3),
         at in option::of(time()),
-        made_from in option::of(made_from()),
+        (made_from, repairs) in (option::of(made_from()), vec(repair_wish(), 0..3)),
     ) -> Plan {
-        Plan { based_on: Revision(based_on), seed, budget, placer_version, placements, accept_ms, claims, drops, at, made_from }
+        Plan {
+            based_on: Revision(based_on), seed, budget, placer_version, placements, accept_ms, claims, drops, at, made_from,
+            repairs,
+        }
+    }
+}
+
+prop_compose! {
+    /// Seats for open ranks.
+    pub fn repair_wish()(
+        task in task_key(),
+        attempt in any::<u32>(),
+        seats in vec((any::<u32>().prop_map(Rank), seat()), 0..3),
+    ) -> RepairWish {
+        RepairWish { task, attempt: AttemptNumber(attempt), seats }
     }
 }
 
@@ -207,7 +221,13 @@ prop_compose! {
 /// What an operator wants of a node.
 pub fn node_change() -> impl Strategy<Value = NodeChange> {
     let drain = option::of(time()).prop_map(|deadline| NodeChange::Drain { deadline });
-    prop_oneof![Just(NodeChange::Cordon), drain, Just(NodeChange::Uncordon), Just(NodeChange::Remove)]
+    prop_oneof![
+        Just(NodeChange::Cordon),
+        drain,
+        Just(NodeChange::Uncordon),
+        Just(NodeChange::Remove),
+        Just(NodeChange::Forgive)
+    ]
 }
 
 prop_compose! {
@@ -230,6 +250,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         (node_id(), scheduling()).prop_map(|(node, scheduling)| Command::SetNodeScheduling { node, scheduling }),
         plan().prop_map(Command::CommitPlan),
         report_attempts().prop_map(Command::ReportAttempts),
+        vec(report_attempts(), 0..4).prop_map(Command::ReportMany),
         Just(Command::Tick),
         any::<u32>().prop_map(|version| Command::RaiseVersion { version: ClusterVersion(version) }),
         any::<u32>().prop_map(|epoch| Command::BeginEpoch { epoch: Epoch(epoch) }),
@@ -252,7 +273,39 @@ pub fn command() -> impl Strategy<Value = Command> {
         put_secret().prop_map(Command::PutSecret),
         name().prop_map(|name| Command::DropSecret { name }),
         policy().prop_map(|policy| Command::PutPolicy(policy.into())),
+        set_devices().prop_map(Command::SetDevices),
+        change_device().prop_map(Command::ChangeDevice),
     ]
+}
+
+prop_compose! {
+    fn device_report()(device in text(), state in device_state(), reason in text()) -> DeviceReport {
+        DeviceReport { device, state, reason }
+    }
+}
+
+prop_compose! {
+    /// What an agent saw of its devices.
+    pub fn set_devices()(
+        node in node_id(),
+        incarnation in incarnation(),
+        devices in vec(device_report(), 0..3),
+    ) -> SetDevices {
+        SetDevices { node, incarnation, devices }
+    }
+}
+
+prop_compose! {
+    /// What an operator wants of a device.
+    pub fn change_device()(
+        node in node_id(),
+        device in text(),
+        out in any::<bool>(),
+        by in text(),
+        reason in text(),
+    ) -> ChangeDevice {
+        ChangeDevice { node, device, out, by, reason }
+    }
 }
 
 prop_compose! {
@@ -295,8 +348,9 @@ prop_compose! {
         item in option::of(item()),
         known in phase_before_end(),
         gang in option::of(gang()),
+        gpu_alternative in any::<u32>(),
     ) -> DesiredMember {
-        DesiredMember { key, gpus, inputs, item, known, gang }
+        DesiredMember { key, gpus, gpu_alternative, inputs, item, known, gang }
     }
 }
 
@@ -310,8 +364,10 @@ prop_compose! {
     fn gang()(
         nodes in vec((name(), text(), 1_u32..).prop_map(|(name, address, members)| GangNode { name, address, members }), 1..4),
         main_port in 1_u16..,
+        generation in any::<u32>(),
+        vacant in btree_set(any::<u32>().prop_map(Rank), 0..3),
     ) -> Gang {
-        Gang { nodes, main_port }
+        Gang { nodes, main_port, generation, vacant }
     }
 }
 

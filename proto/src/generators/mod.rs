@@ -85,9 +85,9 @@ pub fn task_key() -> impl Strategy<Value = TaskKey> {
 
 /// A member's key.
 pub fn member_key() -> impl Strategy<Value = MemberKey> {
-    let parts = (task_key(), any::<u32>(), any::<u32>(), any::<u32>());
-    parts.prop_map(|(task, attempt, rank, epoch)| {
+    let parts = (task_key(), any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
+    parts.prop_map(|(task, attempt, rank, epoch, replacement)| {
         let (attempt, rank, epoch) = (AttemptNumber(attempt), Rank(rank), Epoch(epoch));
-        MemberKey { task, attempt, rank, epoch }
+        MemberKey { task, attempt, rank, epoch, replacement }
     })
 }

@@ -125,8 +125,17 @@ prop_compose! {
         evictions in vec(eviction(), 0..3),
         made_at in time(),
         until in time(),
+        awaits in vec(awaited(), 0..3),
+        starts_at in option::of(time()),
     ) -> Claim {
-        Claim { attempt: AttemptNumber(attempt), members, evictions, made_at, until }
+        Claim { attempt: AttemptNumber(attempt), members, evictions, made_at, until, awaits, starts_at }
+    }
+}
+
+prop_compose! {
+    /// An attempt whose end is waited for.
+    pub fn awaited()(task in task_key(), attempt in 1u32..) -> Awaited {
+        Awaited { task, attempt: AttemptNumber(attempt) }
     }
 }
 
@@ -170,8 +179,11 @@ prop_compose! {
         gpu_milli in vec(any::<u32>(), 0..4),
         tokens in by_name(any::<u32>()),
         members in any::<u32>(),
+        declared_ in vec((any::<u32>(), any::<u64>()), 0..3),
     ) -> Used {
-        Used { cpu_milli, memory_bytes, disk_bytes, gpu_milli, tokens, members }
+        let declared = |(share_milli, memory_bytes)| Declared { share_milli, memory_bytes };
+        let declared = declared_.into_iter().map(declared).collect();
+        Used { cpu_milli, memory_bytes, disk_bytes, gpu_milli, tokens, members, declared }
     }
 }
 
@@ -198,8 +210,57 @@ prop_compose! {
         closure in option::of(closure().prop_map(Arc::new)),
         registered_at in time(),
         used in used(),
+        discredit in option::of(discredit().prop_map(Arc::new)),
+        devices in btree_map(text(), condition(), 0..3),
     ) -> Node {
-        Node { name, incarnation, inventory: Arc::new(inventory), health, scheduling, closure, registered_at, used }
+        let inventory = Arc::new(inventory);
+        Node { name, incarnation, inventory, health, scheduling, closure, registered_at, used, discredit, devices }
+    }
+}
+
+/// How well a device is.
+pub fn device_state() -> impl Strategy<Value = DeviceState> {
+    one_of!(DeviceState { Healthy, Degraded, Faulty })
+}
+
+prop_compose! {
+    fn taken_out()(by in text(), reason in text(), at in time()) -> TakenOut {
+        TakenOut { by, reason, at }
+    }
+}
+
+prop_compose! {
+    fn condition()(
+        state in device_state(),
+        reason in text(),
+        since in time(),
+        out in option::of(taken_out().prop_map(Arc::new)),
+    ) -> Condition {
+        Condition { state, reason, since, out }
+    }
+}
+
+prop_compose! {
+    fn charge()(
+        at in time(),
+        reason in reason(),
+        blame in one_of!(Blame { User, Platform, Hardware }),
+        member in option::of(member_key()),
+    ) -> Charge {
+        Charge { at, reason, blame, member }
+    }
+}
+
+prop_compose! {
+    /// What is held against a node.
+    pub fn discredit()(
+        points_milli in any::<u64>(),
+        at in time(),
+        standing in one_of!(Standing { Trusted, Avoided, Shunned }),
+        until in time(),
+        recent in vec(charge(), 0..4),
+    ) -> Discredit {
+        Discredit { points_milli, at, standing, until, recent }
     }
 }
 
@@ -289,9 +350,29 @@ prop_compose! {
         (phase, end) in phase_and_end().boxed(),
         times in phase_times(),
         stuck in stuck(),
+        replacement in any::<u32>(),
+        leaving in option::of(one_of!(Leaving { Drained, DeviceGone })),
     ) -> Member {
         let Seat { node, incarnation, gpus, gpu_alternative } = seat;
-        Member { node, incarnation, gpus, gpu_alternative, phase, times, end, stuck }
+        Member { node, incarnation, gpus, gpu_alternative, phase, times, end, stuck, replacement, leaving }
+    }
+}
+
+prop_compose! {
+    fn repair()(until in time(), open in btree_map(any::<u32>().prop_map(Rank), held(), 1..3)) -> Repair {
+        Repair { until, open }
+    }
+}
+
+prop_compose! {
+    fn surgery()(
+        generation in any::<u32>(),
+        repair in option::of(repair()),
+        replaced in vec((any::<u32>().prop_map(Rank), member()), 0..2),
+        vacant in btree_set(any::<u32>().prop_map(Rank), 0..3),
+    ) -> Surgery {
+        let replaced = replaced.into_iter().map(|(rank, member)| Replaced { rank, member }).collect();
+        Surgery { generation, repair, replaced, vacant }
     }
 }
 
@@ -307,10 +388,12 @@ prop_compose! {
         epoch in any::<u32>(),
         main_port in option::of(1_u16..),
         preempted in option::of(preempted()),
-        saved_at in option::of(time()),
+        (saved_at, surgery) in (option::of(time()), option::of(surgery().prop_map(Arc::new))),
     ) -> Attempt {
         let (number, epoch) = (AttemptNumber(number), Epoch(epoch));
-        Attempt { number, placed_at, desired, members, checkpoint, accept_by, epoch, main_port, preempted, saved_at }
+        Attempt {
+            number, placed_at, desired, members, checkpoint, accept_by, epoch, main_port, preempted, saved_at, surgery,
+        }
     }
 }
 
@@ -335,7 +418,18 @@ prop_compose! {
 
 /// What holds for all of the cluster.
 pub fn policy() -> impl Strategy<Value = Policy> {
-    vec(name(), 0..4).prop_map(|topology| Policy { topology })
+    let throttle = (any::<Option<u32>>(), any::<Option<u32>>());
+    let throttle = throttle.prop_map(|(per_job, per_node)| Throttle { per_job, per_node });
+    (vec(name(), 0..4), throttle).prop_map(|(topology, throttle)| Policy { topology, throttle })
+}
+
+prop_compose! {
+    /// How long a step took.
+    pub fn durations()(owner in text(), flow in name(), step in name(), runs in vec(any::<u64>(), 1..9), at in time()) -> Record {
+        let mut known = Durations { last_at: at, ..Durations::default() };
+        runs.into_iter().for_each(|ms| known.learn(ms >> (ms % 64)));
+        Record::Durations(DurationKey { owner, flow, step }, Arc::new(known))
+    }
 }
 
 /// A record of any kind.
@@ -359,5 +453,6 @@ pub fn record() -> impl Strategy<Value = Record> {
         (name(), kept_secret()).prop_map(|(name, it)| Record::Secret(name, Arc::new(it))),
         (task_key(), claim()).prop_map(|(task, it)| Record::Claim(task, Arc::new(it))),
         policy().prop_map(|policy| Record::Policy(policy.into())),
+        durations(),
     ]
 }

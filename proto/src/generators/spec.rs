@@ -45,8 +45,9 @@ prop_compose! {
         min_memory_bytes in any::<u64>(),
         same_link_group in any::<bool>(),
         share_milli in 1u32..,
+        memory_bytes in any::<u64>(),
     ) -> GpuRequest {
-        GpuRequest { count, model, min_memory_bytes, same_link_group, share_milli }
+        GpuRequest { count, model, min_memory_bytes, same_link_group, share_milli, memory_bytes }
     }
 }
 
@@ -144,7 +145,22 @@ prop_compose! {
 fn placing() -> impl Strategy<Value = Placing> {
     let near = (name(), any::<bool>()).prop_map(|(level, need)| Near { level, need });
     let preference = (constraint(), 1u32..).prop_map(|(constraint, weight)| Preference { constraint, weight });
-    (option::of(near), vec(preference, 0..3)).prop_map(|(near, prefer)| Placing { near, prefer })
+    let replace = option::of(any::<u64>().prop_map(|within_ms| Replace { within_ms }));
+    let spread = (name(), any::<Option<u32>>()).prop_map(|(over, at_most)| Spread { over, at_most });
+    let apart = btree_set(text(), 0..3);
+    let beside = (option::of(spread), any::<bool>(), apart, any::<bool>());
+    let sizes = (option::of(any::<u32>()), replace);
+    let whole = (option::of(near), vec(preference, 0..3), sizes, beside);
+    whole.prop_map(|(near, prefer, (min_size, replace), (spread, unique_host, apart, pack))| Placing {
+        near,
+        prefer,
+        min_size,
+        replace,
+        spread,
+        unique_host,
+        apart,
+        pack,
+    })
 }
 
 prop_compose! {
@@ -163,7 +179,7 @@ prop_compose! {
         resources in resources().boxed(),
         size in 1u32..,
         retry in retry().boxed(),
-        timeout_ms in any::<Option<u64>>(),
+        (timeout_ms, expected_ms) in any::<(Option<u64>, Option<u64>)>(),
         on_failure in one_of!(OnFailure { Stop, Continue }),
         max_parallel in any::<Option<u32>>(),
         constraints in vec(constraint(), 0..3),
@@ -176,7 +192,7 @@ prop_compose! {
     ) -> StepSpec {
         StepSpec {
             name, command, image, isolation, code, inputs, outputs, fan_out, needs, env, resources, size, retry,
-            timeout_ms, on_failure, max_parallel, constraints, network, mounts, kill_grace_ms, stop_signal, on_disconnect,
+            timeout_ms, expected_ms, on_failure, max_parallel, constraints, network, mounts, kill_grace_ms, stop_signal, on_disconnect,
             priority, secrets, preemptible, notice, placing,
         }
     }
@@ -209,8 +225,10 @@ prop_compose! {
         link_group in any::<Option<u32>>(),
         healthy in any::<bool>(),
         fake in any::<bool>(),
+        part in option::of(("[a-z0-9-]{1,12}", any::<u32>(), any::<u32>())),
     ) -> Gpu {
-        Gpu { id, model, memory_bytes, numa_node, link_group, healthy, fake }
+        let part = part.map(|(of, instance, compute)| GpuPart { of, instance, compute });
+        Gpu { id, model, memory_bytes, numa_node, link_group, healthy, fake, part }
     }
 }
 

@@ -138,6 +138,7 @@ fn report() -> AttemptReport {
             attempt: flowyard_model::AttemptNumber(1),
             rank: flowyard_model::Rank(0),
             epoch: flowyard_model::Epoch(0),
+            replacement: 0,
         },
         phase: Phase::Ended,
         times: PhaseTimes::NONE,
@@ -184,6 +185,13 @@ fn batches_and_messages_are_bounded_on_both_sides() {
     assert!(decode_entry(&encode_entry(TimeMs(1), &batch).unwrap()).is_ok());
     let batch = reports(vec![report(); limits::REPORTS_PER_ENTRY + 1]);
     assert!(encode_entry(TimeMs(1), &batch).unwrap_err().is_too_large());
+    let joined = |agents: usize, each: usize| {
+        let one = reports(vec![report(); each]).reports()[0].clone();
+        encode_entry(TimeMs(1), &Command::ReportMany(vec![one; agents]))
+    };
+    assert!(decode_entry(&joined(limits::REPORTS_PER_ENTRY / 10, 10).unwrap()).is_ok());
+    assert!(joined(limits::REPORTS_PER_ENTRY / 10 + 1, 10).unwrap_err().is_too_large());
+    assert!(joined(limits::REPORTS_PER_ENTRY + 1, 0).unwrap_err().is_too_large());
 
     let mut long = report();
     Arc::make_mut(long.end.as_mut().unwrap()).message = "x".repeat(limits::MESSAGE_BYTES + 1);
@@ -275,7 +283,8 @@ fn a_queue_without_amounts_is_written_as_0_1_0_wrote_it() {
 fn a_claim_says_of_which_task_for_which_attempt_and_who_leaves_by_what_right() {
     let task = Some(api::TaskKey { job: 1, step: 0, task: 0 });
     let eviction = peer::Eviction { task, attempt: 1, kind: 1 };
-    let wish = peer::ClaimWish { task, attempt: 1, members: vec![], evictions: vec![eviction] };
+    let awaits = vec![peer::Awaited { task, attempt: 1 }];
+    let wish = peer::ClaimWish { task, attempt: 1, members: vec![], evictions: vec![eviction], awaits };
     let says = |change: &dyn Fn(&mut peer::ClaimWish)| {
         let mut wish = wish.clone();
         change(&mut wish);
@@ -287,6 +296,8 @@ fn a_claim_says_of_which_task_for_which_attempt_and_who_leaves_by_what_right() {
     assert_eq!(refused(&|wish| wish.attempt = 0), "claims[0].attempt: missing");
     assert_eq!(refused(&|wish| wish.evictions[0].task = None), "claims[0].evictions[0].task: missing");
     assert_eq!(refused(&|wish| wish.evictions[0].kind = 0), "claims[0].evictions[0].kind: missing");
+    assert_eq!(refused(&|wish| wish.awaits[0].task = None), "claims[0].awaits[0].task: missing");
+    assert_eq!(refused(&|wish| wish.awaits[0].attempt = 0), "claims[0].awaits[0].attempt: missing");
     let unknown = "claims[0].evictions[0].kind: 9 is not a value this build knows";
     assert_eq!(refused(&|wish| wish.evictions[0].kind = 9), unknown);
     let many = peer::Plan { claims: vec![wish.clone(); limits::CLAIMS + 1], ..Default::default() };

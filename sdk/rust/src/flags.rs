@@ -221,13 +221,14 @@ fn retry_on(text: &str) -> Result<RetryOn, FlagError> {
     found.ok_or_else(|| word(text, RETRY_ON.map(|(word, _)| word), RETRY_FORM))
 }
 
-/// `--gpu 2` or `--gpu count=2,model=H100,memory=40GiB`; `0` for none.
+/// `--gpu 2`, `--gpu count=2,model=H100,memory=40GiB` or `--gpu share=0.25,memory=10GiB`; `0` for none.
 ///
 /// # Errors
 /// [`FlagError`].
 pub fn gpu(text: &str) -> Result<Vec<GpuRequest>, FlagError> {
+    let (model, same_link_group) = (None, false);
     let mut request =
-        GpuRequest { count: 1, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000 };
+        GpuRequest { count: 1, model, min_memory_bytes: 0, same_link_group, share_milli: 1_000, memory_bytes: 0 };
     if !text.contains('=') {
         request.count = number(text, 0, limits::GPUS)?;
         return Ok(if request.count == 0 { Vec::new() } else { vec![request] });
@@ -237,10 +238,17 @@ pub fn gpu(text: &str) -> Result<Vec<GpuRequest>, FlagError> {
             ("count", value) => request.count = number(value, 1, limits::GPUS)?,
             ("model", value) => request.model = Some(value.to_owned()),
             ("memory", value) => request.min_memory_bytes = units::bytes(value)?,
-            (other, _) => return Err(word(other, ["count", "model", "memory"], GPU_FORM)),
+            ("share", value) => request.share_milli = u32::try_from(units::share_milli(value)?).unwrap_or(1_000),
+            (other, _) => return Err(word(other, ["count", "model", "memory", "share"], GPU_FORM)),
         }
     }
-    Ok(vec![request])
+    Ok(vec![of_share(request)])
+}
+
+/// The same request where memory that was said beside a share is the share's: the device has at least that much anyway.
+pub(crate) fn of_share(request: GpuRequest) -> GpuRequest {
+    let memory_bytes = if request.share_milli < 1_000 { request.min_memory_bytes } else { 0 };
+    GpuRequest { memory_bytes, min_memory_bytes: request.min_memory_bytes - memory_bytes, ..request }
 }
 
 /// `--array FIRST-LAST`, both included.
@@ -348,6 +356,10 @@ mod tests {
         assert_eq!(mount("/data:rw"), Ok(HostMount { path: "/data".into(), read_only: false }));
         assert_eq!(env("A=b=c"), Ok(("A".into(), "b=c".into())));
         assert_eq!(gpu("count=2,model=H100,memory=40GiB").unwrap()[0].min_memory_bytes, 40 << 30);
+        let share = gpu("share=0.25,memory=10GiB").unwrap().remove(0);
+        assert_eq!((share.share_milli, share.memory_bytes, share.min_memory_bytes), (250, 10 << 30, 0));
+        assert_eq!(gpu("share=0.5").unwrap()[0].memory_bytes, 0, "as large a part as the share");
+        assert!(gpu("share=1.5").is_err() && gpu("share=0").is_err());
         assert_eq!((stop_signal("INT"), stop_signal("SIGINT")), (Ok(StopSignal::Int), Ok(StopSignal::Int)));
         assert_eq!(image("./a.tar"), Ok(ImageSource::Path("./a.tar".into())));
     }

@@ -2,13 +2,14 @@
 //!
 //! ```toml
 //! topology = ["block", "rack"]
+//! throttle = { per_job = 500, per_node = 8 }
 //! ```
 //!
 //! A policy is put as a whole: what a file does not say is not said any more.
 
 use std::path::Path;
 
-use flowyard_model::{Name, Policy, policy_faults};
+use flowyard_model::{Name, Policy, Throttle, policy_faults};
 
 use crate::flow::FlowError;
 use crate::flow::fields::{Field, Shape, field};
@@ -23,8 +24,21 @@ const FILE_BYTES: u64 = 1024 * 1024;
 const LEVELS: &str = "a list of labels from the top, such as [\"block\", \"rack\"]";
 
 /// Keys at the top of the file.
-const FILE: &[Field] =
-    &[field("topology", Shape::Texts, "Labels that say what is near to what, from the top.", "[\"block\", \"rack\"]")];
+const FILE: &[Field] = &[
+    field("topology", Shape::Texts, "Labels that say what is near to what, from the top.", "[\"block\", \"rack\"]"),
+    field(
+        "throttle",
+        Shape::Any,
+        "Most members that are placed and do not run yet.",
+        "{ per_job = 500, per_node = 8 }",
+    ),
+];
+
+/// Keys of `throttle`.
+const THROTTLE: &[Field] = &[
+    field("per_job", Shape::Integer(1, u32::MAX as i64), "Of one job.", "500"),
+    field("per_node", Shape::Integer(1, u32::MAX as i64), "On one node.", "8"),
+];
 
 /// Reads and checks the policy file at `path`.
 ///
@@ -34,7 +48,7 @@ pub fn load(path: &Path) -> Result<Policy, FlowError> {
     let file = path.display().to_string();
     let bytes = bytes_of(path, FILE_BYTES);
     let bytes =
-        bytes.map_err(|error| FlowError::whole(&file, format!("cannot read the policy file: {error}"), None))?;
+        bytes.map_err(|error| FlowError::unreadable(&file, format!("cannot read the policy file: {error}"), None))?;
     let too_large =
         || FlowError::whole(&file, format!("the policy file is larger than {} MiB", FILE_BYTES >> 20), None);
     parse(&file, &bytes.ok_or_else(too_large)?)
@@ -52,7 +66,10 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Policy, FlowError> {
     let entries = walk.entries(tree.get_ref(), "");
     let mut policy = Policy::default();
     for top in walk.fields(entries, FILE, "at the top of the file") {
-        policy.topology = read_levels(&mut walk, &top.at);
+        match top.key {
+            "topology" => policy.topology = read_levels(&mut walk, &top.at),
+            _ => policy.throttle = read_throttle(&mut walk, &top.at),
+        }
         if walk.problems.is_empty() {
             for fault in policy_faults(&policy) {
                 walk.problem(&top.at, fault.message);
@@ -65,6 +82,19 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Policy, FlowError> {
 fn read_levels(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Vec<Name> {
     let items = walk.list(at, LEVELS).unwrap_or_default();
     items.iter().filter_map(|item| walk.parsed(item, "a label in quotes", str::parse)).collect()
+}
+
+fn read_throttle(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Throttle {
+    let entries = walk.table(at, "a table such as { per_job = 500, per_node = 8 }").unwrap_or_default();
+    let mut throttle = Throttle::default();
+    for entry in walk.fields(entries, THROTTLE, "in `throttle`") {
+        let most = walk.integer(&entry.at, 1, i64::from(u32::MAX));
+        match entry.key {
+            "per_job" => throttle.per_job = most,
+            _ => throttle.per_node = most,
+        }
+    }
+    throttle
 }
 
 #[cfg(test)]
@@ -85,6 +115,16 @@ mod tests {
     }
 
     #[test]
+    fn a_throttle_is_read_in_part_or_whole() {
+        let throttle =
+            |text: &str| parse("policy.toml", text.as_bytes()).unwrap_or_else(|error| panic!("{error}")).throttle;
+        let both = throttle("throttle = { per_job = 500, per_node = 8 }\n");
+        assert_eq!((both.per_job, both.per_node), (Some(500), Some(8)));
+        assert_eq!(throttle("[throttle]\nper_node = 8\n"), Throttle { per_job: None, per_node: Some(8) });
+        assert!(throttle("topology = [\"rack\"]\n").is_none());
+    }
+
+    #[test]
     fn what_is_wrong_is_said_where_it_is() {
         let expected = [
             ("topolgy = []", "policy.toml:1:1: unknown key `topolgy` at the top of the file; did you mean `topology`?"),
@@ -92,6 +132,9 @@ mod tests {
             ("topology = [\"a b\"]", "policy.toml:1:13: a name consists of letters"),
             ("topology = [1]", "policy.toml:1:13: expected a label in quotes, found the number 1"),
             ("topology = [\"rack\", \"rack\"]", "policy.toml:1:12: `rack` is named twice"),
+            ("throttle = 3", "policy.toml:1:12: expected a table such as { per_job = 500, per_node = 8 }"),
+            ("throttle = { per_job = 0 }", "policy.toml:1:24: expected a whole number from 1 to 4294967295"),
+            ("throttle = { per_host = 1 }", "unknown key `per_host` in `throttle`"),
             ("topology = [\"host\"]", "policy.toml:1:12: `host` means a single node"),
         ];
         for (text, expected) in expected {

@@ -71,7 +71,8 @@ const AMOUNTS: &[Field] = &[
 pub fn load(path: &Path) -> Result<Vec<Queue>, FlowError> {
     let file = path.display().to_string();
     let bytes = bytes_of(path, FILE_BYTES);
-    let bytes = bytes.map_err(|error| FlowError::whole(&file, format!("cannot read the queue file: {error}"), None))?;
+    let bytes =
+        bytes.map_err(|error| FlowError::unreadable(&file, format!("cannot read the queue file: {error}"), None))?;
     let too_large = || FlowError::whole(&file, format!("the queue file is larger than {} MiB", FILE_BYTES >> 20), None);
     parse(&file, &bytes.ok_or_else(too_large)?)
 }

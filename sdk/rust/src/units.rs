@@ -131,6 +131,14 @@ const QUEUE_CPU: Kind = Kind {
     most_text: "1000000000",
     hint: "a number of CPUs with at most three decimals, such as 100 or 0.5",
 };
+const SHARE: Kind = Kind {
+    units: &[],
+    likely: "",
+    smallest: "thousandths",
+    most: 1_000,
+    most_text: "1",
+    hint: "a part of a device with at most three decimals, such as 0.25",
+};
 const QUEUE_GPU: Kind = Kind {
     units: &[],
     likely: "",
@@ -180,6 +188,14 @@ pub fn positive_duration_ms(text: &str) -> Result<u64, QuantityError> {
 /// [`QuantityError`].
 pub fn cpu_milli(text: &str) -> Result<u64, QuantityError> {
     positive(text, thousandths(text, &CPU)?, &CPU)
+}
+
+/// A part of a device, in thousandths.
+///
+/// # Errors
+/// [`QuantityError`].
+pub fn share_milli(text: &str) -> Result<u64, QuantityError> {
+    positive(text, thousandths(text, &SHARE)?, &SHARE)
 }
 
 /// The CPUs of a queue, in thousandths; may be none.

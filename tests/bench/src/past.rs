@@ -126,6 +126,7 @@ impl Past {
             drops: vec![],
             at: None,
             made_from: None,
+            repairs: Vec::new(),
         };
         match self.say(Command::CommitPlan(plan))? {
             Reply::PlanCommitted { refused, .. } if refused.is_empty() => {}
@@ -137,7 +138,13 @@ impl Past {
         let (storing, ended) = (at(9).filter(|_| over), at(10).filter(|_| over));
         let times = PhaseTimes { accepted: at(1), fetching: at(2), running: at(3), storing, ended };
         let report = |task| AttemptReport {
-            member: MemberKey { task: key(task), attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) },
+            member: MemberKey {
+                task: key(task),
+                attempt: AttemptNumber(1),
+                rank: Rank(0),
+                epoch: Epoch(0),
+                replacement: 0,
+            },
             phase,
             times,
             end: over.then(|| Arc::new(end(job, task))),

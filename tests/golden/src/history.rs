@@ -30,6 +30,7 @@ pub fn script() -> Vec<(TimeMs, Command)> {
     script.keep_secrets();
     script.bound_queues();
     script.make_room();
+    script.watch_devices();
     script.entries
 }
 
@@ -85,6 +86,7 @@ impl Script {
             drops: vec![],
             at: None,
             made_from: None,
+            repairs: Vec::new(),
         };
         match self.say(Command::CommitPlan(plan)) {
             Reply::PlanCommitted { refused, .. } => refused.len(),
@@ -95,6 +97,14 @@ impl Script {
     fn report(&mut self, node: u64, reports: Vec<AttemptReport>) {
         let incarnation = self.state.node(NodeId(node)).expect("a node of the script").incarnation;
         self.say(Command::ReportAttempts(ReportAttempts { node: NodeId(node), incarnation, reports }));
+    }
+
+    /// The same together with what somebody says who is not there.
+    fn report_beside(&mut self, node: u64, reports: Vec<AttemptReport>) {
+        let incarnation = self.state.node(NodeId(node)).expect("a node of the script").incarnation;
+        let nobody = ReportAttempts { node: NodeId(999), incarnation: Incarnation(1), reports: reports.clone() };
+        let somebody = ReportAttempts { node: NodeId(node), incarnation, reports };
+        assert_eq!(self.say(Command::ReportMany(vec![nobody, somebody])), Reply::Done);
     }
 
     /// Queues and nodes; what is set is changed again.
@@ -186,8 +196,14 @@ impl Script {
         train.network = NetworkMode::Host;
         train.fan_out = FanOut::Range { start: 0, count: 3 };
         train.resources.tokens.insert(name("licence"), 1);
-        train.resources.gpus =
-            vec![GpuRequest { count: 1, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 450 }];
+        train.resources.gpus = vec![GpuRequest {
+            count: 1,
+            model: None,
+            min_memory_bytes: 0,
+            same_link_group: false,
+            share_milli: 450,
+            memory_bytes: 0,
+        }];
         let job = self.submit(JobSpec { queue: path("lab/speech/long"), ..job("bound", vec![train]) }, None);
         let tasks: Vec<_> = (0..3).map(|task| (key(job, 0, task), 1)).collect();
         assert_eq!(self.place(5, &tasks[..2], &[1]), 0);
@@ -196,7 +212,7 @@ impl Script {
 
     /// From the second cluster version on: what is near to what, and an attempt that leaves for a more urgent task.
     fn make_room(&mut self) {
-        let policy = Policy { topology: vec![name("zone"), name("rack")] };
+        let policy = Policy { topology: vec![name("zone"), name("rack")], ..Policy::default() };
         assert_eq!(self.say(Command::PutPolicy(policy.into())), Reply::Done);
         let contract = Some(Contract { min_run_ms: 0, notice_ms: 20_000, kill_within_ms: 30_000 });
         let path: QueuePath = "urgent".parse().expect("a path");
@@ -212,7 +228,7 @@ impl Script {
         let evictions =
             vec![Eviction { task: key(low, 0, 0), attempt: AttemptNumber(1), kind: EvictionKind::Priority }];
         let members = vec![Seat { node, incarnation, gpus: vec![], gpu_alternative: 0 }];
-        let claim = ClaimWish { task: key(high, 0, 0), attempt: AttemptNumber(1), members, evictions };
+        let claim = ClaimWish { task: key(high, 0, 0), attempt: AttemptNumber(1), members, evictions, awaits: vec![] };
         let plan = Plan {
             based_on: self.state.revision(),
             seed: 42,
@@ -224,6 +240,7 @@ impl Script {
             drops: vec![],
             at: Some(self.now),
             made_from: Some(MadeFrom { number: 7, part: 0, tasks: 1_000, under_way: vec![5, 6] }),
+            repairs: Vec::new(),
         };
         let taken = Reply::PlanCommitted { refused: vec![], refused_claims: vec![] };
         assert_eq!(self.say(Command::CommitPlan(plan)), taken);
@@ -256,7 +273,28 @@ impl Script {
         assert_eq!(self.place(5, &[(key(job, 0, 0), 1)], &[]), 0);
         let mut running = report(key(job, 0, 0), 1, Phase::Running, None);
         running.member.epoch = Epoch(1);
-        self.report(5, vec![running]);
+        self.report_beside(5, vec![running]);
+    }
+
+    /// From the second cluster version on: a device that is not well and one that somebody took out of use, and how long a step took.
+    fn watch_devices(&mut self) {
+        self.register("n6", None);
+        let (node, record) = self.state.node_named(&name("n6")).expect("it was registered");
+        let (incarnation, ids) = (record.incarnation, record.inventory.gpus.iter().map(|gpu| gpu.id.clone()));
+        let ids: Vec<String> = ids.collect();
+        let seen = DeviceReport { device: ids[0].clone(), state: DeviceState::Degraded, reason: "Xid 63".to_owned() };
+        let set = SetDevices { node, incarnation, devices: vec![seen] };
+        assert_eq!(self.say(Command::SetDevices(set)), Reply::Done);
+        let (by, reason) = ("grace".to_owned(), "a fan is loud".to_owned());
+        let out = ChangeDevice { node, device: ids[ids.len() - 1].clone(), out: true, by, reason };
+        assert_eq!(self.say(Command::ChangeDevice(out)), Reply::Done);
+        let only = StepSpec { network: NetworkMode::Host, expected_ms: Some(30_000), ..step("only") };
+        let job = self.submit(job("quick", vec![only]), None);
+        assert_eq!(self.place(node.0, &[(key(job, 0, 0), 1)], &[]), 0);
+        self.now = self.now.after(20_000);
+        let mut ended = report(key(job, 0, 0), 1, Phase::Ended, Some(end(0)));
+        ended.member.epoch = self.state.epoch();
+        self.report(node.0, vec![ended]);
     }
 
     /// From the second cluster version on: a job with limits in time that goes into the archive, and a log that is sealed.

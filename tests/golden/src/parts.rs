@@ -39,6 +39,7 @@ pub(crate) fn step(name_: &str) -> StepSpec {
         size: 1,
         retry: Retry::plain(0, 0, []),
         timeout_ms: None,
+        expected_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
         constraints: Vec::new(),
@@ -103,6 +104,7 @@ fn train_step(split: StepIndex) -> StepSpec {
         min_memory_bytes: 1 << 30,
         same_link_group: false,
         share_milli: 500,
+        memory_bytes: 0,
     };
     let mut train = step("train");
     train.fan_out = FanOut::Output { step: split, output: name("grid") };
@@ -134,6 +136,7 @@ pub(crate) fn inventory() -> Inventory {
         link_group: Some(at / 2),
         healthy: true,
         fake: true,
+        part: None,
     };
     Inventory {
         cpu_milli: 16_000,
@@ -176,7 +179,7 @@ pub(crate) fn end(exit_code: i32) -> End {
 /// A report of the only member of an attempt.
 pub(crate) fn report(task: TaskKey, attempt: u32, phase: Phase, end: Option<End>) -> AttemptReport {
     AttemptReport {
-        member: MemberKey { task, attempt: AttemptNumber(attempt), rank: Rank(0), epoch: Epoch(0) },
+        member: MemberKey { task, attempt: AttemptNumber(attempt), rank: Rank(0), epoch: Epoch(0), replacement: 0 },
         phase,
         times: PhaseTimes::NONE,
         end: end.map(Arc::new),

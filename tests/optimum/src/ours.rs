@@ -74,13 +74,21 @@ fn fleet(problem: &Problem, fit: Fit) -> Fleet {
 
 fn empty(cpus: u32, gpus: u32, model: u32) -> NodeFacts {
     let all = Amounts { cpu_milli: u64::from(cpus), ..Amounts::NONE };
-    let device = Device { model, memory_bytes: 1, link_group: None, healthy: true, free_milli: 1_000 };
-    NodeFacts { class: 0, free: all.clone(), all, devices: vec![device; gpus as usize] }
+    let device = Device {
+        model,
+        memory_bytes: 1,
+        link_group: None,
+        healthy: true,
+        free_milli: 1_000,
+        free_memory: None,
+        part: false,
+    };
+    NodeFacts { class: 0, free: all.clone(), all, devices: vec![device; gpus as usize], avoided: false }
 }
 
 fn shape(work: &Work) -> ShapeFacts {
     let Work { cpus, gpus, share_milli, model, size, .. } = *work;
-    let wish = Wish { count: gpus, model, min_memory_bytes: 0, same_link_group: false, share_milli };
+    let wish = Wish { count: gpus, model, min_memory_bytes: 0, same_link_group: false, share_milli, memory_bytes: 0 };
     let needs = Amounts { cpu_milli: u64::from(cpus), ..Amounts::NONE };
     ShapeFacts {
         needs,
@@ -89,6 +97,7 @@ fn shape(work: &Work) -> ShapeFacts {
         eligible: Bits::all(1),
         near: Near::default(),
         prefer: vec![],
+        beside: Beside::default(),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Circumstances {
     pub(crate) late_plans: bool,
     /// Whether an agent is told what is wanted of it up to a minute after its welcome.
     pub(crate) late_news: bool,
+    /// Whether every step is of gangs that go on when they lose members, as far as there is room for gangs.
+    pub(crate) surgery: bool,
     /// Whether another machine comes under the name of each that is lost, before that is given up.
     pub(crate) names_taken: bool,
 }
@@ -42,12 +44,13 @@ impl Circumstances {
         slow_fetching: false,
         late_plans: false,
         late_news: false,
+        surgery: false,
         names_taken: false,
     };
     /// Programs that must not run twice run long, and do not end when asked to.
     const STUBBORN: Self = Self { long_programs: true, stubborn: true, ..Self::USUAL };
     /// Those in which other mistakes than the mutations of the simulator are noticed, by their name.
-    const NAMED: [(&str, Self); 5] = [
+    const NAMED: [(&str, Self); 6] = [
         ("LatePlans", Self { faults: &[(AgentKilled, 300, 3_000)], late_plans: true, ..Self::USUAL }),
         (
             "LateNews",
@@ -64,6 +67,20 @@ impl Circumstances {
             Self { faults: &[(AgentGone, 0, 0), (AgentKilled, 300, 3_000)], names_taken: true, ..Self::STUBBORN },
         ),
         ("DevicesLost", Self { faults: &[(DeviceLost, 300, 3_000), (AgentKilled, 300, 3_000)], ..Self::STUBBORN }),
+        (
+            "Surgery",
+            Self {
+                faults: &[
+                    (AgentGone, 0, 0),
+                    (AgentCutOff, 130_000, 200_000),
+                    (DeviceLost, 300, 3_000),
+                    (Drained, 0, 0),
+                ],
+                surgery: true,
+                long_programs: true,
+                ..Self::USUAL
+            },
+        ),
         (
             "NodesClosed",
             Self {

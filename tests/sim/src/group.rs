@@ -153,11 +153,19 @@ impl Group {
             let again = SubmitJob { key: None, ..wish.clone() };
             self.choose(outside, Command::SubmitJob(again), time)?;
         }
-        if let Command::ReportAttempts(wish) = &command
-            && outside.mutation == Some(Mutation::SkipFence)
-        {
-            for astray in wrong::unfenced(&self.front, wish) {
+        if outside.mutation == Some(Mutation::SkipFence) {
+            let reports = command.reports().iter();
+            let astray: Vec<_> = reports.flat_map(|wish| wrong::unfenced(&self.front, wish)).collect();
+            for astray in astray {
                 outside.mutates(Mutation::SkipFence);
+                self.choose(outside, Command::ReportAttempts(astray), time)?;
+            }
+        }
+        if let Command::ReportAttempts(wish) = &command
+            && outside.mutation == Some(Mutation::ReplaceWithoutFence)
+        {
+            for astray in wrong::unreplaced(&self.front, wish) {
+                outside.mutates(Mutation::ReplaceWithoutFence);
                 self.choose(outside, Command::ReportAttempts(astray), time)?;
             }
         }

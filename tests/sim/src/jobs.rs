@@ -1,6 +1,6 @@
 //! The work of a run: small random flows, of every kind there is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::*;
@@ -81,6 +81,7 @@ pub(crate) fn inventory(dice: &mut Dice) -> Inventory {
         link_group: Some(at as u32 / 2),
         healthy: true,
         fake: true,
+        part: None,
     };
     let gpus = if dice.chance(500) { dice.within(1, 4) } else { 0 };
     Inventory {
@@ -118,7 +119,7 @@ pub(crate) fn idle_cluster(inventories: &[Arc<Inventory>]) -> State {
 
 /// A job that the cluster could run if nothing broke.
 pub(crate) fn job(outside: &mut Outside, number: usize, known: &[JobId], cluster: &State) -> SubmitJob {
-    let stubborn = outside.circumstances.stubborn;
+    let (stubborn, surgery) = (outside.circumstances.stubborn, outside.circumstances.surgery);
     let dice = &mut outside.dice;
     let queue = some_queue(dice);
     let after = match known {
@@ -127,15 +128,27 @@ pub(crate) fn job(outside: &mut Outside, number: usize, known: &[JobId], cluster
         _ => Vec::new(),
     };
     let mut steps = graph(dice);
+    let tag = dice.chance(400).then(|| TAGS[dice.within(0, 1) as usize]);
     for step in &mut steps {
         decorate(dice, step);
+        if surgery {
+            step.size = step.size.max(2);
+        }
+        // Nothing is drawn for it, so that other histories stay as they are.
+        let replaces = surgery || step.retry.backoff_ms > 0;
+        let within_ms = if surgery { 240_000 } else { 60_000 };
+        let replace = (step.size > 1 && replaces).then_some(Replace { within_ms });
+        let elastic = step.size > 1 && step.priority > 0;
+        step.placing = beside(dice, tag);
+        step.placing.min_size = elastic.then_some(step.size - 1);
+        step.placing.replace = replace;
         if stubborn {
             (step.on_disconnect, step.kill_grace_ms) = (OnDisconnect::Stop, TIMING.longest_grace_ms());
             step.timeout_ms = None;
         }
         if !could_ever_run(cluster, step) {
             step.resources.gpus.clear();
-            step.size = 1;
+            (step.size, step.placing) = (1, Placing::default());
             step.resources.cpu_milli = 1_000;
         }
     }
@@ -143,7 +156,7 @@ pub(crate) fn job(outside: &mut Outside, number: usize, known: &[JobId], cluster
         name: format!("j{number}").parse().expect("it is a name"),
         queue,
         priority: dice.within(0, 2) as i32,
-        tags: BTreeSet::new(),
+        tags: tag.into_iter().map(str::to_owned).collect(),
         params: BTreeMap::new(),
         steps,
         after,
@@ -154,6 +167,25 @@ pub(crate) fn job(outside: &mut Outside, number: usize, known: &[JobId], cluster
     validate(&spec).expect("the jobs of a run are valid");
     let spec_digest = Digest { hash: [number as u8; 32], length: number as u64 };
     SubmitJob { spec: Arc::new(spec), spec_digest, owner: "sim".to_owned(), key: Some(format!("key-{number}")) }
+}
+
+/// Tags of jobs from which others keep apart.
+const TAGS: [&str; 2] = ["a", "b"];
+
+/// What may be beside a step of a job with this tag. None keeps apart from its own: not every cluster has nodes enough for that.
+fn beside(dice: &mut Dice, tag: Option<&str>) -> Placing {
+    let mut placing = Placing::default();
+    match dice.within(0, 19) {
+        0 => placing.unique_host = true,
+        1 => {
+            let at_most = dice.chance(700).then(|| dice.within(1, 2) as u32);
+            placing.spread = Some(Spread { over: Policy::HOST.parse().expect("it is a name"), at_most });
+        }
+        2 | 3 => placing.apart = TAGS.into_iter().filter(|other| Some(*other) != tag).map(str::to_owned).collect(),
+        4 => placing.pack = true,
+        _ => {}
+    }
+    placing
 }
 
 fn graph(dice: &mut Dice) -> Vec<StepSpec> {
@@ -210,7 +242,14 @@ fn decorate(dice: &mut Dice, step: &mut StepSpec) {
         let count = dice.within(1, 2) as u32;
         let share_milli = if dice.chance(300) { 400 } else { 1_000 };
         let model = dice.chance(300).then(|| "a100".to_owned());
-        let request = GpuRequest { count, model, min_memory_bytes: 0, same_link_group: dice.chance(500), share_milli };
+        let request = GpuRequest {
+            count,
+            model,
+            min_memory_bytes: 0,
+            same_link_group: dice.chance(500),
+            share_milli,
+            memory_bytes: 0,
+        };
         let other = GpuRequest { count: 1, model: None, same_link_group: false, ..request.clone() };
         step.resources.gpus = if dice.chance(300) { vec![request, other] } else { vec![request] };
     }
@@ -239,6 +278,7 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
         size: 1,
         retry: Retry::plain(0, 0, [RetryOn::Failed, RetryOn::Oom]),
         timeout_ms: None,
+        expected_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
         constraints: vec![],

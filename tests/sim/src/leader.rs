@@ -40,6 +40,8 @@ pub(crate) struct Leader {
     concluding: u32,
     pub(crate) sessions: BTreeMap<u64, Talk>,
     pub(crate) greetings: BTreeMap<u64, (usize, Vec<AttemptReport>)>,
+    /// Reports that wait for others to go along with, with session and number.
+    pub(crate) joining: Vec<((u64, u64), ReportAttempts)>,
 }
 
 /// What a leader wants in the log.
@@ -52,13 +54,24 @@ pub(crate) struct Proposal {
 }
 
 /// Whom to answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Origin {
     Nobody,
     Client(usize),
-    Registration { stream: u64 },
-    Greeting { stream: u64, node: NodeId, incarnation: Incarnation },
-    Reports { stream: u64, sequence: u64 },
+    Registration {
+        stream: u64,
+    },
+    Greeting {
+        stream: u64,
+        node: NodeId,
+        incarnation: Incarnation,
+    },
+    Reports {
+        stream: u64,
+        sequence: u64,
+    },
+    /// Reports of several sessions that went together.
+    Joined(Vec<(u64, u64)>),
     Conclusion,
 }
 
@@ -80,6 +93,7 @@ impl Leader {
             concluding: 0,
             sessions: BTreeMap::new(),
             greetings: BTreeMap::new(),
+            joining: Vec::new(),
         }
     }
 
@@ -159,6 +173,9 @@ impl Replica {
             Origin::Registration { stream } => self.registered(outside, stream, reply),
             Origin::Greeting { stream, node, incarnation } => self.welcome(outside, stream, node, incarnation),
             Origin::Reports { stream, sequence } => self.acknowledge(outside, stream, sequence),
+            Origin::Joined(all) => {
+                all.into_iter().for_each(|(stream, sequence)| self.acknowledge(outside, stream, sequence));
+            }
             Origin::Conclusion => {
                 let again_in = outside.dice.within(1, 100);
                 let planned_ms = self.boot(outside) + again_in;

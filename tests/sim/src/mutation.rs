@@ -45,6 +45,7 @@ mutations! {
     LeaseFromReceipt = "a lease counts from when the answer came",
     EvictWithoutClaim = "what is evicted makes room for nobody: the claim is dropped at once",
     StaleClaim = "a claim is not taken up when its room is free",
+    ReplaceWithoutFence = "a report counts for its rank, whichever member of it it is of",
 }
 
 /// Long enough for a node to be given up meanwhile.
@@ -75,6 +76,7 @@ impl Mutation {
                 Circumstances { faults, spacing_ms: (1_000, 8_000), ..Circumstances::USUAL }
             }
             Self::RenewWithoutSession => stubborn,
+            Self::ReplaceWithoutFence => Circumstances { long_programs: true, surgery: true, ..lonely },
             Self::LeaseWithoutQuorum => {
                 Circumstances { faults: &[ISOLATED], spacing_ms: (60_000, 200_000), one_machine: false, ..stubborn }
             }

@@ -107,7 +107,7 @@ impl Replica {
 
     fn apply_one(&mut self, outside: &mut Outside, entry: &Entry) -> Effects {
         let mut entry = entry.clone();
-        let differs = matches!(entry.command, Command::ReportAttempts(_) | Command::Tick) && self.at == 1;
+        let differs = (entry.command == Command::Tick || !entry.command.reports().is_empty()) && self.at == 1;
         if differs && outside.mutates(Mutation::ApplyDiffers) {
             entry.time.0 += 1;
         }

@@ -70,6 +70,8 @@ pub(crate) enum AtReplica {
     Wake { term: u64 },
     /// It is time to tell an agent what is wanted of it.
     Tell { stream: u64 },
+    /// Reports have waited long enough for others to go along with.
+    Join { term: u64 },
     /// A deadline may have passed.
     TickDue { term: u64 },
     /// Liveness looks at who was heard; the look was planned for this boot time.

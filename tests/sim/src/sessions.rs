@@ -19,6 +19,9 @@ use crate::schedule::AtReplica;
 /// How long after its welcome an agent is told what is wanted of it, where that is late.
 const LATE_NEWS_MS: (u64, u64) = (2_000, 60_000);
 
+/// How long reports of one session wait for those of others.
+const JOINED_MS: u64 = 20;
+
 /// One session.
 pub(crate) struct Talk {
     pub(crate) node: NodeId,
@@ -215,8 +218,27 @@ impl Replica {
         if !comes_next(&mut talk.received, sequence) {
             return self.end(outside, stream);
         }
-        let command = Command::ReportAttempts(ReportAttempts { node, incarnation, reports });
-        self.propose(outside, command, Origin::Reports { stream, sequence });
+        let reports = ReportAttempts { node, incarnation, reports };
+        if self.state.version() < ClusterVersion::ACCESS {
+            return self.propose(outside, Command::ReportAttempts(reports), Origin::Reports { stream, sequence });
+        }
+        let Some(leader) = &mut self.leader else { return };
+        leader.joining.push(((stream, sequence), reports));
+        if leader.joining.len() == 1 {
+            let (term, delay) = (leader.term, outside.dice.within(0, JOINED_MS));
+            self.plan(outside, delay, AtReplica::Join { term });
+        }
+    }
+
+    /// What sessions reported meanwhile goes into the log together.
+    pub(crate) fn join(&mut self, outside: &mut Outside) {
+        let Some(leader) = &mut self.leader else { return };
+        let (said, mut reports): (Vec<_>, Vec<_>) = std::mem::take(&mut leader.joining).into_iter().unzip();
+        let command = match reports.len() {
+            1 => Command::ReportAttempts(reports.remove(0)),
+            _ => Command::ReportMany(reports),
+        };
+        self.propose(outside, command, Origin::Joined(said));
     }
 
     /// Reports of a session are in the log.

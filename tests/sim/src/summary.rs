@@ -17,6 +17,8 @@ pub struct Summary {
     pub succeeded: u64,
     /// Attempts that were evicted, of jobs that are remembered.
     pub evictions: u64,
+    /// Members of gangs whose place others took, of jobs that are remembered.
+    pub replaced: u64,
     /// Simulated milliseconds.
     pub simulated_ms: u64,
     /// Equal for equal histories.

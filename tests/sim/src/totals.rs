@@ -20,6 +20,8 @@ pub struct Totals {
     pub succeeded: u64,
     /// Attempts that were evicted.
     pub evictions: u64,
+    /// Members of gangs whose place others took.
+    pub replaced: u64,
     /// Entries of the log.
     pub entries: u64,
     /// Simulated milliseconds.
@@ -42,6 +44,7 @@ impl Totals {
         self.attempts += summary.attempts;
         self.succeeded += summary.succeeded;
         self.evictions += summary.evictions;
+        self.replaced += summary.replaced;
         self.entries += summary.entries;
         self.simulated_ms += summary.simulated_ms;
         self.coverage.merge(&summary.coverage);
@@ -61,7 +64,7 @@ impl Totals {
         self.coverage.merge(&other.coverage);
     }
 
-    fn numbers(&self) -> [(&'static str, u64); 9] {
+    fn numbers(&self) -> [(&'static str, u64); 10] {
         [
             ("runs", self.runs),
             ("failed", self.failed),
@@ -69,13 +72,14 @@ impl Totals {
             ("attempts", self.attempts),
             ("succeeded", self.succeeded),
             ("evictions", self.evictions),
+            ("replaced", self.replaced),
             ("entries", self.entries),
             ("simulated_ms", self.simulated_ms),
             ("took_ms", self.took_ms),
         ]
     }
 
-    fn numbers_mut(&mut self) -> [&mut u64; 9] {
+    fn numbers_mut(&mut self) -> [&mut u64; 10] {
         [
             &mut self.runs,
             &mut self.failed,
@@ -83,6 +87,7 @@ impl Totals {
             &mut self.attempts,
             &mut self.succeeded,
             &mut self.evictions,
+            &mut self.replaced,
             &mut self.entries,
             &mut self.simulated_ms,
             &mut self.took_ms,

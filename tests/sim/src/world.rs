@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flowyard_model::{AttemptDesired, Command, Health, JobId, MemberKey, OnDisconnect, Phase, Scheduling, SubmitJob};
+use flowyard_model::{
+    AttemptDesired, ChangeNode, Command, Health, JobId, MemberKey, NodeChange, OnDisconnect, Phase, Scheduling,
+    Standing, SubmitJob,
+};
 use flowyard_state::State;
 
 use crate::circumstances::Circumstances;
@@ -265,6 +268,7 @@ impl World {
             AtReplica::Planned { term, plans } if leads(term) => replica.planned(outside, plans),
             AtReplica::Wake { term } if leads(term) => replica.woken(outside),
             AtReplica::Tell { stream } => replica.tell_late(outside, stream),
+            AtReplica::Join { term } if leads(term) => replica.join(outside),
             AtReplica::TickDue { term } if leads(term) => replica.tick_due(outside),
             AtReplica::Look { term, planned_ms } if leads(term) => {
                 replica.look(outside, planned_ms);
@@ -426,6 +430,13 @@ impl World {
             let command = Command::SetNodeScheduling { node, scheduling: Scheduling::Open };
             leader.propose(&mut self.outside, command, Origin::Nobody);
         }
+        let shunned = leader.state.nodes().filter(|(_, node)| node.standing() == Standing::Shunned);
+        let shunned: Vec<_> = shunned.map(|(id, _)| id).collect();
+        for node in shunned {
+            let (change, by, reason) = (NodeChange::Forgive, "ops".to_owned(), String::new());
+            let command = Command::ChangeNode(ChangeNode { node, change, by, reason });
+            leader.propose(&mut self.outside, command, Origin::Nobody);
+        }
         for queue in jobs::queues() {
             let is_there = |known: &Arc<flowyard_model::Queue>| !self.outside.healed || **known == queue;
             if !leader.state.queue(&queue.path).is_some_and(is_there) {
@@ -570,12 +581,14 @@ impl World {
     fn summary(&mut self) -> Summary {
         let state = &self.group.front;
         let steps = state.jobs().flat_map(|(id, _)| state.steps(id).map(move |(index, step)| (id, index, step)));
-        let (mut attempts, mut succeeded, mut evictions) = (0, 0, 0);
+        let (mut attempts, mut succeeded, mut evictions, mut replaced) = (0, 0, 0, 0);
         for (id, index, step) in steps {
             succeeded += u64::from(step.counts.succeeded);
             for (_, task) in state.tasks_from(id, index, flowyard_model::TaskIndex(0)) {
                 attempts += task.attempts.len() as u64;
                 evictions += task.attempts.iter().filter(|attempt| attempt.preempted.is_some()).count() as u64;
+                let surgeries = task.attempts.iter().filter_map(|attempt| attempt.surgery.as_ref());
+                replaced += surgeries.map(|surgery| surgery.replaced.len() as u64).sum::<u64>();
                 let ends =
                     task.attempts.iter().flat_map(|attempt| &attempt.members).filter_map(|member| member.end.as_ref());
                 ends.for_each(|end| self.coverage.ended(end.reason));
@@ -588,6 +601,7 @@ impl World {
             attempts,
             succeeded,
             evictions,
+            replaced,
             simulated_ms: self.outside.now(),
             trace: self.outside.trace.hash(),
             coverage: self.coverage.clone(),
@@ -599,7 +613,8 @@ impl World {
 fn is_wanted(state: &State, key: MemberKey) -> bool {
     let attempt = state.attempt(key.task, key.attempt);
     attempt.is_some_and(|attempt| {
-        let live = attempt.members[key.rank.0 as usize].phase != Phase::Ended;
-        live && attempt.desired == AttemptDesired::Run
+        let member = &attempt.members[key.rank.0 as usize];
+        let live = member.phase != Phase::Ended && member.replacement == key.replacement;
+        live && attempt.desired == AttemptDesired::Run && member.leaving.is_none()
     })
 }

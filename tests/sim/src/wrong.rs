@@ -45,6 +45,22 @@ fn with_incarnation(record: Record, id: NodeId, incarnation: Incarnation) -> Rec
     }
 }
 
+/// The reports of members that were replaced, as if they were of those that have their ranks now.
+pub(crate) fn unreplaced(state: &State, wish: &ReportAttempts) -> Vec<ReportAttempts> {
+    let mut astray: BTreeMap<(NodeId, Incarnation), Vec<AttemptReport>> = BTreeMap::new();
+    for report in &wish.reports {
+        let key = report.member;
+        let Some(attempt) = state.attempt(key.task, key.attempt) else { continue };
+        let Some(member) = attempt.members.get(key.rank.0 as usize) else { continue };
+        if key.replacement < member.replacement && member.phase != Phase::Ended {
+            let key = attempt.member_key(key.task, key.rank);
+            let reports = astray.entry((member.node, member.incarnation)).or_default();
+            reports.push(AttemptReport { member: key, ..report.clone() });
+        }
+    }
+    astray.into_iter().map(|((node, incarnation), reports)| ReportAttempts { node, incarnation, reports }).collect()
+}
+
 /// The reports of attempts that are over, as if they were of the one that their task has now.
 pub(crate) fn unfenced(state: &State, wish: &ReportAttempts) -> Vec<ReportAttempts> {
     let mut astray: BTreeMap<(NodeId, Incarnation), Vec<AttemptReport>> = BTreeMap::new();

@@ -71,8 +71,12 @@ fn what_is_made_wrong_is_noticed() {
 #[test]
 fn what_is_right_withstands_the_circumstances_in_which_what_is_wrong_is_noticed() {
     let failed = complaints(|mutation, seed| {
-        let failure = mutation.is_rare().then(|| run_right(seed, mutation))?.err()?;
-        Some(format!("in the circumstances of {mutation:?}: {failure}"))
+        let right = mutation.is_rare().then(|| std::panic::catch_unwind(|| run_right(seed, mutation)))?;
+        let failure = match right {
+            Ok(ended) => ended.err()?.to_string(),
+            Err(_) => "panicked; see above".to_owned(),
+        };
+        Some(format!("in the circumstances of {mutation:?}, seed {seed}: {failure}"))
     });
     assert!(failed.is_empty(), "{failed}");
 }

@@ -9,7 +9,7 @@ use super::words::{Told, count, duration, finding as found, size};
 
 /// The end of the last attempt.
 pub(super) fn last(task: &Task) -> Option<&End> {
-    task.attempts.last()?.members.iter().find_map(|member| member.end.as_deref())
+    task.attempts.last()?.decisive().map(|(.., end)| end)
 }
 
 /// An end in one sentence.
@@ -36,9 +36,13 @@ pub(super) fn finding(scene: Scene<'_>, task: &Task, spec: &StepSpec, end: &End,
         (_, Some(code), _) => details.push(format!("exit code {code}")),
         (_, None, Some(signal)) => details.push(format!("ended by signal {signal}")),
     }
-    let member = task.attempts.last().and_then(|attempt| attempt.members.first());
-    if let Some(node) = member.and_then(|member| scene.view.node(member.node)) {
-        details.push(format!("on node {}", node.name));
+    let attempt = task.attempts.last();
+    let decisive = attempt.and_then(|attempt| Some((attempt.members.len(), attempt.decisive()?)));
+    if let Some((size, (rank, member, _))) = decisive
+        && let Some(node) = scene.view.node(member.node)
+    {
+        let of_gang = if size > 1 { format!(", rank {rank} of {size}") } else { String::new() };
+        details.push(format!("on node {}{of_gang}", node.name));
     }
     let used =
         format!("used at most {} of {} of memory", size(end.peak_memory_bytes), size(spec.resources.memory_bytes));
@@ -58,7 +62,7 @@ pub(super) fn finding(scene: Scene<'_>, task: &Task, spec: &StepSpec, end: &End,
 }
 
 /// A reason as the API spells it.
-fn reason(reason: Reason) -> String {
+pub(super) fn reason(reason: Reason) -> String {
     let wire = flowyard_proto::api::Reason::from(reason);
     wire.as_str_name().trim_start_matches("REASON_").to_ascii_lowercase()
 }

@@ -18,7 +18,7 @@ pub(super) fn claimed(scene: Scene<'_>, claim: &Claim, own: &QueuePath, subject:
         attempt.is_some_and(|attempt| attempt.members.iter().any(|member| member.phase != Phase::Ended))
     };
     let left = claim.evictions.iter().filter(there).count();
-    let jobs = claim.evictions.iter().filter_map(|eviction| scene.view.job(eviction.task.job));
+    let jobs = claim.evictions.iter().filter_map(|eviction| scene.view.outline(eviction.task.job));
     // Others are not named to who may not look at them.
     let (seen, hidden): (BTreeSet<_>, BTreeSet<_>) =
         jobs.map(|job| &job.spec.queue).partition(|queue| *queue == own || (scene.looks)(queue));
@@ -41,7 +41,12 @@ pub(super) fn claimed(scene: Scene<'_>, claim: &Claim, own: &QueuePath, subject:
 /// What is to be said of a step of which tasks wait: how many have their place, and when the first attempt may be
 /// evicted for the others.
 pub(super) fn of_step(scene: Scene<'_>, key: (JobId, StepIndex), job: &Job, spec: &StepSpec) -> Vec<String> {
-    let claims = scene.view.claims().filter(|(task, _)| (task.job, task.step) == key).count();
+    let of_step = scene.view.claims().filter(|(task, _)| (task.job, task.step) == key);
+    let (kept, claims): (Vec<_>, Vec<_>) = of_step.partition(|(_, claim)| claim.is_reservation());
+    let kept = (!kept.is_empty()).then(|| {
+        format!("for {} of it room is kept, where others have to end first", count(kept.len() as u64, "task"))
+    });
+    let claims = claims.len();
     let claims = (claims > 0).then(|| {
         let verb = if claims == 1 { "has its place, which others are" } else { "have their place, which others are" };
         format!("{} of it {verb} asked to leave", count(claims as u64, "task"))
@@ -53,7 +58,7 @@ pub(super) fn of_step(scene: Scene<'_>, key: (JobId, StepIndex), job: &Job, spec
         let attempts = count(attempts, "attempt");
         format!("{attempts} may have to leave for it, the first in {}", duration(first.0 - scene.now_ms))
     });
-    claims.into_iter().chain(protected).collect()
+    kept.into_iter().chain(claims).chain(protected).collect()
 }
 
 /// How many attempts a task of this step has a right to have evicted once their contract allows it, and when the first.
@@ -98,7 +103,7 @@ impl<'a> Rights<'a> {
     }
 
     fn has(&self, task: TaskKey) -> bool {
-        let Some(job) = self.state.job(task.job) else { return false };
+        let Some(job) = self.state.outline(task.job) else { return false };
         let Some(spec) = job.spec.steps.get(task.step.0 as usize) else { return false };
         if job.spec.queue == *self.queue {
             return i64::from(job.spec.priority) + i64::from(spec.priority) < self.priority;

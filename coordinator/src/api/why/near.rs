@@ -8,6 +8,7 @@ use super::words::count;
 
 /// What keeps a gang from starting, if no domain of the level that it needs has room for all of it now.
 pub(super) fn short(view: &State, spec: &StepSpec) -> Option<String> {
+    let spec = &spec.of_size(spec.least_size());
     let NearRoom { level, domains, most, most_when_empty } = near_room(view, spec)?;
     let (size, needs) = (u64::from(spec.size), format!("it needs all {} members in one {level}", spec.size));
     if view.policy().depth(&level).is_none() {

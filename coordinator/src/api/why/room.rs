@@ -4,11 +4,12 @@
 use flowyard_model::{GpuRequest, Job, JobId, NodeId, QueuePath, StepIndex, StepSpec, TaskIndex, TaskKey, TimeMs};
 use flowyard_proto::api::Finding;
 use flowyard_scheduling::why::{
-    BoundOn, BoundReached, Explanation, KeptFree, Lack, Question, Reasons, Rejection, Short, Unable, explain, reasons,
+    BoundOn, BoundReached, Explanation, KeptFree, Lack, Question, Reasons, Rejection, Short, Throttled, Unable,
+    explain, reasons,
 };
 use flowyard_state::State;
 
-use super::words::{Told, count, cpu, finding as found, size};
+use super::words::{Told, count, cpu, duration, finding as found, size};
 use super::{Scene, evictions, near, told};
 
 /// Holders that are named of a bound.
@@ -99,6 +100,14 @@ pub(in crate::api) fn of_reasons(
         };
         return found(subject, "ready", reason);
     }
+    if let Some(Throttled { starting, most }) = reasons.throttled {
+        let reason = format!(
+            "{} of its job are placed and do not run yet, and the policy lets {most} do so at a time: the next goes on as soon as one \
+             runs",
+            count(starting.into(), "member")
+        );
+        return found(subject, "ready", reason).with_advice(["fctl policy show".to_owned()]);
+    }
     let lacks = || reasons.nodes.rejections.iter().map(move |rejection| rejected(sight, rejection));
     if let Some(first) = reasons.bounds.first().filter(|_| !reasons.within_bounds) {
         let more = reasons.bounds.iter().skip(1).filter(|other| (&other.queue, &other.on) != (&first.queue, &first.on));
@@ -117,7 +126,9 @@ pub(in crate::api) fn of_reasons(
         let advice = ["fctl policy show".to_owned(), "fctl nodes".to_owned()];
         return found(subject, "ready", short).with_advice(advice);
     }
-    let (reason, advice) = of_nodes(spec, reasons, deep);
+    let (reason, mut advice) = of_nodes(spec, reasons, deep);
+    let forgive = reasons.nodes.fitting == 0 && reasons.nodes.shunned() > 0;
+    advice.extend(forgive.then(|| "fctl node forgive NODE".to_owned()));
     found(subject, "ready", reason).with_details(lacks()).with_advice(advice)
 }
 
@@ -136,9 +147,12 @@ fn of_nodes(spec: &StepSpec, reasons: &Reasons, deep: Option<&Explanation>) -> (
         (all, 0) => {
             (format!("none of {all} nodes has room for it now; it asks for {asks}"), vec!["fctl nodes".to_owned()])
         }
-        _ if reasons.seats < u64::from(spec.size) => {
-            let reason =
-                format!("only {} of its {} members find room now; each asks for {asks}", reasons.seats, spec.size);
+        _ if reasons.seats < u64::from(spec.least_size()) => {
+            let reason = format!(
+                "only {} of its {} members find room now; each asks for {asks}",
+                reasons.seats,
+                spec.least_size()
+            );
             (reason, vec!["fctl nodes".to_owned()])
         }
         (all, fitting) => {
@@ -227,6 +241,7 @@ fn rejected(sight: Sight<'_>, rejection: &Rejection) -> String {
 /// A kind of lack, for people.
 fn kind(kind: &str) -> &str {
     match kind {
+        "shunned" => "out, because too much failed there",
         "unable" => "not able or not allowed",
         "labels" => "other labels",
         "too_few_cpus" => "too few CPUs",
@@ -238,6 +253,9 @@ fn kind(kind: &str) -> &str {
         "tokens" => "tokens taken or missing",
         "gpus_taken" => "GPUs taken or unhealthy",
         "no_such_gpus" => "no such GPUs",
+        "apart" => "kept apart from what is there",
+        "starting" => "as many starting there as may be",
+        "spread" => "as many of this step there as may be",
         other => other,
     }
 }
@@ -252,6 +270,7 @@ pub(super) fn lack(sight: Sight<'_>, rejection: &Rejection) -> String {
         Lack::Down => "nothing was heard of it for long".to_owned(),
         Lack::Silent => "nothing was heard of it for seconds".to_owned(),
         Lack::Closed(_) => closed(sight, rejection.example),
+        Lack::Shunned => shunned(sight, rejection.example),
         Lack::Unable(unable) => self::unable(sight, rejection.example, *unable),
         Lack::Label { constraint, has } => {
             let label = &constraint.label;
@@ -262,6 +281,18 @@ pub(super) fn lack(sight: Sight<'_>, rejection: &Rejection) -> String {
         Lack::Memory(bytes) | Lack::Disk(bytes) => short(bytes, size),
         Lack::Token(name, Short { free, all, .. }) => format!("{free} of {all} {name} free"),
         Lack::Devices { all } => format!("it has {}", count(*all, "GPU")),
+        Lack::Apart { tag, job, there } => {
+            let record = sight.state.job(*job);
+            let named = record.is_some_and(|record| sight.names(&record.spec.queue));
+            let whose =
+                if named { format!("job {job}") } else { "a job of a queue that is not shown to you".to_owned() };
+            match there {
+                true => format!("{whose}, which has the tag {tag}, is there"),
+                false => format!("{whose}, which keeps apart from the tag {tag}, is there"),
+            }
+        }
+        Lack::Starting { held, most } => format!("{held} of at most {most} are placed there and do not run yet"),
+        Lack::Full { over, held, most } => format!("{held} of at most {most} in its {over}"),
         Lack::FreeDevices { free, all } => format!("{free} of {all} free and healthy"),
     }
 }
@@ -272,6 +303,15 @@ fn closed(sight: Sight<'_>, node: NodeId) -> String {
     let Some(closure) = closure else { return "an operator closed it to new work".to_owned() };
     let reason = if closure.reason.is_empty() { String::new() } else { format!(" ({})", closure.reason) };
     format!("{} closed it to new work{reason}", closure.by)
+}
+
+/// What is held against the node, and for how long.
+fn shunned(sight: Sight<'_>, node: NodeId) -> String {
+    let discredit = sight.state.node(node).and_then(|node| node.discredit.as_deref());
+    let Some(discredit) = discredit else { return "too much failed there".to_owned() };
+    let left = discredit.until.0.saturating_sub(sight.state.time().0);
+    let last = discredit.recent.last().map_or_else(String::new, |charge| super::ended::reason(charge.reason));
+    format!("too much failed there, {last} last; it is given work again in {} at most", duration(left))
 }
 
 /// What the node's agent cannot or may not do.
@@ -312,5 +352,13 @@ fn gpus(request: &GpuRequest) -> String {
         0 => String::new(),
         bytes => format!(" with at least {}", size(bytes)),
     };
+    if request.share_milli < 1_000 {
+        let memory = match request.memory_bytes {
+            0 => String::new(),
+            bytes => format!(" and {} of its memory", size(bytes)),
+        };
+        let each = if request.count == 1 { "a GPU".to_owned() } else { format!("each of {} GPUs", request.count) };
+        return format!("{} of {each}{model}{memory}", cpu(request.share_milli.into()));
+    }
     format!("{}{model}{memory}", count(request.count.into(), "GPU"))
 }

@@ -1,13 +1,13 @@
 //! Where one task stands, and why.
 
 use flowyard_model::{
-    FanOut, Job, JobDesired, JobId, JobOutcome, Member, NeedKind, Overdue, Phase, StepIndex, StepSpec, StuckPhase,
-    Task, TaskIndex, TaskKey, TaskOutcome, TaskState, TimeMs,
+    AttemptDesired, Blame, EvictionKind, FanOut, Job, JobDesired, JobId, JobOutcome, Member, NeedKind, Overdue, Phase,
+    Repair, StepIndex, StepSpec, StuckPhase, Task, TaskIndex, TaskKey, TaskOutcome, TaskState, TimeMs,
 };
 use flowyard_proto::api::Finding;
 
 use super::words::{Told, count, counts, duration, finding as found, step_reference};
-use super::{Scene, bad_end, ended, evictions, room};
+use super::{Scene, bad_end, ended, evictions, reserved, room};
 use crate::api::reference;
 
 /// Where a task stands.
@@ -18,6 +18,14 @@ pub(super) fn finding(scene: Scene<'_>, job: &Job, key: TaskKey) -> Finding {
     match state {
         TaskState::Blocked => blocked(scene, job, key.job, key.step, Some(key.task), subject),
         TaskState::Ready => match scene.view.claim(&key) {
+            Some(claim) if claim.is_reservation() => {
+                // It waits like others, and what would let it start sooner is worth knowing as well.
+                let waits = room::finding(scene, (key.job, job), key.step, Some(key.task), subject.clone());
+                let mut kept = reserved::finding(scene, claim, &job.spec.queue, subject);
+                kept.details.push(waits.reason);
+                kept.details.extend(waits.details);
+                Finding { details: kept.details, reason: kept.reason, ..waits }
+            }
             Some(claim) => evictions::claimed(scene, claim, &job.spec.queue, subject),
             None => room::finding(scene, (key.job, job), key.step, Some(key.task), subject),
         },
@@ -104,12 +112,22 @@ fn waiting(scene: Scene<'_>, job: &Job, key: TaskKey, until: TimeMs, subject: St
     state.with_details(last.into_iter().chain([retries(task, spec)])).with_advice([format!("fctl logs {subject}")])
 }
 
-/// How many of the retries are spent.
+/// How many of the retries are spent. The failure that a task ends with spends none: it is not tried again.
 pub(super) fn retries(task: &Task, spec: &StepSpec) -> String {
+    let failed = matches!(task.state, TaskState::Done(TaskOutcome::Failed));
+    let last = ended::last(task).filter(|end| failed && end.blame == Blame::User);
+    let spent = (task.spent - u32::from(last.is_some()).min(task.spent)).min(spec.retry.times);
     let own = match spec.retry.times {
         0 => "the step allows no retry".to_owned(),
-        1 => format!("{} of 1 retry spent", task.spent.min(1)),
-        times => format!("{} of {times} retries spent", task.spent.min(times)),
+        1 => format!("{spent} of 1 retry spent"),
+        times => format!("{spent} of {times} retries spent"),
+    };
+    let own = match last.filter(|_| spent < spec.retry.times) {
+        Some(end) if spec.retry.rule_for(end).is_some() => {
+            own + ", a rule of the step allows no more after such an end"
+        }
+        Some(_) => own + ", and `on` of its `retry` does not name such an end",
+        None => own,
     };
     match task.unblamed {
         0 => own,
@@ -120,7 +138,36 @@ pub(super) fn retries(task: &Task, spec: &StepSpec) -> String {
 fn active(scene: Scene<'_>, job: &Job, key: TaskKey, subject: String) -> Finding {
     let state = if job.desired == JobDesired::Run { "active" } else { "stopping" };
     let where_now = whereabouts(scene, key).unwrap_or_else(|| "it has a live attempt".to_owned());
-    found(subject.clone(), state, where_now).with_advice([format!("fctl logs {subject} -f")])
+    let attempt = scene.view.task(key).and_then(|task| task.attempts.last());
+    let repairing = attempt.and_then(flowyard_model::Attempt::repair).map(|repair| repairing(scene, repair));
+    let state = found(subject.clone(), state, where_now).with_details(repairing.into_iter().chain(leaving(scene, key)));
+    state.with_advice([format!("fctl logs {subject} -f")])
+}
+
+/// For whom a live attempt was asked to make room, by what right, and what becomes of it.
+fn leaving(scene: Scene<'_>, key: TaskKey) -> Option<String> {
+    let attempt = scene.view.task(key)?.attempts.last()?;
+    let preempted = attempt.preempted.filter(|_| attempt.desired == AttemptDesired::Preempt)?;
+    let right = match preempted.kind {
+        EvictionKind::Priority => "one with a higher priority in its queue",
+        EvictionKind::Reclaim => "one whose queue is promised what this one's had borrowed",
+    };
+    let ago = duration(scene.now_ms.saturating_sub(preempted.at.0));
+    Some(format!(
+        "it was asked {ago} ago to make room for a task, {right}; it spends no retry by that and is placed again as soon as there \
+         is room"
+    ))
+}
+
+/// That a gang goes on without members, and for how long.
+fn repairing(scene: Scene<'_>, repair: &Repair) -> String {
+    let ranks: Vec<_> = repair.open.keys().map(ToString::to_string).collect();
+    let left = duration(repair.until.0.saturating_sub(scene.now_ms));
+    let (lost, they) = (count(ranks.len() as u64, "member"), ranks.join(", "));
+    format!(
+        "it goes on without {lost} (rank {they}); others come in their place as soon as there is room for them, and all are \
+         placed anew if there is none in {left}"
+    )
 }
 
 /// What is said of a process that was killed and is still there.

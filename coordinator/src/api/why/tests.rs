@@ -17,6 +17,8 @@ use flowyard_state::{State, apply};
 use super::{Scene, of_job, of_step, task};
 use crate::session::Directory;
 
+mod ended;
+
 struct Cluster {
     state: State,
 }
@@ -85,7 +87,10 @@ impl Cluster {
 
     fn place(&mut self, task: TaskKey) {
         let seat = Seat { node: NodeId(1), incarnation: Incarnation(1), gpus: Vec::new(), gpu_alternative: 0 };
-        let placement = Placement { task, attempt: AttemptNumber(1), members: vec![seat] };
+        self.commit(vec![Placement { task, attempt: AttemptNumber(1), members: vec![seat] }]);
+    }
+
+    fn commit(&mut self, placements: Vec<Placement>) {
         let based_on = self.state.revision();
         self.apply(Command::CommitPlan(Plan {
             based_on,
@@ -97,7 +102,8 @@ impl Cluster {
             drops: vec![],
             at: None,
             made_from: None,
-            placements: vec![placement],
+            repairs: Vec::new(),
+            placements,
         }));
     }
 
@@ -118,7 +124,7 @@ impl Cluster {
             outputs: BTreeMap::new(),
             logs: Logs::NONE,
         };
-        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
+        let member = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0), replacement: 0 };
         let (phase, times, end) = (Phase::Ended, PhaseTimes::NONE, Some(Arc::new(end)));
         let report = AttemptReport { member, phase, times, end, checkpoint: None, stuck: None, saved_at: None };
         let reports = vec![report];
@@ -132,16 +138,16 @@ impl Cluster {
     }
 
     fn job(&self, id: JobId) -> Vec<Finding> {
-        self.ask(|scene| of_job(scene, id, scene.view.job(id).unwrap()))
+        self.ask(|scene| of_job(scene, id, &scene.view.job(id).unwrap()))
     }
 
     fn step(&self, id: JobId, index: u32) -> Vec<Finding> {
         let index = StepIndex(index);
-        self.ask(|scene| of_step(scene, id, scene.view.job(id).unwrap(), index, scene.view.step(id, index).unwrap()))
+        self.ask(|scene| of_step(scene, id, &scene.view.job(id).unwrap(), index, &scene.view.step(id, index).unwrap()))
     }
 
     fn task(&self, key: TaskKey) -> Finding {
-        self.ask(|scene| task::finding(scene, scene.view.job(key.job).unwrap(), key))
+        self.ask(|scene| task::finding(scene, &scene.view.job(key.job).unwrap(), key))
     }
 }
 
@@ -168,6 +174,7 @@ fn step(name: &str, count: u32) -> StepSpec {
         size: 1,
         retry: Retry::plain(0, 0, []),
         timeout_ms: None,
+        expected_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
         constraints: Vec::new(),
@@ -247,7 +254,7 @@ fn a_gang_that_needs_a_level_is_told_how_much_room_there_is_so_near() {
     cluster.apply(Command::RaiseVersion { version: ClusterVersion::ACCESS });
     let policy = |levels: &[&str]| {
         let topology = levels.iter().map(|level| level.parse().unwrap()).collect();
-        Command::PutPolicy(Policy { topology }.into())
+        Command::PutPolicy(Policy { topology, ..Policy::default() }.into())
     };
     cluster.apply(policy(&["zone", "rack"]));
     let mut gang = step("train", 1);
@@ -295,11 +302,15 @@ fn who_has_to_leave_for_a_task_is_said_and_when_the_first_may_be_asked_to() {
         placer_version: 3,
         placements: vec![],
         accept_ms: None,
-        claims: vec![ClaimWish { task, attempt: AttemptNumber(1), members, evictions }],
+        claims: vec![ClaimWish { task, attempt: AttemptNumber(1), members, evictions, awaits: vec![] }],
         drops: vec![],
         at: None,
         made_from: None,
+        repairs: Vec::new(),
     }));
+    let leaves = cluster.task(key(low, 0, 0)).details.concat();
+    let asked = "ago to make room for a task, one with a higher priority in its queue; it spends no retry by that";
+    assert!(leaves.contains(asked), "{leaves}");
     let claimed = cluster.task(task);
     assert_eq!(claimed.reason, "1 attempt of queue default was asked to leave for it; it starts once that is done");
     let kept = "its place is kept for it for 5m30s at the latest; after that it is looked for anew";
@@ -442,7 +453,7 @@ fn who_may_not_look_at_a_queue_is_told_amounts_and_no_names() {
     let told = |looks: &dyn Fn(&QueuePath) -> bool| {
         let (view, deep) = (cluster.state.view(), std::cell::Cell::new(true));
         let scene = Scene { view: &view, directory: &Directory::empty(), now_ms: 61_002, looks, deep: &deep };
-        let findings = of_job(scene, mine, view.job(mine).unwrap());
+        let findings = of_job(scene, mine, &view.job(mine).unwrap());
         assert!(findings[0].explanation.is_some(), "{findings:?}");
         format!("{findings:?}")
     };

@@ -115,7 +115,7 @@ fn start(sight: Sight<'_>, told: &Explanation, now_ms: u64) -> api::StartEstimat
     };
     match &told.start {
         Start::Now => estimate("now", None, "with the next plan".to_owned()),
-        Start::At { at, joined, ends, unknown_followers } => {
+        Start::At { at, joined, ends, unknown_followers, runs: None } => {
             let joined_text = if *joined { "at most " } else { "" };
             let (what, take) = match ends {
                 1 => ("the 1 attempt that ends before".to_owned(), "takes all the time that its `timeout` gives it"),
@@ -129,6 +129,21 @@ fn start(sight: Sight<'_>, told: &Explanation, now_ms: u64) -> api::StartEstimat
             let text = format!("in {joined_text}{}, if {what} {take}, and nothing new comes{followers}", until(at.0));
             let estimate = estimate("at", Some(at.0), text);
             api::StartEstimate { joined: *joined, ends: *ends, unknown_followers: *unknown_followers, ..estimate }
+        }
+        Start::At { at, joined, ends, unknown_followers, runs: Some(runs) } => {
+            let basis = match runs {
+                0 => "from what is `expected` of what ends before".to_owned(),
+                runs => format!("from {} of what ends before", count(u64::from(*runs), "earlier run")),
+            };
+            let text = format!("in about {}, {basis}, if nothing new comes", until(at.0));
+            let estimate = estimate("at", Some(at.0), text);
+            api::StartEstimate {
+                joined: *joined,
+                ends: *ends,
+                unknown_followers: *unknown_followers,
+                runs: Some(*runs),
+                ..estimate
+            }
         }
         Start::NoTimeout { whose, all } => {
             let named: Vec<_> = whose.iter().filter_map(|it| named(sight, it.task)).collect();
@@ -159,12 +174,12 @@ fn start(sight: Sight<'_>, told: &Explanation, now_ms: u64) -> api::StartEstimat
 }
 
 fn named_owner(sight: Sight<'_>, task: TaskKey) -> bool {
-    sight.state.job(task.job).is_some_and(|job| sight.names_owners(&job.spec.queue))
+    sight.state.outline(task.job).is_some_and(|job| sight.names_owners(&job.spec.queue))
 }
 
 /// A task with its owner, if the caller may know of it.
 fn named(sight: Sight<'_>, key: TaskKey) -> Option<String> {
-    let job = sight.state.job(key.job).filter(|job| sight.names_owners(&job.spec.queue))?;
+    let job = sight.state.outline(key.job).filter(|job| sight.names_owners(&job.spec.queue))?;
     Some(format!("{} of {}", task(sight, key), job.owner))
 }
 
@@ -213,6 +228,9 @@ fn change(change: &Change) -> api::StartChange {
         Change::Memory { from, to } => amounts("memory_bytes", *from, *to),
         Change::Disk { from, to } => amounts("disk_bytes", *from, *to),
         Change::Without(constraint) => valued("constraint", constraint.to_string()),
+        Change::NotSpread(spread) => valued("spread", spread.over.to_string()),
+        Change::NotUnique => valued("unique_host", String::new()),
+        Change::NotApart(tags) => valued("apart", tags.join(", ")),
         Change::Priority { from, to } => {
             let signed = |number: &i32| Some(i64::from(*number));
             api::StartChange { from: signed(from), to: signed(to), ..valued("priority", String::new()) }
@@ -250,6 +268,9 @@ fn sentence(change: &Change) -> String {
         Change::Memory { from, to } => format!("memory {} instead of {}", bytes(*to), bytes(*from)),
         Change::Disk { from, to } => format!("disk {} instead of {}", bytes(*to), bytes(*from)),
         Change::Without(constraint) => format!("without the constraint `{constraint}`"),
+        Change::NotSpread(spread) => format!("without spread {spread}"),
+        Change::NotUnique => "without unique_host".to_owned(),
+        Change::NotApart(tags) => format!("without apart {}", tags.join(", ")),
         Change::Priority { from, to } => format!("priority {to} instead of {from}"),
         Change::MaxParallel { from, to } => format!("max_parallel {to} instead of {from}"),
         Change::MaxActive { queue, from, to } => {

@@ -26,6 +26,7 @@ pub fn named_machines(prefix: &str, count: u32, cpus: u64, gpus: u32) -> Machine
         link_group: Some(0),
         healthy: true,
         fake: true,
+        part: None,
     };
     let abilities = Abilities {
         containers: true,
@@ -120,6 +121,7 @@ impl Cluster {
             min_memory_bytes: 0,
             same_link_group: false,
             share_milli: 1_000,
+            memory_bytes: 0,
         };
         let resources = Resources {
             cpu_milli: arrival.cpu_milli,
@@ -176,7 +178,7 @@ impl Cluster {
         );
         for (task, attempt, members) in placed {
             for (rank, seat) in (0..).zip(members) {
-                let key = MemberKey { task, attempt, rank: Rank(rank), epoch: Epoch(0) };
+                let key = MemberKey { task, attempt, rank: Rank(rank), epoch: Epoch(0), replacement: 0 };
                 let ends = self.now + self.durations.get(&task.job).copied().unwrap_or(SECOND);
                 self.ends.entry(ends).or_default().push((seat.node, key));
                 let running = PhaseTimes { running: Some(TimeMs(self.now)), ..PhaseTimes::NONE };
@@ -271,6 +273,7 @@ fn step(count: u32, resources: Resources) -> StepSpec {
         size: 1,
         retry: Retry::plain(0, 0, []),
         timeout_ms: None,
+        expected_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
         constraints: vec![],

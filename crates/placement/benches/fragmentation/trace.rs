@@ -92,6 +92,7 @@ impl Trace {
             min_memory_bytes: 0,
             same_link_group: false,
             share_milli: *share_milli,
+            memory_bytes: 0,
         };
         let weight = |((.., weight, _), (_, of_ten)): &(&Demand, (Option<u32>, u64))| weight * of_ten;
         let mut random = Random(seed);
@@ -136,10 +137,18 @@ fn length_s(lengths: &Lengths, place: u64) -> u64 {
 pub(crate) fn node(at: u32) -> NodeFacts {
     let (model, count) =
         [(0, 8), (0, 8), (1, 8), (0, 8), (2, 4), (0, 8), (0, 8), (1, 8), (0, 8), (2, 4)][at as usize % 10];
-    let device = Device { model, memory_bytes: 80 * GIB, link_group: Some(0), healthy: true, free_milli: 1_000 };
+    let device = Device {
+        model,
+        memory_bytes: 80 * GIB,
+        link_group: Some(0),
+        healthy: true,
+        free_milli: 1_000,
+        free_memory: None,
+        part: false,
+    };
     let all =
         Amounts { cpu_milli: 16_000 * count, memory_bytes: 128 * GIB * count, disk_bytes: 1_000 * GIB, tokens: vec![] };
-    NodeFacts { class: 0, free: all.clone(), all, devices: vec![device; count as usize] }
+    NodeFacts { class: 0, free: all.clone(), all, devices: vec![device; count as usize], avoided: false }
 }
 
 fn shape(wish: Wish) -> ShapeFacts {
@@ -149,5 +158,13 @@ fn shape(wish: Wish) -> ShapeFacts {
         disk_bytes: GIB,
         tokens: vec![],
     };
-    ShapeFacts { needs, wishes: vec![wish], size: 1, eligible: Bits::all(1), near: Near::default(), prefer: vec![] }
+    ShapeFacts {
+        needs,
+        wishes: vec![wish],
+        size: 1,
+        eligible: Bits::all(1),
+        near: Near::default(),
+        prefer: vec![],
+        beside: Beside::default(),
+    }
 }

@@ -134,8 +134,10 @@ fn node(at: u32, random: &mut Random) -> NodeFacts {
         link_group: Some(at / 4),
         healthy: true,
         free_milli: 1_000,
+        free_memory: None,
+        part: false,
     };
-    NodeFacts { class: at % CLASSES, free: all.clone(), all, devices: (0..8).map(device).collect() }
+    NodeFacts { class: at % CLASSES, free: all.clone(), all, devices: (0..8).map(device).collect(), avoided: false }
 }
 
 /// The shape at a place in the hundred.
@@ -166,11 +168,12 @@ fn shape(kind: Kind, place: u32, random: &mut Random) -> ShapeFacts {
         eligible,
         near: Near::Lowest,
         prefer: vec![],
+        beside: Beside::default(),
     }
 }
 
 fn wish(count: u32, share_milli: u32, random: &mut Random) -> Wish {
     let model = [None, None, Some(0), Some(1)][random.below(4) as usize];
     let min_memory_bytes = if model.is_none() { [0, 40 * GIB][random.below(2) as usize] } else { 0 };
-    Wish { count, model, min_memory_bytes, same_link_group: count == 4, share_milli }
+    Wish { count, model, min_memory_bytes, same_link_group: count == 4, share_milli, memory_bytes: 0 }
 }

@@ -13,6 +13,32 @@ pub struct Device {
     pub healthy: bool,
     /// Thousandths of it that are free.
     pub free_milli: u32,
+    /// What is free of its memory, in thousandths of a byte; `None` if that is as large a part as is free of the device.
+    pub free_memory: Option<u128>,
+    /// Whether it is a part of another device.
+    pub part: bool,
+}
+
+/// How much of a device is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portion {
+    /// Thousandths of it.
+    pub share_milli: u32,
+    /// Bytes of its memory; 0 for as large a part as the share is.
+    pub memory_bytes: u64,
+}
+
+impl Portion {
+    /// Nothing.
+    pub const NONE: Self = Self { share_milli: 0, memory_bytes: 0 };
+
+    /// What it takes of the memory of a device of this size, in thousandths of a byte.
+    pub(crate) fn memory_of(self, device_bytes: u64) -> u128 {
+        match self.memory_bytes {
+            0 => u128::from(self.share_milli) * u128::from(device_bytes),
+            declared => u128::from(declared) * 1_000,
+        }
+    }
 }
 
 /// An acceptable set of devices.
@@ -28,11 +54,26 @@ pub struct Wish {
     pub same_link_group: bool,
     /// Thousandths of each.
     pub share_milli: u32,
+    /// Bytes of the memory of each; 0 for as large a part as the share is.
+    pub memory_bytes: u64,
 }
 
 impl Wish {
+    /// Whether parts of devices will do: only for who says which, or how large.
+    pub(crate) fn takes_parts(&self) -> bool {
+        self.model.is_some() || self.min_memory_bytes > 0 || self.memory_bytes > 0
+    }
+
+    /// How much of each device it takes.
+    pub fn portion(&self) -> Portion {
+        Portion { share_milli: self.share_milli, memory_bytes: self.memory_bytes }
+    }
+
     /// Whether the device is of the kind asked for.
     pub fn accepts(&self, device: &Device) -> bool {
-        self.model.is_none_or(|model| model == device.model) && device.memory_bytes >= self.min_memory_bytes
+        let as_asked = !device.part || self.takes_parts();
+        as_asked
+            && self.model.is_none_or(|model| model == device.model)
+            && device.memory_bytes >= self.min_memory_bytes.max(self.memory_bytes)
     }
 }

@@ -22,17 +22,32 @@ pub(crate) struct Domains {
 /// What a domain holds.
 #[derive(Debug, Default)]
 struct Room {
-    /// Members on nodes without devices that the gang has no use for, and on all nodes.
-    members: [u64; 2],
+    /// Members on the nodes of each tier.
+    members: [u64; 3],
     /// The nodes directly in it, best first.
     nodes: BTreeSet<Rank>,
 }
 
-/// Which nodes are looked at: work without devices leaves those with devices to others as long as it can.
+/// Which nodes are looked at: work without devices leaves those with devices to others as long as it can, and all work those
+/// that are avoided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tier {
     Plain = 0,
-    All = 1,
+    Trusted = 1,
+    All = 2,
+}
+
+const TIERS: [Tier; 3] = [Tier::Plain, Tier::Trusted, Tier::All];
+
+impl Tier {
+    /// Whether a node of this rank is looked at. Those that are come before those that are not.
+    fn takes(self, rank: Rank) -> bool {
+        match self {
+            Self::Plain => !rank.is_avoided() && !rank.is_beside_devices(),
+            Self::Trusted => !rank.is_avoided(),
+            Self::All => true,
+        }
+    }
 }
 
 /// A node, and how many members it is given.
@@ -55,8 +70,7 @@ impl Domains {
         self.room_mut(home).nodes.insert(rank);
         for domain in tree.upwards(home) {
             let members = &mut self.room_mut(domain).members;
-            members[Tier::Plain as usize] += if rank.is_beside_devices() { 0 } else { held };
-            members[Tier::All as usize] += held;
+            TIERS.into_iter().filter(|tier| tier.takes(rank)).for_each(|tier| members[tier as usize] += held);
         }
     }
 
@@ -66,8 +80,7 @@ impl Domains {
         self.room_mut(home).nodes.remove(&rank);
         for domain in tree.upwards(home) {
             let members = &mut self.room_mut(domain).members;
-            members[Tier::Plain as usize] -= if rank.is_beside_devices() { 0 } else { held };
-            members[Tier::All as usize] -= held;
+            TIERS.into_iter().filter(|tier| tier.takes(rank)).for_each(|tier| members[tier as usize] -= held);
         }
     }
 
@@ -88,7 +101,7 @@ impl Domains {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let nodes = self.list.get(domain as usize).into_iter();
         let nodes = nodes.flat_map(move |room| room.nodes.range((from, Bound::Unbounded)).copied());
-        nodes.take_while(move |rank| tier == Tier::All || !rank.is_beside_devices())
+        nodes.take_while(move |rank| tier.takes(*rank))
     }
 }
 
@@ -104,7 +117,7 @@ pub(crate) struct Search<'a> {
 impl Search<'_> {
     /// Where all members go, in the order of their ranks; `None` if there is no room so near.
     pub(crate) fn shares(&mut self, near: Near) -> Option<Vec<Share>> {
-        [Tier::Plain, Tier::All].into_iter().find_map(|tier| {
+        TIERS.into_iter().find_map(|tier| {
             let enough = self.domains.members(ROOT, tier) >= self.size;
             let part = enough.then(|| self.lowest(near, tier)).flatten()?;
             let mut shares = Vec::new();
@@ -212,10 +225,10 @@ impl Search<'_> {
 
 /// The best node that holds all members.
 fn whole_node(order: &Order, size: u64, tier: Tier) -> Option<Rank> {
-    let holds = |rank: &Rank| order.held(*rank) >= size;
-    let beside = || order.from(Rank::BESIDE_DEVICES).next().filter(|_| tier == Tier::All);
-    let plain = order.first().filter(|rank| tier == Tier::All || !rank.is_beside_devices());
-    plain.filter(holds).or_else(|| beside().filter(holds))
+    // Those which hold most come first among their kind.
+    let kinds = [Rank::FIRST, Rank::BESIDE_DEVICES, Rank::AVOIDED, Rank::AVOIDED_BESIDE_DEVICES];
+    let firsts = kinds.into_iter().filter_map(|kind| order.from(kind).next());
+    firsts.take_while(|rank| tier.takes(*rank)).find(|rank| order.held(*rank) >= size)
 }
 
 /// Where all members go where there is only one domain: to the nodes that hold most, and the rest to the node that it fills
@@ -231,10 +244,12 @@ pub(crate) fn in_one_domain(order: &Order, size: u64, near: Near) -> Option<Vec<
         after = Bound::Excluded(rank);
     }
     let needs = matches!(near, Near::Need(_));
-    if !needs && shares.iter().all(|(rank, _)| !rank.is_beside_devices()) {
+    let enough = |tier: &Tier| !needs && shares.iter().all(|(rank, _)| tier.takes(*rank));
+    let tier = TIERS.into_iter().find(enough).unwrap_or(Tier::All);
+    if tier == Tier::Plain {
         return Some(shares);
     }
-    let whole = whole_node(order, size, Tier::All).map(|rank| vec![(rank, size)]);
+    let whole = whole_node(order, size, tier).map(|rank| vec![(rank, size)]);
     whole.or_else(|| (!needs).then_some(shares))
 }
 

@@ -12,6 +12,7 @@ struct Kind {
     model: u32,
     memory_bytes: u64,
     link_group: Option<u32>,
+    part: bool,
 }
 
 /// The devices of a node by their position.
@@ -43,6 +44,8 @@ pub(crate) struct Layouts {
 pub(crate) struct Filter {
     models: Models,
     min_memory_bytes: u64,
+    /// Whether parts of devices will do.
+    parts: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +56,11 @@ enum Models {
 }
 
 impl Layout {
+    /// The memory of a device.
+    pub(crate) fn memory(&self, at: usize) -> u64 {
+        self.kinds[at].memory_bytes
+    }
+
     /// The model of a device.
     pub(crate) fn model(&self, at: usize) -> u32 {
         self.kinds[at].model
@@ -96,6 +104,7 @@ impl Layout {
             kind.model == device.model
                 && kind.memory_bytes == device.memory_bytes
                 && kind.link_group == device.link_group
+                && kind.part == device.part
         };
         self.kinds.len() == devices.len() && self.kinds.iter().zip(devices).all(same)
     }
@@ -108,6 +117,7 @@ impl Layouts {
             model: device.model,
             memory_bytes: device.memory_bytes,
             link_group: device.link_group,
+            part: device.part,
         };
         let kinds: Vec<_> = devices.iter().map(kind).collect();
         let known = self.numbers.get(&kinds).copied();
@@ -153,7 +163,7 @@ impl Filter {
     /// What the wish accepts.
     pub(crate) fn of(wish: &Wish) -> Self {
         let models = wish.model.map_or(Models::Any, |model| Models::Of(vec![model]));
-        Self { models, min_memory_bytes: wish.min_memory_bytes }
+        Self { models, min_memory_bytes: wish.min_memory_bytes.max(wish.memory_bytes), parts: wish.takes_parts() }
     }
 
     /// What the wish accepts of these models, when `seen` are all there are; `None` if nothing.
@@ -164,7 +174,8 @@ impl Filter {
         }
         let some: Vec<u32> = seen.iter().copied().filter(inside).collect();
         let none = wish.model.is_some() || some.is_empty();
-        (!none).then_some(Self { models: Models::Of(some), min_memory_bytes: wish.min_memory_bytes })
+        let min_memory_bytes = wish.min_memory_bytes.max(wish.memory_bytes);
+        (!none).then_some(Self { models: Models::Of(some), min_memory_bytes, parts: wish.takes_parts() })
     }
 
     /// The acceptable devices of a layout, whatever is free of them.
@@ -173,7 +184,8 @@ impl Filter {
             Models::Any => true,
             Models::Of(models) => models.contains(&model),
         };
-        let accepts = |kind: &Kind| models(kind.model) && kind.memory_bytes >= self.min_memory_bytes;
+        let large = |kind: &Kind| kind.memory_bytes >= self.min_memory_bytes;
+        let accepts = |kind: &Kind| models(kind.model) && large(kind) && (self.parts || !kind.part);
         (0..layout.kinds.len()).filter(|at| accepts(&layout.kinds[*at])).collect()
     }
 }

@@ -38,7 +38,8 @@ impl<T: Copy> Memo<T> {
 
 /// The state of the devices as a number; `None` if they are too many.
 fn key(layout: u32, room: Room<'_>) -> Option<u128> {
-    if room.free_milli.len() > DEVICES {
+    // What is free of memory by itself is not part of a key.
+    if room.free_milli.len() > DEVICES || !room.free_memory.is_empty() {
         return None;
     }
     // Those that are neither free in part nor as a whole are as good as not there.

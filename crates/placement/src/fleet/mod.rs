@@ -4,6 +4,7 @@
 //! where a spent budget cuts off does it matter what was known already.
 
 mod amounts;
+mod beside;
 mod changes;
 mod device;
 mod fragment;
@@ -21,17 +22,21 @@ mod room;
 mod seat;
 mod seek;
 mod shapes;
+mod spread;
+mod starts;
 mod tree;
 mod why;
 
 pub use self::amounts::Amounts;
-pub use self::device::{Device, Wish};
+pub use self::beside::Beside;
+pub use self::device::{Device, Portion, Wish};
 pub use self::fragment::{Fit, Fragments};
 pub use self::mask::DeviceMask;
 pub use self::node::{NodeFacts, NodeIndex};
 pub use self::occupied::{Holding, Occupied};
 pub use self::seat::{Ended, SeatAt, Seated};
 pub use self::shapes::{ShapeFacts, ShapeIndex};
+pub use self::spread::{Domain, Spread};
 pub use self::tree::Near;
 pub use self::why::{Explanation, Lack, NearRoom};
 
@@ -107,6 +112,27 @@ impl Fleet {
         }
     }
 
+    /// Says which marks the members on a node left there, each as often as there are such members.
+    pub fn put_marks(&mut self, at: NodeIndex, marks: Vec<u32>) {
+        let at = at.0 as usize;
+        if self.nodes.marks.put(at, marks) {
+            self.changes.note(at);
+        }
+    }
+
+    /// Says how many members on a node are placed and do not run yet.
+    pub fn put_starting(&mut self, at: NodeIndex, members: u32) {
+        let at = at.0 as usize;
+        if self.nodes.starts.put(at, members) {
+            self.changes.note(at);
+        }
+    }
+
+    /// Bounds how many members on a node are placed and do not run yet. Where none is, a gang may come that is more.
+    pub fn bound_starting(&mut self, most: Option<u32>) {
+        self.nodes.starts.bound(most).into_iter().for_each(|at| self.changes.note(at));
+    }
+
     /// Takes a node out.
     pub fn remove_node(&mut self, at: NodeIndex) {
         if self.nodes.remove(at.0 as usize) {
@@ -130,12 +156,18 @@ impl Fleet {
             self.shapes.resize_with(at.0 as usize + 1, || None);
         }
         let place = &mut self.shapes[at.0 as usize];
-        if place.as_ref().is_some_and(|shape| shape.facts == facts) {
+        if place.as_ref().is_some_and(|shape| shape.facts == facts && shape.spread == facts.beside.spread) {
             return;
         }
-        if let Some(before) = place.replace(Shape { facts, seeks: Vec::new() }) {
+        let (spread, tiers) = (facts.beside.spread.clone(), facts.tiers());
+        if let Some(before) = place.replace(Shape { facts, seeks: Vec::new(), spread, tiers }) {
             before.close(&mut self.orders);
         }
+    }
+
+    /// How a shape is spread now, with those that were seated since it was put.
+    pub fn spread_of(&self, at: ShapeIndex) -> Option<&Spread> {
+        self.shape(at)?.spread.as_ref()
     }
 
     /// Takes a shape out.
@@ -182,6 +214,27 @@ impl Fleet {
         steps: &mut u64,
         out: &mut Vec<Seated>,
     ) -> Ended {
+        let tiers = self.shape(shape).map_or(0, |shape| shape.tiers.len()) as u32;
+        for tier in 0..tiers.saturating_sub(1) {
+            match self.seat_in(shape, (alternative, tier), models, left, steps, out) {
+                Ended::NoRoom if *steps > 0 => {}
+                Ended::NoRoom => return Ended::Budget,
+                ended => return ended,
+            }
+        }
+        self.seat_in(shape, (alternative, tiers.saturating_sub(1)), models, left, steps, out)
+    }
+
+    /// Seats on the nodes of one tier.
+    fn seat_in(
+        &mut self,
+        shape: ShapeIndex,
+        (alternative, tier): (u32, u32),
+        models: Option<&Bits>,
+        left: &mut u32,
+        steps: &mut u64,
+        out: &mut Vec<Seated>,
+    ) -> Ended {
         let Self { seed, fit, nodes, changes, shapes, orders, scratch } = self;
         let Some(shape) = shapes.get_mut(shape.0 as usize).and_then(Option::as_mut) else { return Ended::NoRoom };
         let filter = match (shape.facts.wish(alternative), models) {
@@ -192,32 +245,48 @@ impl Fleet {
                 None => return Ended::NoRoom,
             },
         };
-        if shape.known_seek(alternative, filter.as_ref()).is_none() {
+        let by = (alternative, tier);
+        if shape.known_seek(alternative, filter.as_ref(), tier).is_none() {
             let order = orders.open(
-                shape.new_scope(alternative, filter.clone(), if nodes.mix.is_empty() { fit.untold() } else { *fit }),
+                shape.new_scope(by, filter.clone(), if nodes.mix.is_empty() { fit.untold() } else { *fit }),
                 &nodes.layouts,
                 *seed,
             );
-            shape.start_seek(alternative, filter, order, orders);
+            shape.start_seek(by, filter, order, orders);
         }
-        let Shape { facts, seeks } = shape;
+        let Shape { facts, seeks, spread, .. } = shape;
         let Some(seek) = seeks.last_mut() else { return Ended::NoRoom };
         let Some(order) = orders.get_mut(seek.order) else { return Ended::NoRoom };
         let wish = facts.wish(alternative);
-        Turn { facts, wish, seek, order, nodes, changes, scratch, steps, out }.seat(left)
+        Turn { facts, wish, seek, order, nodes, changes, scratch, steps, out, spread }.seat(left)
     }
 
     /// Gives back what a task took that was seated for a shape. What is not there any more is left out.
     pub fn give_back(&mut self, shape: ShapeIndex, seated: &Seated) {
-        let Some(shape) = self.shapes.get(shape.0 as usize).and_then(Option::as_ref) else { return };
-        let share = shape.facts.wish(seated.alternative).map_or(0, |wish| wish.share_milli);
+        let Some(shape) = self.shapes.get_mut(shape.0 as usize).and_then(Option::as_mut) else { return };
+        let portion = shape.facts.wish(seated.alternative).map_or(Portion::NONE, Wish::portion);
         for seat in &seated.seats {
             let at = seat.node.0 as usize;
             if let Some(node) = self.nodes.get_mut(at) {
-                node.give_back(&shape.facts.needs, &seat.devices, share);
+                node.give_back(&shape.facts.needs, &seat.devices, portion);
+                self.nodes.marks.lift(at, &shape.facts.beside.leaves);
+                self.nodes.starts.go(at);
                 self.changes.note(at);
             }
+            if let Some(spread) = &mut shape.spread {
+                spread.go(at, &self.nodes);
+            }
         }
+    }
+
+    /// Whether a shape is wide, so that much has to be free in one place or at one time: it is of a gang, or of at least half a node, wherever it may go.
+    pub fn is_wide(&self, shape: ShapeIndex) -> bool {
+        let Some(Shape { facts, .. }) = self.shape(shape) else { return false };
+        let wishes = facts.wishes.iter().map(|wish| u64::from(wish.count) * u64::from(wish.share_milli));
+        let devices = wishes.min().unwrap_or(0);
+        let mut eligible =
+            self.nodes.iter().filter(|(_, node)| facts.eligible.contains(node.class as usize)).peekable();
+        eligible.peek().is_some() && (facts.size > 1 || eligible.all(|(_, node)| node.is_half(&facts.needs, devices)))
     }
 
     /// Looks at every node for one task of a shape, as it is now. Nodes are told by their index.

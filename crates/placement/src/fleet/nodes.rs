@@ -1,9 +1,11 @@
 //! All nodes by their index.
 
+use super::beside::Marks;
 use super::fragment::{Fragments, Mix};
 use super::layout::Layouts;
 use super::node::{Node, NodeFacts};
 use super::room::Room;
+use super::starts::Starts;
 use super::tree::Tree;
 
 /// The nodes and what their devices are.
@@ -16,6 +18,8 @@ pub(crate) struct Nodes {
     /// Models of devices that were ever seen, ascending.
     models: Vec<u32>,
     pub(crate) mix: Mix,
+    pub(crate) marks: Marks,
+    pub(crate) starts: Starts,
 }
 
 /// What came of putting a node.
@@ -85,6 +89,11 @@ impl Nodes {
     /// What is free of their devices, and of no use.
     pub(crate) fn fragments(&self, mix: &Mix) -> Fragments {
         Fragments::of(mix, self.iter().map(|(_, node)| (node.layout, self.room(node))))
+    }
+
+    /// Whether a member that avoids these marks may come to a node, whatever room there is.
+    pub(crate) fn lets_in(&self, at: usize, avoided: &[u32]) -> bool {
+        !self.marks.has_any(at, avoided) && self.starts.room(at) > 0
     }
 
     pub(crate) fn models(&self) -> &[u32] {

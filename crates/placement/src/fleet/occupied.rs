@@ -2,12 +2,14 @@
 
 use super::Fleet;
 use super::amounts::Amounts;
+use super::device::Portion;
 use super::layout::Filter;
 use super::mask::DeviceMask;
 use super::node::NodeIndex;
 use super::room;
 use super::seat::{Ended, Seated};
 use super::shapes::ShapeIndex;
+use super::spread::Spread;
 use crate::turns::round::{Ask, Room};
 use crate::turns::victims::Scratch;
 
@@ -20,8 +22,10 @@ pub struct Holding {
     pub amounts: Amounts,
     /// Its devices.
     pub devices: DeviceMask,
-    /// Thousandths of each of them.
-    pub share_milli: u32,
+    /// How much of each of them.
+    pub portion: Portion,
+    /// The marks that it left there.
+    pub marks: Vec<u32>,
 }
 
 /// A fleet, and what each of those that run holds of it, all of which was taken off what is free when the nodes were
@@ -77,7 +81,8 @@ impl Fleet {
     fn let_go(&mut self, holding: &Holding) {
         let at = holding.node.0 as usize;
         if let Some(node) = self.nodes.get_mut(at) {
-            node.give_back(&holding.amounts, &holding.devices, holding.share_milli);
+            node.give_back(&holding.amounts, &holding.devices, holding.portion);
+            self.nodes.marks.lift(at, &holding.marks);
             self.changes.note(at);
         }
     }
@@ -85,18 +90,27 @@ impl Fleet {
     fn hold(&mut self, holding: &Holding) {
         let at = holding.node.0 as usize;
         if let Some(node) = self.nodes.get_mut(at) {
-            node.take_again(&holding.amounts, &holding.devices, holding.share_milli);
+            node.take_again(&holding.amounts, &holding.devices, holding.portion);
+            self.nodes.marks.leave(at, &holding.marks);
             self.changes.note(at);
         }
     }
 
     /// How many members of one task a node could hold beside each other now, at most so many.
     fn members_on(&self, ask: &Ask<'_>, node: NodeIndex, most: u32) -> u32 {
-        let found = self.shape(ask.shape).zip(self.nodes.get(node.0 as usize));
+        let at = node.0 as usize;
+        let found = self.shape(ask.shape).zip(self.nodes.get(at));
         let Some((shape, node)) = found.filter(|(shape, node)| shape.facts.eligible.contains(node.class as usize))
         else {
             return 0;
         };
+        let beside = &shape.facts.beside;
+        let own = |spread: &Spread| if spread.allows(at) { spread.room(spread.domain(at, node.class)) } else { 0 };
+        let most = u64::from(if beside.is_alone() { most.min(1) } else { most });
+        let most = shape.spread.as_ref().map_or(most, |spread| most.min(own(spread)));
+        if most == 0 || self.nodes.marks.has_any(at, &beside.avoids) {
+            return 0;
+        }
         let wish = shape.facts.wish(ask.alternative);
         let filter = match (wish, ask.models) {
             (None, _) => None,
@@ -111,8 +125,8 @@ impl Fleet {
         if let (Some(filter), Some(mask)) = (filter, accepted.last_mut()) {
             *mask = filter.accepted(layout);
         }
-        let ask = room::Ask { needs: &shape.facts.needs, wish, accepted: &accepted };
+        let ask = room::Ask { needs: &shape.facts.needs, wish, accepted: &accepted, avoids: &beside.avoids };
         // It is no more than was asked for.
-        ask.capacity(node, node.room(layout), u64::from(most)) as u32
+        ask.capacity(node, node.room(layout), most) as u32
     }
 }

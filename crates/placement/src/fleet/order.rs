@@ -32,6 +32,8 @@ pub(crate) struct Scope {
     /// How much better each class is.
     pub(crate) prefer: Vec<u32>,
     pub(crate) by: By,
+    /// Whether work without devices goes to the fullest first.
+    pub(crate) pack: bool,
 }
 
 /// What comes first in an order.
@@ -51,6 +53,10 @@ pub(crate) struct Gang {
     pub(crate) needs: Amounts,
     pub(crate) wish: Option<Wish>,
     pub(crate) size: u32,
+    /// Marks of nodes that none of its members goes to.
+    pub(crate) avoids: Vec<u32>,
+    /// Whether no two of them go to one node.
+    pub(crate) alone: bool,
 }
 
 /// Nodes, best first.
@@ -188,12 +194,13 @@ impl Order {
             return Rank::LAST;
         };
         let (room, devices) = (nodes.room(node), self.scope.filter.is_some());
-        let mut packed = devices;
+        let mut packed = devices || self.scope.pack;
         let mut scattered = 0;
-        if let Some(Gang { needs, wish, size }) = &self.scope.gang {
-            let ask = Ask { needs, wish: wish.as_ref(), accepted: &self.accepted };
-            let held = ask.capacity(node, room, u64::from(*size));
-            if held == 0 {
+        if let Some(Gang { needs, wish, size, avoids, alone }) = &self.scope.gang {
+            let ask = Ask { needs, wish: wish.as_ref(), accepted: &self.accepted, avoids };
+            let most = if *alone { 1 } else { u64::from(*size) }.min(nodes.starts.room(at));
+            let held = ask.capacity(node, room, most);
+            if held == 0 || nodes.marks.has_any(at, avoids) {
                 return Rank::LAST;
             }
             (packed, scattered) = (true, size - held as u32);
@@ -201,7 +208,8 @@ impl Order {
         let better = self.scope.prefer.get(node.class as usize).copied().unwrap_or(0);
         let more_useless = match self.scope.by {
             By::Index => {
-                return Rank::of(Score { better, ..Score::default() }, !self.scope.prefer.is_empty(), at, self.seed);
+                let score = Score { avoided: node.avoided, better, ..Score::default() };
+                return Rank::of(score, !self.scope.prefer.is_empty(), at, self.seed);
             }
             By::Rank => None,
             By::Useless(_) => match self.more_useless(node, nodes) {
@@ -210,6 +218,7 @@ impl Order {
             },
         };
         let score = Score {
+            avoided: node.avoided,
             better,
             beside_devices: !devices && node.has_devices(),
             scattered,
@@ -226,7 +235,7 @@ impl Order {
         let By::Useless(wish) = &scope.by else { return None };
         let room = nodes.room(node);
         useless.get(node.layout, room, || {
-            let ask = Ask { needs: &Amounts::NONE, wish: Some(wish), accepted };
+            let ask = Ask { needs: &Amounts::NONE, wish: Some(wish), accepted, avoids: &[] };
             let devices = ask.choose(node, room, None, &mut Vec::new())?;
             Some(nodes.mix.increase(node.layout, room, &devices, wish.share_milli))
         })
@@ -244,10 +253,5 @@ impl Order {
     /// The nodes from this rank on, best first.
     pub(crate) fn from(&self, rank: Rank) -> impl Iterator<Item = Rank> + '_ {
         self.sorted.range(rank..).copied()
-    }
-
-    /// The best node of all.
-    pub(crate) fn first(&self) -> Option<Rank> {
-        self.sorted.first().copied()
     }
 }

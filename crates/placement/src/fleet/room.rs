@@ -15,6 +15,8 @@ pub(crate) struct Room<'a> {
     pub(crate) broken: &'a DeviceMask,
     /// Free thousandths by device; asked only for the broken ones.
     pub(crate) free_milli: &'a [u32],
+    /// What is free of the memory of each, in thousandths of a byte; empty if that is as large a part as is free of the device.
+    pub(crate) free_memory: &'a [u128],
 }
 
 /// What one member asks of a node.
@@ -24,6 +26,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) wish: Option<&'a Wish>,
     /// By layout, the devices that the wish accepts.
     pub(crate) accepted: &'a [DeviceMask],
+    /// Marks of nodes that it does not go to.
+    pub(crate) avoids: &'a [u32],
 }
 
 impl<'a> Ask<'a> {
@@ -130,7 +134,23 @@ impl Room<'_> {
         if broken == 0 {
             return whole;
         }
-        ones(broken).filter(|bit| self.free_milli[at * 64 + bit] >= share).fold(whole, |word, bit| word | 1 << bit)
+        let enough = |bit: &usize| {
+            let device = at * 64 + bit;
+            self.free_milli[device] >= share && self.times_in_memory(wish, device) > 0
+        };
+        ones(broken).filter(enough).fold(whole, |word, bit| word | 1 << bit)
+    }
+
+    /// How often the memory that goes with the wish is free of a device.
+    fn times_in_memory(&self, wish: &Wish, at: usize) -> u64 {
+        if wish.memory_bytes == 0 && self.free_memory.is_empty() {
+            return u64::MAX;
+        }
+        let all = self.layout.memory(at);
+        let part = u128::from(self.free_of(at)) * u128::from(all);
+        let free = if self.whole.contains(at) { part } else { self.free_memory.get(at).copied().unwrap_or(part) };
+        let times = free.checked_div(wish.portion().memory_of(all)).unwrap_or(u128::MAX);
+        u64::try_from(times).unwrap_or(u64::MAX)
     }
 
     /// How many devices in a set the wish could have its share of.
@@ -158,7 +178,8 @@ impl Room<'_> {
 
     /// Free shares in a set of devices, each device counted with `most` at most.
     fn shares(&self, wish: &Wish, accepted: &DeviceMask, set: &DeviceMask, most: u64) -> u64 {
-        let of = |at: usize| u64::from(self.free_of(at) / wish.share_milli.max(1)).min(most);
+        let shares = |at: usize| u64::from(self.free_of(at) / wish.share_milli.max(1));
+        let of = |at: usize| shares(at).min(self.times_in_memory(wish, at)).min(most);
         let word =
             |at: usize| ones(self.usable_word(wish, accepted, at) & set.word(at)).map(|bit| of(at * 64 + bit)).sum();
         (0..accepted.words().min(set.words())).map(word).fold(0, |sum: u64, word: u64| sum.saturating_add(word))

@@ -1,7 +1,7 @@
 //! Seats: tasks of one shape by one alternative, each on the best node there is at that time.
 
 use super::changes::Changes;
-use super::device::Wish;
+use super::device::{Portion, Wish};
 use super::gang::{self, Search, Share};
 use super::mask::DeviceMask;
 use super::node::{Node, NodeIndex};
@@ -11,6 +11,7 @@ use super::rank::Rank;
 use super::room::Ask;
 use super::seek::{Next, Seek, spend};
 use super::shapes::ShapeFacts;
+use super::spread::Spread;
 
 /// One task with a seat for each member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) scratch: &'a mut Vec<u128>,
     pub(crate) steps: &'a mut u64,
     pub(crate) out: &'a mut Vec<Seated>,
+    pub(crate) spread: &'a mut Option<Spread>,
 }
 
 impl Turn<'_> {
@@ -61,7 +63,11 @@ impl Turn<'_> {
         // Bringing the order up to date is never cut off, so that each call with a step left gets on.
         let looked_at = self.order.catch_up(self.nodes, self.changes);
         *self.steps = self.steps.saturating_sub(looked_at);
-        if self.facts.size > 1 { self.seat_gangs(left) } else { self.seat_singles(left) }
+        match (self.facts.size > 1, &*self.spread) {
+            (true, _) => self.seat_gangs(left),
+            (false, None) => self.seat_singles(left),
+            (false, Some(_)) => self.seat_spread(left),
+        }
     }
 
     fn seat_singles(&mut self, left: &mut u32) -> Ended {
@@ -123,6 +129,7 @@ impl Turn<'_> {
             *self.steps = steps;
             let Some(seats) = self.shares().and_then(|shares| self.seat_gang(&shares)) else { break Ended::NoRoom };
             *left -= 1;
+            self.count(&seats);
             self.out.push(Seated { alternative: self.seek.alternative, seats });
         };
         self.order.is_up_to_date(self.changes);
@@ -132,6 +139,9 @@ impl Turn<'_> {
     /// Which nodes a gang goes to, and how many members to each; `None` if nowhere is room so near. Domains that were looked
     /// at are steps, but the search is not cut off by them.
     fn shares(&mut self) -> Option<Vec<Share>> {
+        if self.spread.is_some() {
+            return self.spread_shares();
+        }
         let size = u64::from(self.facts.size);
         let Some(domains) = self.order.domains() else { return gang::in_one_domain(self.order, size, self.facts.near) };
         let mut search = Search { order: self.order, domains, tree: &self.nodes.tree, size, looked_at: 0 };
@@ -183,43 +193,49 @@ impl Turn<'_> {
     }
 
     fn give_back(&mut self, seat: &SeatAt) {
-        let (at, share) = (seat.node.0 as usize, self.share());
+        let (at, portion) = (seat.node.0 as usize, self.portion());
         if let Some(node) = self.nodes.get_mut(at) {
-            node.give_back(&self.facts.needs, &seat.devices, share);
+            node.give_back(&self.facts.needs, &seat.devices, portion);
+            self.nodes.marks.lift(at, &self.facts.beside.leaves);
+            self.nodes.starts.go(at);
             self.has_changed(at);
         }
     }
 
-    fn has_changed(&mut self, at: usize) -> Rank {
+    pub(super) fn has_changed(&mut self, at: usize) -> Rank {
         self.changes.note(at);
         self.order.update(at, self.nodes)
     }
 
     /// Takes what one member needs from a node, if it fits; its devices of some only, if they are given.
-    fn take(&mut self, at: usize, of: Option<&DeviceMask>) -> Option<SeatAt> {
+    pub(super) fn take(&mut self, at: usize, of: Option<&DeviceMask>) -> Option<SeatAt> {
         let ask = ask(self.facts, self.wish, self.order);
         let node = self.nodes.get(at)?;
         let room = self.nodes.room(node);
-        if !ask.needs.fit_in(room.amounts) {
+        // How many members of a gang may start there was counted before the first.
+        let may_start = self.facts.size > 1 || self.nodes.starts.room(at) > 0;
+        if !ask.needs.fit_in(room.amounts) || self.nodes.marks.has_any(at, ask.avoids) || !may_start {
             return None;
         }
         let devices = ask.choose(node, room, of, self.scratch)?;
-        let share = self.share();
-        self.nodes.get_mut(at)?.take(&self.facts.needs, &devices, share);
+        let portion = self.portion();
+        self.nodes.get_mut(at)?.take(&self.facts.needs, &devices, portion);
+        self.nodes.marks.leave(at, &self.facts.beside.leaves);
+        self.nodes.starts.come(at);
         Some(SeatAt { node: NodeIndex(at as u32), devices })
     }
 
-    /// Thousandths of each device that a member takes.
-    fn share(&self) -> u32 {
-        self.wish.map_or(0, |wish| wish.share_milli)
+    /// How much of each device a member takes.
+    fn portion(&self) -> Portion {
+        self.wish.map_or(Portion::NONE, Wish::portion)
     }
 
-    fn fits(&self, at: usize) -> bool {
+    pub(super) fn fits(&self, at: usize) -> bool {
         let fits = |node: &Node| ask(self.facts, self.wish, self.order).fits(node, self.nodes.room(node));
-        self.nodes.get(at).is_some_and(fits)
+        self.nodes.get(at).is_some_and(fits) && self.nodes.lets_in(at, &self.facts.beside.avoids)
     }
 }
 
 fn ask<'a>(facts: &'a ShapeFacts, wish: Option<&'a Wish>, order: &'a Order) -> Ask<'a> {
-    Ask { needs: &facts.needs, wish, accepted: &order.accepted }
+    Ask { needs: &facts.needs, wish, accepted: &order.accepted, avoids: &facts.beside.avoids }
 }

@@ -18,6 +18,8 @@ use super::room::Ask;
 pub(crate) struct Seek {
     pub(crate) alternative: u32,
     pub(crate) filter: Option<Filter>,
+    /// Of which nodes, for a gang that prefers some.
+    pub(crate) tier: u32,
     pub(crate) order: u32,
     /// Nodes before it have too little free of any acceptable device.
     floor: Rank,
@@ -41,10 +43,16 @@ pub(crate) enum Next {
 }
 
 impl Seek {
-    pub(crate) fn new(alternative: u32, filter: Option<Filter>, order: u32, wish: Option<&Wish>, by: &By) -> Self {
+    pub(crate) fn new(
+        (alternative, tier): (u32, u32),
+        filter: Option<Filter>,
+        order: u32,
+        wish: Option<&Wish>,
+        by: &By,
+    ) -> Self {
         let least = |wish: &Wish| Rank::leaving(u64::from(wish.count) * u64::from(wish.share_milli));
         let floor = wish.filter(|_| *by == By::Rank).map_or(Rank::FIRST, least);
-        Self { alternative, filter, order, floor, cursor: floor, early: BinaryHeap::new(), passed: 0, seen: 0 }
+        Self { alternative, tier, filter, order, floor, cursor: floor, early: BinaryHeap::new(), passed: 0, seen: 0 }
     }
 
     /// Takes in what changed of the nodes that were passed; how many tests that took. Where more changed than were passed,
@@ -130,7 +138,7 @@ impl Seek {
 }
 
 fn fits(at: usize, ask: Ask<'_>, nodes: &Nodes) -> bool {
-    nodes.get(at).is_some_and(|node| ask.fits(node, nodes.room(node)))
+    nodes.get(at).is_some_and(|node| ask.fits(node, nodes.room(node))) && nodes.lets_in(at, ask.avoids)
 }
 
 /// Takes one step; whether there was one.

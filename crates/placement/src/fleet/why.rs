@@ -9,6 +9,7 @@ use super::node::Node;
 use super::nodes::Nodes;
 use super::room::{Ask, Room};
 use super::shapes::ShapeFacts;
+use super::spread::{Domain, Spread};
 use super::tree::{Near, ROOT};
 
 /// Something that a node lacks for one member.
@@ -32,6 +33,10 @@ pub enum Lack {
     Gang,
     /// Nothing: it fits, but the quota it counts against is used up.
     Quota,
+    /// Nothing: it fits, but is kept apart from what is there.
+    Apart,
+    /// Nothing: it fits, but there are as many of its own in the domain, or on the node, as may be.
+    Spread,
 }
 
 /// Where a shape stands on all nodes.
@@ -55,7 +60,7 @@ pub(crate) fn explain(nodes: &Nodes, shape: &ShapeFacts) -> Explanation {
     let asks = Asks::of(nodes, shape);
     let mut result = Explanation { nodes: 0, fitting: 0, seats: 0, lacks: BTreeMap::new(), nearest: None };
     for (index, node) in nodes.iter() {
-        let lacks = asks.lacks(nodes, node);
+        let lacks = asks.lacks(nodes, index, node);
         result.nodes += 1;
         result.fitting += usize::from(lacks.is_empty());
         for lack in &lacks {
@@ -75,7 +80,7 @@ pub(crate) fn explain(nodes: &Nodes, shape: &ShapeFacts) -> Explanation {
 
 /// Whether one task of the shape would fit if nothing ran and all devices were well.
 pub(crate) fn could_ever_fit(nodes: &Nodes, shape: &ShapeFacts) -> bool {
-    Asks::of(nodes, shape).fit(nodes, |node| node.room_when_empty(nodes.layouts.get(node.layout)))
+    Asks::of(nodes, shape).fits_when_empty(nodes, |node| node.room_when_empty(nodes.layouts.get(node.layout)))
 }
 
 /// Where there may be room for all members, and how many it holds.
@@ -95,8 +100,8 @@ pub(crate) fn near_room(nodes: &Nodes, shape: &ShapeFacts) -> NearRoom {
     let asks = Asks::of(nodes, shape);
     let mut told = NearRoom { domains: 0, most: None, most_when_empty: 0 };
     for ask in asks.iter() {
-        let now = asks.held(ask, nodes, |node| nodes.room(node));
-        let empty = asks.held(ask, nodes, |node| node.room_when_empty(nodes.layouts.get(node.layout)));
+        let now = asks.held(ask, nodes, true, |node| nodes.room(node));
+        let empty = asks.held(ask, nodes, false, |node| node.room_when_empty(nodes.layouts.get(node.layout)));
         told.domains = now.len();
         told.most_when_empty = empty.values().copied().fold(told.most_when_empty, u64::max);
         let before = told.most.map_or(0, |(_, members)| members);
@@ -133,23 +138,47 @@ impl<'a> Asks<'a> {
 
     fn iter(&self) -> impl Iterator<Item = Ask<'_>> {
         let needs = &self.shape.needs;
-        self.list.iter().map(move |(wish, accepted)| Ask { needs, wish: *wish, accepted })
+        self.list.iter().map(move |(wish, accepted)| Ask {
+            needs,
+            wish: *wish,
+            accepted,
+            avoids: &self.shape.beside.avoids,
+        })
     }
 
-    /// Whether one task fits by any alternative into the rooms that the nodes are said to have.
-    fn fit<'n>(&self, nodes: &'n Nodes, room: impl Fn(&'n Node) -> Room<'n>) -> bool {
+    /// Whether one task fits by any alternative into the rooms that the nodes are said to have if nothing runs.
+    fn fits_when_empty<'n>(&self, nodes: &'n Nodes, room: impl Fn(&'n Node) -> Room<'n>) -> bool {
         let size = u64::from(self.shape.size);
-        self.iter().any(|ask| self.held(ask, nodes, &room).into_iter().any(|(_, members)| members >= size))
+        self.iter().any(|ask| self.held(ask, nodes, false, &room).into_iter().any(|(_, members)| members >= size))
     }
 
-    /// Members that each domain holds of those in one of which all have to be.
-    fn held<'n>(&self, ask: Ask<'_>, nodes: &'n Nodes, room: impl Fn(&'n Node) -> Room<'n>) -> BTreeMap<Place, u64> {
-        let size = u64::from(self.shape.size);
-        let mut held = BTreeMap::new();
+    /// Members that each domain holds of those in one of which all have to be, beside what is there now or if nothing is.
+    fn held<'n>(
+        &self,
+        ask: Ask<'_>,
+        nodes: &'n Nodes,
+        is_now: bool,
+        room: impl Fn(&'n Node) -> Room<'n>,
+    ) -> BTreeMap<Place, u64> {
+        let beside = &self.shape.beside;
+        let spread = beside.spread.as_ref();
+        let most = if beside.is_alone() { 1 } else { u64::from(self.shape.size) };
+        let mut parts: BTreeMap<(Place, Option<Domain>), u64> = BTreeMap::new();
         for (at, node) in nodes.iter().filter(|(_, node)| self.shape.eligible.contains(node.class as usize)) {
-            *held.entry(self.place(nodes, at, node)).or_insert(0) += ask.capacity(node, room(node), size);
+            let shut = is_now && (nodes.marks.has_any(at, ask.avoids) || spread.is_some_and(|it| !it.allows(at)));
+            let domain = spread.map(|spread| spread.domain(at, node.class));
+            let held = if shut { 0 } else { ask.capacity(node, room(node), most) };
+            *parts.entry((self.place(nodes, at, node), domain)).or_insert(0) += held;
         }
-        held
+        let mut all = BTreeMap::new();
+        for ((place, domain), held) in parts {
+            let may = |spread: &Spread| match (domain, is_now) {
+                (Some(domain), true) => spread.room(domain),
+                _ => spread.at_most.map_or(u64::MAX, u64::from),
+            };
+            *all.entry(place).or_insert(0) += spread.map_or(held, |spread| held.min(may(spread)));
+        }
+        all
     }
 
     fn place(&self, nodes: &Nodes, at: usize, node: &Node) -> Place {
@@ -163,11 +192,11 @@ impl<'a> Asks<'a> {
     /// How many members of one task find room now as near to each other as they have to be, by the alternative for which that is most.
     fn seats(&self, nodes: &Nodes) -> u64 {
         let size = u64::from(self.shape.size);
-        let by = |ask: Ask<'_>| self.held(ask, nodes, |node| nodes.room(node)).into_values().max();
+        let by = |ask: Ask<'_>| self.held(ask, nodes, true, |node| nodes.room(node)).into_values().max();
         self.iter().filter_map(by).max().unwrap_or(0).min(size)
     }
 
-    fn lacks(&self, nodes: &Nodes, node: &Node) -> Vec<Lack> {
+    fn lacks(&self, nodes: &Nodes, at: usize, node: &Node) -> Vec<Lack> {
         if !self.shape.eligible.contains(node.class as usize) {
             return vec![Lack::Eligible];
         }
@@ -185,6 +214,10 @@ impl<'a> Asks<'a> {
             let found = self.iter().any(|ask| ask.finds_devices(node, well));
             lacks.push(if found { Lack::FreeDevices } else { Lack::Devices });
         }
+        let beside = &self.shape.beside;
+        lacks.extend(nodes.marks.has_any(at, &beside.avoids).then_some(Lack::Apart));
+        let is_full = |spread: &Spread| !spread.allows(at) || spread.room(spread.domain(at, node.class)) == 0;
+        lacks.extend(beside.spread.as_ref().is_some_and(is_full).then_some(Lack::Spread));
         lacks
     }
 }

@@ -6,6 +6,28 @@ use crate::turns::group::{Need, QueueIndex};
 use crate::turns::queues::{At, Queues, ROOT, own_of};
 use crate::turns::share::{Column, Named};
 
+/// What counts as held where it is asked how much more may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reckon {
+    /// What is held now, or will be once whoever is waited for has ended and those who wait have started: the greater of them.
+    Beside,
+    /// What is held now.
+    Without,
+    /// What will be held then.
+    InTheEnd,
+}
+
+impl Reckon {
+    fn of(self, now: u64, later: u64) -> u64 {
+        let then = now.wrapping_add(later);
+        match self {
+            Self::Beside => now.max(then),
+            Self::Without => now,
+            Self::InTheEnd => then,
+        }
+    }
+}
+
 /// How many tasks are within all bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Within {
@@ -76,12 +98,25 @@ impl Queues {
         Some(Kept { free: self.free_at(column), kept, keepers })
     }
 
+    /// Whether a queue may not have all of this now, by none of these alternatives, because it is kept free for others.
+    pub fn is_kept_from(&mut self, queue: QueueIndex, needs: &[Need]) -> bool {
+        self.settle();
+        let is_kept = |(column, amount)| self.beside_kept(queue, column, amount, 1).is_some_and(|(most, _)| most == 0);
+        needs.iter().all(|need| need.held.entries().any(is_kept))
+    }
+
+    /// Says what counts as held from now on.
+    pub(crate) fn reckon(&mut self, reckon: Reckon) {
+        self.reckon = reckon;
+    }
+
     /// How many of so many tasks may be added in a queue.
     pub(crate) fn within(&self, queue: QueueIndex, need: &Need, wanted: u32) -> Within {
         let mut within = Within { most: wanted, models: None, met: Vec::new() };
         for at in self.path(own_of(queue)) {
             if let Some(most) = self.nodes[at].facts.most_active {
-                let room = u64::from(most).saturating_sub(self.nodes[at].active);
+                let active = self.reckon.of(self.nodes[at].active, self.nodes[at].later.1);
+                let room = u64::from(most).saturating_sub(active);
                 within.lower(room, Met { at, column: None, is_kept: false });
             }
         }
@@ -114,7 +149,8 @@ impl Queues {
     fn lower_by_column(&self, within: &mut Within, queue: QueueIndex, column: usize, amount: u64) {
         for at in self.path(own_of(queue)) {
             if let Some(most) = self.nodes[at].facts.most(column) {
-                let room = most.saturating_sub(self.nodes[at].held.at(column)) / amount;
+                let held = self.reckon.of(self.nodes[at].held.at(column), self.nodes[at].later.0.at(column));
+                let room = most.saturating_sub(held) / amount;
                 within.lower(room, Met { at, column: Some(column), is_kept: false });
             }
         }

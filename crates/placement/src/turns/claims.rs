@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::fleet::ShapeIndex;
+use crate::turns::bounds::Reckon;
 use crate::turns::group::{GroupKey, Need, QueueIndex};
 use crate::turns::queues::{At, Queues, node_of, own_of};
 use crate::turns::rights::{Rules, Running};
@@ -18,6 +19,8 @@ use crate::turns::victims::{Evictions, Scratch, victims};
 /// Of the steps that are left, one search takes at most this part, so that one that finds nothing leaves some to the
 /// others.
 const PART_OF_STEPS: u64 = 4;
+/// Of so many that need nobody to leave it is told where they could be seated.
+const MOST_FREE: usize = 4;
 
 /// Which queues have waiting work that may have others evicted, as far as is known without looking at those.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,9 +47,16 @@ pub struct Claims<S> {
     pub found: Vec<(GroupKey, Evictions<S>)>,
     /// When the first may be evicted for somebody who found nothing, of those that may not be yet.
     pub wake_at_ms: Option<u64>,
+    /// The first that need nobody to leave, and where each would be seated: only who waits for others to end may be in its way.
+    pub free: Vec<(GroupKey, S)>,
 }
 
 impl Queues {
+    /// Whether a queue, or one above it, may have all that a shape in it needs by one of its alternatives of what is promised to it.
+    pub fn is_owed(&self, queue: QueueIndex, needs: &[Need]) -> bool {
+        needs.iter().any(|need| self.path(own_of(queue)).any(|at| !self.owed(at, need).is_empty()))
+    }
+
     /// Which queues may have a right, where the lowest priority of what runs in a queue and may be evicted is this.
     pub fn rights(&mut self, lowest: impl Fn(QueueIndex) -> Option<i64>) -> Rights {
         self.settle();
@@ -120,7 +130,7 @@ impl Queues {
         self.refresh();
     }
 
-    fn all_ways(&self, shape: ShapeIndex) -> u64 {
+    pub(crate) fn all_ways(&self, shape: ShapeIndex) -> u64 {
         let ways = self.shapes.get(&shape).map_or(0, |facts| facts.kinds.len());
         (0..ways).fold(0, |all, way| all | 1 << way)
     }
@@ -136,8 +146,17 @@ pub fn claims<S: Scratch>(
     rules: &Rules,
     (most, mut steps): (usize, u64),
 ) -> Claims<S::Seated> {
-    let mut claiming =
-        Claiming { queues, scratch, running: running.to_vec(), rules, found: Vec::new(), wake_at_ms: None };
+    let mut claiming = Claiming {
+        queues,
+        scratch,
+        running: running.to_vec(),
+        rules,
+        found: Vec::new(),
+        wake_at_ms: None,
+        free: Vec::new(),
+    };
+    // Who waits for others to end yields to who has a right.
+    claiming.queues.reckon(Reckon::Without);
     claiming.queues.open_by_right(rights, true);
     while claiming.found.len() < most
         && steps > 0
@@ -146,6 +165,7 @@ pub fn claims<S: Scratch>(
         claiming.look(&turn.key, &mut steps);
     }
     claiming.queues.open_by_right(rights, false);
+    claiming.queues.reckon(Reckon::Beside);
     claiming.end()
 }
 
@@ -157,6 +177,7 @@ struct Claiming<'a, S: Scratch> {
     rules: &'a Rules,
     found: Vec<(GroupKey, Evictions<S::Seated>)>,
     wake_at_ms: Option<u64>,
+    free: Vec<(GroupKey, S::Seated)>,
 }
 
 impl<S: Scratch> Claiming<'_, S> {
@@ -170,11 +191,31 @@ impl<S: Scratch> Claiming<'_, S> {
         {
             self.found.push((*key, Evictions { seated, ..found }));
         } else {
+            if self.free.len() < MOST_FREE {
+                let seated = self.seat_now(key, part);
+                self.free.extend(seated.map(|seated| (*key, seated)));
+            }
             self.wake_at_ms = self.wake_at_ms.into_iter().chain(self.first_to_come(key)).min();
             // What else is of that shape in the queue has no more right.
             self.queues.set_open(key.queue, key.shape, 0);
         }
         self.queues.refresh();
+    }
+
+    /// Where a task could be seated if nobody left.
+    fn seat_now(&mut self, key: &GroupKey, mut steps: u64) -> Option<S::Seated> {
+        let needs = self.queues.shapes.get(&key.shape)?.needs.clone();
+        (0..).zip(needs.iter()).find_map(|(alternative, need)| {
+            let within = self.queues.within(key.queue, need, 1);
+            let ask = Ask { shape: key.shape, alternative, models: within.models.as_ref() };
+            let mut seated = Vec::new();
+            if within.most > 0 {
+                self.scratch.seat(&ask, 1, &mut steps, &mut seated);
+            }
+            let seated = seated.pop()?;
+            self.scratch.give_back(key.shape, &seated);
+            Some(seated)
+        })
     }
 
     /// Takes the victims out and seats the task in their place.
@@ -238,6 +279,6 @@ impl<S: Scratch> Claiming<'_, S> {
             self.scratch.give_back(key.shape, &found.seated);
             self.put_back(found);
         }
-        Claims { found, wake_at_ms: self.wake_at_ms }
+        Claims { found, wake_at_ms: self.wake_at_ms, free: self.free }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod group;
 pub(crate) mod leaf;
 mod order;
 pub(crate) mod queues;
+pub(crate) mod reserve;
 pub(crate) mod rights;
 pub(crate) mod round;
 pub(crate) mod share;

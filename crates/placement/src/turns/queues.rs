@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::fleet::ShapeIndex;
+use crate::turns::bounds::Reckon;
 use crate::turns::fixed::mul_div;
 use crate::turns::group::{ALTERNATIVES, Asks, GroupFacts, GroupKey, Kinds, Need, QueueIndex, UserIndex};
 use crate::turns::leaf::{Account, Leaf};
@@ -71,6 +72,8 @@ pub(crate) struct Node {
     pub(crate) held: Held,
     pub(crate) decayed: Held,
     pub(crate) active: u64,
+    /// What is promised in it to whom waits for others to end, less what those hold; sums wrap.
+    pub(crate) later: (Held, u64),
     /// Its reserve within its limit, less where the reserves beside it come to more than there is; 0 is none.
     pub(crate) entitled: Held,
     /// Nodes below that do not lend all of what they are entitled to.
@@ -112,6 +115,8 @@ pub struct Queues {
     shares_stale: bool,
     /// Number of the round, to tell what was found in it.
     pub(crate) round: u64,
+    /// How bounds are reckoned now.
+    pub(crate) reckon: Reckon,
 }
 
 /// The node of a queue.
@@ -138,6 +143,7 @@ impl Node {
             held: Held::NONE,
             decayed: Held::NONE,
             active: 0,
+            later: (Held::NONE, 0),
             entitled: Held::NONE,
             lenders: Vec::new(),
             asks: Asks::default(),
@@ -170,6 +176,7 @@ impl Queues {
             promises_stale: false,
             shares_stale: false,
             round: 0,
+            reckon: Reckon::Beside,
         }
     }
 
@@ -272,6 +279,14 @@ impl Queues {
         self.leaves[queue.0 as usize].set_account(user, account, &self.capacity, self.history);
     }
 
+    /// What is promised in a queue and below it to whom waits for others to end, and what those hold there.
+    pub fn set_later(&mut self, queue: QueueIndex, promised: (&Held, u32), awaited: (&Held, u32)) {
+        self.ensure(queue);
+        let mut held = promised.0.clone();
+        held.take(awaited.0);
+        self.nodes[node_of(queue)].later = (held, u64::from(promised.1).wrapping_sub(awaited.1.into()));
+    }
+
     /// What waits in a group; a count of 0 removes it.
     pub fn put_group(&mut self, key: GroupKey, facts: &GroupFacts) {
         if facts.count == 0 {
@@ -284,6 +299,13 @@ impl Queues {
         {
             shape.queues.insert(key.queue);
         }
+    }
+
+    /// Beside what waits in a group, so many tasks more that are older.
+    pub fn put_before(&mut self, key: GroupKey, more: &GroupFacts) {
+        self.ensure(key.queue);
+        let count = self.count(&key).saturating_add(more.count);
+        self.put_group(key, &GroupFacts { count, ..more.clone() });
     }
 
     /// Nothing waits in a group any more.

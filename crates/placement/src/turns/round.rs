@@ -90,6 +90,16 @@ pub struct Round<S> {
 /// whoever tells the queues what is so has to do it again for these, once it is known what came of them.
 pub fn round<R: Room>(queues: &mut Queues, room: &mut R, bound: Bound) -> Round<R::Seated> {
     queues.begin();
+    go_round(queues, room, bound)
+}
+
+/// Another part of the same round, where there is more room or something else waits: what the round has placed before stays accounted for.
+pub fn round_on<R: Room>(queues: &mut Queues, room: &mut R, bound: Bound) -> Round<R::Seated> {
+    queues.begin_again();
+    go_round(queues, room, bound)
+}
+
+fn go_round<R: Room>(queues: &mut Queues, room: &mut R, bound: Bound) -> Round<R::Seated> {
     let mut running =
         Running { queues, room, left: bound.steps, tasks: bound.tasks, found: BTreeMap::new(), placed: Vec::new() };
     running.survey();

@@ -54,8 +54,17 @@ proptest! {
         mix in mix(),
         shape in random::shape()
             .prop_filter("one member with devices", |shape| shape.size == 1 && shape.wishes.len() == 1)
-            .prop_map(|shape| ShapeFacts { prefer: vec![], ..shape }),
+            .prop_map(|mut shape| {
+                shape.wishes[0].memory_bytes = 0;
+                ShapeFacts { prefer: vec![], ..shape }
+            }),
     ) {
+        // What is avoided comes last whatever it makes useless, and declared memory is not looked at where that is reckoned.
+        let mut nodes = nodes;
+        for node in &mut nodes {
+            node.avoided = false;
+            node.devices.iter_mut().for_each(|device| device.free_memory = None);
+        }
         let mut mirror = Mirror { shapes: [(0, shape.clone())].into(), ..Mirror::default() };
         // What it does to each node by itself.
         let mut alone = Vec::new();
@@ -84,8 +93,16 @@ proptest! {
 
 fn gpu_node(free: &[u32]) -> NodeFacts {
     let all = Amounts { cpu_milli: 64, memory_bytes: 64, disk_bytes: 0, tokens: vec![] };
-    let device = |free: &u32| Device { model: 0, memory_bytes: 1, link_group: None, healthy: true, free_milli: *free };
-    NodeFacts { class: 0, free: all.clone(), all, devices: free.iter().map(device).collect() }
+    let device = |free: &u32| Device {
+        model: 0,
+        memory_bytes: 1,
+        link_group: None,
+        healthy: true,
+        free_milli: *free,
+        free_memory: None,
+        part: false,
+    };
+    NodeFacts { class: 0, free: all.clone(), all, devices: free.iter().map(device).collect(), avoided: false }
 }
 
 fn first_node(fit: Fit, mix: &[(Wish, u64)], nodes: &[NodeFacts], wish: &Wish) -> u32 {
@@ -101,6 +118,7 @@ fn first_node(fit: Fit, mix: &[(Wish, u64)], nodes: &[NodeFacts], wish: &Wish) -
             eligible: Bits::all(1),
             near: Near::default(),
             prefer: vec![],
+            beside: Beside::default(),
         },
     );
     fleet.set_mix(mix);
@@ -110,7 +128,7 @@ fn first_node(fit: Fit, mix: &[(Wish, u64)], nodes: &[NodeFacts], wish: &Wish) -
 }
 
 fn wish(count: u32, share_milli: u32) -> Wish {
-    Wish { count, model: None, min_memory_bytes: 0, same_link_group: false, share_milli }
+    Wish { count, model: None, min_memory_bytes: 0, same_link_group: false, share_milli, memory_bytes: 0 }
 }
 
 #[test]
@@ -155,6 +173,7 @@ fn another_mix_is_followed_at_once() {
         eligible: Bits::all(1),
         near: Near::default(),
         prefer: vec![],
+        beside: Beside::default(),
     };
     fleet.put_shape(ShapeIndex(0), shape);
     // 300 or 100 are left: to those that take 300, the first is still of use.

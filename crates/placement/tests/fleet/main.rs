@@ -1,5 +1,6 @@
 //! What holds for any fleet and any history of it. The policy is in `policy.rs`, the old solver as a witness in `witness.rs`.
 
+mod beside;
 mod fragments;
 mod mirror;
 mod near;
@@ -109,8 +110,9 @@ impl Run {
             return Ok(());
         };
         for task in seated {
-            let best = shape.size > 1 || self.mirror.is_on_the_best(&shape, models, &task);
+            let best = self.mirror.is_on_the_best(&shape, models, &task);
             prop_assert!(best, "a better node had room for {:?}", task);
+            prop_assert!(self.mirror.avoids(&shape, models, &task), "{:?} is on avoided nodes", task);
             prop_assert_eq!(self.mirror.take(&shape, models, &task), Ok(()));
             self.seated.push((at, shape.clone(), task));
         }

@@ -61,7 +61,7 @@ impl Mirror {
         };
         let chosen: Vec<usize> = seat.devices.iter().collect();
         check(usable_sets(wish, models, &node.devices).contains(&chosen), "the devices are what is wished for")?;
-        chosen.iter().for_each(|at| node.devices[*at].free_milli -= wish.share_milli);
+        chosen.iter().for_each(|at| take_part(&mut node.devices[*at], wish));
         Ok(())
     }
 
@@ -70,7 +70,9 @@ impl Mirror {
             let node = self.nodes.get_mut(&seat.node.0).expect("it was seated there");
             node.free = more(&node.free, &shape.needs);
             for at in seat.devices.iter() {
-                node.devices[at].free_milli += shape.wishes[seated.alternative as usize].share_milli;
+                let (wish, device) = (&shape.wishes[seated.alternative as usize], &mut node.devices[at]);
+                device.free_memory = Some(free_memory(device) + memory_for(wish, device));
+                device.free_milli += wish.share_milli;
             }
         }
     }
@@ -85,13 +87,26 @@ impl Mirror {
         }
     }
 
-    /// How much better a node is to a shape of one member.
-    fn score(shape: &ShapeFacts, node: &NodeFacts) -> u32 {
-        shape.prefer.get(node.class as usize).copied().unwrap_or(0)
+    /// How much better a node is to a shape: whether it is not avoided, then what it prefers.
+    fn score(shape: &ShapeFacts, node: &NodeFacts) -> (bool, u32) {
+        (!node.avoided, shape.prefer.get(node.class as usize).copied().unwrap_or(0))
     }
 
-    /// Whether a task of one member is on one of the best nodes on which it fits.
+    /// Whether a task is on avoided nodes only if it does not fit on the others by that alternative.
+    pub(crate) fn avoids(&self, shape: &ShapeFacts, models: Option<&Bits>, seated: &Seated) -> bool {
+        let avoided = |seat: &SeatAt| self.nodes.get(&seat.node.0).is_some_and(|node| node.avoided);
+        let mut trusted = self.clone();
+        trusted.nodes.retain(|_, node| !node.avoided);
+        let wishes = shape.wishes.get(seated.alternative as usize).cloned().into_iter().collect();
+        let shape = ShapeFacts { wishes, ..shape.clone() };
+        !seated.seats.iter().any(avoided) || !trusted.fits(&shape, models)
+    }
+
+    /// Whether a task is on the best nodes on which it fits: no others would hold it of which the worst is better.
     pub(crate) fn is_on_the_best(&self, shape: &ShapeFacts, models: Option<&Bits>, seated: &Seated) -> bool {
+        if shape.size > 1 {
+            return self.has_no_better(shape, models, seated);
+        }
         let wish = shape.wishes.get(seated.alternative as usize);
         let fits = |node: &&NodeFacts| {
             let may = shape.eligible.contains(node.class as usize);
@@ -99,6 +114,17 @@ impl Mirror {
         };
         let best = self.nodes.values().filter(fits).map(|node| Self::score(shape, node)).max();
         best == self.nodes.get(&seated.seats[0].node.0).map(|node| Self::score(shape, node))
+    }
+
+    fn has_no_better(&self, shape: &ShapeFacts, models: Option<&Bits>, seated: &Seated) -> bool {
+        let score = |class: u32| shape.prefer.get(class as usize).copied().unwrap_or(0);
+        let worst = seated.seats.iter().map(|seat| score(self.nodes[&seat.node.0].class)).min().unwrap();
+        let mut better = shape.clone();
+        better.eligible = Bits::none(0);
+        let classes = shape.eligible.iter().filter(|class| score(*class as u32) > worst);
+        classes.for_each(|class| better.eligible.put(class));
+        better.wishes = shape.wishes.get(seated.alternative as usize).cloned().into_iter().collect();
+        !self.fits(&better, models)
     }
 
     /// Whether one more task fits by any alternative.
@@ -118,7 +144,9 @@ impl Mirror {
         let mut empty = self.clone();
         for node in empty.nodes.values_mut() {
             node.free = node.all.clone();
-            node.devices.iter_mut().for_each(|device| (device.healthy, device.free_milli) = (true, 1_000));
+            for device in &mut node.devices {
+                (device.healthy, device.free_milli, device.free_memory) = (true, 1_000, None);
+            }
         }
         empty
     }
@@ -143,13 +171,32 @@ fn members_fit(
             sets.into_iter().any(|devices| {
                 let before = nodes[at].clone();
                 nodes[at].free = free.clone();
-                let share = wish.map_or(0, |wish| wish.share_milli);
-                devices.iter().for_each(|device| nodes[at].devices[*device].free_milli -= share);
+                for device in devices {
+                    wish.iter().for_each(|wish| take_part(&mut nodes[at].devices[device], wish));
+                }
                 let fits = members_fit(nodes, shape, wish, models, left - 1);
                 nodes[at] = before;
                 fits
             })
         })
+}
+
+/// In thousandths of a byte.
+fn free_memory(device: &Device) -> u128 {
+    device.free_memory.unwrap_or(u128::from(device.free_milli) * u128::from(device.memory_bytes))
+}
+
+/// What goes with a share of a device.
+fn memory_for(wish: &Wish, device: &Device) -> u128 {
+    match wish.memory_bytes {
+        0 => u128::from(wish.share_milli) * u128::from(device.memory_bytes),
+        declared => u128::from(declared) * 1_000,
+    }
+}
+
+fn take_part(device: &mut Device, wish: &Wish) {
+    device.free_memory = Some(free_memory(device) - memory_for(wish, device));
+    device.free_milli -= wish.share_milli;
 }
 
 /// All sets of devices that satisfy the wish.
@@ -158,7 +205,9 @@ pub(crate) fn usable_sets(wish: &Wish, models: Option<&Bits>, devices: &[Device]
         let of_model = wish.model.is_none_or(|model| model == device.model);
         let allowed = models.is_none_or(|models| models.contains(device.model as usize));
         let large = device.memory_bytes >= wish.min_memory_bytes;
-        of_model && allowed && large && device.healthy && device.free_milli >= wish.share_milli
+        let memory = free_memory(device) >= memory_for(wish, device) && device.memory_bytes >= wish.memory_bytes;
+        let whole = !device.part || wish.model.is_some() || wish.min_memory_bytes > 0 || wish.memory_bytes > 0;
+        of_model && allowed && large && memory && whole && device.healthy && device.free_milli >= wish.share_milli
     };
     let usable: Vec<usize> = (0..devices.len()).filter(|at| usable(&devices[*at])).collect();
     let sets = (0u32..1 << usable.len()).filter(|set| set.count_ones() == wish.count);

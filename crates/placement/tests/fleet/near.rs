@@ -49,11 +49,14 @@ fn seat(yard: &Yard, size: u32, near: Near, seed: u64) -> Option<Vec<usize>> {
     for (at, (labels, members)) in (0u32..).zip(yard) {
         let all = Amounts { cpu_milli: *members, ..Amounts::NONE };
         fleet.put_class(at, labels);
-        fleet.put_node(NodeIndex(at), NodeFacts { class: at, free: all.clone(), all, devices: vec![] });
+        fleet.put_node(NodeIndex(at), NodeFacts { class: at, free: all.clone(), all, devices: vec![], avoided: false });
     }
     let needs = Amounts { cpu_milli: 1, ..Amounts::NONE };
     let eligible = Bits::all(yard.len());
-    fleet.put_shape(ShapeIndex(0), ShapeFacts { needs, wishes: vec![], size, eligible, near, prefer: vec![] });
+    fleet.put_shape(
+        ShapeIndex(0),
+        ShapeFacts { needs, wishes: vec![], size, eligible, near, prefer: vec![], beside: Beside::default() },
+    );
     let mut seated = Vec::new();
     fleet.seat(ShapeIndex(0), 1, None, &mut { u64::MAX }, &mut seated);
     seated.pop().map(|task| task.seats.iter().map(|seat| seat.node.0 as usize).collect())
@@ -153,18 +156,29 @@ fn members_on_one_node_share_as_few_groups_of_linked_devices_as_can_be() {
         link_group: Some(group),
         healthy: true,
         free_milli,
+        free_memory: None,
+        part: false,
     };
     let free = |group: u32, count: usize| vec![device(group, 1_000); count];
-    let wish = Wish { count: 1, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000 };
+    let wish = Wish {
+        count: 1,
+        model: None,
+        min_memory_bytes: 0,
+        same_link_group: false,
+        share_milli: 1_000,
+        memory_bytes: 0,
+    };
     let chosen = |devices: Vec<Device>, size: u32| -> BTreeSet<u32> {
         let groups: Vec<_> = devices.iter().map(|device| device.link_group.unwrap()).collect();
         let mut fleet = Fleet::new(0);
         let all = Amounts { cpu_milli: 99, ..Amounts::NONE };
-        fleet.put_node(NodeIndex(0), NodeFacts { class: 0, free: all.clone(), all, devices });
+        fleet.put_node(NodeIndex(0), NodeFacts { class: 0, free: all.clone(), all, devices, avoided: false });
         let needs = Amounts { cpu_milli: 1, ..Amounts::NONE };
         let (wishes, eligible) = (vec![wish.clone()], Bits::all(1));
-        fleet
-            .put_shape(ShapeIndex(0), ShapeFacts { needs, wishes, size, eligible, near: Near::Lowest, prefer: vec![] });
+        fleet.put_shape(
+            ShapeIndex(0),
+            ShapeFacts { needs, wishes, size, eligible, near: Near::Lowest, prefer: vec![], beside: Beside::default() },
+        );
         let mut seated = Vec::new();
         fleet.seat(ShapeIndex(0), 1, None, &mut { u64::MAX }, &mut seated);
         seated[0].seats.iter().flat_map(|seat| seat.devices.iter()).map(|at| groups[at]).collect()

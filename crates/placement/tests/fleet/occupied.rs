@@ -8,12 +8,13 @@ use crate::{Run, random};
 
 fn holdings(seated: &[(u32, ShapeFacts, Seated)]) -> Vec<Vec<Holding>> {
     let of_task = |(_, shape, task): &(u32, ShapeFacts, Seated)| {
-        let share_milli = shape.wishes.get(task.alternative as usize).map_or(0, |wish| wish.share_milli);
+        let portion = shape.wishes.get(task.alternative as usize).map_or(Portion::NONE, Wish::portion);
         let holding = |seat: &SeatAt| Holding {
             node: seat.node,
             amounts: shape.needs.clone(),
             devices: seat.devices.clone(),
-            share_milli,
+            portion,
+            marks: shape.beside.leaves.clone(),
         };
         task.seats.iter().map(holding).collect()
     };

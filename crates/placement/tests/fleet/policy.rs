@@ -4,12 +4,27 @@ use flowyard_placement::*;
 
 pub(crate) fn node(cpu_milli: u64, devices: usize) -> NodeFacts {
     let all = Amounts { cpu_milli, memory_bytes: 1_000, disk_bytes: 0, tokens: vec![] };
-    let device = Device { model: 0, memory_bytes: 1, link_group: Some(0), healthy: true, free_milli: 1_000 };
-    NodeFacts { class: 0, free: all.clone(), all, devices: vec![device; devices] }
+    let device = Device {
+        model: 0,
+        memory_bytes: 1,
+        link_group: Some(0),
+        healthy: true,
+        free_milli: 1_000,
+        free_memory: None,
+        part: false,
+    };
+    NodeFacts { class: 0, free: all.clone(), all, devices: vec![device; devices], avoided: false }
 }
 
 pub(crate) fn shape(cpu_milli: u64, gpus: u32) -> ShapeFacts {
-    let wish = Wish { count: gpus, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000 };
+    let wish = Wish {
+        count: gpus,
+        model: None,
+        min_memory_bytes: 0,
+        same_link_group: false,
+        share_milli: 1_000,
+        memory_bytes: 0,
+    };
     let needs = Amounts { cpu_milli, ..Amounts::NONE };
     ShapeFacts {
         needs,
@@ -18,6 +33,7 @@ pub(crate) fn shape(cpu_milli: u64, gpus: u32) -> ShapeFacts {
         eligible: Bits::all(1),
         near: Near::Lowest,
         prefer: vec![],
+        beside: Beside::default(),
     }
 }
 

@@ -26,13 +26,20 @@ pub(crate) enum Event {
 
 fn device() -> impl Strategy<Value = Device> {
     let free = prop_oneof![4 => Just(1_000u32), 2 => Just(500u32), 1 => Just(250u32), 1 => Just(0u32)];
-    (0u32..3, 1u64..3, prop::option::of(0u32..2), prop::bool::weighted(0.9), free).prop_map(
-        |(model, memory_bytes, link_group, healthy, free_milli)| Device {
+    // Of one that somebody holds a part of, another part of the memory may be free.
+    let memory = prop::option::weighted(0.3, 0u128..=4);
+    let kind = (0u32..3, prop::bool::weighted(0.2));
+    (kind, 1u64..3, prop::option::of(0u32..2), prop::bool::weighted(0.9), free, memory).prop_map(
+        |((model, part), memory_bytes, link_group, healthy, free_milli, memory)| Device {
+            part,
             model,
             memory_bytes,
             link_group,
             healthy,
             free_milli,
+            free_memory: memory
+                .filter(|_| free_milli < 1_000)
+                .map(|quarters| quarters * 250 * u128::from(memory_bytes)),
         },
     )
 }
@@ -44,10 +51,19 @@ fn amounts(most: u64) -> impl Strategy<Value = Amounts> {
 }
 
 pub(crate) fn node() -> impl Strategy<Value = NodeFacts> {
-    let used = Device { model: 0, memory_bytes: 2, link_group: Some(0), healthy: true, free_milli: 0 };
+    let used = Device {
+        model: 0,
+        memory_bytes: 2,
+        link_group: Some(0),
+        healthy: true,
+        free_milli: 0,
+        free_memory: None,
+        part: false,
+    };
     let before = prop_oneof![9 => Just(0usize), 1 => Just(62usize)];
-    (amounts(9), amounts(3), before, prop::collection::vec(device(), 0..5), 0u32..3).prop_map(
-        move |(free, used_up, before, devices, class)| {
+    let devices = prop::collection::vec(device(), 0..5);
+    (amounts(9), amounts(3), before, devices, 0u32..3, prop::bool::weighted(0.2)).prop_map(
+        move |(free, used_up, before, devices, class, avoided)| {
             let token = |at: usize| free.token(at) + used_up.token(at);
             let all = Amounts {
                 cpu_milli: free.cpu_milli + used_up.cpu_milli,
@@ -57,22 +73,22 @@ pub(crate) fn node() -> impl Strategy<Value = NodeFacts> {
             };
             let before = if devices.is_empty() { 0 } else { before };
             let devices = std::iter::repeat_n(used.clone(), before).chain(devices).collect();
-            NodeFacts { class, all, free, devices }
+            NodeFacts { class, all, free, devices, avoided }
         },
     )
 }
 
 pub(crate) fn wish() -> impl Strategy<Value = Wish> {
     let share = prop_oneof![3 => Just(1_000u32), 2 => Just(500u32), 1 => Just(250u32)];
-    (1u32..4, prop::option::of(0u32..3), 0u64..3, any::<bool>(), share).prop_map(
-        |(count, model, min_memory_bytes, same_link_group, share_milli)| Wish {
+    (1u32..4, prop::option::of(0u32..3), 0u64..3, any::<bool>(), share, prop_oneof![2 => Just(0u64), 1 => 1u64..3])
+        .prop_map(|(count, model, min_memory_bytes, same_link_group, share_milli, memory_bytes)| Wish {
             count,
             model,
             min_memory_bytes,
             same_link_group,
             share_milli,
-        },
-    )
+            memory_bytes: if share_milli < 1_000 { memory_bytes } else { 0 },
+        })
 }
 
 fn bits(length: usize) -> impl Strategy<Value = Bits> {
@@ -89,7 +105,7 @@ pub(crate) fn shape() -> impl Strategy<Value = ShapeFacts> {
     (amounts(2), prop::collection::vec(wish(), 0..3), size, bits(3), near(), prefer).prop_map(
         |(mut needs, wishes, size, eligible, near, prefer)| {
             needs.cpu_milli = needs.cpu_milli.max(1);
-            ShapeFacts { needs, wishes, size, eligible, near, prefer }
+            ShapeFacts { needs, wishes, size, eligible, near, prefer, beside: Beside::default() }
         },
     )
 }

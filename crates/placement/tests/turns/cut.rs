@@ -10,7 +10,15 @@ const SMALL: Bound = Bound { tasks: 1_000, steps: 60 };
 
 fn shape(cpu_milli: u64) -> ShapeFacts {
     let needs = Amounts { cpu_milli, ..Amounts::NONE };
-    ShapeFacts { needs, wishes: vec![], size: 1, eligible: Bits::all(1), near: Near::Lowest, prefer: vec![] }
+    ShapeFacts {
+        needs,
+        wishes: vec![],
+        size: 1,
+        eligible: Bits::all(1),
+        near: Near::Lowest,
+        prefer: vec![],
+        beside: Beside::default(),
+    }
 }
 
 fn key(at: u32) -> GroupKey {
@@ -27,7 +35,7 @@ fn put(fleet: &mut Fleet, queues: &mut Queues, at: u32, cpu: u64) {
 fn blocked() -> (Fleet, Queues) {
     let mut fleet = Fleet::new(0);
     let all = Amounts { cpu_milli: 4, ..Amounts::NONE };
-    let node = NodeFacts { class: 0, free: all.clone(), all, devices: vec![] };
+    let node = NodeFacts { class: 0, free: all.clone(), all, devices: vec![], avoided: false };
     (0..NODES).for_each(|at| fleet.put_node(NodeIndex(at), node.clone()));
     let mut queues = Queues::new(Held::NONE.with(Column::Cpu, 4 * u64::from(NODES)));
     (0..BLOCKED).for_each(|at| put(&mut fleet, &mut queues, at, 5 + u64::from(at)));

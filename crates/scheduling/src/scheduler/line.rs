@@ -10,6 +10,7 @@ use flowyard_placement::{Ask, Bound, Ended, GroupKey, Kept, Named, QueueFacts, R
 use flowyard_state::{ReadyGroup, ReadyStep, State};
 
 use super::Known;
+use crate::beside::Whose;
 use crate::waiting;
 use crate::why::{KeptFree, Resource};
 
@@ -67,7 +68,7 @@ impl Line {
     pub(crate) fn standing(mut self, ready: &ReadyStep, task: TaskKey, bound: Bound) -> Option<Standing> {
         let (group, own) = (ready.group(), self.key_of(ready)?);
         let spec: &StepSpec = self.known.state.step_spec(ready.job, ready.step)?;
-        let shape = self.known.shapes.find(ready.shape, spec)?;
+        let shape = self.known.shapes.find(ready.shape, spec, &self.whose(ready)?)?;
         let most = usize::try_from(bound.tasks).unwrap_or(usize::MAX);
         let tasks = {
             let known = &self.known;
@@ -89,10 +90,15 @@ impl Line {
         Some(Standing { before: before.collect(), found: last.is_some() })
     }
 
+    fn whose(&self, ready: &ReadyStep) -> Option<Whose> {
+        let state = &self.known.state;
+        Some(Whose::of(state, &state.job(ready.job)?.spec, (ready.job, ready.step)))
+    }
+
     fn key_of(&mut self, ready: &ReadyStep) -> Option<GroupKey> {
         let spec = self.known.state.step_spec(ready.job, ready.step)?;
-        let (queue, shape) =
-            (self.known.tree.number(ready.queue.as_str())?, self.known.shapes.find(ready.shape, spec)?);
+        let shape = self.known.shapes.find(ready.shape, spec, &self.whose(ready)?)?;
+        let queue = self.known.tree.number(ready.queue.as_str())?;
         Some(GroupKey { queue, priority: ready.priority.0, user: self.known.words.user(&ready.owner), shape })
     }
 }

@@ -1,24 +1,26 @@
 //! Who is evicted for whom, against the real state: its `apply` takes every plan whole.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
 
 /// Longer than anything is protected by the usual contract.
 const LONG: u64 = 400_000;
-const MIN_RUN: u64 = Contract::DEFAULT.min_run_ms;
+pub(super) const MIN_RUN: u64 = Contract::DEFAULT.min_run_ms;
 
 /// A cluster, with a scheduler that follows it.
-struct World {
-    state: State,
+pub(super) struct World {
+    pub(super) state: State,
     scheduler: Scheduler,
-    now: u64,
-    wake_at: Option<u64>,
+    pub(super) now: u64,
+    pub(super) wake_at: Option<u64>,
 }
 
 impl World {
     /// Nodes with so many CPUs and GPUs.
-    fn new(nodes: &[(u64, usize)]) -> Self {
+    pub(super) fn new(nodes: &[(u64, usize)]) -> Self {
         let mut world = Self { state: State::new(), scheduler: Scheduler::new(0), now: 1, wake_at: None };
         world.perform(Command::RaiseVersion { version: ClusterVersion::ACCESS });
         for (at, (cpus, gpus)) in nodes.iter().enumerate() {
@@ -30,6 +32,7 @@ impl World {
                 link_group: None,
                 healthy: true,
                 fake: true,
+                part: None,
             };
             let inventory = Inventory { gpus: (0..*gpus).map(gpu).collect(), ..inventory(*cpus) };
             let name = format!("n{at}").parse().unwrap();
@@ -40,25 +43,28 @@ impl World {
         world
     }
 
-    fn perform(&mut self, command: Command) -> Reply {
+    pub(super) fn perform(&mut self, command: Command) -> Reply {
         let index = Revision(self.state.revision().0 + 1);
         let reply = apply(&mut self.state, Entry { index, time: TimeMs(self.now), command }).reply;
         assert_eq!(check_all(&self.state), Ok(()));
         reply
     }
 
-    fn put(&mut self, queue: Queue) {
+    pub(super) fn put(&mut self, queue: Queue) {
         assert_eq!(self.perform(Command::PutQueue(queue.into())), Reply::Done);
     }
 
     /// So many CPUs are promised to a queue.
-    fn promise(&mut self, path: &str, cpus: u64) {
+    pub(super) fn promise(&mut self, path: &str, cpus: u64) {
         let reserve = QueueAmounts { cpu_milli: Some(cpus * 1_000), ..QueueAmounts::default() };
         self.put(Queue { reserve, ..queue(path) });
     }
 
-    fn submit(&mut self, queue: &str, step: StepSpec) -> JobId {
-        let spec = fixture::spec(queue, step);
+    pub(super) fn submit(&mut self, queue: &str, step: StepSpec) -> JobId {
+        self.submit_spec(fixture::spec(queue, step))
+    }
+
+    pub(super) fn submit_spec(&mut self, spec: JobSpec) -> JobId {
         let spec_digest = Digest { hash: [0; 32], length: 0 };
         let wish = SubmitJob { spec: Arc::new(spec), spec_digest, owner: "me".to_owned(), key: None };
         match self.perform(Command::SubmitJob(wish)) {
@@ -68,15 +74,15 @@ impl World {
     }
 
     /// What is proposed: by a scheduler that remembers the same as by a new one.
-    fn round(&mut self) -> Vec<Plan> {
+    pub(super) fn round(&mut self) -> Vec<Plan> {
         let proposal = self.scheduler.round(&self.state, TimeMs(self.now), BOUND);
         assert_eq!(proposal, Scheduler::new(0).round(&self.state, TimeMs(self.now), BOUND));
         self.wake_at = proposal.wake_at.map(|time| time.0);
         proposal.plans
     }
 
-    /// Rounds until nothing more is proposed; the claims that were made.
-    fn rest(&mut self) -> Vec<ClaimWish> {
+    /// Rounds until nothing more is proposed; the claims that were made for which others leave.
+    pub(super) fn rest(&mut self) -> Vec<ClaimWish> {
         let mut claims = Vec::new();
         for _ in 0..99 {
             let plans = self.round();
@@ -84,21 +90,21 @@ impl World {
                 return claims;
             }
             for plan in plans {
-                claims.extend(plan.claims.iter().cloned());
-                let reply = self.perform(Command::CommitPlan(plan));
-                assert_eq!(reply, Reply::PlanCommitted { refused: vec![], refused_claims: vec![] });
+                claims.extend(plan.claims.iter().filter(|claim| !claim.evictions.is_empty()).cloned());
+                let reply = self.perform(Command::CommitPlan(plan.clone()));
+                assert_eq!(reply, Reply::PlanCommitted { refused: vec![], refused_claims: vec![] }, "{plan:?}");
             }
         }
         panic!("it does not come to rest");
     }
 
     /// What was evicted leaves.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.end(|attempt, _| attempt.preempted.is_some());
     }
 
     /// What is meant of those that live, which are counted, ends.
-    fn end(&mut self, is_meant: impl Fn(&Attempt, usize) -> bool) {
+    pub(super) fn end(&mut self, is_meant: impl Fn(&Attempt, usize) -> bool) {
         let mut count = 0;
         for (id, node) in self.state.clone().nodes() {
             let mut next = || {
@@ -114,14 +120,34 @@ impl World {
         }
     }
 
+    /// Members end well that are meant, which are counted.
+    pub(super) fn finish(&mut self, is_meant: impl Fn(&Attempt, usize) -> bool) {
+        let live = self.state.nodes().flat_map(|(id, _)| self.state.live_members(id));
+        let meant = live.enumerate().filter(|(at, (_, attempt, _))| is_meant(attempt, *at));
+        let meant: BTreeSet<MemberKey> = meant.map(|(_, (key, ..))| key).collect();
+        self.end_members(|key, _| meant.contains(key));
+    }
+
+    /// Members end well of which this is so.
+    pub(super) fn end_members(&mut self, is_over: impl Fn(&MemberKey, &Attempt) -> bool) {
+        for (id, node) in self.state.clone().nodes() {
+            let live = self.state.live_members(id).filter(|(key, attempt, _)| is_over(key, attempt));
+            let reports: Vec<_> = live.map(|(member, ..)| ended_as(member, AttemptOutcome::Succeeded)).collect();
+            if !reports.is_empty() {
+                let report = ReportAttempts { node: id, incarnation: node.incarnation, reports };
+                self.perform(Command::ReportAttempts(report));
+            }
+        }
+    }
+
     /// How many tasks of a job run and are to go on.
-    fn running(&self, job: JobId) -> usize {
+    pub(super) fn running(&self, job: JobId) -> usize {
         let live = self.state.nodes().flat_map(|(id, _)| self.state.live_members(id));
         live.filter(|(key, attempt, _)| key.task.job == job && attempt.desired == AttemptDesired::Run).count()
     }
 
     /// The jobs of whom these claims evict.
-    fn victims(claims: &[ClaimWish]) -> Vec<u64> {
+    pub(super) fn victims(claims: &[ClaimWish]) -> Vec<u64> {
         let mut jobs: Vec<_> = claims.iter().flat_map(|claim| &claim.evictions).map(|it| it.task.job.0).collect();
         jobs.sort_unstable();
         jobs
@@ -129,9 +155,13 @@ impl World {
 }
 
 fn ended(member: MemberKey) -> AttemptReport {
+    ended_as(member, AttemptOutcome::Stopped)
+}
+
+fn ended_as(member: MemberKey, outcome: AttemptOutcome) -> AttemptReport {
     let end = End {
-        outcome: AttemptOutcome::Stopped,
-        reason: Reason::Cancelled,
+        outcome,
+        reason: if outcome == AttemptOutcome::Succeeded { Reason::Exit } else { Reason::Cancelled },
         blame: Blame::Platform,
         exit_code: None,
         signal: None,
@@ -240,8 +270,14 @@ fn two_promises_do_not_evict_each_other_for_ever() {
     world.put(Queue { reserve: gpus, ..queue("devices") });
     world.promise("cpus", 1);
     let mut wants = step(1);
-    wants.resources.gpus =
-        vec![GpuRequest { count: 1, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000 }];
+    wants.resources.gpus = vec![GpuRequest {
+        count: 1,
+        model: None,
+        min_memory_bytes: 0,
+        same_link_group: false,
+        share_milli: 1_000,
+        memory_bytes: 0,
+    }];
     world.submit("cpus", wants.clone());
     world.rest();
     world.submit("devices", wants);
@@ -355,7 +391,14 @@ impl World {
         if *gpus > 0 {
             let model = (*gpus == 1).then(|| "a100".to_owned());
             let share_milli = if *priority == 1 { 400 } else { 1_000 };
-            let request = GpuRequest { count: *gpus, model, min_memory_bytes: 0, same_link_group: false, share_milli };
+            let request = GpuRequest {
+                count: *gpus,
+                model,
+                min_memory_bytes: 0,
+                same_link_group: false,
+                share_milli,
+                memory_bytes: 0,
+            };
             wanted.resources.gpus = vec![request];
         }
         self.submit(QUEUES[*queue], wanted);
@@ -363,7 +406,8 @@ impl World {
 
     /// That whatever is claimed is placed there in the next round, now that all have left.
     fn check_claims_are_taken_up(&mut self) -> Result<(), TestCaseError> {
-        let claims: Vec<_> = self.state.claims().map(|(task, claim)| (*task, claim.members.clone())).collect();
+        let claims = self.state.claims().filter(|(_, claim)| !claim.is_reservation());
+        let claims: Vec<_> = claims.map(|(task, claim)| (*task, claim.members.clone())).collect();
         let placed: BTreeMap<_, _> =
             self.round().into_iter().flat_map(|plan| plan.placements).map(|it| (it.task, it.members)).collect();
         for (task, members) in claims {

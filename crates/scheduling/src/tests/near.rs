@@ -10,7 +10,7 @@ use crate::{NearRoom, near_room};
 /// | a | 1, 2 | 1 2, 3 4 |
 /// | b | 1 | 5 6 |
 /// | | | 7 |
-fn yard() -> State {
+pub(super) fn yard() -> State {
     let mut state = State::new();
     perform(&mut state, Command::RaiseVersion { version: ClusterVersion::ACCESS });
     declare(&mut state, &["block", "rack"]);
@@ -23,10 +23,10 @@ fn yard() -> State {
 
 fn declare(state: &mut State, levels: &[&str]) {
     let topology = levels.iter().map(|level| level.parse().unwrap()).collect();
-    assert_eq!(perform(state, Command::PutPolicy(Policy { topology }.into())), Reply::Done);
+    assert_eq!(perform(state, Command::PutPolicy(Policy { topology, ..Policy::default() }.into())), Reply::Done);
 }
 
-fn register(state: &mut State, at: u32, labels: &[(&str, &str)]) {
+pub(super) fn register(state: &mut State, at: u32, labels: &[(&str, &str)]) {
     let labels = labels.iter().map(|(name, value)| (name.parse().unwrap(), (*value).to_owned())).collect();
     let inventory = Arc::new(Inventory { labels, ..inventory(2) });
     let wish = RegisterNode { name: format!("n{at}").parse().unwrap(), inventory, previous: None };
@@ -37,7 +37,7 @@ fn near(level: &str, need: bool) -> Placing {
     Placing { near: Some(Near { level: level.parse().unwrap(), need }), ..Placing::default() }
 }
 
-fn gang(size: u32, placing: Placing) -> StepSpec {
+pub(super) fn gang(size: u32, placing: Placing) -> StepSpec {
     StepSpec { size, placing, ..step(1) }
 }
 
@@ -87,6 +87,13 @@ fn a_gang_waits_for_the_level_that_it_needs_and_does_not_for_one_that_it_prefers
     let placed = seats(&mut scheduler, &mut state);
     assert_eq!(placed.keys().copied().collect::<Vec<_>>(), [5], "only what does not insist: {placed:?}");
     assert!(placed[&5].iter().all(|node| *node <= 4), "and that in one block: {placed:?}");
+    // Room is kept for the first that waits; it is asked what there is beside that.
+    state
+        .claims()
+        .map(|(key, _)| *key)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .for_each(|key| state = state.without_claim(key));
     let job = state.job(JobId(4)).unwrap().spec.clone();
     let room = near_room(&state, &job.steps[0]).unwrap();
     assert_eq!((room.level.as_str(), room.domains, room.most_when_empty), ("rack", 4, 4));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use flowyard_model::{
-    ClusterVersion, Command, Constraint, Entry, FanOut, JobSpec, Queue, QueuePath, Reply, Revision, StepIndex,
+    ClusterVersion, Command, Constraint, Entry, FanOut, JobSpec, Queue, QueuePath, Reply, Revision, Spread, StepIndex,
     StepSpec, SubmitJob, TaskIndex, TaskKey, TimeMs,
 };
 use flowyard_state::{State, apply};
@@ -57,6 +57,12 @@ pub enum Change {
     },
     /// Without a constraint.
     Without(Constraint),
+    /// Without being spread.
+    NotSpread(Spread),
+    /// Without a node to itself among its own.
+    NotUnique,
+    /// Without keeping apart from these tags.
+    NotApart(Vec<String>),
     /// A higher priority of the job.
     Priority {
         /// As it is.
@@ -131,7 +137,7 @@ impl Change {
             // What is given up or asked of others is more than any part of an amount.
             Self::Priority { .. } => 1_000,
             Self::Model { .. } => 1_001,
-            Self::Without(_) => 1_002,
+            Self::Without(_) | Self::NotSpread(_) | Self::NotUnique | Self::NotApart(_) => 1_002,
         }
     }
 
@@ -152,6 +158,9 @@ impl Change {
             Self::Disk { to, .. } => step.resources.disk_bytes = *to,
             Self::Without(constraint) => step.constraints.retain(|other| other != constraint),
             Self::MaxParallel { to, .. } => step.max_parallel = Some(*to),
+            Self::NotSpread(_) => step.placing.spread = None,
+            Self::NotUnique => step.placing.unique_host = false,
+            Self::NotApart(_) => step.placing.apart.clear(),
             Self::Priority { .. } | Self::MaxActive { .. } | Self::Limit { .. } | Self::Borrow { .. } => {}
         }
         Some(())
@@ -257,6 +266,7 @@ impl<'a> Base<'a> {
             key: None,
         };
         let job = self.submit(&mut state, wish)?;
+        state.count_as((task.job, task.step), (job, StepIndex(0)));
         Some((state, TaskKey { job, step: StepIndex(0), task: TaskIndex(rank) }))
     }
 

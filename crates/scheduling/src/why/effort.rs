@@ -7,9 +7,9 @@ use flowyard_state::State;
 use crate::scheduler::{Proposal, Scheduler};
 
 /// Most rounds that one question costs.
-pub const ROUNDS: u32 = 32;
+pub const ROUNDS: u32 = 40;
 /// Of these, most that go into when it would start.
-pub(crate) const FORECAST_ROUNDS: u32 = 14;
+pub(crate) const FORECAST_ROUNDS: u32 = 24;
 /// What one round may do: as much as a real one may place, and steps enough for ten thousand nodes and hundreds of shapes.
 pub(crate) const BOUND: Bound = Bound { tasks: 4_000, steps: 4_000_000 };
 /// What the round may do that finds the place in the line.

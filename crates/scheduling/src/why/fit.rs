@@ -1,13 +1,12 @@
 //! Whether a step could be placed now if nobody else waited: what has to be so for a change to help, found without a round.
 
-use std::sync::Arc;
-
-use flowyard_model::{Policy, QueuePath, StepSpec};
-use flowyard_placement::Fleet;
+use flowyard_model::{QueuePath, StepSpec};
+use flowyard_placement::{Fleet, ShapeFacts};
 use flowyard_state::State;
 
 use super::bounds::{alternatives, kept, met};
-use crate::nodes::{self, Classes};
+use crate::beside::{self, Own};
+use crate::nodes::{self, Classes, When};
 use crate::scheduler::Line;
 use crate::shapes;
 use crate::words::Words;
@@ -17,12 +16,13 @@ pub(crate) struct Fit {
     fleet: Fleet,
     classes: Classes,
     words: Words,
-    policy: Arc<Policy>,
+    state: State,
+    own: Own,
 }
 
 impl Fit {
-    /// The nodes as they are, for steps that ask for no tokens but those of this one.
-    pub(crate) fn of(state: &State, spec: &StepSpec) -> Self {
+    /// The nodes as they are, for whose step this is, and for steps that ask for no tokens but those of this one.
+    pub(crate) fn of(state: &State, spec: &StepSpec, own: Own) -> Self {
         let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::none());
         // Numbered first, so that a node without them is found to have none.
         words.needs(&spec.resources);
@@ -32,13 +32,16 @@ impl Fit {
                 fleet.put_class(class, &words.domain(state.policy(), &node.inventory));
             }
             fleet.put_node(nodes::index(id), nodes::facts_now(state, id, node, class, &mut words));
+            fleet.put_marks(nodes::index(id), beside::marks(state, id, When::Now, &mut words));
         }
-        Self { fleet, classes, words, policy: state.policy().clone() }
+        Self { fleet, classes, words, state: state.clone(), own }
     }
 
     /// How many members of one task find room at the same time, at most all.
     pub(crate) fn seats(&mut self, spec: &StepSpec) -> u64 {
-        self.fleet.explain(&shapes::facts(spec, &self.policy, self.classes.examples(), &mut self.words)).seats
+        let (state, classes, words) = (&self.state, self.classes.examples(), &mut self.words);
+        let beside = beside::of(state, (spec, &self.own), classes, words);
+        self.fleet.explain(&ShapeFacts { beside, ..shapes::facts(spec, state.policy(), classes, words) }).seats
     }
 
     /// Whether a task of the step has room, is within all bounds, and takes nothing that is kept for others, by one of its

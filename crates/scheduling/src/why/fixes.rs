@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use flowyard_model::{NodeId, QueuePath, StepSpec, TaskKey, TimeMs};
+use flowyard_model::{NodeId, Placing, QueuePath, StepSpec, TaskKey, TimeMs};
 use flowyard_state::State;
 
 use super::bounds::{BoundOn, BoundReached, alternatives, met};
 use super::change::{Base, Change};
 use super::effort::{Effort, FORECAST_ROUNDS, Verdict};
 use super::fit::Fit;
+use super::own_of;
 use crate::scheduler::Line;
 
 /// Rounds that one kind of change may cost.
@@ -49,7 +50,7 @@ struct Search<'a> {
 
 /// Looks for what would let the task start, which waits in this state.
 pub(crate) fn find(base: &Base<'_>, state: &State, task: TaskKey, now: TimeMs, effort: &mut Effort) -> Vec<Fix> {
-    let found = state.job(task.job).zip(state.step_spec(task.job, task.step)).zip(state.step(task.job, task.step));
+    let found = state.outline(task.job).zip(state.step_spec(task.job, task.step)).zip(state.step(task.job, task.step));
     let Some(((job, spec), step)) = found else { return Vec::new() };
     let mut kinds = Vec::new();
     let needed = step.counts.active + base.rank() + 1;
@@ -61,10 +62,16 @@ pub(crate) fn find(base: &Base<'_>, state: &State, task: TaskKey, now: TimeMs, e
             kinds.extend(less(spec));
             kinds.extend(other_models(state, spec));
             kinds.extend(spec.constraints.iter().map(|constraint| one(Change::Without(constraint.clone()))));
+            kinds.extend(less_apart(spec).into_iter().map(one));
             kinds.extend(priorities(state, &job.spec.queue, job.spec.priority, spec.priority));
         }
     }
-    let mut search = Search { base, fit: Fit::of(state, spec), line: Line::of(state), now, effort };
+    // What is possible is looked for without what is kept for itself, or for whom waits for others to end: a change may go before that.
+    let claims = state.claims().filter(|(key, claim)| **key == task || claim.is_reservation());
+    let claims: Vec<TaskKey> = claims.map(|(key, _)| *key).collect();
+    let free = claims.into_iter().fold(state.clone(), |free, key| free.without_claim(key));
+    let mut search =
+        Search { base, fit: Fit::of(&free, spec, own_of(state, task)), line: Line::of(&free), now, effort };
     let mut fixes: Vec<_> = kinds.iter().filter_map(|kind| search.smallest(kind)).collect();
     fixes.sort_by_key(|fix| (fix.changes.len(), fix.changes.iter().map(Change::size).max()));
     fixes
@@ -132,6 +139,14 @@ fn less<'a>(spec: &StepSpec) -> Vec<Kind<'a>> {
     .into_iter()
     .filter(|kind| kind.most > 0)
     .collect()
+}
+
+/// What a step says of what is beside it, each taken back.
+fn less_apart(spec: &StepSpec) -> Vec<Change> {
+    let Placing { spread, unique_host, apart, .. } = &spec.placing;
+    let spread = spread.clone().map(Change::NotSpread);
+    let apart = (!apart.is_empty()).then(|| Change::NotApart(apart.iter().cloned().collect()));
+    spread.into_iter().chain(unique_host.then_some(Change::NotUnique)).chain(apart).collect()
 }
 
 fn other_models<'a>(state: &State, spec: &StepSpec) -> Vec<Kind<'a>> {
@@ -222,7 +237,7 @@ impl Search<'_> {
     fn is_possible(&mut self, kind: &Kind<'_>, size: u64) -> bool {
         let changes = (kind.of_size)(size);
         let Some((state, task)) = self.base.with(&changes) else { return false };
-        let Some((job, spec)) = state.job(task.job).zip(state.step_spec(task.job, task.step)) else { return false };
+        let Some((job, spec)) = state.outline(task.job).zip(state.step_spec(task.job, task.step)) else { return false };
         // A queue that may hold more may be entitled to more, too.
         let line = changes.iter().all(|change| change.queue().is_none()).then_some(&mut self.line);
         self.fit.is_possible(&state, &job.spec.queue, spec, line)

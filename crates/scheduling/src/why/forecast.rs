@@ -1,7 +1,7 @@
 //! When a task would start: the real scheduler, run forward on a copy of the state in which what runs ends when it has to.
 //!
-//! What is known is when something has to end that has a `timeout`: that long after its process began, and the time it has to stop. So the
-//! answer holds if all of it takes that long, ends well, and nothing new comes; it is no promise, and says what it rests on.
+//! What is known is when something has to end that has a `timeout`: that long after its process began, and the time it has to stop; and else what is
+//! expected of it, or what earlier runs took, which is said. So the answer holds if all of it takes that long, ends well, and nothing new comes; it is no promise, and says what it rests on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,16 +10,17 @@ use flowyard_model::{
     Attempt, AttemptDesired, AttemptOutcome, AttemptReport, Blame, Command, End, FanOut, Logs, Member, MemberKey,
     NodeId, Phase, PhaseTimes, QueuePath, Reason, ReportAttempts, StepSpec, TaskKey, TaskState, TimeMs, limits,
 };
-use flowyard_state::State;
+use flowyard_state::{Basis, State};
 
 use super::bounds::{alternatives, met};
 use super::change::perform;
 use super::effort::{Effort, FORECAST_ROUNDS, Verdict};
 use super::fit::Fit;
+use crate::beside::Own;
 use crate::scheduler::{Line, Proposal};
 
-/// Rounds that are each about the next end alone; later ones join ends that are near each other.
-const EXACT_ROUNDS: u32 = 8;
+/// So many ends are each looked at alone; later ones that are near each other are joined.
+const EXACT_ENDS: u32 = 8;
 /// Ends are joined that lie within this part of the time from now.
 const JOINED_PART: u64 = 8;
 /// Running work that is named.
@@ -42,6 +43,9 @@ pub enum Start {
         ends: u64,
         /// Whether something ends before whose followers are not known, because it writes the list that they come from.
         unknown_followers: bool,
+        /// Of what ends before and has no bound, how many earlier runs it is known from how long it takes, the fewest of any; 0 if it was
+        /// told what is expected. Nothing if all of it has a bound.
+        runs: Option<u32>,
     },
     /// It cannot be known, because this runs, or would by then, and has no `timeout`.
     NoTimeout {
@@ -73,6 +77,8 @@ type Said = (MemberKey, Option<Arc<End>>);
 /// The cluster in virtual time.
 struct Ahead {
     state: State,
+    /// The state that it began with.
+    first: State,
     began: TimeMs,
     now: TimeMs,
     /// What has to end, by when.
@@ -88,32 +94,45 @@ struct Ahead {
     ended: u64,
     joined: bool,
     unknown_followers: bool,
+    /// What ends at a time that is an estimate, and how many runs that is from.
+    estimated: BTreeMap<MemberKey, u32>,
+    /// The fewest of those that ended.
+    runs: Option<u32>,
 }
 
 /// When the task would start that the first round, made from this state, does not place.
 pub(crate) fn start(state: State, task: TaskKey, first: &Proposal, now: TimeMs, effort: &mut Effort) -> Option<Start> {
     let spec = state.step_spec(task.job, task.step)?.clone();
-    let queue = state.job(task.job)?.spec.queue.clone();
+    let queue = state.outline(task.job)?.spec.queue.clone();
     let mut ahead = Ahead::of(state, now);
     ahead.place(first);
-    let mut complete = first.complete;
-    for round in 0..FORECAST_ROUNDS {
-        if complete && !ahead.next(round >= EXACT_ROUNDS) {
-            return Some(ahead.stuck(task, &queue, &spec));
+    let (mut is_settled, mut ends) = (settles(first), 0);
+    for _ in 0..FORECAST_ROUNDS {
+        if is_settled {
+            if !ahead.next(ends >= EXACT_ENDS) {
+                return Some(ahead.stuck(task, &queue, &spec));
+            }
+            ends += 1;
         }
         if ahead.state.task_state(task) != Some(TaskState::Ready) {
             return Some(Start::StopsBefore(ahead.now));
         }
         let Some(proposal) = effort.round(&ahead.state, ahead.now) else { break };
         if let Verdict::Placed(_) = effort.judged(&proposal, task) {
-            let Ahead { now: at, joined, ended: ends, unknown_followers, .. } = ahead;
-            return Some(Start::At { at, joined, ends, unknown_followers });
+            let Ahead { now: at, joined, ended: ends, unknown_followers, runs, .. } = ahead;
+            return Some(Start::At { at, joined, ends, unknown_followers, runs });
         }
         ahead.place(&proposal);
-        complete = proposal.complete;
+        is_settled = settles(&proposal);
     }
     effort.cut = true;
     Some(Start::Beyond(ahead.now))
+}
+
+/// Whether there is nothing to be done after a round until something ends. After one that did something there is another: room may be
+/// kept then for somebody who is to go before others at the next end.
+fn settles(proposal: &Proposal) -> bool {
+    proposal.complete && proposal.plans.is_empty()
 }
 
 impl Ahead {
@@ -121,8 +140,23 @@ impl Ahead {
         let now = now.max(state.time());
         let (ends, endless, known, leaving, wake) = Default::default();
         let (ended, joined, unknown_followers) = (0, false, false);
-        let mut ahead =
-            Self { state, began: now, now, ends, endless, known, leaving, wake, ended, joined, unknown_followers };
+        let (estimated, runs) = Default::default();
+        let mut ahead = Self {
+            first: state.clone(),
+            state: state.unthrottled(),
+            began: now,
+            now,
+            ends,
+            endless,
+            known,
+            leaving,
+            wake,
+            ended,
+            joined,
+            unknown_followers,
+            estimated,
+            runs,
+        };
         ahead.take_in();
         ahead.accept();
         ahead
@@ -155,7 +189,14 @@ impl Ahead {
                     .step_spec(key.task.job, key.task.step)
                     .and_then(|spec| end(&self.state, (key, spec), attempt, member, self.now))
                 {
-                    Some(at) => self.ends.entry(at.max(self.now)).or_default().push((node, key)),
+                    Some((at, basis)) => {
+                        match basis {
+                            Basis::Bound => None,
+                            Basis::Declared => self.estimated.insert(key, 0),
+                            Basis::Runs(runs) => self.estimated.insert(key, runs),
+                        };
+                        self.ends.entry(at.max(self.now)).or_default().push((node, key));
+                    }
                     None => self.endless.push((node, key)),
                 }
             }
@@ -208,13 +249,14 @@ impl Ahead {
         for (node, key) in over {
             self.ended += u64::from(key.rank.0 == 0);
             self.unknown_followers |= self.writes_a_list(key.task);
+            self.runs = self.runs.into_iter().chain(self.estimated.get(&key).copied()).min();
             by_node.entry(node).or_default().push((key, Some(good.clone())));
         }
         by_node.into_iter().for_each(|(node, keys)| self.report(node, keys));
     }
 
     fn writes_a_list(&self, task: TaskKey) -> bool {
-        let steps = self.state.job(task.job).map(|job| job.spec.steps.as_slice()).unwrap_or_default();
+        let steps = self.state.outline(task.job).map(|job| job.spec.steps.as_slice()).unwrap_or_default();
         steps.iter().any(|step| matches!(step.fan_out, FanOut::Output { step, .. } if step == task.step))
     }
 
@@ -233,6 +275,7 @@ impl Ahead {
             let reports = part.iter().map(report).collect();
             let command = Command::ReportAttempts(ReportAttempts { node, incarnation, reports });
             perform(&mut self.state, self.now, command);
+            self.state = self.state.clone().as_learned_in(&self.first);
         }
     }
 
@@ -247,15 +290,20 @@ impl Ahead {
         let met: BTreeSet<QueuePath> = met.map(|bound| bound.queue).collect();
         let in_the_way = |(node, key): &&(NodeId, MemberKey)| {
             let suits = self.state.node(*node).is_some_and(|node| spec.allows(&node.inventory));
-            let of = self.state.job(key.task.job).map(|job| &job.spec.queue);
+            let of = self.state.outline(key.task.job).map(|job| &job.spec.queue);
             suits || of.is_some_and(|of| met.iter().any(|bound| bound.covers(of)))
         };
         let tasks = endless.iter().rev().filter(in_the_way).map(|(node, key)| (key.task, *node));
         let tasks: BTreeMap<TaskKey, NodeId> = tasks.collect();
         self.end(endless);
         let waits = self.state.task_state(task) == Some(TaskState::Ready);
+        // Room that is kept, for it or for others, is not what it would wait for then.
+        let claims: Vec<TaskKey> = self.state.claims().map(|(key, _)| *key).collect();
+        claims.into_iter().for_each(|key| self.state = self.state.without_claim(key));
         let mut line = Line::of(&self.state);
-        let ever = waits && Fit::of(&self.state, spec).is_possible(&self.state, queue, spec, Some(&mut line));
+        let tags = self.state.job(task.job).map(|job| job.spec.tags.clone()).unwrap_or_default();
+        let own = Own { tags, key: (task.job, task.step) };
+        let ever = waits && Fit::of(&self.state, spec, own).is_possible(&self.state, queue, spec, Some(&mut line));
         if !ever || tasks.is_empty() {
             return Start::NotEvenThen;
         }
@@ -265,24 +313,25 @@ impl Ahead {
     }
 }
 
-/// When a member has to have ended; nothing if it need not.
+/// When a member will have ended, and how that is known; nothing if it is not.
 fn end(
     state: &State,
     (key, spec): (MemberKey, &StepSpec),
     attempt: &Attempt,
     member: &Member,
     now: TimeMs,
-) -> Option<TimeMs> {
+) -> Option<(TimeMs, Basis)> {
     if attempt.desired != AttemptDesired::Run {
-        let job = state.job(key.task.job).filter(|_| attempt.preempted.is_some());
+        let job = state.outline(key.task.job).filter(|_| attempt.preempted.is_some());
         let Some(contract) = job.map(|job| state.contract(&job.spec.queue)) else {
-            return Some(now.after(spec.kill_grace_ms));
+            return Some((now.after(spec.kill_grace_ms), Basis::Bound));
         };
         let notice_ms = spec.notice.map_or(0, |notice| notice.ms.min(contract.notice_ms));
-        return Some(now.after(notice_ms).after(spec.kill_grace_ms.min(contract.kill_within_ms)));
+        return Some((now.after(notice_ms).after(spec.kill_grace_ms.min(contract.kill_within_ms)), Basis::Bound));
     }
     let began = member.times.running.unwrap_or(attempt.placed_at).max(attempt.placed_at);
-    Some(began.after(spec.timeout_ms?).after(spec.kill_grace_ms))
+    let (lasts, basis) = state.lasts(key.task.job, key.task.step)?;
+    Some((began.after(lasts), basis))
 }
 
 fn good_end() -> End {

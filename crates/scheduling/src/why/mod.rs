@@ -10,13 +10,16 @@ mod fit;
 mod fixes;
 mod forecast;
 mod nodes;
+mod promised;
 mod resource;
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
-use flowyard_model::{NodeId, QueuePath, Revision, TaskKey, TaskState, TimeMs};
-use flowyard_state::{ReadyStep, State};
+use flowyard_model::{NodeId, QueuePath, Revision, StepSpec, TaskKey, TaskState, Throttle, TimeMs};
+use flowyard_state::{ReadyGroup, ReadyStep, State, fingerprint};
 
+pub(crate) use self::bounds::need;
 pub use self::bounds::{BoundOn, BoundReached, Holder, KeptFree};
 pub use self::change::{Change, Question};
 pub use self::effort::ROUNDS;
@@ -28,6 +31,7 @@ pub use self::resource::Resource;
 use self::change::Base;
 use self::effort::{Effort, LINE, Verdict};
 use self::fit::Fit;
+use crate::beside::Own;
 use crate::scheduler::{Line, Standing};
 
 /// Why a ready task is not placed.
@@ -35,6 +39,8 @@ use crate::scheduler::{Line, Standing};
 pub struct Reasons {
     /// As many of its step are active, or go before it, as may be active.
     pub parallel: Option<Parallel>,
+    /// As much of its job is starting as may be.
+    pub throttled: Option<Throttled>,
     /// Bounds of queues that it would meet, by each of its alternatives.
     pub bounds: Vec<BoundReached>,
     /// What is free and kept for others, by the first alternative that is within all bounds; nothing if another one is not kept out so.
@@ -55,6 +61,15 @@ pub struct Parallel {
     /// How many ready ones of the step go before.
     pub before: u32,
     /// How many may be.
+    pub most: u32,
+}
+
+/// A job of which as much is starting as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttled {
+    /// Members of it that are placed and do not run yet.
+    pub starting: u32,
+    /// How many there may be.
     pub most: u32,
 }
 
@@ -120,7 +135,8 @@ pub fn explain(state: &State, question: &Question, now: TimeMs) -> Option<Explan
     }
     let mut effort = Effort::new();
     let reasons = of_ready(&there, task, base.rank())?;
-    let position = reasons.parallel.is_none().then(|| position(&there, task)).flatten();
+    // Who has a place that is not free yet is in line all the same.
+    let position = reasons.parallel.is_none().then(|| position(&there.without_claim(task), task)).flatten();
     let first = effort.round(&there, now)?;
     let verdict = effort.judged(&first, task);
     let all = first.plans.iter().flat_map(|plan| &plan.placements);
@@ -138,8 +154,12 @@ pub fn explain(state: &State, question: &Question, now: TimeMs) -> Option<Explan
 }
 
 fn of_ready(state: &State, task: TaskKey, rank: u32) -> Option<Reasons> {
-    let (job, step) = (state.job(task.job)?, state.step(task.job, task.step)?);
-    let (spec, queue) = (state.step_spec(task.job, task.step)?, &job.spec.queue);
+    // What is kept for the task itself does not keep it out.
+    let state = &state.without_claim(task);
+    let (job, step) = (state.outline(task.job)?, state.step(task.job, task.step)?);
+    // A gang of no fixed size would start with its least.
+    let spec = state.step_spec(task.job, task.step)?;
+    let (spec, queue) = (&spec.of_size(spec.least_size()), &job.spec.queue);
     let active = step.counts.active;
     let parallel = spec.max_parallel.map(|most| Parallel { active, before: rank, most });
     let by = |alternative| bounds::reached(state, queue, spec, alternative);
@@ -153,26 +173,37 @@ fn of_ready(state: &State, task: TaskKey, rank: u32) -> Option<Reasons> {
     let kept = kept.map(|kept| Some(kept).filter(|kept| !kept.is_empty())).collect::<Option<Vec<_>>>();
     Some(Reasons {
         parallel: parallel.filter(|it| it.active.saturating_add(it.before) >= it.most),
+        throttled: throttled(state, task, spec),
         bounds: met.into_iter().flatten().collect(),
         kept: kept.and_then(|kept| kept.into_iter().next()).unwrap_or_default(),
         within_bounds: !within.is_empty(),
-        nodes: nodes::rejections(state, spec),
-        seats: Fit::of(state, spec).seats(spec),
+        nodes: nodes::rejections(state, task, spec),
+        seats: Fit::of(state, spec, own_of(state, task)).seats(spec),
     })
 }
 
+fn throttled(state: &State, task: TaskKey, spec: &StepSpec) -> Option<Throttled> {
+    let (most, starting) = (state.policy().throttle.per_job?, state.starting_of(task.job));
+    (spec.size > Throttle::room(Some(most), starting)).then_some(Throttled { starting, most })
+}
+
+/// Whose task it is.
+pub(crate) fn own_of(state: &State, task: TaskKey) -> Own {
+    let tags = state.job(task.job).map(|job| job.spec.tags.clone()).unwrap_or_default();
+    Own { tags, key: (task.job, task.step) }
+}
+
 fn position(state: &State, task: TaskKey) -> Option<Position> {
-    let (job, spec) = (state.job(task.job)?, state.step_spec(task.job, task.step)?);
-    let ready = ReadyStep {
+    let (job, spec) = (state.outline(task.job)?, state.step_spec(task.job, task.step)?);
+    let group = ReadyGroup {
         queue: job.spec.queue.clone(),
         priority: Reverse(i64::from(job.spec.priority) + i64::from(spec.priority)),
-        owner: job.owner.clone(),
-        shape: spec.shape().fingerprint(),
-        job: task.job,
-        step: task.step,
+        owner: job.owner.to_owned(),
+        shape: fingerprint(spec, (task.job, task.step)),
     };
+    let ready = ReadyStep { of: Arc::new(group), job: task.job, step: task.step };
     let Standing { before, found } = Line::of(state).standing(&ready, task, LINE)?;
-    let group = |(group, tasks): (flowyard_state::ReadyGroup, u64)| {
+    let group = |(group, tasks): (ReadyGroup, u64)| {
         let (queue, owner, priority) = (group.queue, group.owner, group.priority.0);
         Group { queue, owner, priority, tasks }
     };

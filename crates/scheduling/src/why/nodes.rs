@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use flowyard_model::{
-    Constraint, Gpu, GpuRequest, Health, Image, Isolation, Name, Node, NodeId, Resources, Scheduling, StepSpec,
+    Constraint, Domain, Gpu, GpuRequest, Health, Image, Isolation, JobId, Name, Node, NodeId, Policy, Resources,
+    Scheduling, Standing, StepSpec, TaskKey, Throttle,
 };
 use flowyard_state::State;
+
+use super::promised;
 
 /// Something that a node lacks, with the figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum Lack {
     Silent,
     /// It takes no new work; who closed it and why is in its record.
     Closed(ClosedAs),
+    /// It is given nothing for a while: too much failed there.
+    Shunned,
     /// Its agent cannot or may not run such a step.
     Unable(Unable),
     /// A constraint does not hold.
@@ -44,6 +49,31 @@ pub enum Lack {
         free: u64,
         /// How many it has.
         all: u64,
+    },
+    /// Something is there that it keeps apart from, or that keeps apart from it.
+    Apart {
+        /// From which tag.
+        tag: String,
+        /// A job that is there.
+        job: JobId,
+        /// Whether that job has the tag; else the task's own has it.
+        there: bool,
+    },
+    /// As many are placed there and do not run yet as may be.
+    Starting {
+        /// How many are.
+        held: u32,
+        /// How many may be.
+        most: u32,
+    },
+    /// There are as many of its step as may be.
+    Full {
+        /// Over what its step is spread.
+        over: Name,
+        /// How many are there.
+        held: u32,
+        /// How many may be.
+        most: u32,
     },
 }
 
@@ -112,6 +142,13 @@ pub struct Nodes {
     pub rejections: Vec<Rejection>,
 }
 
+impl Nodes {
+    /// Of these, nodes that are given nothing for a while because too much failed there.
+    pub fn shunned(&self) -> u64 {
+        self.rejections.iter().filter(|it| it.lack == Lack::Shunned).map(|it| it.nodes).sum()
+    }
+}
+
 impl Lack {
     /// The kind in one word.
     pub fn kind(&self) -> &'static str {
@@ -122,6 +159,7 @@ impl Lack {
             Self::Closed(ClosedAs::Cordoned) => "cordoned",
             Self::Closed(ClosedAs::Draining) => "draining",
             Self::Closed(ClosedAs::Drained) => "drained",
+            Self::Shunned => "shunned",
             Self::Unable(_) => "unable",
             Self::Label { .. } => "labels",
             Self::Cpu(cpu) => short(cpu, "too_few_cpus", "cpus_taken"),
@@ -130,16 +168,23 @@ impl Lack {
             Self::Token(..) => "tokens",
             Self::Devices { .. } => "no_such_gpus",
             Self::FreeDevices { .. } => "gpus_taken",
+            Self::Apart { .. } => "apart",
+            Self::Full { .. } => "spread",
+            Self::Starting { .. } => "starting",
         }
     }
 }
 
 /// Looks at every node for one member of a task of the step, as it is now.
-pub(crate) fn rejections(state: &State, spec: &StepSpec) -> Nodes {
+pub(crate) fn rejections(state: &State, task: TaskKey, spec: &StepSpec) -> Nodes {
     let mut nodes = Nodes { all: 0, closed: 0, fitting: 0, rejections: Vec::new() };
     let mut found: BTreeMap<&'static str, Rejection> = BTreeMap::new();
+    let own = Own::of(state, task, spec);
     for (id, node) in state.nodes() {
-        let lacks = lacks(spec, node);
+        let (mut lacks, is_looked_at) = lacks(spec, &promised::with(state, task, id, node));
+        if is_looked_at {
+            lacks.extend(own.lacks(id, node));
+        }
         nodes.all += 1;
         nodes.closed += u64::from(node.scheduling != Scheduling::Open);
         nodes.fitting += u64::from(lacks.is_empty());
@@ -156,24 +201,77 @@ pub(crate) fn rejections(state: &State, spec: &StepSpec) -> Nodes {
     nodes
 }
 
-/// Everything that a node lacks for one member. A node that is shut, unable or of other labels is not looked at further.
-pub(crate) fn lacks(spec: &StepSpec, node: &Node) -> Vec<Lack> {
+/// Everything that a node lacks for one member, and whether it was looked at whole. A node that is shut, unable or of other labels is not
+/// looked at further.
+fn lacks(spec: &StepSpec, node: &Node) -> (Vec<Lack>, bool) {
     match (node.health, node.scheduling) {
-        (Health::Down, _) => return vec![Lack::Down],
-        (Health::Suspect, _) => return vec![Lack::Silent],
-        (Health::Up, Scheduling::Drained) => return vec![Lack::Closed(closed_as(node))],
+        (Health::Down, _) => return (vec![Lack::Down], false),
+        (Health::Suspect, _) => return (vec![Lack::Silent], false),
+        (Health::Up, Scheduling::Drained) => return (vec![Lack::Closed(closed_as(node))], false),
+        (Health::Up, Scheduling::Open) if node.standing() == Standing::Shunned => return (vec![Lack::Shunned], false),
         (Health::Up, Scheduling::Open) => {}
     }
     if let Some(unable) = unable(spec, node) {
-        return vec![Lack::Unable(unable)];
+        return (vec![Lack::Unable(unable)], false);
     }
     if let Some(constraint) = spec.constraints.iter().find(|constraint| !constraint.holds(&node.inventory)) {
         let has = node.inventory.labels.get(&constraint.label).cloned();
-        return vec![Lack::Label { constraint: constraint.clone(), has }];
+        return (vec![Lack::Label { constraint: constraint.clone(), has }], false);
     }
     let mut lacks = amounts(&spec.resources, node);
     lacks.extend(devices(&spec.resources.gpus, node));
-    lacks
+    (lacks, true)
+}
+
+/// Where those of a step are that run already.
+struct Own<'a> {
+    state: &'a State,
+    task: TaskKey,
+    spec: &'a StepSpec,
+    by_node: BTreeMap<NodeId, u32>,
+    by_domain: BTreeMap<Domain<'a>, u32>,
+}
+
+impl<'a> Own<'a> {
+    fn of(state: &'a State, task: TaskKey, spec: &'a StepSpec) -> Self {
+        let by_node = if spec.placing.counts_its_own() { state.own_of((task.job, task.step)) } else { BTreeMap::new() };
+        let mut by_domain = BTreeMap::new();
+        for (id, count) in &by_node {
+            let (Some(spread), Some(node)) = (&spec.placing.spread, state.node(*id)) else { continue };
+            *by_domain.entry(spread.domain(state.policy(), *id, &node.inventory)).or_insert(0) += count;
+        }
+        Self { state, task, spec, by_node, by_domain }
+    }
+
+    /// What keeps a node from having one more that is there already.
+    fn lacks(&self, id: NodeId, node: &Node) -> Vec<Lack> {
+        let on_node = self.by_node.get(&id).copied().filter(|held| *held > 0 && self.spec.placing.unique_host);
+        let unique = on_node.and_then(|held| Some(Lack::Full { over: Policy::HOST.parse().ok()?, held, most: 1 }));
+        let full = || {
+            let spread = self.spec.placing.spread.as_ref()?;
+            let most = spread.at_most?;
+            let held = *self.by_domain.get(&spread.domain(self.state.policy(), id, &node.inventory))?;
+            (held >= most).then(|| Lack::Full { over: spread.over.clone(), held, most })
+        };
+        let starting = self.state.policy().throttle.per_node.and_then(|most| {
+            let held = self.state.starting_on(id);
+            (Throttle::room(Some(most), held) == 0).then_some(Lack::Starting { held, most })
+        });
+        unique.or_else(full).into_iter().chain(self.apart(id)).chain(starting).collect()
+    }
+
+    fn apart(&self, id: NodeId) -> Option<Lack> {
+        self.state.shunned_tags().next()?;
+        let tags = &self.state.job(self.task.job)?.spec.tags;
+        let apart = &self.spec.placing.apart;
+        self.state.beside(id).into_iter().filter(|other| *other != self.task).find_map(|other| {
+            let (job, spec) = (self.state.job(other.job)?, self.state.step_spec(other.job, other.step)?);
+            let shuns = apart.intersection(&job.spec.tags).next();
+            let shunned = || spec.placing.apart.intersection(tags).next();
+            let (tag, there) = shuns.map(|tag| (tag, true)).or_else(|| Some((shunned()?, false)))?;
+            Some(Lack::Apart { tag: tag.clone(), job: other.job, there })
+        })
+    }
 }
 
 fn closed_as(node: &Node) -> ClosedAs {
@@ -220,7 +318,17 @@ fn amounts(wants: &Resources, node: &Node) -> Vec<Lack> {
 fn devices(wants: &[GpuRequest], node: &Node) -> Option<Lack> {
     let devices = &node.inventory.gpus;
     let held = |at: usize| node.used.gpu_milli.get(at).copied().unwrap_or(0);
-    let free = |at: usize, request: &GpuRequest| devices[at].healthy && held(at) + request.share_milli <= 1_000;
+    let memory = |at: usize, request: &GpuRequest| {
+        let all = devices[at].memory_bytes;
+        let wanted = match request.memory_bytes {
+            0 => u128::from(request.share_milli) * u128::from(all),
+            declared => u128::from(declared) * 1_000,
+        };
+        wanted <= node.used.free_memory(at, all)
+    };
+    let free = |at: usize, request: &GpuRequest| {
+        devices[at].healthy && held(at) + request.share_milli <= 1_000 && memory(at, request)
+    };
     if wants.is_empty() || wants.iter().any(|request| any_set(request, devices, |at| free(at, request))) {
         return None;
     }

@@ -123,6 +123,8 @@ fn resubmit(world: &mut World, task: TaskKey, changes: &[Change]) -> TaskKey {
     spec.steps[0].max_parallel = spec.steps[0].max_parallel.map(|most| most - counts.active);
     world.state = world.state.withdrawn(task.job, task.step);
     let Reply::Submitted { job, .. } = world.perform(Command::SubmitJob(wish(&job.owner, spec))) else { panic!() };
+    // What runs of the step counts, too.
+    world.state.count_as((task.job, task.step), (job, StepIndex(0)));
     key(job, rank)
 }
 
@@ -164,7 +166,12 @@ fn nodes(world: &World, task: TaskKey, told: &Explanation) -> Result<(), TestCas
         prop_assert_eq!(told.reasons.nodes.fitting, takes as u64);
     }
     for rejection in &told.reasons.nodes.rejections {
-        let lacking = world.state.nodes().filter(|(_, node)| lacks(spec, node, rejection.kind));
+        let is_lacking = |id: NodeId, node: &Arc<Node>| match rejection.kind {
+            "apart" => is_open(spec, node) && clashes(world, task, id),
+            "spread" => is_open(spec, node) && is_full(world, task, id),
+            kind => lacks(spec, node, &slow::counted(world, task, id), kind),
+        };
+        let lacking = world.state.nodes().filter(|(id, node)| is_lacking(*id, node));
         let lacking: Vec<_> = lacking.map(|(id, _)| id).collect();
         prop_assert_eq!(rejection.nodes, lacking.len() as u64, "{:?}", rejection);
         prop_assert_eq!(Some(&rejection.example), lacking.first());
@@ -172,14 +179,52 @@ fn nodes(world: &World, task: TaskKey, told: &Explanation) -> Result<(), TestCas
     Ok(())
 }
 
-/// Whether a node lacks something of a kind, as its record says.
-fn lacks(spec: &StepSpec, node: &Arc<Node>, kind: &str) -> bool {
-    let (has, used, wants) = (&node.inventory, &node.used, &spec.resources);
+fn is_open(spec: &StepSpec, node: &Node) -> bool {
+    node.scheduling == Scheduling::Open && spec.constraints.iter().all(|constraint| constraint.holds(&node.inventory))
+}
+
+/// Whom each node has, or is promised to, beside a task: members, by node.
+fn there(world: &World, task: TaskKey) -> Vec<(NodeId, TaskKey)> {
+    let live = world.live().into_iter().map(|(node, member)| (node, member.task));
+    let claims = world.state.claims().filter(|(key, _)| **key != task);
+    live.chain(claims.flat_map(|(key, claim)| claim.members.iter().map(|seat| (seat.node, *key)))).collect()
+}
+
+/// Whether something is on a node, or will be, that must not be beside the task.
+fn clashes(world: &World, task: TaskKey, node: NodeId) -> bool {
+    let of = |key: TaskKey| {
+        (world.state.job(key.job).unwrap().spec.tags.clone(), world.state.step_spec(key.job, key.step).unwrap())
+    };
+    let (tags, spec) = of(task);
+    there(world, task).into_iter().filter(|(at, _)| *at == node).any(|(_, other)| {
+        let (other_tags, other) = of(other);
+        !spec.placing.apart.is_disjoint(&other_tags) || !other.placing.apart.is_disjoint(&tags)
+    })
+}
+
+/// Whether as many of the task's step are on a node, or in its rack, or will be, as may.
+fn is_full(world: &World, task: TaskKey, node: NodeId) -> bool {
+    let placing = &world.state.step_spec(task.job, task.step).unwrap().placing;
+    let rack =
+        |node: NodeId| world.state.node(node).unwrap().inventory.labels.get(&"rack".parse::<Name>().unwrap()).cloned();
+    let is_own = |other: &TaskKey| (other.job, other.step) == (task.job, task.step);
+    let own = there(world, task).into_iter().filter(|(_, other)| is_own(other));
+    let own: Vec<NodeId> = own.map(|(at, _)| at).collect();
+    let on_node = own.iter().filter(|at| **at == node).count() as u32;
+    let in_rack = own.iter().filter(|at| rack(**at) == rack(node)).count() as u32;
+    let most = placing.spread.as_ref().and_then(|spread| Some((spread.is_by_host(), spread.at_most?)));
+    let is_spread_full = most.is_some_and(|(by_host, most)| if by_host { on_node >= most } else { in_rack >= most });
+    is_spread_full || (placing.unique_host && on_node > 0)
+}
+
+/// Whether a node lacks something of a kind, where so much counts as held of it.
+fn lacks(spec: &StepSpec, node: &Arc<Node>, used: &slow::Counted, kind: &str) -> bool {
+    let (has, wants) = (&node.inventory, &spec.resources);
     let closed = node.scheduling != Scheduling::Open;
     let suits = spec.constraints.iter().all(|constraint| constraint.holds(has));
     let models = |of: &GpuRequest| has.gpus.iter().filter(|gpu| of.accepts(gpu)).count() as u32;
     let free = |of: &GpuRequest| {
-        let free = |(at, gpu): &(usize, &Gpu)| of.accepts(gpu) && used.gpu_milli[*at] == 0;
+        let free = |(at, gpu): &(usize, &Gpu)| of.accepts(gpu) && !used.devices.contains(at);
         has.gpus.iter().enumerate().filter(free).count() as u32
     };
     let enough = |count: &dyn Fn(&GpuRequest) -> u32| {
@@ -190,10 +235,10 @@ fn lacks(spec: &StepSpec, node: &Arc<Node>, kind: &str) -> bool {
         "cordoned" => closed,
         "labels" => !closed && !suits,
         "too_few_cpus" => open && wants.cpu_milli > has.cpu_milli,
-        "cpus_taken" => open && wants.cpu_milli <= has.cpu_milli && wants.cpu_milli > has.cpu_milli - used.cpu_milli,
+        "cpus_taken" => open && wants.cpu_milli <= has.cpu_milli && wants.cpu_milli > has.cpu_milli - used.cpu,
         "too_little_memory" => open && wants.memory_bytes > has.memory_bytes,
         "memory_taken" => {
-            open && wants.memory_bytes <= has.memory_bytes && wants.memory_bytes > has.memory_bytes - used.memory_bytes
+            open && wants.memory_bytes <= has.memory_bytes && wants.memory_bytes > has.memory_bytes - used.memory
         }
         "no_such_gpus" => open && !enough(&models),
         "gpus_taken" => open && enough(&models) && !enough(&free),
@@ -205,6 +250,8 @@ fn lacks(spec: &StepSpec, node: &Arc<Node>, kind: &str) -> bool {
 fn lived(world: &World, task: TaskKey) -> Option<TimeMs> {
     let mut then = World { stands_still: true, ..world.clone() };
     loop {
+        // Nobody foresees what will be learned of how long steps take.
+        then.state = then.state.as_learned_in(&world.state);
         then.settle();
         if then.state.task_state(task) == Some(TaskState::Active) {
             return Some(TimeMs(then.now));

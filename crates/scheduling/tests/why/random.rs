@@ -36,6 +36,26 @@ struct Wish {
     most: Option<u32>,
     rack: Option<usize>,
     timeout: Option<u64>,
+    beside: u8,
+    tagged: bool,
+}
+
+const TAG: &str = "loud";
+
+/// One way to say what may be beside it; none for 0.
+fn beside(way: u8) -> Placing {
+    let spread = |over: &str, at_most| Placing {
+        spread: Some(Spread { over: over.parse().unwrap(), at_most }),
+        ..Placing::default()
+    };
+    match way {
+        1 => spread("host", Some(1)),
+        2 => spread("rack", Some(2)),
+        3 => spread("rack", None),
+        4 => Placing { unique_host: true, ..Placing::default() },
+        5 => Placing { apart: [TAG.to_owned()].into(), ..Placing::default() },
+        _ => Placing::default(),
+    }
 }
 
 fn amounts() -> impl Strategy<Value = Amounts> {
@@ -51,8 +71,9 @@ fn wishes(most: usize) -> impl Strategy<Value = Vec<Wish>> {
     let most_of_step = prop_oneof![4 => Just(None), 1 => (1..3_u32).prop_map(Some)];
     let rack = prop_oneof![3 => Just(None), 1 => (0..2_usize).prop_map(Some)];
     let timeout = prop_oneof![1 => Just(None), 3 => (1..9_u64).prop_map(|of| Some(of * 600_000))];
-    let wish = (of_whom, what, most_of_step, rack, timeout).prop_map(
-        |((queue, owner, priority), (tasks, cpus, gib, gpus, size), most, rack, timeout)| Wish {
+    let beside = (prop_oneof![4 => Just(0), 1 => 1..6_u8], prop::bool::weighted(0.2));
+    let wish = (of_whom, what, most_of_step, rack, timeout, beside).prop_map(
+        |((queue, owner, priority), (tasks, cpus, gib, gpus, size), most, rack, timeout, (beside, tagged))| Wish {
             queue,
             owner,
             priority,
@@ -64,6 +85,8 @@ fn wishes(most: usize) -> impl Strategy<Value = Vec<Wish>> {
             most,
             rack,
             timeout,
+            beside,
+            tagged,
         },
     );
     prop::collection::vec(wish, 1..most)
@@ -129,11 +152,11 @@ impl Recipe {
             world.perform(Command::SetNodeScheduling { node, scheduling: Scheduling::Drained });
         }
         self.after.iter().for_each(|wish| wish.submit(&mut world));
-        let ready = |(id, _): (JobId, &std::sync::Arc<Job>)| {
+        let ready = |id: JobId| {
             let tasks: Vec<_> = world.state.ready_tasks(id, StepIndex(0)).collect();
             tasks.into_iter().map(move |(task, _)| key(id, task.0)).collect::<Vec<_>>()
         };
-        let waiting: Vec<_> = world.state.jobs().flat_map(ready).collect();
+        let waiting: Vec<_> = world.state.outlines().map(|(id, _)| id).flat_map(ready).collect();
         let task = *waiting.get(self.asked.index(waiting.len().max(1)))?;
         Some((world, task))
     }
@@ -151,7 +174,9 @@ impl Wish {
         step.max_parallel = self.most;
         step.timeout_ms = self.timeout;
         step.constraints = self.rack.map(|rack| label("rack", &format!("r{rack}"))).into_iter().collect();
-        let spec = JobSpec { priority: self.priority, ..job(QUEUES[self.queue], vec![step]) };
+        step.placing = beside(self.beside);
+        let tags = if self.tagged { [TAG.to_owned()].into() } else { Default::default() };
+        let spec = JobSpec { priority: self.priority, tags, ..job(QUEUES[self.queue], vec![step]) };
         world.submit_job(OWNERS[self.owner], spec);
     }
 }

@@ -280,7 +280,7 @@ fn the_start_is_known_from_timeouts_and_otherwise_says_whose_end_is_not_known() 
     let placed = world.state.attempt(key(JobId(1), 0), AttemptNumber(1)).unwrap().placed_at;
     let job = world.submit("default", "ada", 0, wide(2));
     let at = placed.after(10 * minute).after(grace);
-    assert_eq!(world.first(job).start, Start::At { at, joined: false, ends: 1, unknown_followers: false });
+    assert_eq!(world.first(job).start, Start::At { at, joined: false, ends: 1, unknown_followers: false, runs: None });
     world.submit("default", "bob", 0, wide(1));
     world.settle();
     let large = world.submit("default", "ada", 0, wide(4));
@@ -299,6 +299,20 @@ fn the_start_is_known_from_timeouts_and_otherwise_says_whose_end_is_not_known() 
 
 fn job_of(step: StepSpec) -> JobSpec {
     job("default", vec![step])
+}
+
+#[test]
+fn a_start_that_rests_on_earlier_runs_or_on_what_is_expected_says_so() {
+    let mut world = World::new();
+    world.node("n", machine(4, 4));
+    let minute = 60_000;
+    world.submit("default", "ada", 0, StepSpec { expected_ms: Some(10 * minute), ..wide(3) });
+    world.settle();
+    let placed = world.state.attempt(key(JobId(1), 0), AttemptNumber(1)).unwrap().placed_at;
+    let job = world.submit("default", "ada", 0, wide(2));
+    let at = placed.after(10 * minute);
+    let expected = Start::At { at, joined: false, ends: 1, unknown_followers: false, runs: Some(0) };
+    assert_eq!(world.first(job).start, expected);
 }
 
 #[test]
@@ -363,4 +377,54 @@ fn only_what_is_in_the_way_is_told_to_have_no_timeout() {
     assert_eq!(told.iter().map(|it| it.task.job).collect::<Vec<_>>(), [JobId(2)]);
     world.put(Queue { reserve: limit(3), lend: limit(0), ..queue("lab") });
     assert_eq!(world.first(job).start, Start::NotEvenThen, "what is kept for others is not free then either");
+}
+
+#[test]
+fn what_is_only_supposed_to_have_run_teaches_nothing_of_how_long_a_step_takes() {
+    let mut world = World::new();
+    world.node("n", machine(1, 1));
+    world.submit("default", "ada", 2, StepSpec { timeout_ms: Some(600_000), ..step(6) });
+    world.settle();
+    let endless = world.submit("default", "ada", 1, step(1));
+    let job = world.submit("default", "ada", 0, step(1));
+    let told = told_endless(&world.first(job));
+    assert_eq!(told.iter().map(|it| it.task.job).collect::<Vec<_>>(), [endless]);
+}
+
+#[test]
+fn what_is_beside_is_told_with_numbers_and_given_up() {
+    let mut world = World::new();
+    let mut racked = machine(8, 8);
+    racked.labels.insert("rack".parse().unwrap(), "r1".to_owned());
+    let node = world.node("n", racked);
+    let loud = JobSpec { tags: ["loud".to_owned()].into(), ..job("default", vec![wide(1)]) };
+    let loud = world.submit_job("ada", loud);
+    world.settle();
+    let shy = Placing { apart: ["loud".to_owned(), "other".to_owned()].into(), ..Placing::default() };
+    let shy = world.submit("default", "bob", 0, StepSpec { placing: shy, ..wide(1) });
+    let told = world.first(shy);
+    assert_eq!((kinds(&told), told.reasons.nodes.fitting), (vec![("apart", 1)], 0));
+    assert_eq!(told.reasons.nodes.rejections[0].lack, Lack::Apart { tag: "loud".to_owned(), job: loud, there: true });
+    let beside = fix(&world, key(shy, 0), |change| matches!(change, Change::NotApart(_)));
+    assert_eq!(
+        (beside.changes, beside.nodes),
+        (vec![Change::NotApart(vec!["loud".into(), "other".into()])], vec![node])
+    );
+    assert_eq!(told.fixes.len(), 1, "nothing else helps: {:?}", told.fixes);
+    world.perform(Command::CancelJob { job: shy });
+    let spread = Spread { over: "rack".parse().unwrap(), at_most: Some(2) };
+    let placing = Placing { spread: Some(spread.clone()), ..Placing::default() };
+    let spreading = world.submit("default", "ada", 0, StepSpec { placing, ..step(3) });
+    world.settle();
+    let told = world.explain(key(spreading, 2));
+    let full = Lack::Full { over: "rack".parse().unwrap(), held: 2, most: 2 };
+    assert_eq!((kinds(&told), &told.reasons.nodes.rejections[0].lack), (vec![("spread", 1)], &full));
+    let fixes: Vec<_> = told.fixes.into_iter().map(|fix| fix.changes).collect();
+    assert_eq!(fixes, [[Change::NotSpread(spread)]], "what runs of it counts, whatever else is changed");
+    let placing = Placing { unique_host: true, ..Placing::default() };
+    let lonely = world.submit("default", "ada", 0, StepSpec { placing, ..step(2) });
+    world.settle();
+    let told = world.explain(key(lonely, 1));
+    assert_eq!(kinds(&told), [("spread", 1)]);
+    assert_eq!(told.fixes.into_iter().map(|fix| fix.changes).collect::<Vec<_>>(), [[Change::NotUnique]]);
 }

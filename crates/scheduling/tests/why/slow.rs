@@ -88,6 +88,7 @@ pub(crate) fn would_take(world: &World, task: TaskKey, node: NodeId) -> bool {
                 drops: vec![],
                 at: None,
                 made_from: None,
+                repairs: Vec::new(),
                 placements: vec![Placement { task, attempt, members: vec![seat] }],
             };
             tried.perform(Command::CommitPlan(plan)) == Reply::PlanCommitted { refused: vec![], refused_claims: vec![] }
@@ -114,4 +115,49 @@ pub(crate) fn one_less(change: &Change) -> Option<Change> {
         }
         _ => None,
     }
+}
+
+/// What counts as held of a node for a task that has no place yet.
+pub(crate) struct Counted {
+    pub(crate) cpu: u64,
+    pub(crate) memory: u64,
+    pub(crate) devices: std::collections::BTreeSet<usize>,
+}
+
+/// What is held now, or will be once whoever was asked to leave has left and is followed by whom they leave for, or once all have ended
+/// in addition that somebody waits for and those have started, unless the task will have ended by then: the most of them.
+pub(crate) fn counted(world: &World, task: TaskKey, node: NodeId) -> Counted {
+    let state = &world.state;
+    let claims: Vec<_> = state.claims().filter(|(key, _)| **key != task).collect();
+    let here = |claim: &Claim| claim.members.iter().any(|seat| seat.node == node);
+    let reserved: Vec<_> = claims.iter().filter(|(_, claim)| claim.is_reservation() && here(claim)).collect();
+    let timeout = state.step_spec(task.job, task.step).unwrap().timeout_ms;
+    let ends = timeout.map(|timeout| state.time().after(timeout));
+    let goes_before = reserved.iter().all(|(_, it)| ends.zip(it.starts_at).is_some_and(|(ends, at)| ends <= at));
+    let (mut now, mut left, mut then) = ([0, 0], [0, 0], [0, 0]);
+    let mut devices = std::collections::BTreeSet::new();
+    let add = |sum: &mut [u64; 2], key: TaskKey| {
+        let wants = &state.step_spec(key.job, key.step).unwrap().resources;
+        *sum = [sum[0] + wants.cpu_milli, sum[1] + wants.memory_bytes];
+    };
+    for (key, attempt, member) in state.live_members(node) {
+        let leaves = attempt.preempted.is_some();
+        let is_awaited = claims.iter().any(|(_, claim)| claim.awaits.iter().any(|it| it.task == key.task));
+        add(&mut now, key.task);
+        (!leaves).then(|| add(&mut left, key.task));
+        (!leaves && !is_awaited).then(|| add(&mut then, key.task));
+        devices.extend(member.gpus.iter().map(|gpu| gpu.0 as usize));
+    }
+    for (key, claim) in claims {
+        for seat in claim.members.iter().filter(|seat| seat.node == node) {
+            (!claim.is_reservation()).then(|| add(&mut left, *key));
+            add(&mut then, *key);
+            if !claim.is_reservation() || !goes_before {
+                devices.extend(seat.gpus.iter().map(|gpu| gpu.0 as usize));
+            }
+        }
+    }
+    let then = if goes_before { [0, 0] } else { then };
+    let most = |at: usize| now[at].max(left[at]).max(then[at]);
+    Counted { cpu: most(0), memory: most(1), devices }
 }

@@ -54,22 +54,22 @@ impl World {
         }
     }
 
-    /// Rounds until nothing more is placed.
+    /// Rounds until there is nothing more to be done.
     pub(crate) fn settle(&mut self) {
-        while self.round() > 0 {}
+        assert!((0..99).any(|_| self.round() == 0), "it comes to rest");
     }
 
-    /// One round, committed; how many tasks it placed.
+    /// One round, committed; how many plans there were.
     pub(crate) fn round(&mut self) -> usize {
         let plans = Scheduler::new(0).round(&self.state, TimeMs(self.now).max(self.state.time()), BOUND).plans;
-        let placed = plans.iter().map(|plan| plan.placements.len()).sum();
+        let count = plans.len();
         for plan in plans {
             assert_eq!(
                 self.perform(Command::CommitPlan(plan)),
                 Reply::PlanCommitted { refused: vec![], refused_claims: vec![] }
             );
         }
-        placed
+        count
     }
 
     /// A member ends well.
@@ -199,6 +199,9 @@ pub(crate) fn change_spec(spec: &mut JobSpec, change: &Change) {
         Change::Disk { from, to } => {
             assert_eq!(std::mem::replace(&mut step.resources.disk_bytes, *to), *from);
         }
+        Change::NotSpread(_) => step.placing.spread = None,
+        Change::NotUnique => step.placing.unique_host = false,
+        Change::NotApart(_) => step.placing.apart.clear(),
         Change::Without(constraint) => step.constraints.retain(|known| known != constraint),
         Change::Priority { from, to } => {
             assert_eq!(std::mem::replace(&mut spec.priority, *to), *from);
@@ -247,13 +250,14 @@ pub(crate) fn gpus(model: &str, count: u32) -> Vec<Gpu> {
         link_group: None,
         healthy: true,
         fake: true,
+        part: None,
     };
     (0..count).map(gpu).collect()
 }
 
 pub(crate) fn asking(model: Option<&str>, count: u32) -> GpuRequest {
     let model = model.map(str::to_owned);
-    GpuRequest { count, model, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000 }
+    GpuRequest { count, model, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000, memory_bytes: 0 }
 }
 
 pub(crate) fn label(name: &str, value: &str) -> Constraint {
@@ -284,6 +288,7 @@ pub(crate) fn step(tasks: u32) -> StepSpec {
         size: 1,
         retry: Retry::plain(0, 0, []),
         timeout_ms: None,
+        expected_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
         constraints: vec![],

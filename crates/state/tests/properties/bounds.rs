@@ -40,11 +40,21 @@ pub(crate) fn by_owner(state: &State) -> BTreeMap<AccountKey, Sums> {
             more("memory".to_owned(), wanted.memory_bytes);
             for gpu in &member.gpus {
                 let model = node.inventory.gpus[gpu.0 as usize].model.to_lowercase();
-                more(format!("gpu {model}"), 600);
+                more(format!("gpu {model}"), u64::from(wanted.gpus[0].share_milli));
             }
             for (name, count) in &wanted.tokens {
                 more(format!("token {name}"), u64::from(*count));
             }
+        }
+    }
+    // And what is kept for ranks that are open.
+    for (_, key) in state.repairs() {
+        let job = state.job(key.job).unwrap();
+        let account = AccountKey { queue: job.spec.queue.clone(), owner: job.owner.clone() };
+        let sums = all.entry(account).or_default();
+        let repair = state.task(key).unwrap().attempts.last().unwrap().repair().unwrap();
+        for (column, amount) in repair.open.values().flat_map(held_sums) {
+            *sums.entry(column).or_default() += amount;
         }
     }
     all

@@ -8,10 +8,14 @@ use flowyard_state::{State, apply};
 /// What is known of claims from what happened since they were made.
 #[derive(Default)]
 pub(crate) struct Followed {
-    /// Whether a queue was changed since.
+    /// Whether a queue was changed since, or others were made to leave for whom a reservation yields.
     claims: BTreeMap<TaskKey, bool>,
     /// How many there were.
     pub(crate) made: usize,
+    /// How many of these wait for others to end.
+    pub(crate) reserved: usize,
+    /// How many went before a reservation that they end before.
+    pub(crate) filled: usize,
     /// How many of their tasks were placed.
     pub(crate) kept: usize,
 }
@@ -25,13 +29,20 @@ impl Followed {
         nobody_leaves_without_a_claim(before, now, command);
         amounts_are_sums(now);
         nothing_takes_claimed_room(before, now, command);
+        self.filled += starts_are_not_put_off(before, now);
         claims_fall_for_a_reason(before, now, command);
         let queues = matches!(command, Command::PutQueue(_) | Command::DropQueue { .. });
+        let is_new = |key: &TaskKey, claim: &Claim| before.claim(key) != Some(claim);
+        let evicts = now.claims().any(|(key, claim)| !claim.is_reservation() && is_new(key, claim));
         let known = |key: &TaskKey| self.claims.get(key).copied();
-        let claims = now.claims().map(|(key, _)| (*key, known(key).unwrap_or(false) || queues));
+        let claims = now.claims().map(|(key, claim)| {
+            let yields = claim.is_reservation() && evicts;
+            (*key, known(key).unwrap_or(false) || queues || yields)
+        });
         let claims: BTreeMap<_, _> = claims.collect();
         self.made += claims.keys().filter(|key| before.claim(key).is_none()).count();
         let own = |(key, _): &(&TaskKey, &Claim)| before.claim(key).is_some() && now.claim(key).is_none();
+        self.reserved += now.claims().filter(|(key, it)| it.is_reservation() && before.claim(key).is_none()).count();
         self.kept += before.claims().filter(own).filter(|(key, _)| is_active(now, **key)).count();
         self.claims = claims;
         for (key, changed) in &self.claims {
@@ -105,7 +116,7 @@ fn plus(sum: &mut Sum, spec: &StepSpec, gpus: &[GpuIndex]) {
     sum.0 += spec.resources.cpu_milli;
     sum.1 += 1;
     sum.2 += spec.resources.tokens.values().map(|count| u64::from(*count)).sum::<u64>();
-    gpus.iter().for_each(|gpu| *sum.3.entry(gpu.0).or_default() += 600);
+    gpus.iter().for_each(|gpu| *sum.3.entry(gpu.0).or_default() += spec.resources.gpus[0].share_milli);
 }
 
 fn as_sum(used: Option<&Used>) -> Sum {
@@ -114,19 +125,46 @@ fn as_sum(used: Option<&Used>) -> Sum {
     (used.cpu_milli, used.members, used.tokens.values().map(|count| u64::from(*count)).sum(), gpus.collect())
 }
 
+/// A reservation starts no later than it was said, and what was let before it has ended by then; how many were.
+fn starts_are_not_put_off(before: &State, now: &State) -> usize {
+    let mut filled = 0;
+    for (key, claim) in now.claims().filter(|(_, claim)| claim.is_reservation()) {
+        let Some(was) = before.claim(key).filter(|was| was.made_at == claim.made_at) else { continue };
+        assert!(was.starts_at.is_none_or(|was| claim.starts_at.is_some_and(|is| is <= was)), "{key:?} is put off");
+        for newcomer in claim.awaits.iter().filter(|it| !was.awaits.contains(it)) {
+            let (lasts, _) = before.lasts(newcomer.task.job, newcomer.task.step).expect("it is known how long");
+            let ends = now.time().0 + lasts;
+            assert!(ends <= was.starts_at.expect("it is known").0, "{newcomer:?} is in the way of {key:?}");
+            filled += 1;
+        }
+    }
+    filled
+}
+
+/// Whether a claim waits for an attempt.
+fn awaits(state: &State, key: TaskKey, attempt: AttemptNumber) -> bool {
+    state.claims().any(|(_, claim)| claim.awaits.contains(&Awaited { task: key, attempt }))
+}
+
 /// What is claimed and what leaves is what members and claims say, on nodes and in queues, and fits.
 fn amounts_are_sums(state: &State) {
     let (mut tasks, mut promised): (BTreeMap<QueuePath, BTreeSet<TaskKey>>, BTreeMap<QueuePath, u32>) =
         Default::default();
-    for (key, _) in state.claims() {
+    for (key, _) in state.claims().filter(|(_, claim)| !claim.is_reservation()) {
         *promised.entry(state.job(key.job).unwrap().spec.queue.clone()).or_default() += 1;
     }
     for (id, node) in state.nodes() {
-        let (mut leaving, mut claimed, mut then) = (Sum::default(), Sum::default(), Sum::default());
+        let (mut leaving, mut claimed, mut left) = (Sum::default(), Sum::default(), Sum::default());
+        let (mut awaited, mut reserved, mut then) = (Sum::default(), Sum::default(), Sum::default());
         for (key, attempt, member) in state.live_members(id) {
             let spec = state.step_spec(key.task.job, key.task.step).unwrap();
             let leaves = attempt.preempted.is_some();
-            plus(if leaves { &mut leaving } else { &mut then }, spec, &member.gpus);
+            plus(if leaves { &mut leaving } else { &mut left }, spec, &member.gpus);
+            match awaits(state, key.task, attempt.number) {
+                true if !leaves => plus(&mut awaited, spec, &member.gpus),
+                false if !leaves => plus(&mut then, spec, &member.gpus),
+                _ => {}
+            }
             if leaves {
                 tasks.entry(state.job(key.task.job).unwrap().spec.queue.clone()).or_default().insert(key.task);
             }
@@ -134,19 +172,20 @@ fn amounts_are_sums(state: &State) {
         for (key, claim) in state.claims() {
             let spec = state.step_spec(key.job, key.step).unwrap();
             for seat in claim.members.iter().filter(|seat| seat.node == id) {
-                plus(&mut claimed, spec, &seat.gpus);
                 plus(&mut then, spec, &seat.gpus);
+                if claim.is_reservation() {
+                    plus(&mut reserved, spec, &seat.gpus);
+                } else {
+                    plus(&mut claimed, spec, &seat.gpus);
+                    plus(&mut left, spec, &seat.gpus);
+                }
             }
         }
-        assert_eq!(
-            (as_sum(state.leaving_on(id)), as_sum(state.claimed_on(id))),
-            (leaving, claimed.clone()),
-            "node {id}"
-        );
-        if claimed.1 > 0 {
-            let fits =
-                then.0 <= node.inventory.cpu_milli && then.2 <= 3 && then.3.values().all(|milli| *milli <= 1_000);
-            assert!(fits, "{then:?} does not fit node {id}");
+        let told = [state.leaving_on(id), state.claimed_on(id), state.awaited_on(id), state.reserved_on(id)];
+        assert_eq!(told.map(as_sum), [leaving, claimed.clone(), awaited, reserved.clone()], "node {id}");
+        for sum in [(claimed.1 > 0).then_some(&left), (reserved.1 > 0).then_some(&then)].into_iter().flatten() {
+            let fits = sum.0 <= node.inventory.cpu_milli && sum.2 <= 3 && sum.3.values().all(|milli| *milli <= 1_000);
+            assert!(fits, "{sum:?} does not fit node {id}");
         }
     }
     for queue in state.queues() {
@@ -170,7 +209,8 @@ fn nothing_takes_claimed_room(before: &State, now: &State, command: &Command) {
             for (claimant, claim) in now.claims() {
                 let theirs = claim.members.iter().filter(|seat| seat.node == member.node).flat_map(|seat| &seat.gpus);
                 let taken = member.gpus.iter().find(|gpu| theirs.clone().any(|their| their == *gpu));
-                assert_eq!(taken, None, "{key:?} has a device that {claimant:?} claims");
+                let ends_before = claim.awaits.contains(&Awaited { task: key, attempt: number });
+                assert!(taken.is_none() || ends_before, "{key:?} has a device that {claimant:?} claims");
             }
         }
     }
@@ -182,13 +222,23 @@ fn claims_fall_for_a_reason(before: &State, now: &State, command: &Command) {
         let waits = runs && matches!(now.task_state(*key), Some(TaskState::Ready | TaskState::Waiting(_)));
         let dropped = matches!(command, Command::CommitPlan(plan) if plan.drops.contains(key));
         let usable = |seat: &Seat| {
-            now.node(seat.node).is_some_and(|node| {
-                let open = node.health == Health::Up && node.scheduling == Scheduling::Open;
-                open && node.incarnation == seat.incarnation
-            })
+            let well = |node: &Node, gpu: &GpuIndex| node.inventory.gpus[gpu.0 as usize].healthy;
+            let there = |node: &Node| node.takes_work() && node.incarnation == seat.incarnation;
+            let there = |node: &Node| there(node) && seat.gpus.iter().all(|gpu| well(node, gpu));
+            now.node(seat.node).is_some_and(|node| there(node))
         };
         let over = *command == Command::Tick && claim.until <= now.time();
-        assert!(!waits || dropped || over || !claim.members.iter().all(usable), "{command:?} ends a claim");
+        let falls = !waits || dropped || over || !claim.members.iter().all(usable);
+        if claim.is_reservation() {
+            // It yields to whom others leave for, and is made anew when what it rested on is gone.
+            let moved = before.claims().count() > now.claims().count() + 1;
+            let yields =
+                matches!(command, Command::CommitPlan(plan) if !plan.claims.is_empty() || !plan.drops.is_empty());
+            let renewed = matches!(command, Command::RegisterNode(_));
+            assert!(falls || moved || yields || renewed, "{command:?} ends a reservation");
+            continue;
+        }
+        assert!(falls, "{command:?} ends a claim");
         let longest = claim.made_at.0 + 3_600_000 + 300_000;
         assert!(claim.until.0 <= longest && claim.until.0 >= claim.made_at.0 + 300_000);
     }
@@ -203,7 +253,9 @@ fn has_its_seats_in_the_end(now: &State, key: TaskKey, queues_changed: bool) {
         apply(&mut then, Entry { index, time: now.time(), command }).reply
     };
     for (node, record) in now.nodes() {
-        let leaving = now.live_members(node).filter(|(_, attempt, _)| attempt.preempted.is_some());
+        let leaving = now
+            .live_members(node)
+            .filter(|(member, attempt, _)| attempt.preempted.is_some() || awaits(now, member.task, attempt.number));
         let reports = leaving.map(|(member, ..)| crate::history::ended(member, 22)).collect();
         say(Command::ReportAttempts(ReportAttempts { node, incarnation: record.incarnation, reports }));
     }
@@ -221,10 +273,13 @@ fn has_its_seats_in_the_end(now: &State, key: TaskKey, queues_changed: bool) {
         drops: vec![],
         at: None,
         made_from: None,
+        repairs: Vec::new(),
     }));
     let Reply::PlanCommitted { refused, .. } = reply else { panic!("{reply:?}") };
     let bounded = queues_changed || now.step_spec(key.job, key.step).unwrap().max_parallel.is_some();
-    let fine = refused.is_empty() || bounded && refused == [(0, Refusal::AtLimit)];
+    let late = [vec![(0, Refusal::AtLimit)], vec![(0, Refusal::Claimed)]];
+    let yields = claim.is_reservation() && queues_changed && late.contains(&refused);
+    let fine = refused.is_empty() || yields || bounded && refused == [(0, Refusal::AtLimit)];
     assert!(fine, "{key:?} does not have its seats: {refused:?}");
     assert!(then.claim(&key).is_none() || !refused.is_empty());
 }

@@ -35,7 +35,10 @@ pub(crate) fn nothing_is_missed(before: &State, now: &State) {
     }
     let claims = |state: &State| state.claims().map(|(key, claim)| (*key, claim.clone())).collect();
     assert_eq!(found.claims, differing::<TaskKey, Claim>(&claims(before), &claims(now)));
-    let promised = |state: &State, id| (state.claimed_on(id).cloned(), state.leaving_on(id).cloned());
+    let promised = |state: &State, id| {
+        let reserved = (state.reserved_on(id).cloned(), state.awaited_on(id).cloned());
+        (state.claimed_on(id).cloned(), state.leaving_on(id).cloned(), reserved)
+    };
     for (id, _) in before.nodes().chain(now.nodes()) {
         assert!(found.nodes.contains(&id) || promised(before, id) == promised(now, id), "node {id}");
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flowyard_model::*;
-use flowyard_state::State;
+use flowyard_state::{ReadyStep, State, apply};
 use proptest::prelude::*;
 
 /// The tree; none but the first is there at the start.
@@ -23,11 +23,14 @@ pub(crate) enum Act {
     Place { pick: u8, node: u8, count: u8 },
     Claim { pick: u8, node: u8, victims: u8, drop: bool },
     TakeClaim(u8),
+    Repair { pick: u8, node: u8 },
     Contract { at: u8, min_run: u8 },
     Report { node: u8, pick: u8, phase: u8, stale: bool },
     Wait(u16),
     Sleep(u8),
     Tick,
+    Devices { node: u8, gpu: u8, state: u8 },
+    Device { node: u8, gpu: u8, out: bool },
     Queue { at: u8, most: u8, bounds: u8 },
     Drop(u8),
     Forget(u8),
@@ -47,17 +50,20 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         2 => (0u8..4, any::<bool>(), 0u8..4).prop_map(|(name, remembers, gpus)| Act::Register { name, remembers, gpus }),
         1 => (0u8..4, 0u8..3).prop_map(|(node, health)| Act::Health(node, health)),
         1 => (0u8..4, any::<bool>()).prop_map(|(node, drained)| Act::Drain(node, drained)),
-        2 => (0u8..4, 0u8..10, 0u16..3_000).prop_map(|(node, change, life)| Act::Close { node, change, life }),
+        2 => (0u8..4, 0u8..11, 0u16..3_000).prop_map(|(node, change, life)| Act::Close { node, change, life }),
         8 => (any::<u8>(), 0u8..4, 1u8..6).prop_map(|(pick, node, count)| Act::Place { pick, node, count }),
         6 => (any::<u8>(), 0u8..4, 0u8..5, prop::bool::weighted(0.2))
             .prop_map(|(pick, node, victims, drop)| Act::Claim { pick, node, victims, drop }),
         3 => any::<u8>().prop_map(Act::TakeClaim),
+        1 => (any::<u8>(), 0u8..4).prop_map(|(pick, node)| Act::Repair { pick, node }),
         1 => (any::<u8>(), 0u8..4).prop_map(|(at, min_run)| Act::Contract { at, min_run }),
         12 => (0u8..4, any::<u8>(), 0u8..24, prop::bool::weighted(0.05))
             .prop_map(|(node, pick, phase, stale)| Act::Report { node, pick, phase, stale }),
         1 => (0u16..5_000).prop_map(Act::Wait),
         1 => any::<u8>().prop_map(Act::Sleep),
         2 => Just(Act::Tick),
+        2 => (0u8..4, 0u8..5, 0u8..3).prop_map(|(node, gpu, state)| Act::Devices { node, gpu, state }),
+        1 => (0u8..4, 0u8..5, any::<bool>()).prop_map(|(node, gpu, out)| Act::Device { node, gpu, out }),
         2 => (any::<u8>(), 1u8..9, any::<u8>()).prop_map(|(at, most, bounds)| Act::Queue { at, most, bounds }),
         1 => any::<u8>().prop_map(Act::Drop),
         1 => any::<u8>().prop_map(Act::Forget),
@@ -82,7 +88,7 @@ pub(crate) fn crowded_act() -> impl Strategy<Value = Act> {
         8 => (any::<u8>(), 0u8..3, 1u8..6).prop_map(|(pick, node, count)| Act::Place { pick, node, count }),
         10 => (any::<u8>(), 0u8..3, 1u8..6, prop::bool::weighted(0.1))
             .prop_map(|(pick, node, victims, drop)| Act::Claim { pick, node, victims, drop }),
-        2 => any::<u8>().prop_map(Act::TakeClaim),
+        4 => any::<u8>().prop_map(Act::TakeClaim),
         10 => (0u8..3, any::<u8>(), prop_oneof![4 => 0u8..3, 1 => 4u8..24]).prop_map(|(node, pick, phase)| Act::Report {
             node,
             pick,
@@ -91,6 +97,31 @@ pub(crate) fn crowded_act() -> impl Strategy<Value = Act> {
         }),
         3 => (0u16..400).prop_map(Act::Wait),
         3 => act(),
+    ]
+}
+
+/// Acts of a cluster that runs gangs and loses nodes, devices and members; all others come to pass, too.
+pub(crate) fn losing_act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        2 => (0u8..8, 0u8..8, 0u8..3).prop_map(|(more, turn, retry)| Act::Submit {
+            shape: 16 + more + 32 * (turn % 7),
+            keyed: false,
+            after: 255,
+            retry,
+        }),
+        6 => (any::<u8>(), 0u8..3, 1u8..4).prop_map(|(pick, node, count)| Act::Place { pick, node, count }),
+        8 => (any::<u8>(), 0u8..4).prop_map(|(pick, node)| Act::Repair { pick, node }),
+        2 => (0u8..4).prop_map(|node| Act::Health(node, 2)),
+        3 => (0u8..4, any::<bool>(), 0u8..4).prop_map(|(name, remembers, gpus)| Act::Register { name, remembers, gpus }),
+        2 => (0u8..4, 2u8..9, 0u16..300).prop_map(|(node, change, life)| Act::Close { node, change, life }),
+        8 => (0u8..4, any::<u8>(), prop_oneof![4 => 0u8..3, 1 => 4u8..24]).prop_map(|(node, pick, phase)| Act::Report {
+            node,
+            pick,
+            phase,
+            stale: false,
+        }),
+        2 => (0u16..400).prop_map(Act::Wait),
+        2 => act(),
     ]
 }
 
@@ -123,31 +154,36 @@ impl History {
             },
             Act::Close { node: number, change, life } => Command::ChangeNode(ChangeNode {
                 node: node(number),
-                change: match change {
-                    0 => NodeChange::Cordon,
-                    1 => NodeChange::Drain { deadline: None },
-                    2..6 => NodeChange::Drain { deadline: Some(TimeMs(self.time + u64::from(life))) },
-                    6..9 => NodeChange::Uncordon,
-                    _ => NodeChange::Remove,
-                },
+                change: node_change(change, TimeMs(self.time + u64::from(life))),
                 by: "ops".to_owned(),
                 reason: String::new(),
             }),
             Act::Place { pick, node, count } => self.place(pick, node, count),
             Act::Claim { pick, node, victims, drop } => self.claim(pick, node, victims, drop),
             Act::TakeClaim(pick) => self.take_claim(pick),
+            Act::Repair { pick, node } => self.repair(pick, node),
             Act::Contract { at, min_run } => self.contract(at, min_run),
-            Act::Report { node: number, pick, phase, stale } => Command::ReportAttempts(ReportAttempts {
-                node: node(number),
-                incarnation: Incarnation(incarnation(number).0 - u64::from(stale)),
-                reports: self.report(node(number), pick, phase).into_iter().collect(),
-            }),
+            Act::Report { node: number, pick, phase, stale } => {
+                let of = |number: u8, stale: bool| ReportAttempts {
+                    node: node(number),
+                    incarnation: Incarnation(incarnation(number).0 - u64::from(stale)),
+                    reports: self.report(node(number), pick, phase).into_iter().collect(),
+                };
+                let together = pick.is_multiple_of(3) && self.state.version() >= ClusterVersion::ACCESS;
+                match together {
+                    // Node 9 is not there.
+                    true => Command::ReportMany([number, 8, (number + 1) % 4].map(|it| of(it, stale)).into()),
+                    false => Command::ReportAttempts(of(number, stale)),
+                }
+            }
             Act::Wait(more) => self.wait(u64::from(more)),
             Act::Sleep(hours) => self.wait(u64::from(hours) * 3_600_001),
             Act::Tick => {
                 self.time = self.state.next_deadline().map_or(self.time, |due| due.0.max(self.time));
                 Command::Tick
             }
+            Act::Devices { node: number, gpu, state } => devices(node(number), incarnation(number), gpu, state),
+            Act::Device { node: number, gpu, out } => device(node(number), gpu, out),
             Act::Queue { at, most, bounds } => self.queue(at, most, bounds),
             Act::Drop(at) => Command::DropQueue { path: QUEUES[at as usize % QUEUES.len()].parse().unwrap() },
             Act::Forget(job) => Command::ForgetJobs { jobs: vec![self.some_job(job)] },
@@ -266,7 +302,9 @@ impl History {
             let gpus = (0..wanted).map(|gpu| GpuIndex((gpu + u32::from(pick)) % 4)).collect();
             Seat { node, incarnation, gpus, gpu_alternative: 0 }
         };
-        (0..spec.size).map(seat).collect()
+        // One of no fixed size starts with its least now and then.
+        let size = if pick.is_multiple_of(3) { spec.least_size() } else { spec.size };
+        (0..size).map(seat).collect()
     }
 
     fn plan(&self, placements: Vec<Placement>, claims: Vec<ClaimWish>, drops: Vec<TaskKey>) -> Command {
@@ -283,6 +321,7 @@ impl History {
             drops,
             at: None,
             made_from: None,
+            repairs: Vec::new(),
         })
     }
 
@@ -307,6 +346,7 @@ impl History {
         let nodes: BTreeSet<_> = members.iter().map(|seat| seat.node).collect();
         let running = nodes.iter().flat_map(|node| self.state.live_members(*node).map(|(key, ..)| key));
         let all: BTreeSet<_> = running.map(|key| (key.task, key.attempt)).collect();
+        let awaited: Vec<_> = all.iter().map(|(task, attempt)| Awaited { task: *task, attempt: *attempt }).collect();
         let honest = !pick.is_multiple_of(8);
         let due = |task| self.state.evictable_at(task).is_some_and(|at| at.0 <= self.time);
         let evictions = all.into_iter().filter_map(|(task, attempt)| {
@@ -318,19 +358,74 @@ impl History {
             (may || !honest).then_some(Eviction { task, attempt, kind })
         });
         let task = TaskKey { job: ready.job, step: ready.step, task };
-        Some(ClaimWish { task, attempt, members, evictions: evictions.take(usize::from(victims)).collect() })
+        let mut evictions: Vec<_> = evictions.take(usize::from(victims)).collect();
+        // Every other one waits instead for all that is there, or for some of it.
+        let reserves = node % 2 == 1;
+        let awaits: Vec<_> = awaited.into_iter().filter(|_| reserves).take(usize::from(victims) * 2).collect();
+        if !awaits.is_empty() {
+            evictions.clear();
+        }
+        Some(ClaimWish { task, attempt, members, evictions, awaits })
     }
 
     /// A task takes the seats that it has a claim on.
     fn take_claim(&self, pick: u8) -> Command {
         let claims: Vec<_> = self.state.claims().collect();
         let claim = claims.get(pick as usize % claims.len().max(1));
+        if let Some((_, claim)) = claim.filter(|(_, claim)| claim.is_reservation() && !pick.is_multiple_of(3)) {
+            return self.plan(self.go_before(claim, pick).into_iter().collect(), vec![], vec![]);
+        }
         let placed = claim.map(|(task, claim)| Placement {
             task: **task,
             attempt: claim.attempt,
             members: claim.members.clone(),
         });
         self.plan(placed.into_iter().collect(), vec![], vec![])
+    }
+
+    /// Some or all open ranks of a gang are given to members on nodes that follow each other.
+    fn repair(&self, pick: u8, node: u8) -> Command {
+        let gangs: Vec<TaskKey> = self.state.repairs().map(|(_, key)| key).collect();
+        let wish = gangs.get(pick as usize % gangs.len().max(1)).and_then(|task| {
+            let attempt = self.state.task(*task)?.attempts.last()?;
+            let spec = self.state.step_spec(task.job, task.step)?;
+            let open = attempt.repair()?.open.keys().copied();
+            let some = if pick.is_multiple_of(2) { 1 } else { usize::MAX };
+            let seats = open.zip(self.seats(spec, pick, node)).take(some).collect();
+            Some(RepairWish { task: *task, attempt: attempt.number, seats })
+        });
+        let accept_ms = self.accept_ms();
+        Command::CommitPlan(Plan {
+            repairs: wish.into_iter().collect(),
+            accept_ms,
+            ..Plan::empty(self.state.revision())
+        })
+    }
+
+    /// Somebody else goes where something is reserved, of whom it is known how long that takes: who is let in, if there is such a one.
+    fn go_before(&self, claim: &Claim, pick: u8) -> Option<Placement> {
+        let known = self.state.ready_steps().filter(|ready| self.state.lasts(ready.job, ready.step).is_some());
+        let nodes: BTreeSet<_> = claim.members.iter().map(|seat| (seat.node.0 - 1) as u8).collect();
+        let seats = |ready: &ReadyStep| {
+            let spec = self.state.step_spec(ready.job, ready.step)?;
+            let (task, attempt) = self.state.ready_tasks(ready.job, ready.step).next()?;
+            let task = TaskKey { job: ready.job, step: ready.step, task };
+            let picks = nodes.iter().flat_map(|node| (0..4).map(|turn| (pick.wrapping_add(turn), *node)));
+            let members = picks.map(|(pick, node)| self.seats(spec, pick, node));
+            Some(members.map(|members| Placement { task, attempt, members }).collect::<Vec<_>>())
+        };
+        let mut all: Vec<_> = known.filter_map(seats).flatten().collect();
+        all.sort_by_key(|it| (it.task, it.members[0].node));
+        let is_let_in = |placement: &&Placement| {
+            let command = self.plan(vec![Placement::clone(placement)], vec![], vec![]);
+            let entry = Entry { index: Revision(self.state.revision().0 + 1), time: TimeMs(self.time), command };
+            let mut then = State::clone(&self.state);
+            let reply = apply(&mut then, entry).reply;
+            let taken = matches!(reply, Reply::PlanCommitted { refused, .. } if refused.is_empty());
+            taken && then.is_awaited(placement.task)
+        };
+        let found = all.iter().find(is_let_in).or(all.get(usize::from(pick) % all.len().max(1)));
+        found.cloned()
     }
 
     /// A queue as it is, with another contract, and from its cluster version on some of what it has for good.
@@ -374,6 +469,32 @@ impl History {
         let times = PhaseTimes { running, ..PhaseTimes::NONE };
         let saved_at = running.filter(|_| pick.is_multiple_of(3));
         Some(AttemptReport { member, phase, times, end: None, checkpoint: None, stuck: None, saved_at })
+    }
+}
+
+/// What an agent says of one of its devices.
+fn devices(node: NodeId, incarnation: Incarnation, gpu: u8, state: u8) -> Command {
+    let reason = if state == 0 { String::new() } else { "xid 79".to_owned() };
+    let state = [DeviceState::Healthy, DeviceState::Degraded, DeviceState::Faulty][state as usize];
+    let devices = vec![DeviceReport { device: format!("g{gpu}"), state, reason }];
+    Command::SetDevices(SetDevices { node, incarnation, devices })
+}
+
+/// What an operator says of one.
+fn device(node: NodeId, gpu: u8, out: bool) -> Command {
+    let (device, by, reason) = (format!("g{gpu}"), "ops".to_owned(), String::new());
+    Command::ChangeDevice(ChangeDevice { node, device, out, by, reason })
+}
+
+/// What a node is to be, by a number.
+fn node_change(change: u8, until: TimeMs) -> NodeChange {
+    match change {
+        0 => NodeChange::Cordon,
+        1 => NodeChange::Drain { deadline: None },
+        2..6 => NodeChange::Drain { deadline: Some(until) },
+        6..=8 => NodeChange::Uncordon,
+        10 => NodeChange::Forgive,
+        _ => NodeChange::Remove,
     }
 }
 
@@ -432,11 +553,12 @@ fn inventory(gpus: u8) -> Inventory {
         id: format!("g{}", (index + gpus) % 4),
         // The same device may be called otherwise the next time.
         model: format!("Fake-{}", (index + gpus) % 3 % 2),
-        memory_bytes: 1,
+        memory_bytes: 10,
         numa_node: None,
         link_group: None,
-        healthy: true,
+        healthy: gpus < 3 || index > 0,
         fake: true,
+        part: None,
     };
     Inventory {
         cpu_milli: 6_000,
@@ -488,14 +610,23 @@ fn steps(shape: u8, retry: u8) -> Vec<StepSpec> {
     for (at, step) in steps.iter_mut().enumerate() {
         let odd = (usize::from(shape) / 8 + at) % 4;
         step.on_failure = if odd == 1 { OnFailure::Stop } else { OnFailure::Continue };
-        step.size = if odd == 2 { 2 } else { 1 };
+        step.size = if odd == 2 { 2 + u32::from(shape % 2) } else { 1 };
+        let replaces = step.size > 1 && retry > 0;
+        step.placing.min_size = (step.size > 2 && retry < 2).then_some(1 + u32::from(retry));
+        step.placing.replace = replaces.then_some(Replace { within_ms: 900 });
         step.max_parallel = (odd == 3).then_some(2);
+        if shape.is_multiple_of(30) && !shape.is_multiple_of(4) {
+            // In a crowd many are alike: half of those end soon.
+            step.timeout_ms = Some(50);
+        }
         step.preemptible = !shape.is_multiple_of(9);
         step.retry.times = u32::from(retry);
         step.retry.backoff_ms = u64::from(retry) * 500;
         if shape.is_multiple_of(7) {
-            let request =
-                GpuRequest { count: 1, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 600 };
+            // Some take less of a device than of its memory.
+            let (share_milli, memory_bytes) = if shape.is_multiple_of(14) { (300, 6) } else { (600, 0) };
+            let (model, min_memory_bytes, same_link_group) = (None, 0, false);
+            let request = GpuRequest { count: 1, model, min_memory_bytes, same_link_group, share_milli, memory_bytes };
             step.resources.gpus = vec![request];
         }
         if shape.is_multiple_of(3) {
@@ -506,6 +637,12 @@ fn steps(shape: u8, retry: u8) -> Vec<StepSpec> {
 }
 
 fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> StepSpec {
+    // Some may go before a reservation that waits for others, some are there for longer, and of some it is not known.
+    let timeout_ms = match (name, &fan_out) {
+        ("c", _) => None,
+        ("a", FanOut::Range { count: 2 | 4, .. }) => Some(50),
+        _ => Some(90_000),
+    };
     StepSpec {
         name: name.parse().unwrap(),
         command: vec!["true".to_owned()],
@@ -527,7 +664,8 @@ fn step(name: &str, fan_out: FanOut, needs: BTreeMap<StepIndex, NeedKind>) -> St
         },
         size: 1,
         retry: Retry::plain(0, 0, [RetryOn::Failed]),
-        timeout_ms: None,
+        timeout_ms,
+        expected_ms: None,
         on_failure: OnFailure::Stop,
         max_parallel: None,
         constraints: vec![],

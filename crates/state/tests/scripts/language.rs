@@ -115,6 +115,7 @@ impl Machine {
             "access" => print::access(&self.state),
             "queues" => print::queues(&self.state),
             "claims" => print::claims(&self.state),
+            "durations" => print::durations(&self.state),
             "accounts" => print::accounts(&self.state, TimeMs(self.time)),
             "usage" => {
                 let now = TimeMs(self.time);
@@ -162,6 +163,10 @@ impl Machine {
             })),
             "policy" => Command::PutPolicy(Arc::new(Policy {
                 topology: line.words[1..].iter().map(|text| parsed(text)).collect(),
+                throttle: Throttle {
+                    per_job: line.values.get("per_job").map(|text| parsed(text)),
+                    per_node: line.values.get("per_node").map(|text| parsed(text)),
+                },
             })),
             "drop" => Command::DropQueue { path: parsed(word(1)) },
             "node" => Command::RegisterNode(register(line)),
@@ -175,6 +180,15 @@ impl Machine {
             }
             "uncordon" => self.change_node(line, NodeChange::Uncordon),
             "remove" => self.change_node(line, NodeChange::Remove),
+            "forgive" => self.change_node(line, NodeChange::Forgive),
+            "devices" => self.devices(word(1), line, below),
+            "device" => Command::ChangeDevice(ChangeDevice {
+                node: NodeId(parsed(word(2))),
+                device: word(3).to_owned(),
+                out: word(1) == "out",
+                by: "ops".to_owned(),
+                reason: line.values.get("reason").copied().unwrap_or_default().to_owned(),
+            }),
             "place" => Command::CommitPlan(self.plan(line, below)),
             "report" => self.report(line, below),
             "tick" => Command::Tick,
@@ -197,6 +211,24 @@ impl Machine {
             },
             other => panic!("there is no command `{other}`"),
         }
+    }
+
+    /// `devices 1`, and lines `fake-0 faulty reason=xid-79`.
+    fn devices(&self, node: &str, line: &Line<'_>, below: &[&str]) -> Command {
+        let node = NodeId(parsed(node));
+        let report = |line: &&str| {
+            let line = Line::new(line);
+            let state = match line.words[1] {
+                "healthy" => DeviceState::Healthy,
+                "degraded" => DeviceState::Degraded,
+                "faulty" => DeviceState::Faulty,
+                other => panic!("no state `{other}` of a device"),
+            };
+            let reason = line.values.get("reason").copied().unwrap_or_default().to_owned();
+            DeviceReport { device: line.words[0].to_owned(), state, reason }
+        };
+        let devices = below.iter().map(report).collect();
+        Command::SetDevices(SetDevices { node, incarnation: self.incarnation(node, line), devices })
     }
 
     /// `cordon 1 reason=disk`, `empty 1 for=1000`
@@ -287,10 +319,12 @@ impl Machine {
         Placement { task, attempt, members: members.collect() }
     }
 
-    /// The lines of a plan: placements, and `claim 2/a/0#1 on 1 evict=1/b/0#1,1/b/1#1 kind=reclaim`, and `drop 2/a/0`.
+    /// The lines of a plan: placements, and `claim 2/a/0#1 on 1 evict=1/b/0#1,1/b/1#1 kind=reclaim`, or `awaits=` the
+    /// same, and `drop 2/a/0`.
     fn plan(&self, line: &Line<'_>, below: &[&str]) -> Plan {
         let of = |kind: &'static str| below.iter().filter_map(move |line| line.trim().strip_prefix(kind));
-        let plain = |line: &&&str| !line.trim().starts_with("claim ") && !line.trim().starts_with("drop ");
+        let others = ["claim ", "drop ", "repair "];
+        let plain = |line: &&&str| !others.iter().any(|other| line.trim().starts_with(other));
         Plan {
             based_on: self.state.revision(),
             seed: 0,
@@ -302,7 +336,18 @@ impl Machine {
             drops: of("drop ").map(|text| self.reference(text.trim()).0).collect(),
             at: line.values.get("at").map(|text| TimeMs(parsed(text))),
             made_from: None,
+            repairs: of("repair ").map(|text| self.repair(text)).collect(),
         }
+    }
+
+    /// `repair 1/train/0#1 on 2>4 3>5:0` gives rank 2 a place on node 4, and rank 3 one on node 5 with its device 0.
+    fn repair(&self, text: &str) -> RepairWish {
+        let (reference, seats) = text.trim().split_once(" on ").unwrap();
+        let pairs: Vec<_> = seats.split(' ').map(|seat| seat.split_once('>').unwrap()).collect();
+        let places: Vec<_> = pairs.iter().map(|(_, place)| *place).collect();
+        let Placement { task, attempt, members } = self.placement(&format!("{reference} on {}", places.join(" ")));
+        let ranks = pairs.iter().map(|(rank, _)| Rank(parsed(rank)));
+        RepairWish { task, attempt, seats: ranks.zip(members).collect() }
     }
 
     fn claim(&self, text: &str) -> ClaimWish {
@@ -317,7 +362,11 @@ impl Machine {
             let (task, attempt, _) = self.reference(victim);
             Eviction { task, attempt, kind }
         });
-        ClaimWish { task, attempt, members, evictions: evictions.collect() }
+        let awaits = line.list("awaits").into_iter().map(|awaited| {
+            let (task, attempt, _) = self.reference(awaited);
+            Awaited { task, attempt }
+        });
+        ClaimWish { task, attempt, members, evictions: evictions.collect(), awaits: awaits.collect() }
     }
 
     fn reference(&self, text: &str) -> (TaskKey, AttemptNumber, Rank) {
@@ -352,7 +401,8 @@ impl Machine {
         let stuck = line.values.get("stuck").map(|text| stuck_phase(text));
         let checkpoint = line.values.get("checkpoint").map(|text| Checkpoint { manifest: digest(text), at: now });
         let saved_at = line.values.get("saved").map(|text| TimeMs(parsed(text)));
-        let member = MemberKey { task, attempt, rank, epoch };
+        let known = self.state.attempt(task, attempt).map_or(0, |attempt| attempt.member_key(task, rank).replacement);
+        let member = MemberKey { task, attempt, rank, epoch, replacement: line.number("replacement", known) };
         AttemptReport { member, phase, times, end, checkpoint, stuck, saved_at }
     }
 }
@@ -413,6 +463,7 @@ fn register(line: &Line<'_>) -> RegisterNode {
             link_group: rest.iter().find_map(|part| part.strip_prefix("link").map(parsed)),
             healthy: !rest.contains(&"sick"),
             fake: true,
+            part: None,
         }
     };
     let pairs = |key| line.list(key).into_iter().map(|pair| pair.split_once(':').unwrap()).collect::<Vec<_>>();
@@ -458,7 +509,7 @@ fn submit(line: &Line<'_>, below: &[&str]) -> SubmitJob {
         name: parsed(line.words[1]),
         queue: line.values.get("queue").map_or(QueuePath::fallback(), |text| parsed(text)),
         priority: line.number("priority", 0),
-        tags: BTreeSet::new(),
+        tags: line.list("tags").into_iter().map(str::to_owned).collect(),
         params: BTreeMap::new(),
         steps,
         after: line.list("after").into_iter().map(|job| JobId(parsed(job))).collect(),
@@ -474,7 +525,7 @@ fn submit(line: &Line<'_>, below: &[&str]) -> SubmitJob {
     }
 }
 
-/// `kept` must not be evicted. `train foreach=split/grid needs=other retry=2 on=failed,oom backoff=100 continue gpus=1:A100 size=2 near=rack! max=3`
+/// `kept` must not be evicted. `timeout=60000 expected=5000` are its bound and what is expected. `train foreach=split/grid needs=other retry=2 on=failed,oom backoff=100 continue gpus=1:A100 size=2 near=rack! max=3`
 fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
     let named = |name: &str| {
         let at = before.iter().position(|step| step.name.as_str() == name);
@@ -515,7 +566,8 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
         resources: resources(line),
         size: line.number("size", 1),
         retry: retry(line, on),
-        timeout_ms: None,
+        timeout_ms: line.values.get("timeout").map(|text| parsed(text)),
+        expected_ms: line.values.get("expected").map(|text| parsed(text)),
         on_failure: fails,
         max_parallel: line.values.get("max").map(|text| parsed(text)),
         constraints: line.list("label").into_iter().map(constraint).collect(),
@@ -527,8 +579,25 @@ fn step(line: &Line<'_>, before: &[StepSpec]) -> StepSpec {
         secrets: vec![],
         preemptible: !line.words.contains(&"kept"),
         notice: None,
-        placing: Placing { near: line.values.get("near").map(|text| near(text)), prefer: vec![] },
+        placing: placing(line),
         priority: line.number("priority", 0),
+    }
+}
+
+/// `near=rack! spread=rack:2 unique apart=db,noisy`
+fn placing(line: &Line<'_>) -> Placing {
+    let spread = |text: &str| {
+        let (over, most) = text.split_once(':').unwrap_or((text, ""));
+        Spread { over: parsed(over), at_most: (!most.is_empty()).then(|| parsed(most)) }
+    };
+    Placing {
+        near: line.values.get("near").map(|text| near(text)),
+        spread: line.values.get("spread").map(|text| spread(text)),
+        min_size: line.values.get("least").map(|least| parsed(least)),
+        unique_host: line.words.contains(&"unique"),
+        replace: line.values.get("replace").map(|ms| Replace { within_ms: parsed(ms) }),
+        apart: line.list("apart").into_iter().map(str::to_owned).collect(),
+        ..Placing::default()
     }
 }
 
@@ -584,6 +653,7 @@ fn resources(line: &Line<'_>) -> Resources {
             min_memory_bytes: 0,
             same_link_group: line.words.contains(&"linked"),
             share_milli: line.number("share", 1_000),
+            memory_bytes: line.number("vram", 0),
         }
     });
     let tokens = line.list("tokens").into_iter().map(|pair| pair.split_once(':').unwrap());

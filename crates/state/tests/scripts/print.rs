@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use flowyard_model::*;
-use flowyard_state::{State, UsedSpan, as_of};
+use flowyard_state::{State, UsedSpan, as_of, points_at};
 
 pub(crate) fn effects(effects: &Effects) -> String {
     let mut text = match &effects.reply {
@@ -75,7 +75,7 @@ pub(crate) fn job(state: &State, id: JobId) -> String {
     }
     text.push('\n');
     for (index, step) in state.steps(id) {
-        show_step(state, id, index, step, &mut text);
+        show_step(state, id, index, &step, &mut text);
     }
     text
 }
@@ -113,7 +113,9 @@ fn show_task(index: TaskIndex, task: &Task, text: &mut String) {
             });
             let gpus: Vec<_> = member.gpus.iter().map(|gpu| format!(":gpu{}", gpu.0)).collect();
             let stuck = member.stuck.map_or_else(String::new, |stuck| format!(" stuck {}", stuck.as_str()));
-            format!("{}.{}{} {phase}{stuck}", member.node, member.incarnation, gpus.concat())
+            let after = if member.replacement > 0 { format!("r{}", member.replacement) } else { String::new() };
+            let leaving = member.leaving.map_or_else(String::new, |leaving| format!(" leaving ({leaving:?})"));
+            format!("{}.{}{after}{} {phase}{stuck}{leaving}", member.node, member.incarnation, gpus.concat())
         });
         let members: Vec<_> = members.collect();
         let desired = match attempt.desired {
@@ -127,6 +129,15 @@ fn show_task(index: TaskIndex, task: &Task, text: &mut String) {
             format!(", evicted at {at} for {}/{}/{} ({})", by.job, by.step, by.task, kind.as_str())
         });
         let saved = attempt.saved_at.map_or_else(String::new, |at| format!(", saved at {at}"));
+        let generation =
+            if attempt.generation() > 0 { format!(", generation {}", attempt.generation()) } else { String::new() };
+        let repair = attempt.repair().map_or_else(String::new, |Repair { until, open }| {
+            let open: Vec<_> = open.keys().map(ToString::to_string).collect();
+            format!(", ranks {} open until {until}", open.join(" "))
+        });
+        let vacant =
+            attempt.surgery.iter().flat_map(|surgery| &surgery.vacant).map(|rank| format!(", rank {rank} vacant"));
+        let saved = format!("{saved}{generation}{repair}{}", vacant.collect::<String>());
         writeln!(text, "      #{}{desired} on {}{port}{evicted}{saved}", attempt.number, members.join(" | ")).unwrap();
     }
 }
@@ -145,8 +156,25 @@ pub(crate) fn nodes(state: &State) -> String {
             let Closure { drain, by, reason, at } = &**closure;
             write!(text, "; closed at {at} by {by} ({reason}), drain {drain:?}").unwrap();
         }
+        if let Some(discredit) = &node.discredit {
+            let Discredit { standing, until, recent, .. } = &**discredit;
+            let charges = recent.iter().map(|charge| match charge.member {
+                Some(key) => format!("{:?} of {}/{}#{}", charge.reason, key.task.job, key.task.task, key.attempt),
+                None => format!("{:?}", charge.reason),
+            });
+            let (milli, charges) = (points_at(discredit, state.time()), charges.collect::<Vec<_>>().join(", "));
+            write!(text, "; {standing:?} until {until} with {milli} for {charges}").unwrap();
+        }
         if !used.gpu_milli.is_empty() {
             write!(text, ", gpus {:?}", used.gpu_milli).unwrap();
+        }
+        if !used.declared.is_empty() {
+            let declared = used.declared.iter().map(|it| format!("{}:{}", it.share_milli, it.memory_bytes));
+            write!(text, ", declared {}", declared.collect::<Vec<_>>().join(" ")).unwrap();
+        }
+        for (device, Condition { state, reason, since, out }) in &node.devices {
+            let out = out.as_ref().map_or_else(String::new, |out| format!(", out by {} ({})", out.by, out.reason));
+            write!(text, ", {device} {} since {since} ({reason}){out}", state.as_str()).unwrap();
         }
         if !used.tokens.is_empty() {
             let tokens: Vec<_> = used.tokens.iter().map(|(name, count)| format!("{name}:{count}")).collect();
@@ -161,7 +189,7 @@ pub(crate) fn nodes(state: &State) -> String {
 pub(crate) fn claims(state: &State) -> String {
     let mut text = String::new();
     for (key, claim) in state.claims() {
-        let Claim { attempt, members, evictions, made_at, until } = claim;
+        let Claim { attempt, members, evictions, made_at, until, awaits, starts_at } = claim;
         let seats = members.iter().map(|seat| {
             let gpus: Vec<_> = seat.gpus.iter().map(|gpu| format!(":gpu{}", gpu.0)).collect();
             format!("{}.{}{}", seat.node, seat.incarnation, gpus.concat())
@@ -170,11 +198,23 @@ pub(crate) fn claims(state: &State) -> String {
             evictions.iter().map(|it| format!("{}/{}/{}#{}", it.task.job, it.task.step, it.task.task, it.attempt));
         let (seats, leave) = (seats.collect::<Vec<_>>().join(" | "), leave.collect::<Vec<_>>().join(" "));
         let TaskKey { job, step, task } = key;
-        writeln!(text, "{job}/{step}/{task}#{attempt} on {seats}, from {made_at} until {until}: {leave} leave")
-            .unwrap();
+        let place = format!("{job}/{step}/{task}#{attempt} on {seats}, from {made_at}");
+        if !claim.is_reservation() {
+            writeln!(text, "{place} until {until}: {leave} leave").unwrap();
+            continue;
+        }
+        let of = |it: &Awaited| format!("{}/{}/{}#{}", it.task.job, it.task.step, it.task.task, it.attempt);
+        let awaited = awaits.iter().map(of).collect::<Vec<_>>().join(" ");
+        let start = starts_at.map_or("at no known time".to_owned(), |at| format!("by {at}"));
+        writeln!(text, "{place}, starts {start}: {awaited} awaited").unwrap();
     }
     for (id, node) in state.nodes() {
-        for (what, used) in [("claimed", state.claimed_on(id)), ("leaving", state.leaving_on(id))] {
+        for (what, used) in [
+            ("claimed", state.claimed_on(id)),
+            ("leaving", state.leaving_on(id)),
+            ("reserved", state.reserved_on(id)),
+            ("awaited", state.awaited_on(id)),
+        ] {
             if let Some(used) = used {
                 let (members, cpu, gpus) = (used.members, used.cpu_milli, &used.gpu_milli);
                 writeln!(text, "{}: {what} {members} members with {cpu} cpu, gpus {gpus:?}", node.name).unwrap();
@@ -220,7 +260,12 @@ pub(crate) fn queues(state: &State) -> String {
         let path: QueuePath = path.parse().unwrap();
         let load = state.load(&path);
         write!(text, "{path}: {} jobs, {} active, holds {}", load.jobs, load.active, held(&load.held)).unwrap();
-        for (what, portion) in [("leaving", &load.leaving), ("claimed", &load.claimed)] {
+        for (what, portion) in [
+            ("leaving", &load.leaving),
+            ("claimed", &load.claimed),
+            ("awaited", &load.awaited),
+            ("reserved", &load.reserved),
+        ] {
             if portion.tasks > 0 {
                 write!(text, ", {what} {} tasks with {}", portion.tasks, held(&portion.held)).unwrap();
             }
@@ -308,4 +353,15 @@ pub(crate) fn ready(state: &State) -> String {
         writeln!(text, "{} {}/{name} priority {}: {}", step.queue, step.job, step.priority.0, tasks.join(" ")).unwrap();
     }
     if text.is_empty() { "nothing is ready\n".to_owned() } else { text }
+}
+
+pub(crate) fn durations(state: &State) -> String {
+    let mut text = String::new();
+    for (key, known) in state.durations() {
+        let DurationKey { owner, flow, step } = key;
+        let within = |percent| known.within(percent).map_or("?".to_owned(), |ms: u64| ms.to_string());
+        let (half, most) = (within(50), within(90));
+        writeln!(text, "{owner} {flow}/{step}: {} runs, half within {half}, most within {most}", known.runs()).unwrap();
+    }
+    if text.is_empty() { "no durations\n".to_owned() } else { text }
 }

@@ -25,6 +25,8 @@ pub(super) struct Figures {
     pub connect_ms: u64,
     pub peak_rss_bytes: Option<u64>,
     pub cpu_us_per_task: Option<u64>,
+    /// Entries of the log, from the first submission to the last end.
+    pub entries: u64,
     pub coordinators: Vec<Process>,
     pub agents: Process,
     pub sessions_lost: u64,
@@ -113,6 +115,8 @@ impl Figures {
         if let Some(cpu_us) = self.cpu_us_per_task {
             output::line(format!("  coordinators together: {cpu_us} us of CPU per task"));
         }
+        let each = self.entries * 100 / self.tasks.max(1);
+        output::line(format!("  entries of the log: {}, {each} for 100 tasks", self.entries));
         let tls = if self.tls { "with TLS" } else { "without TLS" };
         let disk = match (self.fsync, &self.disk) {
             (Some(true), Some(disk)) => format!("; every entry synced to {disk}"),

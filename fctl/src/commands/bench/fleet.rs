@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use flowyard_hollow::{Class, Fates, Order, Told, descriptors_for, inventory};
 use flowyard_model::Name;
-use flowyard_proto::api::{CancelRequest, ChangeNodeRequest, ListNodesRequest, NodeChange};
+use flowyard_proto::api::{CancelRequest, ChangeNodeRequest, GetClusterRequest, ListNodesRequest, NodeChange};
 use flowyard_proto::cluster::RevokeTokenRequest;
 use flowyard_sdk::client::{Client, Endpoint};
 
@@ -215,7 +215,8 @@ async fn remove_nodes(client: &mut Client, run: &Name, tokens: &[u64]) -> Result
     for node in nodes.into_iter().filter(|node| node.name.starts_with(&prefix)) {
         for change in [NodeChange::Cordon, NodeChange::Remove] {
             let reason = "a bench is over".to_owned();
-            let asked = ChangeNodeRequest { name: node.name.clone(), change: change.into(), reason, deadline_ms: None };
+            let asked =
+                ChangeNodeRequest { name: node.name.clone(), change: change.into(), reason, ..Default::default() };
             client.change_node(asked).await?;
         }
     }
@@ -263,9 +264,10 @@ async fn measure(yard: &mut Yard, asked: &BenchFleet, workload: &Workload) -> Re
         owner = bench;
     }
     let load = Load { run: &run, tag: &run, retries: asked.retries, clients, taken: Arc::default(), patience };
-    let before = yard.taken();
+    let (before, first) = (yard.taken(), last_entry(&mut owner).await);
     let (jobs, submit_ms) = carried(yard, asked, workload, &load, owner.clone()).await?;
     let after = yard.taken();
+    let entries = last_entry(&mut owner).await.saturating_sub(first);
     let told = let_go(yard).await?;
     let chaos = yard.calm().await?;
     output::note("all has ended; every task is looked at");
@@ -274,7 +276,12 @@ async fn measure(yard: &mut Yard, asked: &BenchFleet, workload: &Workload) -> Re
     let elections = term(&mut owner).await?.saturating_sub(first_term);
     let took = Took { connect_ms, submit_ms, before, after };
     let found = figures(asked, &yard.folder, verdict, &told, took, jobs.len() as u64);
-    Ok(Figures { elections, backlog, chaos, ..found })
+    Ok(Figures { elections, entries, backlog, chaos, ..found })
+}
+
+/// The number of the last entry, as far as whoever answers knows; 0 if nobody does.
+async fn last_entry(client: &mut Client) -> u64 {
+    client.get_cluster(GetClusterRequest {}).await.map_or(0, |cluster| cluster.revision)
 }
 
 /// Submits everything and waits for its end, through all faults; what was taken, and how long submitting took.
@@ -431,6 +438,7 @@ fn figures(asked: &BenchFleet, folder: &Path, verdict: Verdict, told: &Told, too
         connect_ms: took.connect_ms,
         peak_rss_bytes: coordinators.iter().map(|process| process.peak_rss_bytes).max(),
         cpu_us_per_task: ours.then(|| cpu_us / verdict.tasks.max(1)),
+        entries: 0,
         coordinators,
         agents: Process::between(took.before.1, took.after.1),
         sessions_lost: told.lost_sessions,

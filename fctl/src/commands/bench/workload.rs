@@ -200,6 +200,7 @@ impl Arrival {
             min_memory_bytes: 0,
             same_link_group: false,
             share_milli: 1_000,
+            memory_bytes: 0,
         });
         let step = FlowStep {
             run: command,

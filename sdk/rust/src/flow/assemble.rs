@@ -147,6 +147,7 @@ fn step_spec(
         size: step.gang_size.unwrap_or(1),
         retry: step.retry.clone().unwrap_or_else(no_retry),
         timeout_ms: step.timeout_ms,
+        expected_ms: step.expected_ms,
         on_failure: step.on_failure.unwrap_or(OnFailure::Stop),
         max_parallel: step.max_parallel,
         constraints: constraints(step),
@@ -159,7 +160,20 @@ fn step_spec(
         secrets: secrets(step),
         preemptible: step.preemptible.unwrap_or(true),
         notice: step.notice,
-        placing: Placing { near: step.near.clone(), prefer: step.prefer.clone().unwrap_or_default() },
+        placing: placing(step),
+    }
+}
+
+fn placing(step: &FlowStep) -> Placing {
+    Placing {
+        near: step.near.clone(),
+        prefer: step.prefer.clone().unwrap_or_default(),
+        min_size: step.min_gang_size.filter(|least| Some(*least) != step.gang_size),
+        replace: step.replace,
+        spread: step.spread.clone(),
+        unique_host: step.unique_host.unwrap_or(false),
+        apart: step.apart.clone().unwrap_or_default(),
+        pack: step.pack.unwrap_or(false),
     }
 }
 

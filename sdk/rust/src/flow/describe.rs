@@ -80,7 +80,10 @@ impl Flow {
 
 fn tasks(step: &FlowStep) -> String {
     let each = step.gang_size.filter(|size| *size > 1);
-    let members = each.map_or_else(String::new, |size| format!(", each of {size} members"));
+    let members = each.map_or_else(String::new, |size| match step.min_gang_size.filter(|least| *least < size) {
+        Some(least) => format!(", each of {least} to {size} members"),
+        None => format!(", each of {size} members"),
+    });
     format!("{}{members}", counted_tasks(step))
 }
 

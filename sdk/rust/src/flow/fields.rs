@@ -40,6 +40,8 @@ pub(crate) enum Shape {
     Duration,
     /// A number of CPUs.
     Cpu,
+    /// A part of a device.
+    Share,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A list of texts.
@@ -74,8 +76,12 @@ pub(crate) enum Shape {
     Gang,
     /// What `near` of a gang takes.
     Near,
+    /// What `replace` of a gang takes.
+    Replace,
     /// A list of preferences.
     Prefer,
+    /// What `spread` takes.
+    Spread,
     /// Name to parameter.
     Params,
     /// The defaults of steps.
@@ -229,6 +235,15 @@ pub(crate) const STEP: &[Field] = &[
     .shared(),
     field("timeout", Shape::Duration, "Longest run of an attempt; it is stopped then.", "\"10m\"").or("none").shared(),
     field(
+        "expected",
+        Shape::Duration,
+        "How long an attempt is expected to run. It is not stopped then: it tells when its room falls free, and where a step has no \
+         `timeout`, whether it is over before work for which room is kept. Without it, that is learned from runs that succeeded.",
+        "\"20m\"",
+    )
+    .or("what earlier runs took")
+    .shared(),
+    field(
         "on_failure",
         Shape::Choice(&["stop", "continue"]),
         "What it means when a task has failed for good. `stop`: everything else stops and the job fails. `continue`: the \
@@ -277,11 +292,45 @@ pub(crate) const STEP: &[Field] = &[
     field(
         "prefer",
         Shape::Prefer,
-        "Of the nodes that it may run on, those that satisfy the most of these by weight come first, as long as they have room. A \
-         gang cannot have it yet.",
+        "Of the nodes that it may run on, those that satisfy the most of these by weight come first, as long as they have room. A gang \
+         goes where the least liked of its nodes is liked as much as can be.",
         "[{ label = \"zone == a\", weight = 50 }]",
     )
     .or("none")
+    .shared(),
+    field(
+        "spread",
+        Shape::Spread,
+        "Spreads the members of all tasks of the step over the values of a label, or over hosts: each goes where the fewest of them run, as \
+         far as there is room. With `at_most`, no more than that many run in one at a time: the others wait.",
+        "{ over = \"rack\", at_most = 2 }",
+    )
+    .or("as it comes")
+    .shared(),
+    field(
+        "unique_host",
+        Shape::Boolean,
+        "Whether at most one member of all tasks of the step runs on a node at a time.",
+        "true",
+    )
+    .or("false")
+    .shared(),
+    field(
+        "apart",
+        Shape::Texts,
+        "Tags of jobs beside which it does not run: it goes to no node where an attempt of a job with one of these `tags` lives, and \
+         no such job goes to a node where it lives. With a tag of its own job, each member has a node without any other of them.",
+        "[\"database\"]",
+    )
+    .or("none")
+    .shared(),
+    field(
+        "pack",
+        Shape::Boolean,
+        "Whether tasks without GPUs fill the nodes that are fullest, rather than be spread over the emptiest. Tasks with GPUs always do.",
+        "true",
+    )
+    .or("false")
     .shared(),
     field(
         "network",
@@ -361,7 +410,8 @@ pub(crate) const STEP: &[Field] = &[
         Shape::Gang,
         "Makes each task of the step a gang: several members that run the same command at the same time, on one node or on many, \
          and that reach each other. `cpu`, `memory`, `gpu` and the like are those of each member. A gang starts as a whole or not \
-         at all, as near to each other as there is room; when one member ends badly, all are stopped, and the task is tried again as a whole. \
+         at all, as near to each other as there is room; when one member ends badly, all are stopped, and the task is tried again as a whole \
+         (but see `replace`). \
          Each member is told its rank, where the first one is, and a port there (see below). `outputs` are those of rank 0. Their \
          network is the node's.",
         "{ size = 8, near = \"rack\" }",
@@ -460,7 +510,14 @@ pub(crate) const GPU: &[Field] = &[
         "Only devices of this model, as `fctl nodes` spells it, without regard to case.",
         "\"H100\"",
     ),
-    field("memory", Shape::Bytes, "Only devices with at least this much memory.", "\"40GiB\""),
+    field(
+        "memory",
+        Shape::Bytes,
+        "Only devices with at least this much memory. With `share`: the memory of each device that goes with the share; as large a part of it \
+         as the share, if it is not said.",
+        "\"40GiB\"",
+    ),
+    field("share", Shape::Share, "How much of each device; others may be given the rest of it.", "0.25").or("1"),
     field("same_link_group", Shape::Boolean, "Whether all must be linked directly.", "true").or("false"),
 ];
 
@@ -474,7 +531,32 @@ pub(crate) const GANG: &[Field] = &[
         "\"rack\"",
     )
     .or("as near as there is room"),
+    field(
+        "min_size",
+        Shape::Integer(1, limits::GANG as i64),
+        "The fewest members that it starts with, and goes on with when members are lost; it starts with as many as there is room for. Rank 0 \
+         is always one of them.",
+        "4",
+    )
+    .or("`size`"),
+    field(
+        "replace",
+        Shape::Replace,
+        "Whether the others go on when members are lost with their node or a device, or have to leave a node that is drained: others \
+         take their ranks. `true`, or a table.",
+        "true",
+    )
+    .or("`false`: all are stopped"),
 ];
+
+/// Keys of `replace`.
+pub(crate) const REPLACE: &[Field] = &[field(
+    "within",
+    Shape::Duration,
+    "How long the others wait for somebody in the place of each that was lost; then all are stopped, and placed anew.",
+    "\"30m\"",
+)
+.or("`\"10m\"`")];
 
 /// Keys of `near`.
 pub(crate) const NEAR: &[Field] = &[
@@ -494,8 +576,20 @@ pub(crate) const PREFERENCE: &[Field] = &[
     field("weight", Shape::Integer(1, limits::PREFERENCE as i64), "How much it counts.", "50").or("1"),
 ];
 
+/// Keys of `spread`.
+pub(crate) const SPREAD: &[Field] = &[
+    field(
+        "over",
+        Shape::Name,
+        "The label: nodes with the same value are one domain, a node without it is one by itself. `\"host\"` for each node. Of a level \
+         of the topology, racks of the same name in different blocks are different racks. Required.",
+        "\"rack\"",
+    ),
+    field("at_most", Shape::Integer(1, u32::MAX as i64), "Most members in one domain at a time.", "2").or("no bound"),
+];
+
 /// What a gang cannot have yet.
-pub(crate) const LATER_OF_GANG: &[&str] = &["min_size", "max_size", "replace", "spares"];
+pub(crate) const LATER_OF_GANG: &[&str] = &["max_size", "spares"];
 
 /// Keys of a variable that holds a secret.
 pub(crate) const SECRET: &[Field] =

@@ -27,7 +27,7 @@ impl Flow {
         let bytes = bytes_of(path, FILE_BYTES).map_err(|error| {
             let inside = path.join("flow.toml");
             let help = inside.is_file().then(|| format!("did you mean {}?", shown(&inside.display().to_string())));
-            FlowError::whole(&file, format!("cannot read the flow file: {error}"), help)
+            FlowError::unreadable(&file, format!("cannot read the flow file: {error}"), help)
         })?;
         let Some(bytes) = bytes else {
             let message = format!("the flow file is larger than {} MiB", FILE_BYTES >> 20);

@@ -19,6 +19,7 @@ mod packing;
 mod params;
 pub(crate) mod problem;
 pub(crate) mod read;
+mod read_beside;
 mod read_gang;
 mod read_retry;
 mod read_step;

@@ -60,9 +60,16 @@ pub struct FlowError {
     pub problems: Vec<Problem>,
     /// Further problems that were found and not kept.
     pub left_out: usize,
+    /// Whether nothing is known to be wrong in the file, since it could not be read.
+    pub unreadable: bool,
 }
 
 impl FlowError {
+    /// A file that cannot be read.
+    pub(crate) fn unreadable(file: &str, message: String, help: Option<String>) -> Self {
+        Self { unreadable: true, ..Self::whole(file, message, help) }
+    }
+
     /// A single problem that has no place inside the file.
     pub(crate) fn whole(file: &str, message: String, help: Option<String>) -> Self {
         let file = shown_whole(file, 4_096);
@@ -75,7 +82,7 @@ impl FlowError {
             help,
             excerpt: None,
         };
-        Self { file, problems: vec![problem], left_out: 0 }
+        Self { file, problems: vec![problem], left_out: 0, unreadable: false }
     }
 }
 
@@ -182,7 +189,7 @@ impl<'s> Problems<'s> {
         }
         self.found.sort_by_key(|(offset, _)| *offset);
         let problems = self.found.into_iter().map(|(_, problem)| problem).collect();
-        Err(FlowError { file: self.source.file().to_owned(), problems, left_out: self.left_out })
+        Err(FlowError { file: self.source.file().to_owned(), problems, left_out: self.left_out, unreadable: false })
     }
 }
 

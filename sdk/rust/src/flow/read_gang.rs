@@ -1,11 +1,13 @@
 //! `gang` and `prefer`: how many members a task has, and where they go.
 
-use flowyard_model::{Name, Near, Preference, limits};
+use flowyard_model::{Name, Near, Preference, Replace, limits};
 
 use super::constraints::constraint;
 use super::fields;
+use super::read_step::TIME;
 use super::spec::FlowStep;
 use super::walk::{At, Walk};
+use crate::units;
 
 /// `{ size = 8, near = "rack" }`
 pub(super) fn read_gang(walk: &mut Walk<'_>, at: &At<'_, '_>, step: &mut FlowStep) {
@@ -14,7 +16,7 @@ pub(super) fn read_gang(walk: &mut Walk<'_>, at: &At<'_, '_>, step: &mut FlowSte
         entries.into_iter().partition(|entry| fields::LATER_OF_GANG.contains(&entry.key));
     for entry in &later {
         let message = format!("a gang cannot have `{}` yet", entry.key);
-        let help = "a gang has one size, starts as a whole, and is tried again as a whole: write gang = { size = 8 }";
+        let help = "write gang = { size = 8 }, or gang = { size = 8, min_size = 4 } for one that starts with what there is room for";
         walk.problems.at_span(entry.key_span.clone(), &entry.at.path, message).help(help);
     }
     let mut sized = false;
@@ -24,6 +26,8 @@ pub(super) fn read_gang(walk: &mut Walk<'_>, at: &At<'_, '_>, step: &mut FlowSte
                 sized = true;
                 step.gang_size = walk.integer(&entry.at, 1, i64::from(limits::GANG));
             }
+            "min_size" => step.min_gang_size = walk.integer(&entry.at, 1, i64::from(limits::GANG)),
+            "replace" => step.replace = read_replace(walk, &entry.at),
             _ => step.near = read_near(walk, &entry.at),
         }
     }
@@ -34,6 +38,30 @@ pub(super) fn read_gang(walk: &mut Walk<'_>, at: &At<'_, '_>, step: &mut FlowSte
         walk.problem(at, "a gang of one member is always near to itself")
             .help("leave `near` out, or let `size` be 2 or more");
     }
+    if let (Some(least), Some(size)) = (step.min_gang_size, step.gang_size)
+        && (least > size || size == 1)
+    {
+        walk.problem(at, "`min_size` is larger than `size`, or the gang has one member")
+            .help("`size` is the most that it starts with, `min_size` the least: gang = { size = 8, min_size = 4 }");
+    }
+    if step.replace.is_some() && step.gang_size == Some(1) {
+        walk.problem(at, "a gang of one member has no others that could go on without it")
+            .help("leave `replace` out, or let `size` be 2 or more");
+    }
+}
+
+/// `true` or `{ within = "10m" }`
+fn read_replace(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Replace> {
+    let usual = Replace { within_ms: Replace::WITHIN_MS };
+    if at.as_table().is_none() {
+        return walk.boolean(at)?.then_some(usual);
+    }
+    let entries = walk.table(at, "true, or a table such as { within = \"10m\" }")?;
+    let mut replace = usual;
+    for entry in walk.fields(entries, fields::REPLACE, "in `replace`") {
+        replace.within_ms = walk.quantity(&entry.at, TIME, units::positive_duration_ms)?;
+    }
+    Some(replace)
 }
 
 /// `"rack"` or `{ level = "rack", need = true }`

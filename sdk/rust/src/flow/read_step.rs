@@ -8,6 +8,7 @@ use super::constraints::constraint;
 use super::fields;
 use super::json::to_json;
 use super::read::{is_tag, priority};
+use super::read_beside::read_beside;
 use super::read_gang::{read_gang, read_prefer};
 use super::read_retry::read_retry;
 use super::spec::{FlowStep, Foreach};
@@ -38,6 +39,7 @@ pub(crate) fn read_step(walk: &mut Walk<'_>, entries: &[KeyAt<'_, '_>]) -> FlowS
             "environment" => reserved(walk, entry),
             "gang" => read_gang(walk, at, &mut step),
             "prefer" => step.prefer = read_prefer(walk, at),
+            _ if read_beside(walk, entry, &mut step) => {}
             _ => read_resource(walk, entry, &mut step),
         }
     }
@@ -69,6 +71,7 @@ fn read_policy(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, step: &mut FlowStep) 
     match entry.key {
         "retry" => step.retry = read_retry(walk, at),
         "timeout" => step.timeout_ms = walk.quantity(at, TIME, units::positive_duration_ms),
+        "expected" => step.expected_ms = walk.quantity(at, TIME, units::positive_duration_ms),
         "kill_grace" => step.kill_grace_ms = walk.quantity(at, TIME, units::duration_ms),
         "stop_signal" => step.stop_signal = walk.parsed(at, "a signal such as \"SIGINT\"", flags::stop_signal),
         "preemptible" => step.preemptible = walk.boolean(at),
@@ -314,7 +317,8 @@ fn read_network(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<NetworkMode> {
 }
 
 fn read_gpu(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Vec<GpuRequest>> {
-    let any = GpuRequest { count: 1, model: None, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000 };
+    let (model, same_link_group) = (None, false);
+    let any = GpuRequest { count: 1, model, min_memory_bytes: 0, same_link_group, share_milli: 1_000, memory_bytes: 0 };
     if at.as_table().is_none() {
         if at.as_integer().is_none() {
             walk.wrong(at, "a number of GPUs, or a table such as { count = 2, model = \"H100\" }");
@@ -330,8 +334,12 @@ fn read_gpu(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Vec<GpuRequest>> {
             "count" => request.count = walk.integer(&entry.at, 1, i64::from(limits::GPUS))?,
             "model" => request.model = Some(walk.text(&entry.at, "the model in quotes")?),
             "memory" => request.min_memory_bytes = walk.quantity(&entry.at, SIZE, units::bytes)?,
+            "share" => {
+                let share = walk.quantity(&entry.at, "a part of a device such as 0.25", units::share_milli)?;
+                request.share_milli = u32::try_from(share).unwrap_or(1_000);
+            }
             _ => request.same_link_group = walk.boolean(&entry.at)?,
         }
     }
-    Some(vec![request])
+    Some(vec![flags::of_share(request)])
 }

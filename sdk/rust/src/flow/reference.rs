@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::fields::{
-    BACKOFF, FLOW, Field, GANG, GPU, NEAR, NOTICE, PARAM, PREFERENCE, REASONS, RETRY, RETRY_ON, RETRY_RULE, STEP, Shape,
+    BACKOFF, FLOW, Field, GANG, GPU, NEAR, NOTICE, PARAM, PREFERENCE, REASONS, REPLACE, RETRY, RETRY_ON, RETRY_RULE,
+    SPREAD, STEP, Shape,
 };
 
 const INTRODUCTION: &str = "\
@@ -83,6 +84,8 @@ const MEANING: &str = "\
 | `FLOWYARD_PARAMS` | All parameters as a JSON object. |
 | `TRACEPARENT` | The `run` span of its trace (W3C Trace Context), where the agent tells a collector (`--otlp`): OpenTelemetry's SDKs read it. `env` may set another. |
 | `FLOWYARD_SAVED` | A file to touch whenever it has saved its work: `fctl show` says when that was. |
+| `FLOWYARD_GPU_SHARE`, `FLOWYARD_GPU_MEMORY_BYTES` | Of a task with GPUs: how much of each it has (`0.250`; `1.000` for whole ones), and how many bytes of the memory of each, in the order of `CUDA_VISIBLE_DEVICES`, with commas between. |
+| `CUDA_MPS_PINNED_DEVICE_MEM_LIMIT`, `CUDA_MPS_ACTIVE_THREAD_PERCENTAGE` | Of a task with a share of real GPUs: the same in the words of CUDA's MPS. A limit only where an MPS daemon of the node serves the task. |
 | `FLOWYARD_SECRETS` | Folder in memory with the files of `secret_files`. Only where the step is given secrets. |
 
 A member of a gang finds these, too:
@@ -94,6 +97,8 @@ A member of a gang finds these, too:
 | `FLOWYARD_NODE_RANK`, `FLOWYARD_NODES` | Which of the nodes it is on, from 0, and of how many. Ranks are counted through the nodes: those of one node follow each other. |
 | `FLOWYARD_MAIN_ADDRESS`, `FLOWYARD_MAIN_PORT` | Where rank 0 is, and a port there that no other gang is given. |
 | `FLOWYARD_HOSTFILE` | A file with a line `ADDRESS slots=MEMBERS` for each node, in the order of ranks. |
+| `FLOWYARD_GANG_GENERATION` | How often members had been replaced when it started: 0 in a gang that lost none. |
+| `FLOWYARD_GANG_FILE` | A JSON file with the `generation`, the `size`, `main_address`, `main_port` and the `members` (`rank`, `node`, `address`, `local_rank`) as they are now. It and the file of hosts are written anew, each as a whole, when a member was replaced. |
 | `MASTER_ADDR`, `MASTER_PORT`, `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `LOCAL_WORLD_SIZE`, `GROUP_RANK` | The same in the words of `torch.distributed` (`init_method=\"env://\"`). |
 | `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`, `JAX_PROCESS_ID` | In those of JAX. |
 | `OMPI_COMM_WORLD_RANK`, `OMPI_COMM_WORLD_SIZE`, `OMPI_COMM_WORLD_LOCAL_RANK`, `OMPI_COMM_WORLD_LOCAL_SIZE`, `PMI_RANK`, `PMI_SIZE` | In those of Open MPI and PMI. |
@@ -187,6 +192,8 @@ fn section(text: &mut String, field: &Field) {
             rows(text, GANG);
             text.push_str("\n`near` as a table can insist:\n\n");
             rows(text, NEAR);
+            text.push_str("\n`replace` as a table says how long:\n\n");
+            rows(text, REPLACE);
             text.push_str(
                 "\nWhat is near to what, an operator says ([scheduler.md](scheduler.md#gangs-in-a-topology)).\n",
             );
@@ -198,6 +205,10 @@ fn section(text: &mut String, field: &Field) {
         Shape::Prefer => {
             text.push('\n');
             rows(text, PREFERENCE);
+        }
+        Shape::Spread => {
+            text.push('\n');
+            rows(text, SPREAD);
         }
         _ => {}
     }
@@ -228,6 +239,7 @@ fn holds(shape: Shape) -> String {
         Shape::Integer(low, high) => format!("a whole number from {low} to {high}"),
         Shape::Bytes => "a size".to_owned(),
         Shape::Duration => "a time".to_owned(),
+        Shape::Share => "a part of one".to_owned(),
         Shape::Cpu => "a number of CPUs".to_owned(),
         Shape::Choice(choices) => words(choices),
         Shape::Texts => "a list of texts".to_owned(),
@@ -246,7 +258,9 @@ fn holds(shape: Shape) -> String {
         Shape::Gpu => "a number, or a table".to_owned(),
         Shape::Gang => "a table".to_owned(),
         Shape::Near => "a level, or a table".to_owned(),
+        Shape::Replace => "`true` or `false`, or a table".to_owned(),
         Shape::Prefer => "a list of tables".to_owned(),
+        Shape::Spread => "a label, `\"host\"`, or a table".to_owned(),
         Shape::Params | Shape::Defaults | Shape::Steps => "a table".to_owned(),
         Shape::Reserved => "nothing yet".to_owned(),
     }

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{
-    BACKOFF, DEFAULTS_DOC, FLOW, Field, GANG, GPU, NEAR, NOTICE, PARAM, PREFERENCE, RANGE, REASONS, RETRY, RETRY_RULE,
-    SECRET, STEP, Shape,
+    BACKOFF, DEFAULTS_DOC, FLOW, Field, GANG, GPU, NEAR, NOTICE, PARAM, PREFERENCE, RANGE, REASONS, REPLACE, RETRY,
+    RETRY_RULE, SECRET, SPREAD, STEP, Shape,
 };
 
 const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$";
@@ -51,6 +51,7 @@ fn shape(shape: Shape) -> Value {
         Shape::Integer(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
         Shape::Bytes => json!({ "type": "string", "pattern": SIZE }),
         Shape::Duration => json!({ "type": "string", "pattern": TIME }),
+        Shape::Share => json!({ "type": ["number", "string"], "minimum": 0.001, "maximum": 1 }),
         Shape::Cpu => json!({ "type": ["number", "string"], "minimum": 0.001 }),
         Shape::Choice(words) => json!({ "type": "string", "enum": words }),
         Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
@@ -76,6 +77,8 @@ fn shape(shape: Shape) -> Value {
         Shape::Gpu => json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, table(GPU, &[])] }),
         Shape::Gang => Value::Object(table(GANG, &["size"])),
         Shape::Near => json!({ "anyOf": [{ "type": "string", "pattern": NAME }, table(NEAR, &["level"])] }),
+        Shape::Replace => json!({ "anyOf": [{ "type": "boolean" }, table(REPLACE, &[])] }),
+        Shape::Spread => json!({ "anyOf": [{ "type": "string", "pattern": NAME }, table(SPREAD, &["over"])] }),
         Shape::Prefer => json!({ "type": "array", "items": table(PREFERENCE, &["label"]) }),
         Shape::Params => named("#/definitions/param"),
         Shape::Steps => named("#/definitions/step"),

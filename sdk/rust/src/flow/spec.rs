@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
     Constraint, GpuRequest, HostMount, Isolation, JobId, Name, Near, NetworkMode, Notice, OnDisconnect, OnFailure,
-    Preference, QueuePath, Retry, StopSignal,
+    Preference, QueuePath, Replace, Retry, Spread, StopSignal,
 };
 
 use super::params::Param;
@@ -65,6 +65,8 @@ pub struct FlowStep {
     pub retry: Option<Retry>,
     /// Longest run of an attempt, in milliseconds.
     pub timeout_ms: Option<u64>,
+    /// How long an attempt is expected to run, in milliseconds.
+    pub expected_ms: Option<u64>,
     /// What the failure of one task means for the others.
     pub on_failure: Option<OnFailure>,
     /// Most tasks active at one time.
@@ -107,8 +109,20 @@ pub struct FlowStep {
     pub gang_size: Option<u32>,
     /// How near to each other the members of a gang are.
     pub near: Option<Near>,
+    /// The fewest members that a gang starts with.
+    pub min_gang_size: Option<u32>,
+    /// Whether a gang goes on when it loses members.
+    pub replace: Option<Replace>,
     /// Conditions on a node's labels that are good to have.
     pub prefer: Option<Vec<Preference>>,
+    /// Over what its members are spread.
+    pub spread: Option<Spread>,
+    /// Whether a node has at most one member of it at a time.
+    pub unique_host: Option<bool>,
+    /// Tags of jobs that it keeps apart from.
+    pub apart: Option<BTreeSet<String>>,
+    /// Whether work without GPUs fills the nodes that are fullest.
+    pub pack: Option<bool>,
 }
 
 /// What a step makes one task of each.
@@ -164,6 +178,7 @@ impl FlowStep {
         fill(&mut self.code, &defaults.code);
         fill(&mut self.retry, &defaults.retry);
         fill(&mut self.timeout_ms, &defaults.timeout_ms);
+        fill(&mut self.expected_ms, &defaults.expected_ms);
         fill(&mut self.on_failure, &defaults.on_failure);
         fill(&mut self.max_parallel, &defaults.max_parallel);
         fill(&mut self.cpu_milli, &defaults.cpu_milli);
@@ -173,6 +188,10 @@ impl FlowStep {
         fill(&mut self.gpus, &defaults.gpus);
         fill(&mut self.constraints, &defaults.constraints);
         fill(&mut self.prefer, &defaults.prefer);
+        fill(&mut self.spread, &defaults.spread);
+        fill(&mut self.unique_host, &defaults.unique_host);
+        fill(&mut self.apart, &defaults.apart);
+        fill(&mut self.pack, &defaults.pack);
         fill(&mut self.network, &defaults.network);
         fill(&mut self.mounts, &defaults.mounts);
         fill(&mut self.kill_grace_ms, &defaults.kill_grace_ms);

@@ -136,9 +136,9 @@ fn journals() -> Vec<Vec<u8>> {
     let (lists, params) = (Default::default(), BTreeMap::new());
     let context = StepContext { job, step, job_name: name, lists, params, owner: "u".to_owned(), spec };
     let task = TaskKey { job, step, task: TaskIndex(3) };
-    let key = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0) };
+    let key = MemberKey { task, attempt: AttemptNumber(1), rank: Rank(0), epoch: Epoch(0), replacement: 0 };
     let (gpus, inputs) = (Vec::new(), BTreeMap::new());
-    let member = DesiredMember { key, gpus, inputs, item: None, known: Phase::Placed, gang: None };
+    let member = DesiredMember { key, gpus, gpu_alternative: 0, inputs, item: None, known: Phase::Placed, gang: None };
     let lines = [
         "{\"registered\":{\"cluster\":\"c\",\"epoch\":0,\"node\":1,\"incarnation\":2}}".to_owned(),
         format!("{{\"step\":{}}}", json(&context)),

@@ -116,7 +116,7 @@ fn hellos() -> Vec<Vec<u8>> {
 }
 
 fn attempt_reports() -> Vec<AttemptReport> {
-    let of = |command| if let Command::ReportAttempts(report) = command { report.reports.to_vec() } else { Vec::new() };
+    let of = |command: Command| command.reports().iter().flat_map(|agent| agent.reports.clone()).collect::<Vec<_>>();
     commands().into_iter().flat_map(of).collect()
 }
 

@@ -122,7 +122,7 @@ fn all_noticed(asked: &Asked) -> ExitCode {
 fn line(totals: &Totals) -> String {
     let seconds = totals.took_ms as f64 / 1_000.0;
     format!(
-        "seeds {}, failed {}, jobs {}, attempts {}, tasks succeeded {}, evictions {}, faults {} (at least {} in each), entries {}, simulated hours {}, \
+        "seeds {}, failed {}, jobs {}, attempts {}, tasks succeeded {}, evictions {}, replaced {}, faults {} (at least {} in each), entries {}, simulated hours {}, \
          seconds {seconds:.0}, seeds/s {:.1}",
         totals.runs,
         totals.failed,
@@ -130,6 +130,7 @@ fn line(totals: &Totals) -> String {
         totals.attempts,
         totals.succeeded,
         totals.evictions,
+        totals.replaced,
         totals.coverage.faults(),
         totals.least_faults,
         totals.entries,

@@ -1,4 +1,5 @@
-//! A claim is taken up soon once its room is free, is dropped only where nothing can come of it, and ends at its time.
+//! A claim is taken up soon once its room is free, is dropped only where nothing can come of it, and ends at its time; the start of one that waits for
+//! others to end is never put off.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +35,15 @@ impl Checker for ClaimsAreTakenUp {
         let mut free_ms = BTreeMap::new();
         for (task, claim) in seen.state.claims() {
             let (now, until) = (seen.state.time().0, claim.until.0);
-            require(now <= until + LATE_MS, || format!("the claim of {task:?} is over since {}", now - until))?;
+            require(now <= until.saturating_add(LATE_MS), || {
+                format!("the claim of {task:?} is over since {}", now - until)
+            })?;
+            let was = seen.before.claim(task).filter(|was| was.made_at == claim.made_at);
+            let starts_at = was.and_then(|was| was.starts_at);
+            let is_put_off = starts_at.is_some_and(|was| claim.starts_at.is_none_or(|now| now > was));
+            require(!is_put_off, || {
+                format!("{task:?} was to start by {starts_at:?}, and now by {:?}", claim.starts_at)
+            })?;
             if could_start(seen.state, *task, claim) {
                 let key = (*task, claim.made_at.0);
                 let free = self.free_ms.get(&key).map_or(0, |free| free + gap_ms);
@@ -86,6 +95,7 @@ fn could_start(state: &State, task: TaskKey, claim: &Claim) -> bool {
         drops: Vec::new(),
         at: None,
         made_from: None,
+        repairs: Vec::new(),
     };
     let (mut state, index) = (state.clone(), Revision(state.revision().0 + 1));
     let entry = Entry { index, time: state.time(), command: Command::CommitPlan(plan) };

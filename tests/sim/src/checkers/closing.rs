@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flowyard_model::{AttemptDesired, Drain, MemberKey, NodeId, Scheduling};
+use flowyard_model::{AttemptDesired, Drain, MemberKey, NodeId, Scheduling, Standing};
 use flowyard_state::State;
 
 use super::{Checker, Seen, require};
@@ -17,8 +17,16 @@ impl Checker for ClosedNodesEmpty {
             require(now.is_subset(&before), || format!("something new lives on the closed node {id}"))?;
             let drain = node.closure.as_ref().and_then(|closure| closure.drain);
             let overdue = matches!(drain, Some(Drain::Stopping(_)));
-            let goes_on = seen.state.live_members(id).any(|(_, attempt, _)| attempt.desired == AttemptDesired::Run);
+            let goes_on = seen
+                .state
+                .live_members(id)
+                .any(|(_, attempt, member)| attempt.desired == AttemptDesired::Run && member.leaving.is_none());
             require(!(overdue && goes_on), || format!("the drain of node {id} is due, and something goes on there"))?;
+        }
+        for (id, before) in seen.before.nodes().filter(|(_, node)| node.standing() == Standing::Shunned) {
+            let shunned = seen.state.node(id).is_some_and(|node| node.discredit == before.discredit);
+            let newly = || !live(seen.state, id).is_subset(&live(seen.before, id));
+            require(!shunned || !newly(), || format!("something new lives on the shunned node {id}"))?;
         }
         for id in seen.differences.nodes.iter().copied() {
             if seen.before.node(id).is_none() || seen.state.node(id).is_some() {

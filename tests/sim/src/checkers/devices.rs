@@ -16,7 +16,8 @@ impl Checker for NoDeviceIsGrantedTwice {
             for (key, _, member) in seen.state.live_members(id) {
                 let spec = seen.state.step_spec(key.task.job, key.task.step).ok_or("a member without a step")?;
                 let share = spec.resources.gpus.get(member.gpu_alternative as usize).map_or(0, |gpu| gpu.share_milli);
-                let new = seen.before.attempt(key.task, key.attempt).is_none();
+                let known = seen.before.attempt(key.task, key.attempt);
+                let new = known.is_none_or(|attempt| attempt.member_key(key.task, key.rank) != key);
                 let placed = new && matches!(seen.entry.command, Command::CommitPlan(_));
                 for gpu in &member.gpus {
                     *granted.entry(gpu.0).or_insert(0) += share;

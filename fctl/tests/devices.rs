@@ -1,0 +1,195 @@
+//! GPUs that fail while they are used, through the command line, on the embedded cluster with pretended devices.
+
+mod common;
+
+use common::{Running, Yard, until};
+use serde_json::{Value, json};
+
+fn with_gpus(count: u32) -> (Yard, Running) {
+    let yard = Yard::new();
+    let dev = yard.dev(&["--fake-gpus", &count.to_string()]);
+    (yard, dev)
+}
+
+/// What is pretended of devices from now on.
+fn pretend(yard: &Yard, faults: &str) {
+    let file = yard.home().join("agent/fake-faults");
+    let part = file.with_extension("part");
+    std::fs::write(&part, faults).unwrap();
+    std::fs::rename(part, file).unwrap();
+}
+
+/// Submits a process with a GPU and without a retry.
+fn submit(yard: &Yard, gpus: &str, script: &str) {
+    let flags = ["submit", "--isolation", "process", "--cpu", "0.1", "--memory", "64MiB", "--kill-grace", "1s"];
+    yard.ok(&[&flags[..], &["--gpu", gpus, "--", "sh", "-c", script]].concat());
+}
+
+fn node(yard: &Yard) -> Value {
+    yard.json(&["node", "show", "local"])
+}
+
+fn attempts(yard: &Yard, job: &str) -> Value {
+    yard.json(&["show", job])["tasks_shown"][0]["attempts"].clone()
+}
+
+#[test]
+fn what_runs_on_a_device_that_fails_runs_again_on_another_and_spends_no_retry() {
+    let (yard, dev) = with_gpus(2);
+    submit(&yard, "1", "if [ $FLOWYARD_ATTEMPT = 1 ]; then exec sleep 600; fi; echo second");
+    yard.wait_running("1", &[]);
+    let held = attempts(&yard, "1")[0]["gpus"][0]["id"].as_str().unwrap().to_owned();
+    pretend(&yard, &format!("{held} xid 79\n"));
+    // The step has no retry: had one been spent, it would have failed.
+    assert_eq!(yard.run(&["wait", "1"]).code(), 0);
+    assert_eq!(yard.ok(&["logs", "1"]), "second\n");
+    let tried = attempts(&yard, "1");
+    let first = [&tried[0]["outcome"], &tried[0]["reason"], &tried[0]["blame"]];
+    assert_eq!(json!(first), json!(["lost", "device", "hardware"]), "{tried}");
+    assert!(tried[0]["message"].as_str().unwrap().contains("XID 79: it has fallen off the bus"), "{tried}");
+    assert!(tried[1]["gpus"][0]["id"] != held.as_str(), "{tried}");
+
+    let shown = node(&yard);
+    let gpus = shown["gpus"].as_array().unwrap();
+    let gpu = gpus.iter().find(|gpu| gpu["id"] == held.as_str()).unwrap();
+    assert_eq!((&gpu["state"], &gpu["healthy"]), (&json!("faulty"), &json!(false)), "{shown}");
+    let charge = &shown["discredit"]["recent"][0];
+    assert_eq!((&charge["reason"], &charge["attempt"]), (&json!("device"), &json!("1/sh/0#1")), "{shown}");
+    assert_eq!(shown["discredit"]["standing"], "avoided", "{shown}");
+    let text = yard.ok(&["node", "show", "local"]);
+    assert!(text.contains(&format!("({held}) faulty since")) && text.contains("XID 79"), "{text}");
+    assert!(text.contains("open, avoided") && text.contains("1/sh/0#1 ended: device (hardware)"), "{text}");
+
+    // Both devices are asked for, and one is out.
+    submit(&yard, "2", "true");
+    let why = yard.ok(&["why", "2"]);
+    assert!(why.contains("1 of 2 free and healthy"), "{why}");
+    pretend(&yard, "");
+    assert_eq!(yard.run(&["wait", "2"]).code(), 0, "it is well again");
+    yard.ok(&["node", "forgive", "local"]);
+    assert_eq!(node(&yard)["discredit"], Value::Null);
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
+
+#[test]
+fn a_program_is_not_blamed_for_what_it_made_of_an_error_of_its_device() {
+    let (yard, dev) = with_gpus(2);
+    let gate = yard.path("gate");
+    let script = format!(
+        "if [ $FLOWYARD_ATTEMPT = 1 ]; then until [ -e {} ]; do sleep 0.05; done; exit 7; fi; echo second",
+        gate.display()
+    );
+    submit(&yard, "1", &script);
+    yard.wait_running("1", &[]);
+    let held = attempts(&yard, "1")[0]["gpus"][0]["id"].as_str().unwrap().to_owned();
+    pretend(&yard, &format!("{held} xid 94\n"));
+    let degraded = || node(&yard)["gpus"].as_array().unwrap().iter().any(|gpu| gpu["state"] == "degraded");
+    until("the error to be told", degraded);
+    assert_eq!(yard.json(&["show", "1"])["steps"][0]["tasks"]["active"], 1, "what holds it goes on");
+    yard.write("gate", "");
+    assert_eq!(yard.run(&["wait", "1"]).code(), 0);
+    let tried = attempts(&yard, "1");
+    let first = [&tried[0]["outcome"], &tried[0]["reason"], &tried[0]["blame"], &tried[0]["exit_code"]];
+    assert_eq!(json!(first), json!(["failed", "device", "hardware", 7]), "{tried}");
+    // Whoever fails on a device that is well is to blame as ever.
+    submit(&yard, "1", "exit 3");
+    assert_eq!(yard.run(&["wait", "2"]).code(), 3);
+    assert_eq!(attempts(&yard, "2")[0]["blame"], "user");
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
+
+#[test]
+fn an_operator_takes_a_device_out_of_use_and_what_holds_it_stays() {
+    let (yard, dev) = with_gpus(2);
+    let gate = yard.path("gate");
+    submit(&yard, "2", &format!("until [ -e {} ]; do sleep 0.05; done", gate.display()));
+    yard.wait_running("1", &[]);
+    let said = yard.ok(&["node", "cordon", "local", "--gpu", "1", "--reason", "loud fan"]);
+    assert!(said.contains("GPU fake-1 of node local is given to nobody new"), "{said}");
+    let shown = node(&yard);
+    assert_eq!(
+        (&shown["scheduling"], &shown["gpus"][1]["out"]["reason"]),
+        (&json!("open"), &json!("loud fan")),
+        "{shown}"
+    );
+    assert_eq!((&shown["gpus"][1]["healthy"], &shown["gpus"][0]["healthy"]), (&json!(false), &json!(true)), "{shown}");
+    submit(&yard, "2", "true");
+    submit(&yard, "1", "true");
+    yard.write("gate", "");
+    assert_eq!(yard.run(&["wait", "1"]).code(), 0, "what held it was left alone");
+    assert_eq!(yard.run(&["wait", "3"]).code(), 0, "the other one is used");
+    assert_eq!(attempts(&yard, "3")[0]["gpus"][0]["id"], "fake-0");
+    assert!(yard.ok(&["nodes"]).contains("GPU 1 (fake-1) healthy since"), "with who took it out");
+    yard.refused(113, &["has no GPU `7`", "fake-0, fake-1"], &["node", "cordon", "local", "--gpu", "7"]);
+    yard.ok(&["node", "uncordon", "local", "--gpu", "fake-1"]);
+    assert_eq!(yard.run(&["wait", "2"]).code(), 0);
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
+
+#[test]
+fn memory_of_a_device_is_shared_out_and_each_task_is_told_its_part() {
+    let (yard, dev) = with_gpus(1);
+    let gate = yard.path("gate");
+    let wait = format!(
+        "echo $FLOWYARD_GPU_SHARE $FLOWYARD_GPU_MEMORY_BYTES; until [ -e {} ]; do sleep 0.05; done",
+        gate.display()
+    );
+    // It has 16 GiB.
+    submit(&yard, "share=0.25,memory=10GiB", &wait);
+    yard.wait_running("1", &[]);
+    submit(&yard, "share=0.25,memory=10GiB", "true");
+    submit(&yard, "share=0.25,memory=6GiB", "true");
+    assert_eq!(yard.run(&["wait", "3"]).code(), 0, "there is as much left of the memory");
+    let why = yard.ok(&["why", "2"]);
+    assert!(why.contains("0.25 of a GPU and 10GiB of its memory"), "{why}");
+    submit(&yard, "share=0.5", "true");
+    let why = yard.ok(&["why", "4"]);
+    assert!(why.contains("room is kept for it on local; it starts once 1 attempt there has ended"), "{why}");
+    yard.write("gate", "");
+    for job in ["1", "2", "4"] {
+        assert_eq!(yard.run(&["wait", job]).code(), 0, "job {job}");
+    }
+    assert_eq!(yard.ok(&["logs", "1"]), "0.250 10737418240\n");
+    yard.refused(
+        112,
+        &["0.5 of 1 GPU with 17GiB of its memory", "no node could ever give"],
+        &["submit", "--gpu", "share=0.5,memory=17GiB", "--", "true"],
+    );
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
+
+#[test]
+fn a_part_of_a_device_is_given_to_who_asks_for_it_and_to_nobody_else() {
+    let yard = Yard::new();
+    let dev = yard.dev(&["--fake-gpus", "1", "--fake-mig", "1g.10gb,3g.40gb"]);
+    let gate = yard.path("gate");
+    let wait = format!("until [ -e {} ]; do sleep 0.05; done", gate.display());
+    submit(&yard, "1", &wait);
+    yard.wait_running("1", &[]);
+    assert_eq!(attempts(&yard, "1")[0]["gpus"][0]["id"], "fake-0", "a GPU is a whole one");
+    submit(&yard, "1", "true");
+    let why = yard.ok(&["why", "2"]);
+    assert!(why.contains("no room for it now"), "no part will do: {why}");
+    submit(&yard, "model=fake mig 1g.10gb", &wait);
+    submit(&yard, "memory=30GiB", &wait);
+    for (job, part) in [("3", "fake-1-mig-0"), ("4", "fake-1-mig-1")] {
+        yard.wait_running(job, &[]);
+        let given = attempts(&yard, job)[0]["gpus"][0].clone();
+        assert_eq!((&given["id"], &given["part_of"]), (&json!(part), &json!("fake-1")), "{given}");
+    }
+    // What befalls the whole befalls its parts.
+    pretend(&yard, "fake-1 xid 94\n");
+    let degraded =
+        || node(&yard)["gpus"].as_array().unwrap().iter().filter(|gpu| gpu["state"] == "degraded").count() == 2;
+    until("both parts to be degraded", degraded);
+    yard.write("gate", "");
+    for job in ["1", "2", "3", "4"] {
+        assert_eq!(yard.run(&["wait", job]).code(), 0, "job {job}");
+    }
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
