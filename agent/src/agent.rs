@@ -25,7 +25,7 @@ use crate::lease;
 use crate::link::Link;
 use crate::network::Networks;
 use crate::outgoing::Outgoing;
-use crate::reconciler::Reconciler;
+use crate::reconciler::{Reconciler, ReconcilerMessage};
 use crate::tasks::Tasks;
 use crate::users::UserRanges;
 
@@ -33,6 +33,8 @@ use crate::users::UserRanges;
 const STRAY_END: Duration = Duration::from_secs(60);
 /// How long a launcher may take to end what it runs.
 const LAUNCHER_END: Duration = Duration::from_secs(5);
+/// How long what has ended may take to be forgotten when the agent stops.
+const FORGET: Duration = Duration::from_secs(1);
 
 /// Why an agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -152,8 +154,9 @@ impl Agent {
     }
 
     /// Stops the agent. With `kill`, what runs is ended with it; otherwise it goes on under the launcher, for the next agent
-    /// to adopt. Afterwards nothing of this agent uses its folder any more.
+    /// to adopt. Afterwards nothing of this agent uses its folder any more, and what ended takes no room in it.
     pub async fn stop(&self, kill: bool) {
+        self.forget().await;
         self.link.kill();
         self.reconciler.kill();
         self.tasks.stop().await;
@@ -174,6 +177,15 @@ impl Agent {
         );
         if let Some(exporter) = &self.desk.exporter {
             exporter.flush().await;
+        }
+    }
+
+    /// Waits until the coordinators have taken the ends that they were told, and the folders of those attempts are gone: on a full
+    /// disk nothing could be begun again before. For a moment only: there may be no coordinator.
+    async fn forget(&self) {
+        let (leaving, gone) = oneshot::channel();
+        if self.reconciler.tell(ReconcilerMessage::Forgotten(leaving)).await.is_ok() {
+            let _ = tokio::time::timeout(FORGET, gone).await;
         }
     }
 }

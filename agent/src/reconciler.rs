@@ -35,6 +35,8 @@ pub(crate) enum ReconcilerMessage {
     Registered(Registration),
     /// Says everything that is observed, for the beginning of a session.
     Observed(oneshot::Sender<Everything>),
+    /// Says once nothing is left of any attempt that has ended.
+    Forgotten(oneshot::Sender<()>),
 }
 
 /// Everything an agent says at the beginning of a session.
@@ -72,6 +74,8 @@ pub(crate) struct Reconciler {
     news: (mpsc::Sender<AttemptReport>, mpsc::Receiver<AttemptReport>),
     /// Where reports go on to the coordinator.
     outgoing: Outgoing,
+    /// Who waits until nothing is left of what has ended.
+    leaving: Vec<oneshot::Sender<()>>,
 }
 
 impl Reconciler {
@@ -87,6 +91,7 @@ impl Reconciler {
             held: BTreeMap::new(),
             news: mpsc::channel(NEWS),
             outgoing,
+            leaving: Vec::new(),
         };
         for member in remembered.members.into_values() {
             if let Some(context) = this.context(member.key) {
@@ -210,6 +215,15 @@ impl Reconciler {
         self.held.remove(&key);
         self.journal.forgotten(key);
         self.remover.remove(self.desk.folder(key));
+        self.say_forgotten();
+    }
+
+    /// Tells who waits for it that nothing is left of what has ended, once that is so.
+    fn say_forgotten(&mut self) {
+        if self.leaving.is_empty() || self.held.values().any(|held| held.report.phase == Phase::Ended) {
+            return;
+        }
+        self.leaving.drain(..).for_each(|leaving| self.remover.say(leaving));
     }
 
     /// The coordinator tells a context again with the next member of a step of which it wants nothing at the moment.
@@ -309,6 +323,10 @@ impl Message<ReconcilerMessage> for Reconciler {
             ReconcilerMessage::Observed(answer) => {
                 let reports = self.held.values().map(|held| held.report.clone()).collect();
                 let _ = answer.send(Everything { registered: self.registered.clone(), reports });
+            }
+            ReconcilerMessage::Forgotten(leaving) => {
+                self.leaving.push(leaving);
+                self.say_forgotten();
             }
         }
     }

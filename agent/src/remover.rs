@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use tokio::sync::oneshot;
+
 use crate::attempt::{LAUNCHED, WORK};
 use crate::launcher::EXIT_RECORD;
 use crate::logs::{STDERR_LOG, STDOUT_LOG};
@@ -15,14 +17,23 @@ const QUEUE: usize = 4_096;
 /// Hands folders to the thread, which ends with the last handle.
 #[derive(Debug)]
 pub(crate) struct Remover {
-    queue: SyncSender<PathBuf>,
+    queue: SyncSender<Work>,
+}
+
+/// What the thread does, in this order.
+#[derive(Debug)]
+enum Work {
+    /// Removes a folder.
+    Remove(PathBuf),
+    /// Says that everything before is done.
+    Say(oneshot::Sender<()>),
 }
 
 impl Remover {
     /// Starts the thread. Without one, folders are removed where they are forgotten.
     pub(crate) fn start() -> Self {
-        let (queue, folders) = sync_channel(QUEUE);
-        let started = std::thread::Builder::new().name("remover".to_owned()).spawn(move || work_off(&folders));
+        let (queue, work) = sync_channel(QUEUE);
+        let started = std::thread::Builder::new().name("remover".to_owned()).spawn(move || work_off(&work));
         if let Err(error) = started {
             tracing::warn!(%error, "no thread to remove folders on");
         }
@@ -31,16 +42,36 @@ impl Remover {
 
     /// Removes a folder soon.
     pub(crate) fn remove(&self, folder: PathBuf) {
-        match self.queue.try_send(folder) {
+        self.hand(Work::Remove(folder));
+    }
+
+    /// Says when all folders so far are gone.
+    pub(crate) fn say(&self, gone: oneshot::Sender<()>) {
+        self.hand(Work::Say(gone));
+    }
+
+    fn hand(&self, work: Work) {
+        match self.queue.try_send(work) {
             Ok(()) => {}
-            Err(TrySendError::Full(folder) | TrySendError::Disconnected(folder)) => remove(&folder),
+            Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => work.done(),
         }
     }
 }
 
-fn work_off(folders: &Receiver<PathBuf>) {
-    for folder in folders {
-        remove(&folder);
+impl Work {
+    fn done(self) {
+        match self {
+            Self::Remove(folder) => remove(&folder),
+            Self::Say(gone) => {
+                let _ = gone.send(());
+            }
+        }
+    }
+}
+
+fn work_off(queue: &Receiver<Work>) {
+    for work in queue {
+        work.done();
     }
 }
 

@@ -389,7 +389,11 @@ fn a_full_disk_is_said_and_nothing_is_lost_when_there_is_room_again() {
     let script = "head -c 300000000 /dev/zero > big";
     let ran = yard.run(&process(&["--", "sh", "-c", script]));
     match ran.code() {
-        1 => ran.says(&["exited with code 1", "disk", "full"]),
+        1 => {
+            ran.says(&["exited with code 1", "disk", "full"]);
+            let left = fs::read_dir(yard.home().join("agent/attempts")).unwrap().count();
+            assert_eq!(left, 0, "what ended takes no room any more, or nothing could be begun again");
+        }
         // The log itself had something to write at that moment. It stops rather than forget, and goes on when there is room.
         code => {
             assert_eq!(code, HOME, "{ran:#?}");
@@ -405,7 +409,8 @@ fn a_full_disk_is_said_and_nothing_is_lost_when_there_is_room_again() {
     let full = yard.run(&process(&["--name", "during", "--", "true"]));
     assert!(full.code() != 0 && full.stderr.to_lowercase().contains("no space left"), "{full:#?}");
     fs::remove_file(yard.home().join("filler")).unwrap();
-    assert_eq!(yard.run(&process(&["--name", "after", "--", "true"])).code(), 0);
+    let after = yard.run(&process(&["--name", "after", "--", "true"]));
+    assert_eq!(after.code(), 0, "{after:#?}\nafter\n{full:#?}");
     let jobs = yard.ok(&["jobs", "--local"]);
     assert!(jobs.contains("before") && jobs.contains("after"), "{jobs}");
     yard.until_nothing_runs();
