@@ -28,7 +28,7 @@ use crate::standing::{Certified, Ground, Standing, by_another};
 /// Metadata in which a coordinator says for whom it passes a call on.
 pub(crate) const PASSED_ON_FOR: &str = "flowyard-caller-bin";
 const AUTHORIZATION: &str = "authorization";
-const BEARER: &str = "Bearer ";
+pub(crate) const BEARER: &str = "Bearer ";
 
 /// How somebody arrived.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ pub mod feed;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;
+mod fresh;
 mod guesses;
 mod holdings;
 mod leadership;

@@ -31,6 +31,7 @@ use crate::caller::{Accepted, Door, Doorkeeper, accept_certified, accept_users};
 use crate::coordinator::{Shared, StartError};
 use crate::crowd::Crowd;
 use crate::fleet::{self, AdministrationEndpoint, EntranceEndpoint, Fleet, MembersEndpoint, PassOn};
+use crate::fresh::Fresh;
 use crate::guesses::Guesses;
 use crate::raft::Speakers;
 use crate::secrets::SecretsEndpoint;
@@ -140,6 +141,7 @@ async fn serve_door(
         .layer(aside)
         .layer(Surround(shared.calls.clone()))
         .layer(Surround(Guesses::new(shared.audit.clone())))
+        .layer(Fresh(shared.clone()))
         .layer(InterceptorLayer::new(doorkeeper))
         .layer(Surround(crowd))
         .layer(PassOn { shared: shared.clone(), door })

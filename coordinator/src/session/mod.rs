@@ -1,6 +1,9 @@
 //! One agent's session: keeps its desired in step with the view, and passes its reports on, batched.
 //!
 //! Owns what was sent. It is rebuilt from the view at each connection, so it holds nothing that may not be lost.
+//!
+//! A message to an agent costs more than what is in it. What one entry brings about for an agent - that its reports are taken, and what it is
+//! to do now - goes together: whoever has something to tell while reports are on their way waits a moment for word of them.
 
 pub mod desired;
 mod devices;
@@ -13,14 +16,19 @@ mod turns;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flowyard_model::{AttemptReport, End, Health, Incarnation, MemberKey, NodeId, Phase, ReportAttempts, Term};
 use flowyard_proto::agent::{Acknowledged, CoordinatorMessage, coordinator_message::Message as Wire};
 use flowyard_state::View;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
 use kameo::actor::{Actor, ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::feed::Feed;
@@ -36,6 +44,9 @@ pub(crate) use turns::Turns;
 /// Messages on their way to one agent.
 pub const OUTBOX: usize = 64;
 
+/// How long news waits for word of reports that are on their way: it comes just after the view that has what they changed.
+const TOGETHER: Duration = Duration::from_millis(2);
+
 /// Where messages to one agent are put.
 pub type Outbox = mpsc::Sender<Result<CoordinatorMessage, Status>>;
 
@@ -50,6 +61,12 @@ pub struct Session {
     feed: Feed,
     proposer: Proposer,
     outbox: Outbox,
+    /// Reports on their way into the log: their number, once they are applied.
+    under_way: FuturesOrdered<BoxFuture<'static, Result<u64, Status>>>,
+    /// The number of the last that were taken, until the agent is told.
+    taken: Option<u64>,
+    /// When the agent is told what may be new at the latest; `None` if nothing is.
+    tell_at: Option<Instant>,
 }
 
 /// Whether a session may go on. A node that was given up while its session lives has to register anew, or it would never be used
@@ -111,6 +128,9 @@ impl Session {
             feed,
             proposer,
             outbox,
+            under_way: FuturesOrdered::new(),
+            taken: None,
+            tell_at: None,
         }
     }
 
@@ -122,33 +142,65 @@ impl Session {
             let _ = self.outbox.send(Err(status)).await;
             return false;
         }
-        let Some(desired) = self.told.next(&view, self.term) else { return true };
-        let message = CoordinatorMessage { message: Some(Wire::Desired((&desired).into())) };
-        self.outbox.send(Ok(message)).await.is_ok()
+        let taken = self.taken.take().map(|sequence| Wire::Acknowledged(Acknowledged { sequence }));
+        let desired = self.told.next(&view, self.term).map(|desired| Wire::Desired((&desired).into()));
+        for message in taken.into_iter().chain(desired) {
+            if self.outbox.send(Ok(CoordinatorMessage { message: Some(message) })).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Hands reports in for the log without waiting for the ones before: they keep their order.
-    fn pass_on(&self, sequence: u64, reports: ReportAttempts) {
-        let (proposer, outbox) = (self.proposer.clone(), self.outbox.clone());
+    fn pass_on(&mut self, sequence: u64, reports: ReportAttempts) {
+        let proposer = self.proposer.clone();
         let (count, ends) = (reports.reports.len(), new_ends(&self.feed.view(), &reports.reports));
         let began_us = flowyard_clock::wall_us();
         let taken = proposer.joining().hand_in((&proposer, self.term), reports);
-        tokio::spawn(async move {
-            let answer = match taken.await {
+        self.under_way.push_back(Box::pin(async move {
+            match taken.await {
                 Ok(Ok(())) => {
                     proposer.counts().reports.add(count as u64);
                     ends.iter().for_each(|(_, end)| proposer.counts().end(end));
                     if let Some(tracer) = proposer.tracer() {
                         tracer.reported(ends.iter().map(|(member, _)| *member), began_us);
                     }
-                    Ok(CoordinatorMessage { message: Some(Wire::Acknowledged(Acknowledged { sequence })) })
+                    Ok(sequence)
                 }
                 // The agent begins a new session, which says everything again.
                 Ok(Err(error)) => Err(Status::unavailable(format!("reports could not be put into the log: {error}"))),
                 Err(_) => Err(Status::unavailable("reports were lost on their way into the log")),
-            };
-            let _ = outbox.send(answer).await;
-        });
+            }
+        }));
+    }
+
+    /// Reports are in the log, or will never be.
+    async fn answer(&mut self, taken: Result<u64, Status>) {
+        match taken {
+            Ok(sequence) => {
+                self.taken = Some(sequence);
+                self.note_news();
+            }
+            Err(status) => drop(self.outbox.send(Err(status)).await),
+        }
+    }
+
+    /// There may be something to tell: at once, unless there is word of reports to be waited for.
+    fn note_news(&mut self) {
+        let now = Instant::now();
+        match self.under_way.is_empty() {
+            true => self.tell_at = Some(now),
+            false => self.tell_at = self.tell_at.or(Some(now + TOGETHER)),
+        }
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) if at <= Instant::now() => {}
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -170,8 +222,16 @@ impl Actor for Session {
                 biased;
                 signal = mailbox.recv() => return Ok(signal),
                 () = self.outbox.closed() => return Ok(None),
+                Some(taken) = self.under_way.next() => self.answer(taken).await,
                 changed = self.changed.changed() => {
-                    if changed.is_err() || !self.tell().await {
+                    if changed.is_err() {
+                        return Ok(None);
+                    }
+                    self.note_news();
+                }
+                () = due(self.tell_at) => {
+                    self.tell_at = None;
+                    if !self.tell().await {
                         return Ok(None);
                     }
                 }
@@ -198,8 +258,6 @@ impl Message<SessionMessage> for Session {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use flowyard_model::Command;
     use kameo::actor::Spawn;
     use tonic::Code;

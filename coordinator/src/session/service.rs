@@ -17,6 +17,7 @@ use flowyard_proto::{api, status};
 use flowyard_state::View;
 use kameo::actor::{ActorRef, Spawn};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -219,16 +220,26 @@ impl AgentEndpoint {
         standing: &Standing,
     ) -> Result<(), Status> {
         let mut lost = Box::pin(standing.clone().lost());
+        // One timer for all messages: it is set again only when it goes off, by how long ago the last was heard.
+        let mut silence = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut heard_at = Instant::now();
         loop {
             // A session lasts for days: its certificate may expire, or its node be shut out meanwhile.
-            let silence = Duration::from_millis(self.shared.pace.timing().suspect_ms);
             let heard = tokio::select! {
                 biased;
                 status = &mut lost => return Err(status),
-                heard = tokio::time::timeout(silence, next(said)) => heard,
+                heard = next(said) => heard,
+                () = &mut silence => {
+                    let until = heard_at + Duration::from_millis(self.shared.pace.timing().suspect_ms);
+                    // Whoever is silent for so long cannot be told anything either, and is not to stay connected on the strength of that.
+                    if until <= Instant::now() {
+                        return Err(Status::deadline_exceeded("nothing was heard from the agent"));
+                    }
+                    silence.as_mut().reset(until);
+                    continue;
+                }
             };
-            // Whoever is silent for so long cannot be told anything either, and is not to stay connected on the strength of that.
-            let heard = heard.map_err(|_| Status::deadline_exceeded("nothing was heard from the agent"))?;
+            heard_at = Instant::now();
             let Some(message) = heard? else { break };
             if !self.shared.heard.mark(node, incarnation) {
                 return Err(Status::aborted("the node was given up; this session is over"));

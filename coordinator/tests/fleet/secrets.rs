@@ -88,6 +88,18 @@ async fn a_secret_is_told_to_the_agent_of_the_task_and_is_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_known_everywhere_as_soon_as_it_was_given_out() {
+    let hosts = three().await;
+    let leader = hosts.iter().position(Host::leads).unwrap();
+    for round in 0..12 {
+        let token = hosts[leader].token(to_call("ann", RoleKind::Operator, &[])).await;
+        let follower = &hosts[(leader + 1 + round % 2) % 3];
+        let asked = secrets(follower, &token).list(ListSecretsRequest {}).await;
+        assert!(asked.is_ok(), "at a coordinator that follows, round {round}: {asked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_is_for_its_queue_and_changed_by_those_who_submit_there() {
     let host = alone().await;
     let ann = host.token(to_call("ann", RoleKind::Operator, &[])).await;

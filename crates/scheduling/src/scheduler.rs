@@ -228,8 +228,10 @@ impl Known {
         // Where members of a step are changes also without anything of it being ready: a gang that goes on loses some and gets others.
         let counts =
             |task: &&TaskKey| state.step_spec(task.job, task.step).is_some_and(|spec| spec.placing.counts_its_own());
-        groups.extend(tasks.iter().filter(counts).filter_map(|task| claimed::group(state, *task)));
-        if nodes.iter().any(|node| is_labelled_anew(&self.state, state, *node)) {
+        let moved_beside: Vec<_> = tasks.iter().filter(counts).copied().collect();
+        groups.extend(moved_beside.iter().filter_map(|task| claimed::group(state, *task)));
+        let labelled = nodes.iter().any(|node| is_labelled_anew(&self.state, state, *node));
+        if labelled {
             groups.extend(self.groups_that_count_their_own());
         }
         let started = std::mem::take(&mut self.started);
@@ -257,6 +259,9 @@ impl Known {
         paths.into_iter().for_each(|path| self.tell_later(path));
         if !claims.is_empty() {
             self.tell_reserved();
+        }
+        if labelled || !moved_beside.is_empty() {
+            self.tell_beside_reserved();
         }
         true
     }
@@ -402,6 +407,17 @@ impl Known {
                 self.tell_shape(shape, spec, Own { tags: job.tags.clone(), key: of });
             }
             self.reserved.insert(key, shape);
+        }
+    }
+
+    /// Of whom waits for others to end, and of whose step it matters where members are: where those are now.
+    fn tell_beside_reserved(&mut self) {
+        for (key, shape) in self.reserved.clone() {
+            let Some(job) = self.state.job(key.job).map(|job| job.spec.clone()) else { continue };
+            let spec = &job.steps[key.step.0 as usize];
+            if spec.placing.counts_its_own() {
+                self.tell_shape(shape, spec, Own { tags: job.tags.clone(), key: (key.job, key.step) });
+            }
         }
     }
 

@@ -168,6 +168,22 @@ fn a_gang_starts_elsewhere_if_there_is_room_sooner() {
 }
 
 #[test]
+fn who_waits_starts_where_others_of_its_step_have_made_room_for_it() {
+    let mut world = World::new(&[(4, 0), (4, 0), (4, 0), (4, 0)]);
+    let mut filling = small(2, 1_000);
+    filling.resources.cpu_milli = 4_000;
+    world.submit("other", filling);
+    let mut twice = StepSpec { fan_out: FanOut::Range { start: 0, count: 2 }, ..gang(2, 4, Some(5_000)) };
+    twice.placing.unique_host = true;
+    let wide = world.submit("lab", twice);
+    world.rest();
+    assert_eq!((world.running(wide), world.state.claims().count()), (2, 1), "one of two waits for the smaller work");
+    world.end_members(move |key, _| key.task.job == wide);
+    world.rest();
+    assert_eq!((world.running(wide), world.state.claims().count()), (2, 0));
+}
+
+#[test]
 fn only_wide_work_gets_a_reservation_and_one_in_each_part_of_the_tree() {
     let mut world = World::new(&[(4, 0)]);
     world.submit("other", small(4, 100));
