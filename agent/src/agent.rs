@@ -184,9 +184,12 @@ impl Agent {
     /// disk nothing could be begun again before. For a moment only: there may be no coordinator.
     async fn forget(&self) {
         let (leaving, gone) = oneshot::channel();
-        if self.reconciler.tell(ReconcilerMessage::Forgotten(leaving)).await.is_ok() {
-            let _ = tokio::time::timeout(FORGET, gone).await;
-        }
+        let forgotten = async {
+            if self.reconciler.tell(ReconcilerMessage::Forgotten(leaving)).await.is_ok() {
+                let _ = gone.await;
+            }
+        };
+        let _ = tokio::time::timeout(FORGET, forgotten).await;
     }
 }
 

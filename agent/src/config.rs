@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flowyard_model::{Name, PortRange};
 
+use crate::inventory::fake::FakeGpus;
 use crate::launcher::StartCommand;
 use crate::network::NetworkChoices;
 use crate::runtime::spec::User;
@@ -45,7 +46,7 @@ pub struct AgentConfig {
     /// Any OCI runtime binary to use instead of the linked-in one.
     pub oci_runtime: Option<PathBuf>,
     /// GPUs to pretend, for development.
-    pub fake_gpus: u32,
+    pub fake_gpus: FakeGpus,
     /// Parts of one more GPU to pretend, by their profiles: `1g.10gb`.
     pub fake_mig: Vec<String>,
     /// Thousandths of a CPU to offer, if not all.
@@ -66,7 +67,7 @@ pub struct AgentConfig {
 #[derive(Debug, Clone)]
 pub struct EmbeddedChoices {
     /// See [`AgentConfig::fake_gpus`].
-    pub fake_gpus: u32,
+    pub fake_gpus: FakeGpus,
     /// See [`AgentConfig::fake_mig`].
     pub fake_mig: Vec<String>,
     /// See [`AgentConfig::oci_runtime`].

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use flowyard_agent::inventory::fake::FakeGpus;
 use flowyard_model::{
     Constraint, GpuRequest, HostMount, Isolation, JobId, Name, NetworkMode, OnDisconnect, QueuePath, Reference, Retry,
     StopSignal,
@@ -265,6 +266,9 @@ pub(crate) struct StepFlags {
     /// Size of /dev/shm with its unit
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     pub shm: Option<u64>,
+    /// A countable thing, such as a licence, that it holds while it runs, as NAME or NAME=COUNT
+    #[arg(long, value_name = "NAME=COUNT", value_parser = flags::token)]
+    pub token: Vec<(Name, u32)>,
     /// One task per number: FIRST-LAST
     #[arg(long, value_name = "0-99", value_parser = flags::array)]
     pub array: Option<Foreach>,
@@ -385,9 +389,9 @@ pub(crate) struct Validate {
 /// `fctl dev`.
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
-    /// GPUs to pretend, for development
-    #[arg(long, value_name = "N")]
-    pub fake_gpus: Option<u32>,
+    /// GPUs to pretend, for development, as 8 or as 8,nvlink=4,pcie=2,numa=4 with how many are in one group
+    #[arg(long, value_name = "GPUS")]
+    pub fake_gpus: Option<FakeGpus>,
     /// Parts of one more GPU to pretend, by their MIG profiles, as 1g.10gb,3g.40gb
     #[arg(long, value_name = "PROFILES", value_delimiter = ',')]
     pub fake_mig: Vec<String>,

@@ -130,6 +130,9 @@ pub(crate) struct Gpu<'a> {
     fake: bool,
     /// Id of the device that it is a part of.
     part_of: Option<&'a str>,
+    nvlink_group: Option<u32>,
+    pcie_group: Option<u32>,
+    numa_node: Option<u32>,
 }
 
 /// When a member of an attempt got into each phase.
@@ -300,8 +303,17 @@ fn outputs(end: &api::End) -> BTreeMap<&str, String> {
 /// A device.
 pub(crate) fn gpu(gpu: &api::Gpu) -> Gpu<'_> {
     let part_of = gpu.part.as_ref().map(|part| part.of.as_str());
-    let (id, model, memory_bytes) = (gpu.id.as_str(), gpu.model.as_str(), gpu.memory_bytes);
-    Gpu { id, model, memory_bytes, healthy: gpu.healthy, fake: gpu.fake, part_of }
+    Gpu {
+        id: gpu.id.as_str(),
+        model: gpu.model.as_str(),
+        memory_bytes: gpu.memory_bytes,
+        healthy: gpu.healthy,
+        fake: gpu.fake,
+        part_of,
+        nvlink_group: gpu.link_group,
+        pcie_group: gpu.pcie_group,
+        numa_node: gpu.numa_node,
+    }
 }
 
 /// A digest as text; empty when it is none.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use flowyard_agent::inventory::fake::FakeGpus;
 use flowyard_agent::{EmbeddedChoices, Net, NetworkChoices, NoNet, NoPool, NoSpan};
 use flowyard_coordinator::Timing;
 use flowyard_coordinator::raft::engine::EngineKind;
@@ -71,7 +72,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct AgentFile {
     #[serde(default)]
-    fake_gpus: u32,
+    fake_gpus: FakeGpus,
     #[serde(default)]
     fake_mig: Vec<String>,
     oci_runtime: Option<PathBuf>,

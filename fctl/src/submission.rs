@@ -66,6 +66,7 @@ fn one_step(submit: &Submit) -> Result<Flow, Failure> {
         memory_bytes: flags.memory,
         disk_bytes: flags.disk,
         shm_bytes: flags.shm,
+        tokens: (!flags.token.is_empty()).then(|| unique("--token", &flags.token)).transpose()?,
         gpus: flags.gpu.as_ref().map(|gpus| gpus.0.clone()),
         labels: unique("--label", &flags.label)?,
         mounts: (!flags.mount.is_empty()).then(|| flags.mount.clone()),
@@ -110,7 +111,8 @@ impl StepFlags {
             || !self.env.is_empty()
             || !self.mount.is_empty()
             || !self.label.is_empty()
-            || !self.constraint.is_empty();
+            || !self.constraint.is_empty()
+            || !self.token.is_empty();
         let resources = self.cpu.is_some()
             || self.memory.is_some()
             || self.gpu.is_some()

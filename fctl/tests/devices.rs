@@ -193,3 +193,50 @@ fn a_part_of_a_device_is_given_to_who_asks_for_it_and_to_nobody_else() {
     assert_eq!(dev.interrupt().code(), 0);
     yard.nothing_is_left();
 }
+
+#[test]
+fn devices_of_a_task_are_as_near_to_each_other_as_it_asks() {
+    let yard = Yard::new();
+    let dev = yard.dev(&["--fake-gpus", "8,nvlink=4,pcie=2"]);
+    let text = yard.ok(&["node", "show", "local"]);
+    assert!(text.contains("nvlink 0-3, 4-7; pcie 0-1, 2-3, 4-5, 6-7; numa 0-7"), "{text}");
+    let groups =
+        |gpus: &Value, level: &str| gpus.as_array().unwrap().iter().map(|gpu| gpu[level].clone()).collect::<Vec<_>>();
+    assert_eq!(groups(&node(&yard)["gpus"], "pcie_group"), [0, 0, 1, 1, 2, 2, 3, 3]);
+
+    // One of each two is out: four are free, and no two of them below one switch.
+    let each_second = ["0", "2", "4", "6"];
+    each_second.iter().for_each(|gpu| drop(yard.ok(&["node", "cordon", "local", "--gpu", gpu])));
+    submit(&yard, "count=2,link=pcie", "true");
+    submit(&yard, "count=2,link=nvlink", "true");
+    submit(&yard, "count=4,link=numa", "true");
+    for (job, level) in [("2", "nvlink_group"), ("3", "numa_node")] {
+        assert_eq!(yard.run(&["wait", job]).code(), 0, "job {job}");
+        let given = groups(&attempts(&yard, job)[0]["gpus"], level);
+        assert!(given.iter().all(|group| *group == given[0] && group.is_number()), "{given:?}");
+    }
+    let why = yard.ok(&["why", "1"]);
+    assert!(
+        why.contains("2 GPUs in one PCIe group") && why.contains("1 node: free GPUs too far from each other"),
+        "{why}"
+    );
+    assert!(why.contains("at most 1 free and healthy GPU in one PCIe group, and 2 have to be"), "{why}");
+    assert!(why.contains("GPUs without link pcie"), "{why}");
+    let refused = ["3 GPU in one PCIe group", "no node could ever give", "at most 2 in one PCIe group"];
+    yard.refused(112, &refused, &["submit", "--gpu", "count=3,link=pcie", "--", "true"]);
+
+    // What the machine has is otherwise when it comes again.
+    assert_eq!(dev.interrupt().code(), 0);
+    let dev = yard.dev(&["--fake-gpus", "8,nvlink=4,pcie=0"]);
+    let why = yard.ok(&["why", "1"]);
+    assert!(why.contains("1 node: no GPUs so near to each other"), "{why}");
+    assert!(why.contains("no GPU that would do is in any PCIe group, and 2 have to be in one"), "{why}");
+    assert_eq!(dev.interrupt().code(), 0);
+    let dev = yard.dev(&["--fake-gpus", "8,nvlink=4,pcie=2"]);
+    yard.ok(&["node", "uncordon", "local", "--gpu", "4"]);
+    assert_eq!(yard.run(&["wait", "1"]).code(), 0);
+    let given = attempts(&yard, "1")[0]["gpus"].clone();
+    assert_eq!((&given[0]["id"], &given[1]["id"]), (&json!("fake-4"), &json!("fake-5")), "{given}");
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}

@@ -155,6 +155,8 @@ fn the_page_for_people_and_the_page_of_a_cluster_have_the_same_figures() {
             ("flowyard_coordinator_calls_total{method=\"Flowyard/Submit\",code=\"ok\"}", 2.0),
             ("flowyard_coordinator_attempts_ended_total{outcome=\"failed\",reason=\"exit\",blame=\"user\"}", 1.0),
             ("flowyard_coordinator_granted_gpus{model=\"fake\"}", 0.0),
+            ("flowyard_coordinator_free_gpus", 1.0),
+            ("flowyard_coordinator_fragmented_gpus", 0.0),
         ],
     );
     counted(

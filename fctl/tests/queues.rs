@@ -229,3 +229,80 @@ fn the_example_that_operators_read_is_accepted() {
     let put = yard.json(&["queue", "put", "queues.toml", "--local"]);
     assert!(changes(&put).len() >= 3, "{put}");
 }
+
+#[test]
+fn a_licence_is_declared_asked_for_and_never_given_out_twice() {
+    let yard = Yard::new();
+    let dev = yard.dev(&[]);
+    let submit = |token: &str, command: &[&str]| {
+        let flags = ["submit", "--isolation", "process", "--cpu", "0.1", "--memory", "32MiB", "--token", token, "--"];
+        yard.run(&[&flags[..], command].concat())
+    };
+    let unknown = submit("matlab", &["true"]);
+    assert_eq!(unknown.code(), REFUSED);
+    unknown.says(&["1 of the token `matlab`", "tokens that the policy gives to all nodes: none"]);
+    yard.write("policy.toml", "tokens = { matlab = 2 }\n");
+    assert_eq!(yard.ok(&["policy", "put", "policy.toml"]), "topology none -> none; tokens 2 matlab\n");
+    let many = submit("matlab=3", &["true"]);
+    assert_eq!(many.code(), REFUSED);
+    many.says(&["a task asks for 3 of `matlab`, and the cluster has 2"]);
+
+    assert_eq!(submit("matlab=2", &["sleep", "600"]).code(), 0);
+    yard.wait_running("1", &[]);
+    yard.write(
+        "flow.toml",
+        "name = \"licensed\"\n[steps.solve]\nrun = [\"true\"]\nisolation = \"process\"\ncpu = 0.1\nmemory = \"32MiB\"\n\
+         tokens = { matlab = 1 }\n",
+    );
+    yard.ok(&["submit", "flow.toml"]);
+    let answer = yard.json(&["why", "2"]);
+    let bound = &answer["findings"][0]["explanation"]["bounds"][0];
+    let told = [&bound["on"], &bound["queue"], &bound["resource"], &bound["held"], &bound["need"], &bound["most"]];
+    assert_eq!(json!(told), json!(["cluster", null, "tokens.matlab", 2, 1, 2]), "{answer}");
+    let text = yard.ok(&["why", "2"]);
+    assert!(text.contains("2 of the 2 tokens.matlab that the cluster has are held, and a task needs 1"), "{text}");
+    let shown = yard.json(&["policy", "show"]);
+    assert_eq!((&shown["tokens"], &shown["tokens_held"]), (&json!({ "matlab": 2 }), &json!({ "matlab": 2 })));
+    let text = yard.ok(&["policy", "show"]);
+    assert!(words(&text).contains(&vec!["matlab", "2/2"]), "{text}");
+    yard.ok(&["cancel", "1"]);
+    yard.ok(&["wait", "2"]);
+    assert_eq!(dev.interrupt().code(), 0);
+}
+
+#[test]
+fn who_borrows_is_told_of_whom_and_when_it_may_have_to_go() {
+    let yard = Yard::new();
+    yard.write(
+        "queues.toml",
+        "[queue.lab]\nreserve = { cpu = 0.4 }\n\
+         [queue.guest]\ncontract = { min_run = \"50m\", notice = \"20s\", kill_within = \"40s\" }\n",
+    );
+    let dev = yard.dev(&[]);
+    yard.ok(&["queue", "put", "queues.toml"]);
+    let nothing = yard.json(&["queue", "show", "guest"]);
+    assert_eq!((&nothing["borrowed"], &nothing["returns_from_ms"]), (&json!([]), &Value::Null));
+    let flags = ["submit", "--isolation", "process", "--cpu", "0.3", "--memory", "32MiB", "--queue"];
+    yard.ok(&[&flags[..], &["guest", "--", "sleep", "600"]].concat());
+    yard.wait_running("1", &[]);
+    let shown = yard.json(&["queue", "show", "guest"]);
+    let borrowed = json!([{
+        "resource": "cpu", "beyond": 300, "wanted": 300, "lenders": [{ "queue": "lab", "unused": 400 }], "unused_of_others": 0,
+    }]);
+    assert_eq!(shown["borrowed"], borrowed, "{shown}");
+    assert!(shown["returns_from_ms"].as_u64().is_some_and(|at| at > 0), "{shown}");
+    let text = yard.ok(&["queue", "show", "guest"]);
+    let said = "borrowed cpu: 0.3 held beyond what is promised, of which 0.3 may be wanted back; unused: lab 0.4";
+    assert!(text.contains(said), "{text}");
+    let when = "the first attempt may be asked to leave for them in 49m";
+    assert!(text.contains(when) && text.contains("with 20.0s of notice, killed within 40.0s"), "{text}");
+    let why = yard.ok(&["why", "1"]);
+    let said = "its queue holds 0.3 cpu beyond what it is promised, of which 0.3 is promised to lab (0.4 unused)";
+    assert!(why.contains(said) && why.contains("it may be asked to leave in 49m"), "{why}");
+    // Once the lab uses what is its own, nobody borrows it.
+    let own = ["submit", "--isolation", "process", "--cpu", "0.4", "--memory", "32MiB", "--queue", "lab", "--"];
+    yard.ok(&[&own[..], &["sleep", "600"]].concat());
+    yard.wait_running("2", &[]);
+    assert_eq!(yard.json(&["queue", "show", "guest"])["borrowed"], json!([]));
+    assert_eq!(dev.interrupt().code(), 0);
+}

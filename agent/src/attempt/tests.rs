@@ -31,7 +31,7 @@ impl Yard {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let choices = EmbeddedChoices {
-            fake_gpus: 0,
+            fake_gpus: crate::inventory::fake::FakeGpus::NONE,
             fake_mig: Vec::new(),
             oci_runtime: None,
             labels: Default::default(),

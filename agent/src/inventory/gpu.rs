@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use flowyard_model::{Gpu, GpuPart, GpuPortion, GpuRequest};
+use flowyard_model::{Gpu, GpuLink, GpuPart, GpuPortion, GpuRequest};
+use nvml_wrapper::enum_wrappers::device::{P2pCapabilitiesIndex, P2pStatus};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
-use super::instances;
+use super::fake::{FakeGpus, pretended};
+use super::{instances, near};
 use crate::runtime::{GpuAccess, GpuGrant, gpu_access};
 
 /// How long the driver may take to answer; a hung one counts as absent.
@@ -19,15 +21,15 @@ const PROBE: Duration = Duration::from_secs(10);
 /// What the driver calls the mode in which a GPU is divided.
 const MIG_ENABLED: u32 = 1;
 
-/// Memory of a pretended GPU.
-const FAKE_MEMORY_BYTES: u64 = 16 << 30;
-
 /// All GPUs: the real ones, then the pretended ones; last those that are parts of others. The parts that are pretended are of one
 /// more device.
-pub fn probe(fake: u32, parts: &[String]) -> Vec<Gpu> {
+pub fn probe(fake: &FakeGpus, parts: &[String]) -> Vec<Gpu> {
     let mut gpus = real();
-    gpus.extend((0..fake).map(|index| pretended(&format!("fake-{index}"))));
-    let whole = format!("fake-{fake}");
+    // Numbers that no real one has: what is pretended is near to no real GPU.
+    let next = |link: GpuLink| gpus.iter().filter_map(|gpu| gpu.group(link)).max().map_or(0, |last| last + 1);
+    let first = GpuLink::ALL.map(next);
+    gpus.extend(fake.devices(first));
+    let whole = format!("fake-{}", fake.count());
     gpus.extend((0..).zip(parts).map(|(at, profile)| pretended_part(&whole, at, profile)));
     gpus.sort_by_key(|gpu| gpu.part.is_some());
     gpus
@@ -41,22 +43,10 @@ fn pretended_part(whole: &str, at: u32, profile: &str) -> Gpu {
         model: format!("fake MIG {profile}"),
         memory_bytes: gigabytes.unwrap_or(1_u64).clamp(1, 1 << 20) << 30,
         link_group: None,
+        pcie_group: None,
+        numa_node: None,
         part: Some(GpuPart { of: whole.to_owned(), instance: at + 1, compute: 0 }),
         ..pretended(&format!("{whole}-mig-{at}"))
-    }
-}
-
-/// A pretended GPU.
-pub(crate) fn pretended(id: &str) -> Gpu {
-    Gpu {
-        id: id.to_owned(),
-        model: "fake".to_owned(),
-        memory_bytes: FAKE_MEMORY_BYTES,
-        numa_node: None,
-        link_group: Some(0),
-        healthy: true,
-        fake: true,
-        part: None,
     }
 }
 
@@ -85,29 +75,38 @@ fn real() -> Vec<Gpu> {
 
 fn ask_driver() -> Result<Vec<Gpu>, NvmlError> {
     let nvml = Nvml::init()?;
+    let devices = (0..nvml.device_count()?).map(|at| nvml.device_by_index(at)).collect::<Result<Vec<_>, _>>()?;
+    let bus_ids: Vec<_> = devices.iter().map(|device| device.pci_info().ok().map(|pci| pci.bus_id)).collect();
+    let places = near::places(Path::new(near::SYS), &bus_ids);
+    let linked = near::linked_groups(devices.len(), |one, other| are_linked(&devices[one], &devices[other]));
     let mut gpus = Vec::new();
-    for index in 0..nvml.device_count()? {
-        let device = nvml.device_by_index(index)?;
+    for (device, (place, link_group)) in devices.iter().zip(places.iter().zip(linked)) {
         let whole = Gpu {
             id: device.uuid()?,
             model: device.name()?,
             memory_bytes: device.memory_info()?.total,
-            numa_node: device.pci_info().ok().and_then(|pci| numa_node(&pci.bus_id)),
-            link_group: None,
+            numa_node: place.numa_node,
+            link_group,
             healthy: true,
             fake: false,
             part: None,
+            pcie_group: place.pcie_group,
         };
         match device.mig_mode() {
             // One that is divided is not used as a whole, also if nothing is made of it yet.
-            Ok(mode) if mode.current == MIG_ENABLED => gpus.extend(parts(&device, &whole)),
+            Ok(mode) if mode.current == MIG_ENABLED => gpus.extend(parts(device, &whole)),
             _ => gpus.push(whole),
         }
     }
     Ok(gpus)
 }
 
-/// The MIG instances that a GPU is divided into.
+/// Whether two GPUs reach each other by NVLink, directly or by a switch of such links, as the driver says it.
+fn are_linked(one: &Device<'_>, other: &Device<'_>) -> bool {
+    matches!(one.p2p_status(other, P2pCapabilitiesIndex::NvLink), Ok(P2pStatus::Ok))
+}
+
+/// The MIG instances that a GPU is divided into. No link is theirs.
 fn parts(device: &Device<'_>, whole: &Gpu) -> Vec<Gpu> {
     let most = device.mig_device_count().unwrap_or(0);
     let part = |at: u32| {
@@ -118,6 +117,7 @@ fn parts(device: &Device<'_>, whole: &Gpu) -> Vec<Gpu> {
             model: part_name(&instance, &whole.model),
             memory_bytes: instance.memory_info().ok()?.total,
             part: Some(GpuPart { of: whole.id.clone(), instance: gpu, compute }),
+            link_group: None,
             ..whole.clone()
         })
     };
@@ -134,16 +134,6 @@ fn part_name(instance: &Device<'_>, whole: &str) -> String {
         }
         _ => format!("{whole} MIG"),
     }
-}
-
-/// NUMA node of a PCI device, as the kernel tells it; -1 there means none.
-fn numa_node(bus_id: &str) -> Option<u32> {
-    // NVML writes the domain with eight digits, the kernel with four.
-    let short = bus_id.to_lowercase();
-    let short =
-        short.strip_prefix("0000").filter(|rest| rest.starts_with(|c: char| c.is_ascii_hexdigit())).unwrap_or(&short);
-    let path = Path::new("/sys/bus/pci/devices").join(short).join("numa_node");
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Variables by which frameworks find exactly the granted devices, and what is said of how much of each was asked for.
@@ -237,8 +227,10 @@ mod tests {
 
     #[test]
     fn pretended_parts_are_of_a_device_that_is_not_offered_and_come_last() {
-        let gpus: Vec<Gpu> =
-            probe(1, &["1g.10gb".to_owned(), "3g.40gb".to_owned()]).into_iter().filter(|it| it.fake).collect();
+        let gpus: Vec<Gpu> = probe(&"1".parse().unwrap(), &["1g.10gb".to_owned(), "3g.40gb".to_owned()])
+            .into_iter()
+            .filter(|it| it.fake)
+            .collect();
         let ids: Vec<_> = gpus.iter().map(|gpu| gpu.id.as_str()).collect();
         assert_eq!(ids, ["fake-0", "fake-1-mig-0", "fake-1-mig-1"]);
         assert_eq!((gpus[2].model.as_str(), gpus[2].memory_bytes), ("fake MIG 3g.40gb", 40 << 30));

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     fn gpu(id: &str) -> Gpu {
-        super::super::gpu::pretended(id)
+        super::super::fake::pretended(id)
     }
 
     #[test]

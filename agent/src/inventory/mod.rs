@@ -1,8 +1,10 @@
 //! What the node offers, probed at the agent's start.
 
+pub mod fake;
 pub mod gpu;
 pub(crate) mod health;
 mod instances;
+mod near;
 pub(crate) mod watch;
 mod xid;
 
@@ -23,7 +25,7 @@ pub(crate) fn probe(config: &AgentConfig, enforcement: &Enforcement, networks: &
         cpu_milli: config.cpu_milli.unwrap_or(cores * 1_000),
         memory_bytes: config.memory_bytes.unwrap_or_else(total_memory),
         disk_bytes: free_disk(&config.folder),
-        gpus: gpu::probe(config.fake_gpus, &config.fake_mig),
+        gpus: gpu::probe(&config.fake_gpus, &config.fake_mig),
         tokens: std::collections::BTreeMap::new(),
         labels: config.labels.clone(),
         // By what others reach this host is known once the coordinator is connected to.

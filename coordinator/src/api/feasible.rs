@@ -1,6 +1,6 @@
 //! Whether a step could ever be placed, told at submit: a job that no node could run is refused, not left to wait.
 
-use flowyard_model::{GpuRequest, JobSpec, NetworkMode, Rejection, Resources, StepSpec};
+use flowyard_model::{Gpu, GpuRequest, JobSpec, NetworkMode, Rejection, Resources, StepSpec};
 use flowyard_scheduling::could_ever_run;
 use flowyard_state::State;
 
@@ -24,6 +24,7 @@ fn asked(step: &StepSpec) -> String {
     if *disk_bytes > 0 {
         parts.push(format!("{} of disk", bytes(*disk_bytes)));
     }
+    parts.extend(step.resources.tokens.iter().map(|(name, count)| format!("{count} of the token `{name}`")));
     parts.extend(gpus.first().map(gpu));
     parts.extend((step.size > 1).then(|| format!("and that {} times at once, for a gang", step.least_size())));
     parts.extend((step.network == NetworkMode::Private).then(|| "a private network".to_owned()));
@@ -39,14 +40,24 @@ fn asked(step: &StepSpec) -> String {
 
 fn gpu(request: &GpuRequest) -> String {
     let model = request.model.as_ref().map_or_else(String::new, |model| format!(" of model {model}"));
+    let near = request.near().map_or_else(String::new, |link| format!(" in one {}", link.group()));
     if request.share_milli == 1_000 {
-        return format!("{} GPU{model}", request.count);
+        return format!("{} GPU{model}{near}", request.count);
     }
     let memory = match request.memory_bytes {
         0 => String::new(),
         declared => format!(" with {} of its memory", bytes(declared)),
     };
-    format!("{} of {} GPU{model}{memory}", cpu(request.share_milli.into()), request.count)
+    format!("{} of {} GPU{model}{memory}{near}", cpu(request.share_milli.into()), request.count)
+}
+
+/// How many GPUs are in one group at most, on the level that is asked for.
+fn nearest(step: &StepSpec, gpus: &[Gpu]) -> String {
+    let Some(link) = step.resources.gpus.iter().find_map(GpuRequest::near) else { return String::new() };
+    let groups: Vec<_> = gpus.iter().filter_map(|gpu| gpu.group(link)).collect();
+    let of = |group: &u32| groups.iter().filter(|other| *other == group).count();
+    let most = groups.iter().map(of).max().unwrap_or(0);
+    format!(", at most {most} in one {}", link.group())
 }
 
 /// The largest of what there is, node by node, at most five of them, with the labels that `step` asks about.
@@ -56,7 +67,7 @@ fn exists(state: &State, step: &StepSpec) -> String {
         let offer = &node.inventory;
         let gpus = match offer.gpus.first() {
             None => "no GPU".to_owned(),
-            Some(first) => format!("{} GPU ({})", offer.gpus.len(), first.model),
+            Some(first) => format!("{} GPU ({}{})", offer.gpus.len(), first.model, nearest(step, &offer.gpus)),
         };
         let asked = step.constraints.iter().map(|constraint| &constraint.label);
         let asked = asked.chain(step.placing.near.iter().map(|near| &near.level));
@@ -66,15 +77,27 @@ fn exists(state: &State, step: &StepSpec) -> String {
             Some(value) => format!(", label {label} = {value}"),
             None => format!(", no label {label}"),
         });
+        let tokens = step.resources.tokens.keys().filter(|name| !state.policy().is_shared(name));
+        let tokens = tokens.map(|name| format!(", {} of `{name}`", offer.tokens.get(name).copied().unwrap_or(0)));
+        let tokens = tokens.collect::<String>();
         let network = match (step.connects(offer), &offer.rendezvous) {
             (true, _) => String::new(),
             (false, None) if step.size > 1 => ", an agent of a release without gangs".to_owned(),
             (false, _) => format!(", no private networks ({})", offer.abilities.unconnected()),
         };
         let (cpus, memory) = (cpu(offer.cpu_milli), bytes(offer.memory_bytes));
-        format!("node {} has {cpus} CPU, {memory} of memory, {gpus}{network}{}", node.name, labels.collect::<String>())
+        format!(
+            "node {} has {cpus} CPU, {memory} of memory, {gpus}{tokens}{network}{}",
+            node.name,
+            labels.collect::<String>()
+        )
     });
     let mut text = nodes.collect::<Vec<_>>().join("; ");
+    if step.resources.tokens.keys().any(|name| !state.policy().is_shared(name)) {
+        let shared: Vec<_> = state.policy().tokens.iter().map(|(name, count)| format!("{count} of `{name}`")).collect();
+        let shared = if shared.is_empty() { "none".to_owned() } else { shared.join(", ") };
+        text = format!("{text}; tokens that the policy gives to all nodes: {shared}");
+    }
     let all = state.nodes().count();
     if all > SHOWN {
         text = format!("{text}; and {} more nodes", all - SHOWN);

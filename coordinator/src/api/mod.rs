@@ -19,7 +19,7 @@ mod watch;
 mod why;
 
 use flowyard_model::{
-    AttemptNumber, ClusterVersion, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey, TimeMs, limits,
+    AttemptNumber, ClusterVersion, Job, JobId, QueuePath, Rejection, StepIndex, TaskIndex, TaskKey, TimeMs,
 };
 use flowyard_proto::api::flowyard_server::Flowyard;
 use flowyard_proto::api::{
@@ -373,10 +373,8 @@ impl Flowyard for ApiEndpoint {
     }
 
     async fn put_policy(&self, request: Request<PutPolicyRequest>) -> Result<Response<PutPolicyResponse>, Status> {
-        let levels = request.get_ref().policy.iter().flat_map(|policy| &policy.topology);
-        let levels = levels.take(limits::TOPOLOGY_LEVELS).cloned().collect::<Vec<_>>().join(", ");
-        let throttle = request.get_ref().policy.as_ref().and_then(|policy| policy.throttle).unwrap_or_default();
-        caller::about(&request, &format!("topology {levels}{}", policy::told(throttle)));
+        let told = policy::told(&request.get_ref().policy.clone().unwrap_or_default());
+        caller::about(&request, &told);
         let caller = allowed(&request, Action::ChangePolicy)?;
         let policy = flowyard_proto::request::put_policy(request.into_inner())?;
         let put = policy::put(&self.shared, policy).await?;

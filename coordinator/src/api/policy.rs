@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use flowyard_model::{Command, Policy, validate_policy};
-use flowyard_proto::api::{GetPolicyResponse, LevelCount, PutPolicyResponse, Throttle};
+use flowyard_model::{Command, Policy, limits, validate_policy};
+use flowyard_proto::api::{self, GetPolicyResponse, LevelCount, PutPolicyResponse, Throttle, TokenCount};
 use flowyard_proto::status::rejected;
 use flowyard_state::View;
 use tonic::Status;
@@ -21,8 +21,17 @@ pub(super) async fn put(shared: &Shared, policy: Policy) -> Result<PutPolicyResp
     Ok(PutPolicyResponse { before: Some((&*before).into()) })
 }
 
-/// A throttle for the audit log; nothing if there is none.
-pub(super) fn told(throttle: Throttle) -> String {
+/// A policy for the audit log.
+pub(super) fn told(policy: &api::Policy) -> String {
+    let levels = policy.topology.iter().take(limits::TOPOLOGY_LEVELS).cloned().collect::<Vec<_>>().join(", ");
+    let tokens = policy.tokens.iter().take(limits::QUEUE_COLUMNS).map(|(name, count)| format!(" {name} {count}"));
+    let tokens = tokens.collect::<String>();
+    let tokens = if tokens.is_empty() { tokens } else { format!("; tokens{tokens}") };
+    format!("topology {levels}{}{tokens}", throttle(policy.throttle.unwrap_or_default()))
+}
+
+/// A throttle; nothing if there is none.
+fn throttle(throttle: Throttle) -> String {
     let most = |word: &str, most: Option<u32>| most.map_or_else(String::new, |most| format!(" {word} {most}"));
     match (throttle.per_job, throttle.per_node) {
         (None, None) => String::new(),
@@ -42,5 +51,11 @@ pub(super) fn get(view: &View) -> GetPolicyResponse {
         }
     }
     let levels = domains.iter().map(|(known, nodes)| LevelCount { domains: known.len() as u32, nodes: *nodes });
-    GetPolicyResponse { policy: Some((&**policy).into()), levels: levels.collect() }
+    let token = |(name, all): (&flowyard_model::Name, &u64)| TokenCount {
+        name: name.to_string(),
+        all: *all,
+        held: view.shared_held(name),
+    };
+    let tokens = policy.tokens.iter().map(token).collect();
+    GetPolicyResponse { policy: Some((&**policy).into()), levels: levels.collect(), tokens }
 }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use flowyard_model::{Command, Entry, Queue, QueuePath, Rejection, Reply, Revision, limits, validate_queue};
 use flowyard_proto::api::{
-    DropQueueResponse, GetQueueResponse, ListQueuesResponse, PutQueuesResponse, QueueChange, QueueLine, QueueRefusal,
+    self, BoundHolder, DropQueueResponse, GetQueueResponse, ListQueuesResponse, PutQueuesResponse, QueueChange,
+    QueueLine, QueueRefusal,
 };
 use flowyard_proto::status::rejected;
+use flowyard_scheduling::{Borrowed, borrowed, first_return};
 use flowyard_state::{State, View, apply};
 use tonic::Status;
 
@@ -133,7 +135,27 @@ pub(super) fn get(
     let Some(queue) = view.queue(path) else { return Err(unknown(path, &below, seen())) };
     let above = seen().filter(|queue| queue.path.covers(path) && queue.path != *path);
     let above = above.map(|queue| line(view, queue)).collect();
-    Ok(GetQueueResponse { line: Some(line(view, queue)), above, below })
+    let lent = borrowed(view, path);
+    let returns_from_ms = first_return(view, path).filter(|_| !lent.is_empty()).map(|at| at.0);
+    let borrowed = lent.iter().map(|it| told(it, &looks)).collect();
+    Ok(GetQueueResponse { line: Some(line(view, queue)), above, below, borrowed, returns_from_ms })
+}
+
+/// What is borrowed, without names that the caller may not see.
+fn told(borrowed: &Borrowed, looks: &impl Fn(&QueuePath) -> bool) -> api::Borrowed {
+    let (seen, hidden): (Vec<_>, Vec<_>) = borrowed.lenders.iter().partition(|(queue, _)| looks(queue));
+    let lender = |(queue, unused): &(QueuePath, u64)| BoundHolder {
+        queue: queue.to_string(),
+        owner: String::new(),
+        held: *unused,
+    };
+    api::Borrowed {
+        resource: borrowed.resource.column().field(),
+        beyond: borrowed.beyond,
+        wanted: borrowed.wanted(),
+        lenders: seen.into_iter().map(lender).collect(),
+        lent_by_others: hidden.into_iter().map(|(_, unused)| *unused).fold(0, u64::saturating_add),
+    }
 }
 
 /// There is no such queue, but there are these.

@@ -7,11 +7,13 @@
 //! | [`ended`] | how an attempt ended, and what to do about it |
 //! | [`room`] | why a ready task is not placed |
 //! | [`evictions`] | who leaves for it, and when the first may be asked to |
+//! | [`borrowed`] | what runs where others are promised the room, and when it may have to go |
 //! | [`near`] | how much room there is so near as a gang needs it |
 //! | [`told`] | what would let it start, and when, for programs and people |
 //! | [`time`] | what becomes of a job when one of its times passes |
 //! | [`words`] | quantities and references in words |
 
+mod borrowed;
 mod ended;
 mod evictions;
 mod near;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use flowyard_model::{DeviceState, Health, Scheduling, Standing, StepIndex};
 use flowyard_proto::peer::AboutResponse;
+use flowyard_scheduling::{Fragments, fragments};
 use flowyard_state::View;
 use flowyard_telemetry::{Labels, Page, Source, spelled};
 
@@ -256,7 +257,11 @@ fn room(page: &mut Page<'_>, view: &View) -> fmt::Result {
     page.gauge("flowyard_coordinator_granted_memory_bytes", "Memory of them that attempts hold.", memory[1])?;
     let rows = |at: usize| gpus.iter().map(move |(model, sum)| (vec![label("model", model)], sum[at]));
     page.gauges("flowyard_coordinator_capacity_gpus", "GPUs of nodes that are up, by model.", rows(0))?;
-    page.gauges("flowyard_coordinator_granted_gpus", "GPUs of them that attempts hold, by model.", rows(1))
+    page.gauges("flowyard_coordinator_granted_gpus", "GPUs of them that attempts hold, by model.", rows(1))?;
+    let Fragments { free_milli, useless_milli } = fragments(view);
+    page.gauge("flowyard_coordinator_free_gpus", "GPUs that may be given to new work.", free_milli as f64 / 1e3)?;
+    let help = "GPUs of them that are of no use where they are, averaged over the kinds of work of the last hours.";
+    page.gauge("flowyard_coordinator_fragmented_gpus", help, useless_milli as f64 / 1e3)
 }
 
 fn past(page: &mut Page<'_>, view: &View, stats: &ReplicaStats) -> fmt::Result {

@@ -22,7 +22,10 @@ pub(super) type Said = watch::Receiver<Option<Vec<DeviceReport>>>;
 /// Puts what is news into the log, as long as the session lasts. Returns when that cannot be: the agent begins a new session, and
 /// says all again.
 pub(super) async fn note(mut said: Said, registered: (NodeId, Incarnation), feed: Feed, proposer: Proposer) -> Status {
-    while said.changed().await.is_ok() {
+    let mut views = feed.views();
+    // What is said before all replicas can read it is not lost, but told when they can.
+    let ready = views.wait_for(|view| view.version() >= ClusterVersion::ACCESS).await.map(drop);
+    while ready.is_ok() && said.changed().await.is_ok() {
         let Some(told) = said.borrow_and_update().clone() else { continue };
         let devices = news(&feed.view(), registered.0, told);
         if devices.is_empty() {
@@ -43,7 +46,7 @@ pub(super) async fn note(mut said: Said, registered: (NodeId, Incarnation), feed
 
 /// What is otherwise than it is known. Those that are not named are well.
 fn news(view: &View, id: NodeId, told: Vec<DeviceReport>) -> Vec<DeviceReport> {
-    let Some(node) = view.node(id).filter(|_| view.version() >= ClusterVersion::ACCESS) else { return Vec::new() };
+    let Some(node) = view.node(id) else { return Vec::new() };
     let mut told: BTreeMap<String, DeviceReport> = told.into_iter().map(|it| (it.device.clone(), it)).collect();
     let gpus = node.inventory.gpus.iter();
     let now = gpus.map(|gpu| {
@@ -81,6 +84,7 @@ mod tests {
             memory_bytes: 1 << 30,
             numa_node: None,
             link_group: None,
+            pcie_group: None,
             healthy: true,
             fake: true,
             part: None,

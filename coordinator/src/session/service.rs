@@ -82,7 +82,7 @@ impl AgentEndpoint {
         let _turn = self.shared.turns.take().await?;
         let proposer = self.shared.proposer.in_term(term);
         if self.shared.feed.view().version() < ClusterVersion::ACCESS {
-            leave_out_parts(&mut register);
+            leave_out_what_is_newer(&mut register);
         }
         let propose = async |command| proposer.propose(&command).await.map_err(|error| coordinator::status(&error));
         let (node, incarnation) = match propose(Command::RegisterNode(register)).await? {
@@ -277,11 +277,13 @@ fn decode_reports(reports: Vec<api::AttemptReport>) -> Result<Vec<AttemptReport>
     Ok(decoded)
 }
 
-/// Replicas of the release before know no parts of devices. They come last in an inventory, so that the others keep their positions.
-fn leave_out_parts(register: &mut RegisterNode) {
+/// Replicas of the release before know no parts of devices, which come last in an inventory, so that the others keep their positions;
+/// and not what hangs on which PCIe switch.
+fn leave_out_what_is_newer(register: &mut RegisterNode) {
     let inventory = Arc::make_mut(&mut register.inventory);
     let wholes = inventory.gpus.iter().take_while(|gpu| gpu.part.is_none()).count();
     inventory.gpus.truncate(wholes);
+    inventory.gpus.iter_mut().for_each(|gpu| gpu.pcie_group = None);
 }
 
 fn check_reports(reports: &[AttemptReport]) -> Result<(), Status> {

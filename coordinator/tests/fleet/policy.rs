@@ -11,7 +11,7 @@ use crate::parts::{Agent, let_in};
 
 async fn put(host: &Host, token: &str, levels: &[&str]) -> Result<PutPolicyResponse, Status> {
     let topology = levels.iter().map(|level| (*level).to_owned()).collect();
-    let request = PutPolicyRequest { policy: Some(Policy { topology, throttle: None }) };
+    let request = PutPolicyRequest { policy: Some(Policy { topology, throttle: None, ..Policy::default() }) };
     host.api(Some(token)).put_policy(request).await.map(tonic::Response::into_inner)
 }
 

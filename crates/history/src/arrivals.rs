@@ -41,6 +41,8 @@ pub struct Arrival {
     pub memory_bytes: u64,
     /// GPUs of each. More than any machine has makes it a gang whose members have as many as one machine.
     pub gpus: u32,
+    /// Thousandths of each; 1,000 for whole ones.
+    pub share_milli: u32,
     /// Their model; any if `None`.
     pub model: Option<String>,
     /// Where it waits; the usual queue if `None`.
@@ -123,8 +125,9 @@ fn spec(arrival: &Arrival, most: u32) -> Result<JobSpec, TraceError> {
         model: arrival.model.clone(),
         min_memory_bytes: 0,
         same_link_group: false,
-        share_milli: 1_000,
+        share_milli: arrival.share_milli,
         memory_bytes: 0,
+        link: None,
     };
     // The members of a gang share what was said of the whole.
     let share = |whole: u64| (whole / u64::from(size)).max(1);

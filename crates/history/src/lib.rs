@@ -13,12 +13,13 @@
 //! | `arrivals`, `synthetic` | the same from a trace, and traces by the dice |
 //! | `whatif`, `simulation` | a workload with the real scheduler and the real apply, in virtual time |
 //! | `policy`, `line`, `room` | other policies, to compare with |
-//! | `observer`, `measures` | what is measured of a run, recorded or not |
+//! | `observer`, `measures`, `fragmented` | what is measured of a run, recorded or not |
 //!
 //! Invariant: the same input gives the same output, to the last digit; there are no floats.
 #![deny(clippy::float_arithmetic)]
 
 mod arrivals;
+mod fragmented;
 mod line;
 mod measures;
 mod observer;
@@ -34,6 +35,7 @@ mod whatif;
 mod workload;
 
 pub use arrivals::{Arrival, Machines, TraceError, of_arrivals};
+pub use fragmented::Fragmented;
 pub use measures::{Measures, Spread, Utilisation};
 pub use overview::{Overview, QueueLoad};
 pub use past::{Contradiction, History, NoHistory, Past};

@@ -1,5 +1,7 @@
 //! What is said of a run, in whole numbers: milliseconds, and parts of a million.
 
+use crate::fragmented::Fragmented;
+
 /// A million, of which the parts are.
 pub(crate) const WHOLE: u64 = 1_000_000;
 
@@ -46,6 +48,8 @@ pub struct Utilisation {
 pub struct Measures {
     /// From when a task could start to when it was placed; each attempt counts.
     pub waits: Spread,
+    /// The same of tasks that ask for several GPUs.
+    pub waits_of_several: Spread,
     /// From when a job was submitted to its end.
     pub turnaround: Spread,
     /// Tasks that could start and had not been placed at the end.
@@ -66,6 +70,8 @@ pub struct Measures {
     pub makespan_ms: u64,
     /// What was held of what there was.
     pub utilisation: Utilisation,
+    /// What was free of GPUs, and of no use; `None` if nobody asked for any.
+    pub fragmented: Option<Fragmented>,
     /// Jain's index over people, of the part of their tasks' time in which they ran rather than waited: a million if it was the same for
     /// all of them, and a millionth of that over their number if one alone ran.
     pub jain: u64,

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use flowyard_model::{
     AttemptDesired, Changed, Command, Effects, Health, JobId, JobOutcome, Node, NodeId, Phase, Reply, StepIndex,
-    TaskKey, TimeMs,
+    StepSpec, TaskKey, TimeMs,
 };
 use flowyard_state::State;
 
+use crate::fragmented::{Kinds, Look};
 use crate::measures::{Measures, Spread, Utilisation, WHOLE, jain, part};
 
 /// What is measured of one person's tasks.
@@ -48,6 +49,8 @@ pub(crate) struct Observer {
     held_ms: Amounts,
     all_ms: Amounts,
     waits: Vec<u64>,
+    waits_of_several: Vec<u64>,
+    look: Look,
     turnaround: Vec<u64>,
     running: u64,
     first: Option<TimeMs>,
@@ -56,8 +59,9 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Begins to look. What already waits has waited since then, as far as is known here.
-    pub(crate) fn new(state: &State) -> Self {
+    /// Begins to look, with the kinds of work by which it is told what is of use. What already waits has waited since then, as far as is known
+    /// here.
+    pub(crate) fn new(state: &State, kinds: &Kinds) -> Self {
         let mut this = Self {
             began: state.time(),
             now: state.time(),
@@ -70,6 +74,8 @@ impl Observer {
             held_ms: Amounts::default(),
             all_ms: Amounts::default(),
             waits: Vec::new(),
+            waits_of_several: Vec::new(),
+            look: Look::new(state, kinds),
             turnaround: Vec::new(),
             running: 0,
             first: None,
@@ -107,6 +113,7 @@ impl Observer {
         let Changed { nodes, jobs, .. } = &effects.changed;
         jobs.iter().for_each(|job| self.job(state, *job, &placed));
         nodes.iter().for_each(|node| self.node(state, *node));
+        self.look.nodes(state, nodes);
     }
 
     fn move_on(&mut self, now: TimeMs) {
@@ -114,6 +121,10 @@ impl Observer {
         for at in 0..3 {
             self.held_ms.0[at] += self.held.0[at] * passed;
             self.all_ms.0[at] += self.all.0[at] * passed;
+        }
+        // Where there are none, nothing is free.
+        if self.all.0[GPU] > 0 {
+            self.look.passed(self.now, now);
         }
         self.now = self.now.max(now);
     }
@@ -146,9 +157,12 @@ impl Observer {
                 self.lines.remove(&key);
             }
             let person = self.people.entry(job.owner.to_owned()).or_default();
+            let several = job.spec.steps.get(index.0 as usize).is_some_and(asks_for_several);
             for (wait, count) in waits {
                 person.waited_ms += u128::from(wait) * u128::from(count);
                 self.waits.extend(std::iter::repeat_n(wait, count as usize));
+                let of_several = if several { count as usize } else { 0 };
+                self.waits_of_several.extend(std::iter::repeat_n(wait, of_several));
             }
         }
         if let (Some(end), Some(submitted)) = (job.ended, self.open.get(&id).copied()) {
@@ -211,6 +225,8 @@ impl Observer {
         let first = self.first.unwrap_or(self.began);
         Measures {
             waits: Spread::of(self.waits),
+            waits_of_several: Spread::of(self.waits_of_several),
+            fragmented: self.look.finish(),
             turnaround: Spread::of(self.turnaround),
             waiting,
             running: self.running,
@@ -221,6 +237,10 @@ impl Observer {
             ..self.measures
         }
     }
+}
+
+fn asks_for_several(spec: &StepSpec) -> bool {
+    spec.resources.gpus.first().is_some_and(|request| u64::from(request.count) * u64::from(spec.size) > 1)
 }
 
 impl Line {

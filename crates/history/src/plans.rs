@@ -178,7 +178,6 @@ fn is_made_again(made: &Proposal, part: u32, plan: &Plan) -> bool {
             based_on: plan.based_on,
             accept_ms: plan.accept_ms,
             made_from: plan.made_from.clone(),
-            repairs: Vec::new(),
             ..now.clone()
         };
         added == *plan

@@ -1,4 +1,4 @@
-//! Other policies than ours, to compare with. Only in here: a cluster has one policy.
+//! Other policies than ours, to compare with: who is next, and by what rule nodes are chosen. Only in here: a cluster has one policy.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use flowyard_model::{JobId, Queue, QueueAmounts, StepIndex, TimeMs};
-use flowyard_scheduling::{Bound, Proposal, Scheduler};
+use flowyard_scheduling::{Bound, Fit, Proposal, Scheduler};
 use flowyard_state::State;
 
 use crate::line::Line;
@@ -24,11 +24,15 @@ pub enum Policy {
     /// The same, but what came later may go first if it ends, by its declared bound, before the first of the line could start, or leaves
     /// that one its room (EASY backfill).
     Easy,
+    /// As [`Policy::Ours`], but tasks with GPUs go where the fewest are left free, whatever other work needs.
+    BestFit,
+    /// As [`Policy::Ours`], but tasks with GPUs go to the first node on which they fit.
+    FirstFit,
 }
 
 impl Policy {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Ours, Self::Drf, Self::Fifo, Self::Easy];
+    pub const ALL: [Self; 6] = [Self::Ours, Self::Drf, Self::Fifo, Self::Easy, Self::BestFit, Self::FirstFit];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +41,8 @@ impl Policy {
             Self::Drf => "drf",
             Self::Fifo => "fifo",
             Self::Easy => "easy",
+            Self::BestFit => "best-fit",
+            Self::FirstFit => "first-fit",
         }
     }
 
@@ -83,6 +89,8 @@ impl Placing {
     pub(crate) fn new(policy: Policy, seed: u64) -> Self {
         match policy {
             Policy::Ours => Self::Evicting(Box::new(Scheduler::new(seed))),
+            Policy::BestFit => Self::Evicting(Box::new(Scheduler::with_fit(seed, Fit::Best))),
+            Policy::FirstFit => Self::Evicting(Box::new(Scheduler::with_fit(seed, Fit::First))),
             Policy::Drf => Self::Sharing(Box::new(Scheduler::new(seed))),
             Policy::Fifo => Self::Line(Box::new(Line::new(false))),
             Policy::Easy => Self::Line(Box::new(Line::new(true))),

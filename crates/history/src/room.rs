@@ -124,15 +124,16 @@ impl Free {
 
     /// Devices for a request, if there are enough.
     fn devices(&self, request: &GpuRequest) -> Option<Vec<GpuIndex>> {
+        let near = request.near();
         let free = |(at, gpu): (usize, &flowyard_model::Gpu)| {
             (request.accepts(gpu) && self.gpu_milli[at] >= request.share_milli)
-                .then_some((gpu.link_group, GpuIndex(at as u32)))
+                .then_some((near.map_or(gpu.link_group, |link| gpu.group(link)), GpuIndex(at as u32)))
         };
         let mut found: Vec<_> = self.inventory.gpus.iter().enumerate().filter_map(free).collect();
         found.sort_unstable();
         let count = request.count as usize;
         let linked = |all: &&[(Option<u32>, GpuIndex)]| all[0].0 == all[count - 1].0 && all[0].0.is_some();
-        let chosen = match request.same_link_group && count > 1 {
+        let chosen = match near.is_some() {
             true => found.windows(count).find(linked)?,
             false => found.get(..count)?,
         };

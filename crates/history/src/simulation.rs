@@ -15,6 +15,7 @@ use flowyard_model::{
 use flowyard_scheduling::{Bound, Proposal};
 use flowyard_state::{State, apply};
 
+use crate::fragmented::Kinds;
 use crate::measures::Measures;
 use crate::observer::Observer;
 use crate::policy::{Placing, Policy};
@@ -80,7 +81,7 @@ impl<'w> Simulation<'w> {
     pub(crate) fn new(workload: &'w Workload, policy: Policy, seed: u64) -> Self {
         let state = workload.base.clone();
         let mut this = Self {
-            observer: Observer::new(&state),
+            observer: Observer::new(&state, &workload.kinds()),
             now: state.time().max(begins(workload)),
             jobs: state.outlines().map(|(id, _)| (id, id)).collect(),
             recorded_jobs: state.outlines().map(|(id, _)| (id, id)).collect(),
@@ -154,7 +155,7 @@ impl<'w> Simulation<'w> {
             }
         }
         let end = until.unwrap_or(self.now);
-        let observer = std::mem::replace(&mut self.observer, Observer::new(&State::new()));
+        let observer = std::mem::replace(&mut self.observer, Observer::new(&State::new(), &Kinds::new()));
         (observer.finish(end), self)
     }
 

@@ -120,6 +120,7 @@ pub fn synthesize(wanted: &Synthetic) -> Vec<Arrival> {
                 cpu_milli: u64::from(gpus) * 4_000,
                 memory_bytes: u64::from(gpus) * (16 << 30),
                 gpus,
+                share_milli: 1_000,
                 model: None,
                 queue: queue(person as u64, wanted.queues),
                 user: format!("user-{:03}", person + 1),

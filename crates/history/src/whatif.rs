@@ -151,10 +151,14 @@ fn stuck(ended: &Simulation<'_>, drained: &BTreeSet<Name>) -> Vec<Stuck> {
 /// A state that has the machines that would take work, and nothing else.
 fn open_only(state: &State, drained: &BTreeSet<Name>) -> State {
     let mut open = State::new();
+    let before =
+        [Command::RaiseVersion { version: state.version() }, Command::PutPolicy(state.policy().clone())].into_iter();
     let nodes = state.nodes().filter(|(_, node)| !drained.contains(&node.name));
-    for (index, (_, node)) in (1..).zip(nodes) {
+    let registered = nodes.map(|(_, node)| {
         let (name, inventory) = (node.name.clone(), node.inventory.clone());
-        let command = Command::RegisterNode(RegisterNode { name, inventory, previous: None });
+        Command::RegisterNode(RegisterNode { name, inventory, previous: None })
+    });
+    for (index, command) in (1..).zip(before.chain(registered)) {
         apply(&mut open, flowyard_model::Entry { index: Revision(index), time: TimeMs(0), command });
     }
     open

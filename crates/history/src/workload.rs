@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptNumber, AttemptOutcome, AttemptReport, Command, Effects, End, Entry, JobId, Name, NodeChange, NodeId, Queue,
-    QueuePath, Rank, RegisterNode, Reply, Scheduling, StepIndex, SubmitJob, TaskKey, TimeMs,
+    AttemptNumber, AttemptOutcome, AttemptReport, Command, Effects, End, Entry, JobId, JobSpec, Name, NodeChange,
+    NodeId, Queue, QueuePath, Rank, RegisterNode, Reply, Scheduling, StepIndex, SubmitJob, TaskKey, TimeMs,
 };
 use flowyard_state::{State, apply};
 
+use crate::fragmented::{Kinds, kinds};
 use crate::measures::Measures;
 use crate::observer::Observer;
 use crate::past::History;
@@ -120,10 +121,31 @@ impl Workload {
         self.base.nodes().map(|(_, node)| node.name.clone()).chain(come).collect()
     }
 
+    /// The same, ending so many milliseconds after its beginning, whatever is under way then.
+    #[must_use]
+    pub fn cut(self, after_ms: u64) -> Self {
+        let until = self.base.time().after(after_ms);
+        Self { until: Some(self.until.map_or(until, |end| end.min(until))), ..self }
+    }
+
+    /// The kinds of work with GPUs that it has.
+    pub(crate) fn kinds(&self) -> Kinds {
+        let come = self.happenings.iter().filter_map(|(_, what)| match what {
+            Happening::Submit(_, wish) => Some(&*wish.spec),
+            _ => None,
+        });
+        kinds(open(&self.base).chain(come))
+    }
+
     /// Jobs that are submitted.
     pub fn jobs(&self) -> u64 {
         self.happenings.iter().filter(|(_, what)| matches!(what, Happening::Submit(..))).count() as u64
     }
+}
+
+/// Jobs that have not ended.
+fn open(state: &State) -> impl Iterator<Item = &JobSpec> {
+    state.outlines().filter(|(_, job)| job.ended.is_none()).map(|(_, job)| &**job.spec)
 }
 
 /// A history as a workload, and as it was.
@@ -140,7 +162,11 @@ pub struct Recorded {
 /// The history must be one that [`replay`](crate::replay()) applies.
 pub fn recorded(history: &History) -> Recorded {
     let mut state = history.base.clone();
-    let mut observer = Observer::new(&state);
+    let submitted = history.entries.iter().filter_map(|entry| match &entry.command {
+        Command::SubmitJob(wish) => Some(&*wish.spec),
+        _ => None,
+    });
+    let mut observer = Observer::new(&state, &kinds(open(&history.base).chain(submitted)));
     let (mut happenings, mut courses) = (Vec::new(), Courses::default());
     for entry in &history.entries {
         let effects = apply(&mut state, entry.clone());
@@ -171,6 +197,7 @@ fn happening(entry: &Entry, effects: &Effects) -> Option<Happening> {
             Happening::Scheduling(*node, *scheduling)
         }
         (Command::ChangeNode(wish), Reply::Done) => Happening::Change(wish.node, wish.change),
+        (same @ Command::PutPolicy(_), Reply::Done) => Happening::Same(same.clone()),
         (same @ (Command::RaiseVersion { .. } | Command::BeginEpoch { .. }), _) => Happening::Same(same.clone()),
         _ => return None,
     })

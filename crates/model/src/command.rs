@@ -144,7 +144,9 @@ impl Command {
             | Self::SetDevices(_)
             | Self::ChangeDevice(_)
             | Self::BeginEpoch { .. } => ClusterVersion::ACCESS,
-            Self::RegisterNode(wish) if wish.inventory.gpus.iter().any(|gpu| gpu.part.is_some()) => {
+            Self::RegisterNode(wish)
+                if wish.inventory.gpus.iter().any(|gpu| gpu.part.is_some() || gpu.pcie_group.is_some()) =>
+            {
                 ClusterVersion::ACCESS
             }
             Self::CommitPlan(plan) if plan.is_newer() => ClusterVersion::ACCESS,

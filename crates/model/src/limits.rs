@@ -42,6 +42,8 @@ pub const QUEUE_GPU_MILLI: u64 = 1_000_000_000;
 pub const QUEUE_TOKENS: u64 = 1_000_000_000;
 /// Shapes of all work that has not ended.
 pub const SHAPES: usize = 10_000;
+/// Of these, those that one person may have whatever others have; who has more leaves as many free for everybody else.
+pub const SHAPES_OF_ONE: usize = 2_500;
 /// Steps of one job.
 pub const STEPS: usize = 1_000;
 /// Tasks of one step.

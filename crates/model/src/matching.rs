@@ -105,16 +105,14 @@ impl GpuRequest {
         self.model.is_some() || self.min_memory_bytes > 0 || self.memory_bytes > 0
     }
 
-    /// Whether these distinct devices of a node are what was asked for: as many, each acceptable, linked if they must be.
+    /// Whether these distinct devices of a node are what was asked for: as many, each acceptable, as near to each other as
+    /// they must be.
     pub fn accepts_all(&self, inventory: &Inventory, gpus: &[GpuIndex]) -> bool {
         let devices: Vec<_> = gpus.iter().filter_map(|index| inventory.gpus.get(index.0 as usize)).collect();
         let distinct = gpus.iter().enumerate().all(|(at, index)| !gpus[..at].contains(index));
         let complete = devices.len() == gpus.len() && gpus.len() == self.count as usize;
-        let first = devices.first().and_then(|gpu| gpu.link_group);
-        let linked = !self.same_link_group
-            || self.count <= 1
-            || (first.is_some() && devices.iter().all(|gpu| gpu.link_group == first));
-        distinct && complete && linked && devices.iter().all(|gpu| self.accepts(gpu))
+        let near = self.are_near(devices.iter().copied());
+        distinct && complete && near && devices.iter().all(|gpu| self.accepts(gpu))
     }
 }
 
@@ -175,6 +173,7 @@ mod tests {
             memory_bytes,
             numa_node: None,
             link_group,
+            pcie_group: None,
             healthy: true,
             fake: true,
             part: None,
@@ -246,6 +245,7 @@ mod tests {
             same_link_group,
             share_milli: 1_000,
             memory_bytes: 0,
+            link: None,
         };
         let indexes = |of: &[u32]| of.iter().copied().map(GpuIndex).collect::<Vec<_>>();
         assert!(request(2, Some("A100"), true).accepts_all(&node, &indexes(&[0, 1])));

@@ -123,6 +123,11 @@ impl QueuePath {
         ends.map(|end| &self.0[..end])
     }
 
+    /// The queue at the top of its tree: whose work it is, where each tenant has a tree.
+    pub fn tenant(&self) -> &str {
+        self.0.split('/').next().unwrap_or(&self.0)
+    }
+
     /// Whether this is the other queue or above it.
     pub fn covers(&self, other: &Self) -> bool {
         let below = other.0.strip_prefix(&self.0);

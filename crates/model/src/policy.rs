@@ -1,5 +1,7 @@
 //! What an operator says of the cluster as a whole.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Inventory, Name, QueueFault, Rejection, limits};
@@ -12,6 +14,9 @@ pub struct Policy {
     /// How much may be starting at one time.
     #[serde(default)]
     pub throttle: Throttle,
+    /// Countable things that all nodes share, such as licences, and how many there are of each. A token of another name is a node's.
+    #[serde(default)]
+    pub tokens: BTreeMap<Name, u64>,
 }
 
 /// Most members that are placed and do not run yet, at one time; as many as there is room for where nothing is said. What goes as a whole is
@@ -45,6 +50,11 @@ impl Policy {
         self.topology.iter().position(|name| name == level).map(|at| at + 1)
     }
 
+    /// Whether a token is the cluster's and not a node's.
+    pub fn is_shared(&self, token: &Name) -> bool {
+        self.tokens.contains_key(token)
+    }
+
     /// Where a node is: its labels of the levels from the top, as far as it has them. A node without the label of a level is
     /// near to nothing that is known there, whatever its labels below it say.
     pub fn domain<'a>(&self, inventory: &'a Inventory) -> Vec<&'a str> {
@@ -74,7 +84,17 @@ pub fn policy_faults(policy: &Policy) -> Vec<QueueFault> {
             fault(format!("`{level}` means a single node and cannot be a level"));
         }
     }
+    faults.extend(token_faults(&policy.tokens));
     faults
+}
+
+fn token_faults(tokens: &BTreeMap<Name, u64>) -> Option<QueueFault> {
+    let fault = |message: String| Some(QueueFault { field: "tokens".to_owned(), message });
+    if tokens.len() > limits::QUEUE_COLUMNS {
+        return fault(format!("at most {} tokens, these are {}", limits::QUEUE_COLUMNS, tokens.len()));
+    }
+    let too_many = tokens.iter().find(|(_, count)| **count > limits::QUEUE_TOKENS);
+    too_many.and_then(|(name, _)| fault(format!("at most {} of `{name}`", limits::QUEUE_TOKENS)))
 }
 
 fn throttle_faults(throttle: Throttle) -> Vec<QueueFault> {
@@ -117,6 +137,16 @@ mod tests {
         assert_eq!(faults(&["a", "b", "c", "d", "e", "f", "g", "h", "i"]).len(), 1);
         let rejected = validate_policy(&policy(&["host"])).unwrap_err();
         assert!(rejected.to_string().starts_with("policy.topology: `host`"), "{rejected}");
+    }
+
+    #[test]
+    fn tokens_are_few_kinds_and_not_more_than_a_queue_could_hold() {
+        let of = |names: usize, count: u64| {
+            let tokens = (0..names).map(|at| (format!("t{at}").parse().unwrap(), count)).collect();
+            policy_faults(&Policy { tokens, ..Policy::default() }).len()
+        };
+        assert_eq!((of(64, 0), of(1, limits::QUEUE_TOKENS)), (0, 0));
+        assert_eq!((of(65, 1), of(1, limits::QUEUE_TOKENS + 1)), (1, 1));
     }
 
     #[test]

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Account, AccountKey, ArchivePage, Claim, ClusterVersion, Digest, DurationKey, Durations, Epoch, Identity, Job,
-    JobId, KeptSecret, LogSegment, Name, Node, NodeId, Policy, Queue, Revision, Revocation, Step, StepIndex,
+    JobId, KeptSecret, LogSegment, Mix, Name, Node, NodeId, Policy, Queue, Revision, Revocation, Step, StepIndex,
     SubmissionKey, Task, TaskKey, TimeMs, Token, TokenId,
 };
 
 /// One record of the state. A snapshot is a sequence of them: the [`Meta`] first, then queues, accounts, nodes, submission keys, jobs,
-/// waits, steps, tasks, claims, tokens, revocations, secrets, pages of the archive, segments of the log, the policy and durations, each kind
-/// ordered by its key.
+/// waits, steps, tasks, claims, tokens, revocations, secrets, pages of the archive, segments of the log, the policy, durations and the mix of
+/// work with devices, each kind ordered by its key.
 /// Indexes are not recorded; they are rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
@@ -50,6 +50,8 @@ pub enum Record {
     Policy(Arc<Policy>),
     /// How long a step took.
     Durations(DurationKey, Arc<Durations>),
+    /// What the work there is asks for of devices; at most one, and none before anybody looked.
+    Mix(Arc<Mix>),
 }
 
 /// The scalars of the state.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Name;
+use crate::{GpuLink, Name};
 
 /// What one member of a task needs on its node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,13 +32,17 @@ pub struct GpuRequest {
     pub model: Option<String>,
     /// Only devices with at least this much memory, in bytes; 0 for any.
     pub min_memory_bytes: u64,
-    /// Whether all must be in one link group (NVLink, or one PCIe switch).
+    /// Whether all must be in one link group: [`GpuLink::Nvlink`](crate::GpuLink::Nvlink), as cluster version 1 says it.
     pub same_link_group: bool,
     /// Thousandths of each device; 1000 for whole devices.
     pub share_milli: u32,
     /// Memory of each device that goes with the share, in bytes; 0 for as large a part of the memory as the share is.
     #[serde(default)]
     pub memory_bytes: u64,
+    /// The level of which all must be in one group; any if `None`. Not beside `same_link_group`, which is an older word for one of
+    /// them. Only from cluster version 2 on.
+    #[serde(default)]
+    pub link: Option<GpuLink>,
 }
 
 impl GpuRequest {
@@ -163,7 +167,7 @@ pub struct Gpu {
     pub memory_bytes: u64,
     /// NUMA node it hangs on.
     pub numa_node: Option<u32>,
-    /// Devices with the same number are linked directly.
+    /// Devices with the same number are linked directly, or by one switch of such links (NVLink).
     pub link_group: Option<u32>,
     /// Whether it may be given out.
     pub healthy: bool,
@@ -171,6 +175,9 @@ pub struct Gpu {
     pub fake: bool,
     /// Of which other device it is a part, if it is one (MIG). That one is not in the inventory. Only from cluster version 2 on.
     pub part: Option<GpuPart>,
+    /// Devices with the same number are below one PCIe switch, or else one PCIe root complex. Only from cluster version 2 on.
+    #[serde(default)]
+    pub pcie_group: Option<u32>,
 }
 
 /// That a device is a part of another one.

@@ -47,7 +47,7 @@ impl JobSpec {
         let newer = |step: &StepSpec| {
             let evicted = !step.preemptible || step.notice.is_some();
             let stopped = step.retry.is_newer() || step.stop_signal != StopSignal::Term;
-            let declared = step.resources.gpus.iter().any(|request| request.memory_bytes > 0);
+            let declared = step.resources.gpus.iter().any(|request| request.memory_bytes > 0 || request.link.is_some());
             let said = declared || step.expected_ms.is_some();
             evicted || stopped || said || !step.secrets.is_empty() || !step.placing.is_plain()
         };

@@ -266,6 +266,8 @@ fn validate_resources(resources: &Resources) -> Checked {
         let divided = request.memory_bytes == 0 || request.share_milli < 1_000;
         require(divided, "gpu.memory", "a whole device comes with all its memory; only a `share` declares its own")?;
         require(request.memory_bytes <= limits::NODE_BYTES, "gpu.memory", "at most 1EiB")?;
+        let once = request.link.is_none() || !request.same_link_group;
+        require(once, "gpu.link", "say `link` or `same_link_group`, which is the same as link = \"nvlink\", not both")?;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ mod turns;
 
 pub use bits::Bits;
 pub use fleet::{
-    Amounts, Beside, Device, DeviceMask, Domain, Ended, Explanation, Fit, Fleet, Fragments, Holding, Lack, Near,
+    Amounts, Beside, Device, DeviceMask, Domain, Ended, Explanation, Fit, Fleet, Fragments, Holding, Lack, Link, Near,
     NearRoom, NodeFacts, NodeIndex, Occupied, Portion, SeatAt, Seated, ShapeFacts, ShapeIndex, Spread, Wish,
 };
 pub use turns::bounds::Kept;

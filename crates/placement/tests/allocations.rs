@@ -36,7 +36,7 @@ fn node(devices: usize, free_milli: u32) -> NodeFacts {
     let device = |at: usize| Device {
         model: 0,
         memory_bytes: 1,
-        link_group: Some(at as u32 / 2),
+        groups: [Some(at as u32 / 4), Some(at as u32 / 2), None],
         healthy: true,
         free_milli: if at.is_multiple_of(2) { free_milli } else { 1_000 },
         free_memory: None,
@@ -55,8 +55,14 @@ fn a_test_of_a_node_does_not_allocate() {
 }
 
 fn tests_do_not_allocate(fit: Fit, (devices, linked, share_milli): (usize, bool, u32)) {
-    let wish =
-        Wish { count: 2, model: None, min_memory_bytes: 0, same_link_group: linked, share_milli, memory_bytes: 0 };
+    let wish = Wish {
+        count: 2,
+        model: None,
+        min_memory_bytes: 0,
+        link: linked.then_some(Link::Pcie),
+        share_milli,
+        memory_bytes: 0,
+    };
     let mix = [(wish.clone(), 1)];
     let wishes = if devices > 0 { vec![wish] } else { vec![] };
     // The last token is missing, or else the devices are, so that every test is done to its end.

@@ -20,6 +20,8 @@ pub(crate) struct Whose {
     step: Option<StepKey>,
     /// Tags of its job from which somebody keeps apart.
     tags: Vec<String>,
+    /// The tenant, where it matters what it is beside of the tenant's.
+    tenant: Option<String>,
 }
 
 impl Whose {
@@ -28,8 +30,11 @@ impl Whose {
         // Of a job that only waits, the tags are not at hand.
         let whole = state.shunned_tags().next().and_then(|_| state.job(key.0));
         let tags = whole.iter().flat_map(|job| &job.spec.tags);
-        let tags = tags.filter(|tag| state.is_shunned(tag)).cloned().collect();
-        Self { step: counts_its_own.then_some(key), tags }
+        let tenant = job.queue.tenant();
+        let tags: Vec<String> = tags.filter(|tag| state.is_shunned(tenant, tag)).cloned().collect();
+        let shuns = job.steps.get(key.1.0 as usize).is_some_and(|spec| !spec.placing.apart.is_empty());
+        let tenant = (shuns || !tags.is_empty()).then(|| tenant.to_owned());
+        Self { step: counts_its_own.then_some(key), tags, tenant }
     }
 }
 
@@ -50,10 +55,14 @@ pub(crate) fn of(
     words: &mut Words,
 ) -> Beside {
     let mut beside = of_spec(state, spec, classes, words);
-    beside.leaves = left(state, spec, &own.tags, words);
-    let tags = own.tags.iter().filter(|tag| state.is_shunned(tag)).map(|tag| Mark::Shuns(tag.clone()));
-    let avoided = tags.chain(spec.placing.apart.iter().map(|tag| Mark::Tag(tag.clone())));
-    beside.avoids = in_order(avoided.map(|mark| words.mark(mark)).collect());
+    if let Some(job) = state.outline(own.key.0) {
+        let tenant = job.spec.queue.tenant();
+        beside.leaves = left(state, (tenant, spec), &own.tags, words);
+        let tags = own.tags.iter().filter(|tag| state.is_shunned(tenant, tag));
+        let tags = tags.map(|tag| Mark::Shuns(tenant.to_owned(), tag.clone()));
+        let avoided = tags.chain(spec.placing.apart.iter().map(|tag| Mark::Tag(tenant.to_owned(), tag.clone())));
+        beside.avoids = in_order(avoided.map(|mark| words.mark(mark)).collect());
+    }
     let Some(spread) = &mut beside.spread else { return beside };
     for (node, count) in state.own_of(own.key) {
         let labels = spec.placing.spread.as_ref().and_then(|spread| {
@@ -95,10 +104,16 @@ pub(crate) fn domain(
     spread.labels(state.policy(), class).map(|labels| words.spread_over(&labels))
 }
 
-/// The marks that a member of a step leaves on its node.
-pub(crate) fn left(state: &State, spec: &StepSpec, tags: &BTreeSet<String>, words: &mut Words) -> Vec<u32> {
-    let tags = tags.iter().filter(|tag| state.is_shunned(tag)).map(|tag| Mark::Tag(tag.clone()));
-    let marks = tags.chain(spec.placing.apart.iter().map(|tag| Mark::Shuns(tag.clone())));
+/// The marks that a member of a tenant's step leaves on its node.
+pub(crate) fn left(
+    state: &State,
+    (tenant, spec): (&str, &StepSpec),
+    tags: &BTreeSet<String>,
+    words: &mut Words,
+) -> Vec<u32> {
+    let tags = tags.iter().filter(|tag| state.is_shunned(tenant, tag));
+    let tags = tags.map(|tag| Mark::Tag(tenant.to_owned(), tag.clone()));
+    let marks = tags.chain(spec.placing.apart.iter().map(|tag| Mark::Shuns(tenant.to_owned(), tag.clone())));
     in_order(marks.map(|mark| words.mark(mark)).collect())
 }
 
@@ -125,7 +140,7 @@ pub(crate) fn marks(state: &State, node: NodeId, when: When, words: &mut Words) 
     let mut marks = Vec::new();
     for task in tasks {
         if let (Some(job), Some(spec)) = (state.job(task.job), state.step_spec(task.job, task.step)) {
-            marks.extend(left(state, spec, &job.spec.tags, words));
+            marks.extend(left(state, (job.spec.queue.tenant(), spec), &job.spec.tags, words));
         }
     }
     marks

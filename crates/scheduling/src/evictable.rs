@@ -172,7 +172,8 @@ fn running(
     let (attempt, spec, queue, priority) = found(state, tree, key)?;
     let mut seats: BTreeMap<NodeId, Held> = BTreeMap::new();
     let (mut all, mut holdings) = (Held::NONE, Vec::new());
-    let marks = beside::left(state, spec, &state.job(key.job)?.spec.tags, words);
+    let job = state.job(key.job)?;
+    let marks = beside::left(state, (job.spec.queue.tenant(), spec), &job.spec.tags, words);
     for member in live(attempt) {
         let held = held_by(state, spec, member);
         seats.entry(member.node).or_insert(Held::NONE).add(&held);

@@ -98,7 +98,7 @@ impl Known {
         }
         // Who has a reservation has no less right than who waits without: it waits again, for as long as this takes.
         let again = self.wait_again();
-        let before = (!again.is_empty()).then(|| self.queues.clone());
+        let before = (!again.is_empty()).then(|| self.queues_now());
         self.tell_again(&again);
         let leaving = self.evictable.leaving().collect();
         let leaving = Told::of(&self.state, &self.tree, &mut self.words, leaving, now);
@@ -113,7 +113,7 @@ impl Known {
         };
         self.queues.lay_back(&leaving.running);
         if let Some(before) = before {
-            self.queues = before;
+            self.put_back(before);
         }
         claiming
     }
@@ -186,7 +186,11 @@ impl Known {
         let mut is_within = |id: NodeId| {
             let of_node = || {
                 let node = self.ahead.node(id)?;
-                Some(nodes::is_within(&nodes::used(&self.ahead, id, node, When::Then), &node.inventory))
+                Some(nodes::is_within(
+                    &nodes::used(&self.ahead, id, node, When::Then),
+                    &node.inventory,
+                    self.ahead.policy(),
+                ))
             };
             *within.entry(id).or_insert_with(|| of_node().unwrap_or(false))
         };
@@ -244,6 +248,6 @@ fn will_fit(state: &State, task: TaskKey, members: &[Seat], when: When) -> bool 
         let is_well = |at: u32| node.inventory.gpus.get(at as usize).is_some_and(|gpu| gpu.healthy);
         let is_same = node.incarnation == seat.incarnation && nodes::is_usable(node);
         let has_devices = wanted.is_none() || seat.gpus.iter().all(|gpu| is_well(gpu.0));
-        is_same && has_devices && nodes::is_within(&used, &node.inventory)
+        is_same && has_devices && nodes::is_within(&used, &node.inventory, state.policy())
     })
 }

@@ -12,7 +12,7 @@ use crate::words::Words;
 /// Whether the nodes that are known, whatever their health and load, could ever run a task of this step.
 pub fn could_ever_run(state: &State, spec: &StepSpec) -> bool {
     let spec = &spec.of_size(spec.least_size());
-    let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::none());
+    let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::of(state.policy()));
     // The tokens of the step are numbered first, so that a node without them is found to have none.
     words.needs(&spec.resources);
     // Looked at again whenever the nodes have doubled: most steps fit on the first.

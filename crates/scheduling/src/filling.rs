@@ -116,7 +116,7 @@ impl Known {
             return;
         }
         // What waits is told otherwise meanwhile; what is given out is accounted for with the next round.
-        let queues = self.queues.clone();
+        let queues = self.queues_now();
         for (start, nodes) in starts {
             let left_ms = start.0.saturating_sub(now.0).saturating_sub(MARGIN_MS);
             let early = self.early(left_ms, placed);
@@ -140,7 +140,7 @@ impl Known {
             self.tell_nodes(&promised, When::Now);
             placed.append(&mut more);
         }
-        self.queues = queues;
+        self.put_back(queues);
     }
 
     /// The nodes on which something is reserved and nobody knows a time at which it starts left out, by the first such time on each.

@@ -13,12 +13,15 @@
 //! | `evictions` | the end of a round: who is promised room that others hold |
 //! | `for_good` | what must not be evicted |
 //! | `elastic` | how many members gangs of no fixed size ask for |
-//! | `surgery` | seats for open ranks of running gangs |
+//! | `surgery`, `keeping` | seats for open ranks of running gangs, and room that is kept for those that find none |
 //! | `holders` | who holds what, before there were accounts |
 //! | `beside` | what keeps apart from what, and where those are that run of a step already |
 //! | `near` | how near to each other the members of a gang have to be, and where there is room so near |
 //! | `throttle` | how much may be starting of a job |
+//! | `shared` | tokens that all nodes share |
+//! | `borrowing` | what a queue holds that others are promised |
 //! | `upgrading` | who has a reservation, and may have others leave by now |
+//! | `fragments` | how much of what is free of devices is of no use |
 //! | `feasible` | whether a step could ever be placed |
 //! | [`why`] | why a task waits, when it would start, and what would let it start now |
 //!
@@ -26,6 +29,7 @@
 #![deny(clippy::float_arithmetic)]
 
 mod beside;
+mod borrowing;
 mod claimed;
 mod elastic;
 mod evictable;
@@ -35,13 +39,16 @@ mod filling;
 #[cfg(test)]
 mod fixture;
 mod for_good;
+mod fragments;
 mod holders;
+mod keeping;
 mod near;
 mod nodes;
 mod plans;
 mod reserving;
 mod scheduler;
 mod shapes;
+mod shared;
 mod surgery;
 #[cfg(test)]
 mod tests;
@@ -52,8 +59,11 @@ mod waiting;
 pub mod why;
 mod words;
 
+pub use borrowing::{Borrowed, borrowed, first_return};
 pub use feasible::could_ever_run;
-pub use flowyard_placement::Bound;
+pub use flowyard_placement::{Bound, Fit, Fragments};
+pub use fragments::{Gauge, fragments};
+pub use keeping::kept_for;
 pub use near::{NearRoom, near_room};
 pub use plans::SEATS_PER_PLAN;
 pub use scheduler::{Proposal, Scheduler};

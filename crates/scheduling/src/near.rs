@@ -47,7 +47,7 @@ pub fn near_room(state: &State, spec: &StepSpec) -> Option<NearRoom> {
     let policy = state.policy();
     let mut told = NearRoom { level: near.level.clone(), domains: 0, most: None, most_when_empty: 0 };
     let Some(depth) = policy.depth(&near.level) else { return Some(told) };
-    let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::none());
+    let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::of(state.policy()));
     // The tokens of the step are numbered first, so that a node without them is found to have none.
     words.needs(&spec.resources);
     for (id, node) in state.nodes().filter(|(_, node)| nodes::is_usable(node)) {
@@ -55,7 +55,7 @@ pub fn near_room(state: &State, spec: &StepSpec) -> Option<NearRoom> {
         if new {
             fleet.put_class(class, &words.domain(policy, &node.inventory));
         }
-        fleet.put_node(nodes::index(id), nodes::facts_now(state, id, node, class, &mut words));
+        fleet.put_node(nodes::index(id), nodes::facts_now(state, (id, &**node), None, class, &mut words));
     }
     let mut facts = shapes::facts(spec, policy, classes.examples(), &mut words);
     facts.beside = beside::of_spec(state, spec, classes.examples(), &mut words);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flowyard_model::{
-    Declared, Gpu, GpuIndex, GpuPortion, GpuRequest, Health, Inventory, Name, Node, NodeId, Resources, Standing, Used,
+    Declared, Gpu, GpuIndex, GpuLink, GpuPortion, GpuRequest, Health, Inventory, Name, Node, NodeId, Policy, Resources,
+    Standing, Used,
 };
 use flowyard_placement::{Amounts, Column, Device, Held, NodeFacts, NodeIndex};
 use flowyard_state::State;
@@ -177,13 +178,21 @@ fn combine_declared(used: &mut Used, with: &Used, by: impl Fn(u64, u64) -> u64) 
     }
 }
 
-/// What a node has and what of it may be given out now.
-pub(crate) fn facts_now(state: &State, id: NodeId, node: &Node, class: u32, words: &mut Words) -> NodeFacts {
-    facts(node, &used(state, id, node, When::Now), When::Now.kept(state, id), class, words)
+/// What a node has and what of it may be given out now, where so much is kept for ranks.
+pub(crate) fn facts_now(
+    state: &State,
+    (id, node): (NodeId, &Node),
+    kept: Option<&Used>,
+    class: u32,
+    words: &mut Words,
+) -> NodeFacts {
+    let mut used = used(state, id, node, When::Now);
+    kept.into_iter().for_each(|kept| count(&mut used, kept, true));
+    facts(node, &used, When::Now.kept(state, id), class, words)
 }
 
-/// Whether no more counts as held of a node than there is.
-pub(crate) fn is_within(used: &Used, inventory: &Inventory) -> bool {
+/// Whether no more counts as held of a node than there is, but for tokens that all nodes share.
+pub(crate) fn is_within(used: &Used, inventory: &Inventory, policy: &Policy) -> bool {
     let memory = |(at, gpu): (usize, &Gpu)| {
         let declared = used.declared.get(at).copied().unwrap_or_default();
         let plain = used.gpu_milli.get(at).copied().unwrap_or(0).saturating_sub(declared.share_milli);
@@ -193,11 +202,12 @@ pub(crate) fn is_within(used: &Used, inventory: &Inventory) -> bool {
     if !used.declared.is_empty() && !inventory.gpus.iter().enumerate().all(memory) {
         return false;
     }
+    let mut own = used.tokens.iter().filter(|(name, _)| !policy.is_shared(name));
     used.cpu_milli <= inventory.cpu_milli
         && used.memory_bytes <= inventory.memory_bytes
         && used.disk_bytes <= inventory.disk_bytes
         && used.gpu_milli.iter().all(|milli| *milli <= 1_000)
-        && used.tokens.iter().all(|(name, count)| *count <= inventory.tokens.get(name).copied().unwrap_or(0))
+        && own.all(|(name, count)| *count <= inventory.tokens.get(name).copied().unwrap_or(0))
 }
 
 /// What a node has and what of it is free, where so much counts as held. A device that is claimed is nobody else's,
@@ -217,7 +227,7 @@ pub(crate) fn facts(node: &Node, used: &Used, kept: [Option<&Used>; 2], class: u
     let devices = inventory.gpus.iter().enumerate().map(|(at, gpu)| Device {
         model: words.model(&gpu.model),
         memory_bytes: gpu.memory_bytes,
-        link_group: gpu.link_group,
+        groups: GpuLink::ALL.map(|link| gpu.group(link)),
         healthy: gpu.healthy && kept.iter().flatten().all(|kept| milli(kept, at) == 0),
         free_milli: 1_000_u32.saturating_sub(milli(used, at)),
         part: gpu.part.is_some(),

@@ -65,7 +65,8 @@ impl Known {
         let taken: BTreeSet<String> =
             claims.filter_map(|(key, _)| Some(top(&self.ahead.job(key.job)?.spec.queue))).collect();
         let mut wide = BTreeMap::new();
-        let mut is_wide = |shape| *wide.entry(shape).or_insert_with(|| self.fleet.is_wide(shape));
+        let of_shape = |shape| self.fleet.is_wide(shape) || self.asks_for_half_the_tokens(shape);
+        let mut is_wide = |shape| *wide.entry(shape).or_insert_with(|| of_shape(shape));
         let mut asks: BTreeSet<_> = self.queues.waiting().into_iter().filter(|(_, shape)| is_wide(*shape)).collect();
         asks.retain(|(queue, _)| self.tree.path(*queue).is_some_and(|path| !taken.contains(&top(&path))));
         asks
@@ -118,11 +119,11 @@ impl Known {
         if is_taken(&self.ahead, wish(&awaits)) {
             return Some(wish(&awaits));
         }
-        // A bound of its queues is met until others in them have ended, too.
+        // A bound of its queues is met until others in them have ended, too; and there are too few licences until others have that hold some.
         let own = top(&group.queue);
         let beside = gone.iter().filter(|key| {
             let job = self.ahead.job(key.job);
-            job.is_some_and(|job| top(&job.spec.queue) == own)
+            job.is_some_and(|job| top(&job.spec.queue) == own) || self.shares_tokens(**key, task)
         });
         awaits.extend(beside);
         is_taken(&self.ahead, wish(&awaits)).then(|| wish(&awaits))
@@ -219,7 +220,9 @@ fn needed(state: &State, task: TaskKey, members: &[Seat], gone: &BTreeSet<TaskKe
     };
     out.iter().for_each(|key| hold(*key, &mut then, false));
     let fits = |then: &BTreeMap<NodeId, Used>| {
-        then.iter().all(|(id, used)| state.node(*id).is_some_and(|node| nodes::is_within(used, &node.inventory)))
+        then.iter().all(|(id, used)| {
+            state.node(*id).is_some_and(|node| nodes::is_within(used, &node.inventory, state.policy()))
+        })
     };
     if !fits(&then) {
         return None;

@@ -13,7 +13,7 @@ use flowyard_model::{
     TaskKey, TimeMs,
 };
 use flowyard_placement::{
-    Account, Bound, Fleet, GroupFacts, GroupKey, Held, Queues, SeatAt, Seated, ShapeIndex, round,
+    Account, Bound, Fit, Fleet, GroupFacts, GroupKey, Held, Queues, SeatAt, Seated, ShapeIndex, round,
 };
 use flowyard_state::{Differences, Portion, ReadyGroup, ReadyStep, State, decayed_at, fingerprint};
 
@@ -23,6 +23,7 @@ use crate::evictable::Evictable;
 use crate::evictions::Claiming;
 use crate::for_good;
 use crate::holders;
+use crate::keeping::Kept;
 use crate::nodes::{self, Classes, When};
 use crate::plans::Plans;
 use crate::shapes::Shapes;
@@ -56,13 +57,19 @@ pub struct Proposal {
 pub struct Scheduler {
     /// Orders what is equal otherwise.
     seed: u64,
+    fit: Fit,
     known: Option<Known>,
 }
 
 impl Scheduler {
     /// One that has seen nothing yet.
     pub fn new(seed: u64) -> Self {
-        Self { seed, known: None }
+        Self::with_fit(seed, Fit::Fragmentation)
+    }
+
+    /// One that chooses nodes for single tasks with devices by another rule; to compare with.
+    pub fn with_fit(seed: u64, fit: Fit) -> Self {
+        Self { seed, fit, known: None }
     }
 
     /// What may be placed in this state, and what is to be evicted for what may not, as of a time; that is not before
@@ -78,7 +85,7 @@ impl Scheduler {
 
     fn propose(&mut self, state: &State, now: Option<TimeMs>, bound: Bound) -> Proposal {
         let followed = self.known.take().and_then(|mut known| known.follow(state).then_some(known));
-        let mut known = followed.unwrap_or_else(|| Known::of(state, self.seed));
+        let mut known = followed.unwrap_or_else(|| Known::of(state, self.seed, self.fit));
         let (kept, mut drops) = known.take_up_claims();
         let (repairs, all_repaired) = known.repair(bound.steps);
         let repairs_any = !repairs.is_empty();
@@ -124,6 +131,8 @@ pub(crate) struct Known {
     pub(crate) queues: Queues,
     pub(crate) evictable: Evictable,
     pub(crate) claimed: Claimed,
+    /// What is kept for open ranks of gangs that found no room.
+    pub(crate) kept: Kept,
     /// The shapes of whom waits for others to end.
     pub(crate) reserved: BTreeMap<TaskKey, ShapeIndex>,
     /// Paths of queues of which it was told what is promised to those.
@@ -131,9 +140,9 @@ pub(crate) struct Known {
     /// What those of them hold who start in this round.
     started: BTreeMap<AccountKey, claimed::Portion>,
     /// What each node adds to the capacity.
-    capacity: BTreeMap<NodeId, Held>,
+    pub(crate) capacity: BTreeMap<NodeId, Held>,
     /// What of each node may be given out.
-    free: BTreeMap<NodeId, Held>,
+    pub(crate) free: BTreeMap<NodeId, Held>,
     /// The groups that wait, each by its parts.
     pub(crate) groups: BTreeMap<ReadyGroup, Vec<GroupKey>>,
     pub(crate) by_key: BTreeMap<GroupKey, ReadyGroup>,
@@ -145,6 +154,14 @@ pub(crate) struct Known {
     pub(crate) touched: Touched,
 }
 
+/// Queues as they were.
+#[derive(Debug)]
+pub(crate) struct QueuesThen {
+    queues: Queues,
+    capacity: BTreeMap<NodeId, Held>,
+    free: BTreeMap<NodeId, Held>,
+}
+
 /// What a round gave out, and to whom.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
@@ -153,18 +170,19 @@ pub(crate) struct Touched {
 }
 
 impl Known {
-    fn of(state: &State, seed: u64) -> Self {
+    fn of(state: &State, seed: u64, fit: Fit) -> Self {
         let mut known = Self {
             state: state.clone(),
             ahead: state.clone(),
-            words: Words::none(),
+            words: Words::of(state.policy()),
             classes: Classes::none(),
             shapes: Shapes::none(),
             tree: Tree::of(state),
-            fleet: Fleet::new(seed),
+            fleet: Fleet::with_fit(seed, fit),
             queues: Queues::new(Held::NONE),
             evictable: Evictable::none(),
             claimed: Claimed::of(state),
+            kept: Kept::default(),
             reserved: BTreeMap::new(),
             later: BTreeSet::new(),
             started: BTreeMap::new(),
@@ -178,6 +196,7 @@ impl Known {
         };
         known.fleet.bound_starting(state.policy().throttle.per_node);
         known.tree.tell(state, &mut known.words, &mut known.queues);
+        known.tell_mix();
         state.nodes().for_each(|(id, _)| known.tell_node(id, When::Now));
         for (id, _) in state.nodes() {
             state
@@ -193,6 +212,7 @@ impl Known {
         let queues: Vec<_> = state.queues().map(|queue| queue.path.clone()).collect();
         queues.into_iter().for_each(|path| known.tell_later(path));
         known.tell_reserved();
+        known.tell_shared();
         known.names_at_first = known.names();
         known
     }
@@ -203,7 +223,7 @@ impl Known {
 
     /// Takes over what differs; `false` if it is simpler to start anew.
     fn follow(&mut self, state: &State) -> bool {
-        let Differences { nodes, queues, accounts, loads, ready, tasks, claims, policy, .. } =
+        let Differences { nodes, queues, accounts, loads, ready, tasks, claims, policy, mix, .. } =
             state.differences(&self.state);
         // Before cluster version 2 nobody keeps accounts: what everybody holds is counted anew each time.
         let is_other = policy
@@ -241,6 +261,9 @@ impl Known {
         if moved {
             changed.extend(self.all_accounts());
         }
+        if mix {
+            self.tell_mix();
+        }
         let given = std::mem::take(&mut self.touched);
         let nodes: BTreeSet<_> = nodes.into_iter().chain(given.nodes).collect();
         nodes.into_iter().for_each(|node| self.tell_node(node, When::Now));
@@ -263,6 +286,7 @@ impl Known {
         if labelled || !moved_beside.is_empty() {
             self.tell_beside_reserved();
         }
+        self.tell_shared();
         true
     }
 
@@ -281,7 +305,10 @@ impl Known {
         if new {
             self.fleet.put_class(class, &self.words.domain(self.state.policy(), &node.inventory));
         }
-        let used = nodes::used(&self.ahead, id, &node, when);
+        let mut used = nodes::used(&self.ahead, id, &node, when);
+        if let Some(kept) = self.kept.on.get(&id) {
+            nodes::count(&mut used, kept, true);
+        }
         let facts = nodes::facts(&node, &used, when.kept(&self.ahead, id), class, &mut self.words);
         let free = nodes::free(&facts);
         let before = replace(&mut self.free, id, &free);
@@ -294,6 +321,23 @@ impl Known {
                 self.fleet.put_shape(at, facts);
             }
         }
+    }
+
+    /// How common each kind of work with devices is.
+    fn tell_mix(&mut self) {
+        let told = self.state.mix().clone();
+        let mix = self.words.mix(told.told().map(|(kind, parts)| (kind, u64::from(parts))));
+        self.fleet.set_mix(&mix);
+    }
+
+    /// The queues, and what each node has added to their sums.
+    pub(crate) fn queues_now(&self) -> QueuesThen {
+        QueuesThen { queues: self.queues.clone(), capacity: self.capacity.clone(), free: self.free.clone() }
+    }
+
+    /// All as it was then: what has been told of nodes meanwhile is told once more in the next round.
+    pub(crate) fn put_back(&mut self, then: QueuesThen) {
+        (self.queues, self.capacity, self.free) = (then.queues, then.capacity, then.free);
     }
 
     fn groups_that_count_their_own(&self) -> Vec<ReadyGroup> {
@@ -354,6 +398,7 @@ impl Known {
         self.tell_account(&account);
         let levels = account.queue.levels().filter_map(|path| path.parse().ok());
         levels.collect::<Vec<QueuePath>>().into_iter().for_each(|path| self.tell_later(path));
+        self.tell_shared();
     }
 
     /// An account holds so much more in this round.
@@ -533,7 +578,7 @@ fn is_labelled_anew(before: &State, now: &State, node: NodeId) -> bool {
 }
 
 /// Keeps what a node has now, where that is anything; what it had before.
-fn replace(kept: &mut BTreeMap<NodeId, Held>, node: NodeId, now: &Held) -> Held {
+pub(crate) fn replace(kept: &mut BTreeMap<NodeId, Held>, node: NodeId, now: &Held) -> Held {
     let before = if *now == Held::NONE { kept.remove(&node) } else { kept.insert(node, now.clone()) };
     before.unwrap_or(Held::NONE)
 }

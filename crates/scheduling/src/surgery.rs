@@ -11,6 +11,7 @@ use flowyard_placement::{Bits, Near, Seated, ShapeFacts};
 use flowyard_state::{State, apply};
 
 use crate::beside::{self, Own};
+use crate::keeping;
 use crate::nodes::When;
 use crate::scheduler::Known;
 use crate::shapes;
@@ -21,7 +22,17 @@ const IN_ORDER: usize = 32;
 impl Known {
     /// The seats that there are for open ranks, by gang; each gets as many as there are. `apply` says whether they hold. Whether all
     /// gangs were looked at within these steps.
-    pub(crate) fn repair(&mut self, mut steps: u64) -> (Vec<RepairWish>, bool) {
+    pub(crate) fn repair(&mut self, steps: u64) -> (Vec<RepairWish>, bool) {
+        let before = std::mem::take(&mut self.kept);
+        before.on.keys().for_each(|node| self.tell_node(*node, When::Now));
+        let found = self.repair_all(steps);
+        self.kept = keeping::kept(&self.ahead);
+        let now: Vec<NodeId> = self.kept.on.keys().copied().collect();
+        now.into_iter().for_each(|node| self.tell_node(node, When::Now));
+        found
+    }
+
+    fn repair_all(&mut self, mut steps: u64) -> (Vec<RepairWish>, bool) {
         let mut gangs: Vec<TaskKey> = self.ahead.repairs().map(|(_, task)| task).collect();
         if gangs.len() > IN_ORDER {
             // So many are perhaps not looked at in one round: each is the first at some time.
@@ -95,7 +106,7 @@ impl Known {
 }
 
 /// The depth of the largest domain in which all members have to be.
-fn farthest(spec: &StepSpec, policy: &Policy) -> usize {
+pub(crate) fn farthest(spec: &StepSpec, policy: &Policy) -> usize {
     let needed = spec.placing.near.as_ref().filter(|near| near.need);
     needed.and_then(|near| policy.depth(&near.level)).unwrap_or(0)
 }

@@ -4,8 +4,12 @@ mod beside;
 mod devices;
 mod discredit;
 mod evictions;
+mod mix;
 mod near;
+mod promises;
 mod reservations;
+mod shared;
+mod starving;
 mod surgery;
 
 use std::collections::BTreeMap;

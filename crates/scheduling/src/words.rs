@@ -1,9 +1,10 @@
 //! Names become numbers, each once, for as long as a scheduler lives. No order is read from a number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
-    Account, Column, GpuClass, Held, Inventory, Name, Policy, Queue, QueueAmounts, Resources, StepSpec, Usage, limits,
+    Account, Column, GpuClass, GpuRequest, Held, Inventory, Name, Policy, Queue, QueueAmounts, Resources, StepSpec,
+    Usage, limits,
 };
 use flowyard_placement::{self as placement, Amounts, Named, Need, UserIndex, Wish};
 
@@ -48,10 +49,10 @@ enum Token {
 /// What a member leaves on its node for others to avoid.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mark {
-    /// Its job has this tag.
-    Tag(String),
-    /// It keeps apart from this tag.
-    Shuns(String),
+    /// Its job, of this tenant, has this tag.
+    Tag(String, String),
+    /// It keeps apart from this tag of its tenant.
+    Shuns(String, String),
 }
 
 /// Models and tokens.
@@ -66,11 +67,14 @@ pub(crate) struct Words {
     /// Labels that are shared by all nodes of a domain over which something is spread.
     domains: Numbers<Vec<String>>,
     users: BTreeMap<u64, String>,
+    /// Tokens that all nodes share, and no node is asked for.
+    shared: BTreeSet<Name>,
 }
 
 impl Words {
-    pub(crate) fn none() -> Self {
+    pub(crate) fn of(policy: &Policy) -> Self {
         Self {
+            shared: policy.tokens.keys().cloned().collect(),
             models: Numbers::none(),
             tokens: Numbers::none(),
             labels: Numbers::none(),
@@ -138,14 +142,14 @@ impl Words {
         UserIndex(number)
     }
 
-    /// Divisible amounts with their tokens.
+    /// Divisible amounts with their tokens, but for those that all nodes share.
     pub(crate) fn amounts(
         &mut self,
         [cpu_milli, memory_bytes, disk_bytes]: [u64; 3],
         tokens: &BTreeMap<Name, u32>,
     ) -> Amounts {
         let mut counts = Vec::new();
-        for (name, count) in tokens {
+        for (name, count) in tokens.iter().filter(|(name, _)| !self.shared.contains(*name)).collect::<Vec<_>>() {
             let at = self.token(name) as usize;
             counts.resize(counts.len().max(at + 1), 0);
             counts[at] = *count;
@@ -164,11 +168,19 @@ impl Words {
             count: request.count,
             model: request.model.as_ref().map(|model| self.model(model)),
             min_memory_bytes: request.min_memory_bytes,
-            same_link_group: request.same_link_group,
+            link: request.near().map(link),
             share_milli: request.share_milli,
             memory_bytes: request.memory_bytes,
         };
         wanted.gpus.iter().map(wish).collect()
+    }
+
+    /// The kinds of work with devices, as placement is told how common each is.
+    pub(crate) fn mix<'a>(&mut self, kinds: impl Iterator<Item = (&'a GpuRequest, u64)>) -> Vec<(Wish, u64)> {
+        let (gpus, weights): (Vec<_>, Vec<_>) = kinds.map(|(request, weight)| (request.clone(), weight)).unzip();
+        let asked =
+            Resources { cpu_milli: 0, memory_bytes: 0, disk_bytes: 0, shm_bytes: 0, tokens: BTreeMap::new(), gpus };
+        self.wishes(&asked).into_iter().zip(weights).collect()
     }
 
     /// What a task with all its members holds, by each alternative.
@@ -229,6 +241,11 @@ impl Words {
         (0..spec.resources.gpus.len().max(1)).map(of_alternative).collect()
     }
 
+    /// As many of each token as is told of it.
+    pub(crate) fn tokens<'n>(&mut self, tokens: impl Iterator<Item = (&'n Name, u64)>) -> placement::Held {
+        tokens.map(|(name, count)| (placement::Column::Token(self.token(name)), count)).collect()
+    }
+
     /// The column of a resource.
     pub(crate) fn column(&mut self, column: Column<'_>) -> placement::Column {
         match column {
@@ -284,4 +301,13 @@ impl Words {
 pub(crate) fn portion(request: &flowyard_model::GpuRequest) -> placement::Portion {
     let flowyard_model::GpuPortion { share_milli, memory_bytes } = request.portion();
     placement::Portion { share_milli, memory_bytes }
+}
+
+/// The same level as placement calls it; its groups come in the same order.
+fn link(link: flowyard_model::GpuLink) -> placement::Link {
+    match link {
+        flowyard_model::GpuLink::Nvlink => placement::Link::Nvlink,
+        flowyard_model::GpuLink::Pcie => placement::Link::Pcie,
+        flowyard_model::GpuLink::Numa => placement::Link::Numa,
+    }
 }

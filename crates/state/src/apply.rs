@@ -4,7 +4,8 @@ use flowyard_model::{Changed, ClusterVersion, Command, Effects, Entry, Epoch, Re
 
 use crate::state::State;
 use crate::{
-    access, after, closing, device, forget, job, ledger, near, node, past, plan, queue, report, secret, submit, tick,
+    access, after, closing, device, forget, job, ledger, mix, near, node, past, plan, queue, report, secret, submit,
+    tick,
 };
 
 /// Applies one entry.
@@ -16,6 +17,7 @@ pub fn apply(state: &mut State, entry: Entry) -> Effects {
     assert!(entry.index > state.meta.revision, "entries are applied once and in order");
     state.meta.revision = entry.index;
     state.meta.time = state.meta.time.max(entry.time);
+    mix::look(state);
     let (deadline, agents) = (state.next_deadline(), entry.command.reports().len());
     let mut changed = Changed::nothing();
     let reply = perform(state, &mut changed, entry.command);

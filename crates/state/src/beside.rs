@@ -1,7 +1,7 @@
 //! What may be beside what: steps that are spread, that have a node to themselves among their own, and that keep apart from others.
 //!
-//! Invariant: of a step that has `unique_host` a node has one live member at most, and on no node do two attempts live one of which keeps
-//! apart from a tag of the other's job. Of what is spread it is not invariant that no more are in a domain than may be: nodes may come
+//! Invariant: of a step that has `unique_host` a node has one live member at most, and on no node do two attempts of one tenant live one of
+//! which keeps apart from a tag of the other's job. Of what is spread it is not invariant that no more are in a domain than may be: nodes may come
 //! back with other labels.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +18,8 @@ use crate::state::{State, StepKey};
 /// What is kept so that it need not be searched for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Beside {
-    /// Tags that steps of jobs that have not ended keep apart from, and of how many jobs.
-    pub(crate) apart: OrdMap<String, u32>,
+    /// Tags that steps of jobs that have not ended keep apart from, with whose they are, and of how many jobs.
+    pub(crate) apart: OrdMap<(String, String), u32>,
     /// Live members of steps that count their own, by node.
     pub(crate) own: OrdMap<(JobId, StepIndex, NodeId), u32>,
 }
@@ -33,21 +33,22 @@ pub(crate) enum When {
     Then,
 }
 
-fn tags_of(spec: &JobSpec) -> BTreeSet<&String> {
-    spec.steps.iter().flat_map(|step| &step.placing.apart).collect()
+fn tags_of(spec: &JobSpec) -> impl Iterator<Item = (String, String)> + '_ {
+    let tags: BTreeSet<&String> = spec.steps.iter().flat_map(|step| &step.placing.apart).collect();
+    tags.into_iter().map(|tag| (spec.queue.tenant().to_owned(), tag.clone()))
 }
 
 /// A job came that has not ended.
 pub(crate) fn job_came(indexes: &mut Indexes, spec: &JobSpec) {
     for tag in tags_of(spec) {
-        *indexes.beside.apart.entry(tag.clone()).or_insert(0) += 1;
+        *indexes.beside.apart.entry(tag).or_insert(0) += 1;
     }
 }
 
 /// A job ended.
 pub(crate) fn job_ended(indexes: &mut Indexes, spec: &JobSpec) {
     for tag in tags_of(spec) {
-        lessen(&mut indexes.beside.apart, tag.clone());
+        lessen(&mut indexes.beside.apart, tag);
     }
 }
 
@@ -119,7 +120,7 @@ pub(crate) fn check(state: &State, key: TaskKey, seats: &[Seat], when: When) -> 
     if nodes.iter().any(is_there) { Err(Refusal::NoRoom) } else { Ok(()) }
 }
 
-/// Whether one of two tasks keeps apart from a tag of the other.
+/// Whether one of two tasks keeps apart from a tag of the other, which is of the same tenant.
 pub(crate) fn are_apart(state: &State, one: TaskKey, other: TaskKey) -> bool {
     let shuns = |shy: TaskKey, shunned: TaskKey| {
         let (Some(spec), Some(job)) = (state.step_spec(shy.job, shy.step), state.job(shunned.job)) else {
@@ -127,6 +128,11 @@ pub(crate) fn are_apart(state: &State, one: TaskKey, other: TaskKey) -> bool {
         };
         !spec.placing.apart.is_disjoint(&job.spec.tags)
     };
+    let queue = |key: TaskKey| state.outline(key.job).map(|job| &job.spec.queue);
+    let tenants = queue(one).zip(queue(other));
+    if tenants.is_some_and(|(one, other)| one.tenant() != other.tenant()) {
+        return false;
+    }
     shuns(one, other) || shuns(other, one)
 }
 
@@ -155,13 +161,13 @@ fn check_own(state: &State, key: TaskKey, spec: &StepSpec, seats: &[Seat]) -> Re
 }
 
 impl State {
-    /// Whether some job that has not ended keeps apart from a tag: of tags from which none does it need not be known who has them.
-    pub fn is_shunned(&self, tag: &str) -> bool {
-        self.indexes.beside.apart.contains_key(tag)
+    /// Whether some job of a tenant that has not ended keeps apart from a tag: of tags from which none does it need not be known who has them.
+    pub fn is_shunned(&self, tenant: &str, tag: &str) -> bool {
+        self.indexes.beside.apart.contains_key(&(tenant.to_owned(), tag.to_owned()))
     }
 
-    /// All tags from which some job that has not ended keeps apart.
-    pub fn shunned_tags(&self) -> impl Iterator<Item = &String> {
+    /// All tags from which some job that has not ended keeps apart, with the tenant whose they are.
+    pub fn shunned_tags(&self) -> impl Iterator<Item = &(String, String)> {
         self.indexes.beside.apart.keys()
     }
 

@@ -14,7 +14,7 @@ use crate::ledger::key_of;
 use crate::plan::main_port_of;
 use crate::state::State;
 use crate::step::{counter, is_complete, untouched_state};
-use crate::{beside, check_claims, check_surgery, device, durations, promises, room};
+use crate::{beside, check_claims, check_surgery, device, durations, mix, promises, room};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +61,7 @@ pub fn check_all(state: &State) -> Result<(), Violation> {
     hold(clash.is_none(), "nobody is beside what keeps apart", || clash.unwrap_or_default())?;
     check_claims::check(state)?;
     durations::check(state)?;
+    mix::check(state)?;
     check_ledger(state)?;
     check_past(state)?;
     check_access(state)
@@ -362,7 +363,8 @@ fn check_nodes(state: &State) -> Held {
         hold(used.get(id) == Some(&node.used), "a node holds what its live members hold", || format!("node {id}"))?;
         let open = node.scheduling == flowyard_model::Scheduling::Open;
         hold(!(open && node.closure.is_some()), "only a closed node says who closed it", || format!("node {id}"))?;
-        let versioned = node.closure.is_none() || state.version() >= ClusterVersion::ACCESS;
+        let plain = node.closure.is_none() && node.inventory.gpus.iter().all(|gpu| gpu.pcie_group.is_none());
+        let versioned = plain || state.version() >= ClusterVersion::ACCESS;
         hold(versioned, "nothing is recorded that older replicas do not know", || format!("node {id}"))?;
         let whole = node.used.gpu_milli.iter().all(|milli| *milli <= 1_000);
         hold(whole, "a device is given out once", || format!("node {id}"))?;

@@ -38,9 +38,11 @@ pub(crate) fn check(state: &State) -> Held {
         }
     }
     for (id, node) in state.nodes() {
-        let fits = state.claimed_on(id).is_none() || is_within(&state.used_left(id, node), &node.inventory);
+        let fits =
+            state.claimed_on(id).is_none() || is_within(&state.used_left(id, node), &node.inventory, &state.policy);
         hold(fits, "what is claimed of a node fits beside what stays there", || format!("node {id}"))?;
-        let fits = state.reserved_on(id).is_none() || is_within(&state.used_then(id, node), &node.inventory);
+        let fits =
+            state.reserved_on(id).is_none() || is_within(&state.used_then(id, node), &node.inventory, &state.policy);
         hold(fits, "what is reserved of a node fits beside what is not waited for", || format!("node {id}"))?;
     }
     Ok(())

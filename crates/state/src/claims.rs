@@ -100,7 +100,7 @@ fn check_room(state: &State, spec: &StepSpec, members: &[Seat], reserves: bool) 
             true => state.used_then(seat.node, node),
             false => state.used_left(seat.node, node),
         });
-        room::take(used, &node.inventory, &spec.resources, seat)?;
+        room::take(&state.policy, used, &node.inventory, &spec.resources, seat)?;
     }
     near::check(state, spec, members)
 }

@@ -2,6 +2,7 @@
 //! the state, for tests and for the simulation.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use flowyard_model::{AccountKey, Claim, JobId, MemberKey, NodeId, Phase, QueuePath, TaskKey};
 use imbl::{ordmap, ordset};
@@ -30,6 +31,8 @@ pub struct Differences {
     pub ready: BTreeSet<ReadyGroup>,
     /// Whether something else holds for all of the cluster.
     pub policy: bool,
+    /// Whether placement is told another picture of what work asks for of devices.
+    pub mix: bool,
     /// Whether a step became ready that was not.
     pub more_ready: bool,
 }
@@ -98,6 +101,7 @@ impl State {
             found.ready.extend([before, self].into_iter().filter_map(|state| state.group_of((job, step))));
         }
         found.policy = before.policy != self.policy;
+        found.mix = !Arc::ptr_eq(&before.mix, &self.mix) && !before.mix.tells_as(&self.mix);
         found
     }
 
@@ -122,8 +126,6 @@ fn live_node(item: &ordset::DiffItem<'_, '_, (NodeId, MemberKey)>) -> NodeId {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use flowyard_model::{Command, Entry, Queue, Revision, StepIndex, Task, TaskIndex, TaskState, TimeMs};
 
     use super::*;

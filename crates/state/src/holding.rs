@@ -71,7 +71,7 @@ pub enum Measure<'a> {
 
 /// When it is looked at what is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+pub(crate) enum When {
     /// Now.
     Now,
     /// Once whoever leaves has left, and claims are taken for which they do.
@@ -90,7 +90,7 @@ impl When {
         })
     }
 
-    fn held(self, load: &Load, column: Column<'_>) -> u64 {
+    pub(crate) fn held(self, load: &Load, column: Column<'_>) -> u64 {
         let now = load.held.get(column);
         let left = || now.wrapping_sub(load.leaving.held.get(column)).wrapping_add(load.claimed.held.get(column));
         match self {
@@ -119,8 +119,8 @@ impl When {
 /// A bound that keeps one more task from a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached<'a> {
-    /// Whose bound it is: the queue itself, or one above it.
-    pub queue: &'a Queue,
+    /// Whose bound it is: the queue itself, or one above it; `None` if there is no more of a token in the cluster.
+    pub queue: Option<&'a Queue>,
     /// On what.
     pub measure: Measure<'a>,
     /// How much there is now.
@@ -146,7 +146,13 @@ impl State {
         if self.version() < ClusterVersion::ACCESS {
             let queue = self.queues.get(queue)?;
             let (held, most) = (u64::from(self.load(&queue.path).own_active), u64::from(queue.max_active?));
-            return (held >= most).then_some(Reached { queue, measure: Measure::Tasks, held, need: 1, most });
+            return (held >= most).then_some(Reached {
+                queue: Some(queue),
+                measure: Measure::Tasks,
+                held,
+                need: 1,
+                most,
+            });
         }
         self.bound_at(When::Now, queue, need, preemptible)
     }
@@ -186,11 +192,14 @@ impl State {
     }
 
     fn bound_at<'a>(&'a self, when: When, queue: &QueuePath, need: &'a Held, preemptible: bool) -> Option<Reached<'a>> {
-        queue.levels().find_map(|level| self.level_reached(when, level, need, preemptible)).or_else(|| {
-            let column = self.uncovered(queue, need).filter(|_| !preemptible)?;
-            let (queue, measure) = (self.queues.get(queue)?, Measure::NoPreempt(column));
-            Some(Reached { queue, measure, held: 0, need: need.get(column), most: 0 })
-        })
+        let above = self.shared_reached(when, need);
+        above.or_else(|| queue.levels().find_map(|level| self.level_reached(when, level, need, preemptible))).or_else(
+            || {
+                let column = self.uncovered(queue, need).filter(|_| !preemptible)?;
+                let (queue, measure) = (self.queues.get(queue)?, Measure::NoPreempt(column));
+                Some(Reached { queue: Some(queue), measure, held: 0, need: need.get(column), most: 0 })
+            },
+        )
     }
 
     /// What is needed of a resource that no queue on the path keeps from eviction.
@@ -209,7 +218,7 @@ impl State {
         let queue = self.queues.get(level)?;
         let load = self.load_at(level);
         let reached = |measure, held: u64, need: u64, most: u64| {
-            (held.saturating_add(need) > most).then_some(Reached { queue, measure, held, need, most })
+            (held.saturating_add(need) > most).then_some(Reached { queue: Some(queue), measure, held, need, most })
         };
         let tasks = queue.max_active.and_then(|most| reached(Measure::Tasks, when.tasks(load), 1, most.into()));
         let needed = |(column, _): &(Column<'_>, u64)| need.get(*column) > 0;

@@ -7,9 +7,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AccountKey, Attempt, DurationKey, GpuIndex, Held, Identity, Job, JobId, JobSpec, Member, MemberKey, Name, NodeId,
-    Overdue, Phase, QueuePath, Rank, StepIndex, StepSpec, Task, TaskCounts, TaskKey, TaskState, TimeMs, TokenId, Used,
-    limits,
+    AccountKey, Attempt, DurationKey, GpuIndex, GpuRequest, Held, Identity, Job, JobId, JobSpec, Member, MemberKey,
+    Name, NodeId, Overdue, Phase, QueuePath, Rank, StepIndex, StepSpec, Task, TaskCounts, TaskKey, TaskState, TimeMs,
+    TokenId, Used, limits,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -21,7 +21,7 @@ use crate::reading::Outline;
 use crate::shape::OwnShape;
 use crate::starting::{self, Starting};
 use crate::state::{State, StepKey};
-use crate::{accept, claims, discredit, holding, overdue, room, surgery};
+use crate::{accept, claims, discredit, holding, mix, overdue, room, surgery};
 
 /// A step that has a ready task and may have one more active; ordered by queue, then urgency, then owner, then
 /// shape, then age. Reads like its group, too.
@@ -204,6 +204,8 @@ pub(crate) struct Indexes {
     pub(crate) ready: OrdSet<ReadyStep>,
     /// How many steps have each shape, of jobs that have not ended.
     pub(crate) shapes: OrdMap<Arc<OwnShape>, u64>,
+    /// The same of each person's jobs.
+    pub(crate) shapes_of: OrdMap<String, OrdMap<Arc<OwnShape>, u64>>,
     /// Touched tasks that are ready.
     pub(crate) retries: OrdSet<TaskKey>,
     /// Touched tasks that are not done.
@@ -262,6 +264,8 @@ pub(crate) struct Indexes {
     pub(crate) discredited: OrdSet<(TimeMs, NodeId)>,
     /// Of these, nodes that are given nothing.
     pub(crate) shunned: OrdSet<(TimeMs, NodeId)>,
+    /// What tasks ask for of devices that are ready or active, by kind.
+    pub(crate) asked: OrdMap<GpuRequest, mix::Asked>,
 }
 
 impl Indexes {
@@ -271,6 +275,7 @@ impl Indexes {
             loads: OrdMap::new(),
             ready: OrdSet::new(),
             shapes: OrdMap::new(),
+            shapes_of: OrdMap::new(),
             retries: OrdSet::new(),
             open: OrdSet::new(),
             waiting: OrdSet::new(),
@@ -300,6 +305,7 @@ impl Indexes {
             open_nodes: OrdSet::new(),
             discredited: OrdSet::new(),
             shunned: OrdSet::new(),
+            asked: OrdMap::new(),
         }
     }
 
@@ -315,7 +321,7 @@ impl Indexes {
         for (id, job) in &state.jobs {
             match job.ended {
                 None => {
-                    indexes.job_came(&job.spec);
+                    indexes.job_came(&job.owner, &job.spec);
                     beside::job_came(&mut indexes, &job.spec);
                     indexes.due.extend(overdue::times(state, *id, job));
                 }
@@ -334,7 +340,7 @@ impl Indexes {
         }
         for (id, still) in state.stills.iter() {
             let counts = TaskCounts { ready: still.tasks(), ..TaskCounts::NONE };
-            indexes.job_came(still.spec());
+            indexes.job_came(still.owner(), still.spec());
             beside::job_came(&mut indexes, still.spec());
             let outline = state.outline(id).expect("it is there");
             indexes.counts_changed(outline, (id, StepIndex(0)), TaskCounts::NONE, counts);
@@ -440,7 +446,9 @@ impl Indexes {
 
     /// The counts of a step went from one value to another.
     pub(crate) fn counts_changed(&mut self, job: Outline<'_>, key: StepKey, from: TaskCounts, to: TaskCounts) {
-        let most = job.spec.steps[key.1.0 as usize].max_parallel;
+        let spec = &job.spec.steps[key.1.0 as usize];
+        mix::counts_changed(&mut self.asked, spec, from, to);
+        let most = spec.max_parallel;
         let placeable = |counts: TaskCounts| counts.ready > 0 && most.is_none_or(|most| counts.active < most);
         if placeable(from) != placeable(to) {
             let ready = ready_step(job, key);
@@ -482,9 +490,14 @@ impl Indexes {
     }
 
     /// There is one more job that has not ended.
-    pub(crate) fn job_came(&mut self, spec: &JobSpec) {
+    pub(crate) fn job_came(&mut self, owner: &str, spec: &JobSpec) {
         for step in &spec.steps {
-            *self.shapes.entry(OwnShape::of(step)).or_insert(0) += 1;
+            let shape = OwnShape::of(step);
+            *self.shapes.entry(shape.clone()).or_insert(0) += 1;
+            match self.shapes_of.get_mut(owner) {
+                Some(own) => *own.entry(shape).or_insert(0) += 1,
+                None => drop(self.shapes_of.insert(owner.to_owned(), OrdMap::unit(shape, 1))),
+            }
         }
         self.load_changed(&spec.queue, |load, own| {
             load.jobs += 1;
@@ -493,13 +506,14 @@ impl Indexes {
     }
 
     /// There is one job less that has not ended.
-    pub(crate) fn job_left(&mut self, spec: &JobSpec) {
+    pub(crate) fn job_left(&mut self, owner: &str, spec: &JobSpec) {
         for step in &spec.steps {
             let shape = OwnShape::of(step);
-            let count = self.shapes.get_mut(&shape).expect("a shape is counted while somebody has it");
-            *count -= 1;
-            if *count == 0 {
-                self.shapes.remove(&shape);
+            count_less(&mut self.shapes, &shape);
+            let own = self.shapes_of.get_mut(owner).expect("a shape is counted while somebody has it");
+            count_less(own, &shape);
+            if own.is_empty() {
+                self.shapes_of.remove(owner);
             }
         }
         self.load_changed(&spec.queue, |load, own| {
@@ -549,4 +563,12 @@ pub fn fingerprint(spec: &StepSpec, (job, step): StepKey) -> u64 {
 fn expires_at(job: &Job) -> TimeMs {
     let end = job.ended.expect("only ended jobs expire");
     end.at.after(job.spec.retention_ms.unwrap_or(limits::RETENTION_MS))
+}
+
+fn count_less(shapes: &mut OrdMap<Arc<OwnShape>, u64>, shape: &Arc<OwnShape>) {
+    let count = shapes.get_mut(shape).expect("a shape is counted while somebody has it");
+    *count -= 1;
+    if *count == 0 {
+        shapes.remove(shape);
+    }
 }

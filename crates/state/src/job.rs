@@ -100,8 +100,8 @@ pub(crate) fn end_job(state: &mut State, changed: &mut Changed, id: JobId) {
     assert!(job.ended.is_none() && job.open_steps == 0, "a job ends once, after its steps");
     job.ended = Some(end);
     changed.jobs.insert(id);
-    let spec = job.spec.clone();
-    state.indexes.job_left(&spec);
+    let (spec, owner) = (job.spec.clone(), job.owner.clone());
+    state.indexes.job_left(&owner, &spec);
     beside::job_ended(&mut state.indexes, &spec);
     state.indexes.job_ended(id, state.jobs.get(&id).expect("the job exists"));
     let mut waiting = state.waits.range((id, JobId(0))..=(id, JobId(u64::MAX)));

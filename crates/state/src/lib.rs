@@ -34,16 +34,22 @@
 //! - A step that is spread has no more members in a domain than it says, where it says so; one with `unique_host` has one on a node.
 //! - Of a job, and on a node, no more members are placed and do not run yet than the policy says, where it says so; a gang may be more where it is
 //!   alone, and what has a claim is not asked.
-//! - On no node do two attempts live one of which keeps apart from a tag of the other's job, whichever came first.
+//! - Of a token that the policy counts, no placement lets more be held in all queues than there are; no node is asked for it.
+//! - On no node do two attempts of one tenant (whose queues are in one tree) live one of which keeps apart from a tag of the other's job,
+//!   whichever came first.
 //! # Rules of nodes
 //! - What fails on a node through the fault of the platform or the hardware is held against the node, and so is its loss, unless
 //!   it was closed. What is held fades by time. Who has much against it is avoided, or shunned: placement does the former, a plan
 //!   that goes against the latter is refused. What users do wrong is held against no node.
 //!
+//! # Rules of the mix
+//! - Once in a period of five minutes, before its first entry, it is looked at what the work asks for of devices; of what that comes to placement is told.
+//!
 //! # Work per entry
 //! Every entry is linear in what it names (placements, reports) times the steps of a job, with these exceptions, each
 //! linear and cheap: stopping a job in its touched tasks that are not done; a node that goes down, or whose drain falls due, in its live members;
 //! releasing a step that follows another one task by task, and had other needs beside, in the tasks that one has finished;
+//! the first entry of a period of five minutes, in the kinds of devices that are asked for;
 //! an account that was not touched for long, in the hours that passed, of no more days than it keeps; a queue that is put,
 //! in the queues of its tree; a placement of a step that is spread, in the nodes on which that
 //! step runs, and one where somebody keeps apart from somebody, in what lives on its nodes; the entry that raises the cluster version to 2, and a policy that is put, in all that lives.
@@ -76,6 +82,7 @@ mod holding;
 mod indexes;
 mod job;
 mod ledger;
+mod mix;
 mod near;
 mod node;
 mod overdue;
@@ -91,6 +98,7 @@ mod retry;
 mod room;
 mod secret;
 mod shape;
+mod shared;
 mod starting;
 mod state;
 mod step;

@@ -5,13 +5,19 @@ use std::sync::Arc;
 use flowyard_model::{Changed, NodeId, Policy, Refusal, Rejection, Reply, Seat, StepSpec, validate_policy};
 
 use crate::state::State;
-use crate::{beside, starting};
+use crate::{beside, claims, shared, starting};
 
 /// Applies `PutPolicy`.
 pub(crate) fn put(state: &mut State, changed: &mut Changed, policy: Arc<Policy>) -> Reply {
     if let Err(rejection) = validate_policy(&policy) {
         return Reply::Rejected(rejection);
     }
+    if let Err(rejection) = shared::may_go(state, &policy) {
+        return Reply::Rejected(rejection);
+    }
+    // Who is promised a token that is a node's from now on, or was until now, is looked at anew.
+    let claims = shared::of_others(state, &policy);
+    claims.into_iter().for_each(|key| claims::fall(state, changed, key));
     // What waits for a level may now be able to start.
     changed.placement |= state.policy != policy;
     state.policy = policy;
@@ -31,13 +37,15 @@ pub(crate) fn known(state: &State, step: &StepSpec) -> Result<(), Rejection> {
 }
 
 impl State {
-    /// Whether the level that a step needs is declared, and the label over which it is spread is one that there is.
+    /// Whether the level that a step needs is declared, the label over which it is spread is one that there is, and the tokens of the
+    /// cluster that it needs are as many as there are.
     ///
     /// # Errors
     /// It is not; there are others.
     pub fn knows_level(&self, step: &StepSpec) -> Result<(), Rejection> {
         known(self, step)?;
-        beside::known(self, step)
+        beside::known(self, step)?;
+        shared::known(self, step)
     }
 }
 

@@ -188,15 +188,15 @@ pub(crate) fn check_seat_alone<'a>(state: &'a State, spec: &StepSpec, seat: &Sea
 pub(crate) fn check_seat(state: &State, spec: &StepSpec, seat: &Seat, taken: &mut Taken) -> Result<(), Refusal> {
     let node = check_seat_alone(state, spec, seat)?;
     let used = taken.used.entry(seat.node).or_insert_with(|| node.used.clone());
-    room::take(used, &node.inventory, &spec.resources, seat)?;
+    room::take(&state.policy, used, &node.inventory, &spec.resources, seat)?;
     if state.claimed_on(seat.node).is_some() {
         claims::check_devices(state, seat)?;
         let left = taken.left.entry(seat.node).or_insert_with(|| state.used_left(seat.node, node));
-        room::take(left, &node.inventory, &spec.resources, seat).map_err(|_| Refusal::Claimed)?;
+        room::take(&state.policy, left, &node.inventory, &spec.resources, seat).map_err(|_| Refusal::Claimed)?;
     }
     if state.reserved_on(seat.node).is_some() {
         let then = taken.then.entry(seat.node).or_insert_with(|| state.used_then(seat.node, node));
-        let fits = room::take(then, &node.inventory, &spec.resources, seat).is_ok();
+        let fits = room::take(&state.policy, then, &node.inventory, &spec.resources, seat).is_ok();
         let reserved = |gpu| state.indexes.reserved_gpus.contains_key(&(seat.node, gpu));
         if !fits || seat.gpus.iter().any(|gpu| reserved(*gpu)) {
             taken.in_the_way.insert(seat.node);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flowyard_model::{
-    Job, JobId, Meta, Policy, Record, Step, StepIndex, Submission, SubmissionKey, TaskIndex, TaskKey,
+    Job, JobId, Meta, Mix, Policy, Record, Step, StepIndex, Submission, SubmissionKey, TaskIndex, TaskKey,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -63,7 +63,9 @@ impl State {
         let policy = Some(&self.policy).filter(|policy| ***policy != Policy::default());
         let past = past.chain(policy.cloned().map(Record::Policy));
         let durations = self.durations.iter().map(|(key, known)| Record::Durations(key.clone(), known.clone()));
-        meta.chain(queues).chain(accounts).chain(nodes).chain(keys).chain(work).chain(who).chain(past).chain(durations)
+        let mix = Some(&self.mix).filter(|mix| ***mix != Mix::default()).cloned().map(Record::Mix);
+        let learned = durations.chain(mix);
+        meta.chain(queues).chain(accounts).chain(nodes).chain(keys).chain(work).chain(who).chain(past).chain(learned)
     }
 
     /// By owner and key, wherever they are kept.
@@ -116,6 +118,7 @@ impl State {
             secrets: OrdMap::new(),
             policy: Arc::default(),
             durations: OrdMap::new(),
+            mix: Arc::default(),
             indexes: Indexes::none(),
         }
     }
@@ -150,6 +153,7 @@ impl State {
             Record::Secret(name, secret) => drop(self.secrets.insert(name, secret)),
             Record::Policy(policy) => self.policy = policy,
             Record::Durations(key, known) => drop(self.durations.insert(key, known)),
+            Record::Mix(mix) => self.mix = mix,
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptNumber, Awaited, Changed, Claim, Gpu, Held, Inventory, MemberKey, NodeId, Phase, Refusal, TaskKey,
+    AttemptNumber, Awaited, Changed, Claim, Gpu, Held, Inventory, MemberKey, NodeId, Phase, Policy, Refusal, TaskKey,
     TaskState, TimeMs, Used, limits,
 };
 
@@ -200,7 +200,7 @@ pub(crate) fn settle(state: &mut State, changed: &mut Changed, nodes: BTreeSet<N
     let mut left = nodes;
     while let Some(id) = left.pop_first() {
         let Some(node) = state.nodes.get(&id).filter(|_| state.reserved_on(id).is_some()) else { continue };
-        if is_within(&state.used_then(id, node), &node.inventory) && !is_taken(state, id) {
+        if is_within(&state.used_then(id, node), &node.inventory, &state.policy) && !is_taken(state, id) {
             continue;
         }
         let here = state.claims_on(id).map(|key| (state.claims[&key].made_at, key));
@@ -220,8 +220,8 @@ fn is_taken(state: &State, id: NodeId) -> bool {
     reserved.any(|key| of(&key).flat_map(|seat| &seat.gpus).any(|gpu| state.claimant(id, *gpu).is_some()))
 }
 
-/// Whether a node has all that counts as held of it.
-pub(crate) fn is_within(used: &Used, all: &Inventory) -> bool {
+/// Whether a node has all that counts as held of it, but for tokens that all nodes share.
+pub(crate) fn is_within(used: &Used, all: &Inventory, policy: &Policy) -> bool {
     // Where nobody declares memory, all hold as large a part of it as of the device.
     let memory = |(at, gpu): (usize, &Gpu)| {
         let declared = used.declared.get(at).copied().unwrap_or_default();
@@ -236,7 +236,8 @@ pub(crate) fn is_within(used: &Used, all: &Inventory) -> bool {
         && used.memory_bytes <= all.memory_bytes
         && used.disk_bytes <= all.disk_bytes
         && used.gpu_milli.iter().all(|milli| *milli <= 1_000);
-    plain && used.tokens.iter().all(|(name, count)| *count <= all.tokens.get(name).copied().unwrap_or(0))
+    let mut own = used.tokens.iter().filter(|(name, _)| !policy.is_shared(name));
+    plain && own.all(|(name, count)| *count <= all.tokens.get(name).copied().unwrap_or(0))
 }
 
 impl State {

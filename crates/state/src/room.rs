@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use flowyard_model::{Declared, GpuIndex, GpuPortion, GpuRequest, Inventory, NodeId, Refusal, Resources, Seat, Used};
+use flowyard_model::{
+    Declared, GpuIndex, GpuPortion, GpuRequest, Inventory, NodeId, Policy, Refusal, Resources, Seat, Used,
+};
 use imbl::OrdMap;
 
 /// Nothing is held of a node with this many devices.
@@ -18,11 +20,18 @@ pub(crate) fn unused(gpus: usize) -> Used {
     }
 }
 
-/// Takes what one member needs, if there is room for it and the devices are what was asked for.
-pub(crate) fn take(used: &mut Used, inventory: &Inventory, wanted: &Resources, seat: &Seat) -> Result<(), Refusal> {
+/// Takes what one member needs, if there is room for it and the devices are what was asked for. Tokens that all nodes share are not asked
+/// of one.
+pub(crate) fn take(
+    policy: &Policy,
+    used: &mut Used,
+    inventory: &Inventory,
+    wanted: &Resources,
+    seat: &Seat,
+) -> Result<(), Refusal> {
     let request = matching_request(inventory, wanted, seat)?;
     let fits = |used: u64, wanted: u64, all: u64| used.checked_add(wanted).is_some_and(|sum| sum <= all);
-    let tokens = wanted.tokens.iter().all(|(name, count)| {
+    let tokens = wanted.tokens.iter().filter(|(name, _)| !policy.is_shared(name)).all(|(name, count)| {
         let (used, all) = (used.tokens.get(name), inventory.tokens.get(name));
         let value = |count: Option<&u32>| u64::from(count.copied().unwrap_or(0));
         fits(value(used), u64::from(*count), value(all))

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flowyard_model::{ClusterVersion, Constraint, JobSpec, Placing, Rejection, Resources, Shape, StepSpec, limits};
+use imbl::OrdMap;
 
 use crate::state::State;
 
@@ -29,22 +30,34 @@ impl OwnShape {
     }
 }
 
-/// Refuses a job that brings more new shapes than there may be. What is there already is taken, however many there are.
-pub(crate) fn check(state: &State, spec: &JobSpec) -> Result<(), Rejection> {
+/// Refuses a job that brings more new shapes than there may be: of all, and of one person, who leaves some for others. What is there already
+/// is taken, however many there are.
+pub(crate) fn check(state: &State, owner: &str, spec: &JobSpec) -> Result<(), Rejection> {
     let known = &state.indexes.shapes;
-    if state.version() < ClusterVersion::ACCESS || known.len() + spec.steps.len() <= limits::SHAPES {
+    let free_for_all = limits::SHAPES - limits::SHAPES_OF_ONE;
+    if state.version() < ClusterVersion::ACCESS || known.len() + spec.steps.len() <= free_for_all {
         return Ok(());
     }
-    let fresh: BTreeSet<_> = spec.steps.iter().map(OwnShape::of).filter(|shape| !known.contains_key(shape)).collect();
-    if fresh.is_empty() || known.len() + fresh.len() <= limits::SHAPES {
+    let asked: BTreeSet<_> = spec.steps.iter().map(OwnShape::of).collect();
+    let fresh = asked.iter().filter(|shape| !known.contains_key(*shape)).count();
+    let own = state.indexes.shapes_of.get(owner);
+    let own_then = asked.iter().filter(|shape| own.is_none_or(|own| !own.contains_key(*shape))).count();
+    let own_then = own_then + own.map_or(0, OrdMap::len);
+    let then = known.len() + fresh;
+    let leaves_enough = then <= free_for_all || own_then <= limits::SHAPES_OF_ONE;
+    if fresh == 0 || (then <= limits::SHAPES && leaves_enough) {
         return Ok(());
     }
+    let whose = if leaves_enough {
+        format!("and there may be {}", limits::SHAPES)
+    } else {
+        format!("{} of them yours: the last {} are for others", own_then - fresh, limits::SHAPES_OF_ONE)
+    };
     let message = format!(
-        "the work of this cluster that has not ended asks for {} different kinds of room already, and there may be {}: tasks are of \
-         one kind if they ask for the same resources, devices, labels and isolation; round the amounts up to a few sizes, or wait \
-         until other work has ended",
+        "the work of this cluster that has not ended asks for {} different kinds of room already, {whose}; tasks are of one kind if they \
+         ask for the same resources, devices, labels and isolation: round the amounts up to a few sizes, or wait until other work has \
+         ended",
         known.len(),
-        limits::SHAPES
     );
     Err(Rejection::Invalid { path: "steps".to_owned(), message })
 }
@@ -66,6 +79,10 @@ mod tests {
         }
 
         fn submit(&mut self, first: u64, steps: u64) -> Reply {
+            self.submit_as("me", first, steps)
+        }
+
+        fn submit_as(&mut self, owner: &str, first: u64, steps: u64) -> Reply {
             let mut spec = crate::fixture::job(0, 0);
             let step = spec.steps.remove(0);
             spec.steps.extend((first..first + steps).map(|shape| {
@@ -77,7 +94,7 @@ mod tests {
             self.say(Command::SubmitJob(SubmitJob {
                 spec: Arc::new(spec),
                 spec_digest,
-                owner: "me".to_owned(),
+                owner: owner.to_owned(),
                 key: None,
             }))
         }
@@ -88,7 +105,8 @@ mod tests {
         let mut cluster = Cluster(State::new());
         let all = limits::SHAPES as u64;
         for part in 0..all / 1_000 {
-            assert!(matches!(cluster.submit(part * 1_000, 1_000), Reply::Submitted { .. }));
+            let owner = format!("u{part}");
+            assert!(matches!(cluster.submit_as(&owner, part * 1_000, 1_000), Reply::Submitted { .. }));
         }
         let early = Reply::Submitted { job: JobId(11), existing: false };
         assert_eq!(cluster.submit(all, 1), early, "older replicas do not count");
@@ -102,6 +120,32 @@ mod tests {
         check_all(&cluster.0).unwrap();
         cluster.say(Command::CancelJob { job: JobId(1) });
         assert!(matches!(cluster.submit(all - 5, 6), Reply::Submitted { .. }), "others have ended");
+        check_all(&cluster.0).unwrap();
+    }
+
+    #[test]
+    fn one_person_leaves_kinds_for_others() {
+        let mut cluster = Cluster(State::new());
+        cluster.say(Command::RaiseVersion { version: ClusterVersion::ACCESS });
+        let most = (limits::SHAPES - limits::SHAPES_OF_ONE) as u64;
+        for first in (0..most).step_by(500) {
+            assert!(matches!(cluster.submit(first, 500), Reply::Submitted { .. }), "alone, one may have most of them");
+        }
+        let Reply::Rejected(Rejection::Invalid { message, .. }) = cluster.submit(most, 1) else {
+            panic!("it was taken")
+        };
+        let said = "asks for 7500 different kinds of room already, 7500 of them yours: the last 2500 are for others";
+        assert!(message.contains(said), "{message}");
+        assert!(matches!(cluster.submit(0, 500), Reply::Submitted { .. }), "of what is there more is taken");
+        let submitted = |reply| matches!(reply, Reply::Submitted { .. });
+        for (owner, first, steps) in [("ada", most, 1_000), ("bob", most + 1_000, 1_000), ("bob", most + 2_000, 500)] {
+            assert!(submitted(cluster.submit_as(owner, first, steps)), "{owner} has few");
+        }
+        assert!(!submitted(cluster.submit_as("eve", most + 2_500, 1)), "there may be no more in all");
+        check_all(&cluster.0).unwrap();
+        cluster.say(Command::CancelJob { job: JobId(2) });
+        assert!(!submitted(cluster.submit(most + 2_500, 400)), "who has most of them has no more");
+        assert!(submitted(cluster.submit_as("eve", most + 2_500, 400)));
         check_all(&cluster.0).unwrap();
     }
 }

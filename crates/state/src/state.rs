@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use flowyard_model::{
     Account, AccountKey, ArchivePage, Attempt, AttemptNumber, Claim, ClusterVersion, DurationKey, Durations, Epoch,
-    Identity, Job, JobId, KeptSecret, LogSegment, Member, MemberKey, Meta, Name, Node, NodeId, Policy, Queue,
+    Identity, Job, JobId, KeptSecret, LogSegment, Member, MemberKey, Meta, Mix, Name, Node, NodeId, Policy, Queue,
     QueuePath, Revision, Revocation, Step, StepIndex, Submission, SubmissionKey, Task, TaskIndex, TaskKey, TaskState,
     TimeMs, Token, TokenId,
 };
@@ -51,6 +51,8 @@ pub struct State {
     pub(crate) policy: Arc<Policy>,
     /// How long steps took; from cluster version 2 on.
     pub(crate) durations: OrdMap<DurationKey, Arc<Durations>>,
+    /// What the work asks for of devices; from cluster version 2 on.
+    pub(crate) mix: Arc<Mix>,
     pub(crate) indexes: Indexes,
 }
 
@@ -97,6 +99,7 @@ impl State {
             secrets: OrdMap::new(),
             policy: Arc::default(),
             durations: OrdMap::new(),
+            mix: Arc::default(),
             indexes: Indexes::none(),
         }
     }

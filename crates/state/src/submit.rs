@@ -12,7 +12,7 @@ use flowyard_model::{
 
 use crate::graph::{release, settle};
 use crate::state::State;
-use crate::{after, beside, holding, near, overdue, queue, shape};
+use crate::{after, beside, holding, near, overdue, queue, shape, shared};
 
 /// Applies `SubmitJob`.
 pub(crate) fn submit(state: &mut State, changed: &mut Changed, wish: SubmitJob) -> Reply {
@@ -20,7 +20,7 @@ pub(crate) fn submit(state: &mut State, changed: &mut Changed, wish: SubmitJob) 
     if let Some(known) = key.as_ref().and_then(|key| state.submission(key)) {
         return repeated(known, &wish);
     }
-    let counts = match check(state, &wish.spec) {
+    let counts = match check(state, &wish.owner, &wish.spec) {
         Ok(counts) => counts,
         Err(rejection) => return Reply::Rejected(rejection),
     };
@@ -45,7 +45,7 @@ fn repeated(known: Submission, wish: &SubmitJob) -> Reply {
 
 /// Checks the wish against the state, and of the spec what the tables rely on. The full rules were checked before the entry
 /// was proposed; they may change between releases, so they are not asked again here. Gives the count of each step's tasks.
-fn check(state: &State, spec: &JobSpec) -> Result<Vec<Option<u32>>, Rejection> {
+fn check(state: &State, owner: &str, spec: &JobSpec) -> Result<Vec<Option<u32>>, Rejection> {
     if state.queue(&spec.queue).is_none() {
         return Err(queue::unknown(state, &spec.queue));
     }
@@ -83,6 +83,7 @@ fn check(state: &State, spec: &JobSpec) -> Result<Vec<Option<u32>>, Rejection> {
         }
         near::known(state, step)?;
         beside::known(state, step)?;
+        shared::known(state, step)?;
         counts.push(count);
     }
     let all: u64 = counts.iter().flatten().map(|count| u64::from(*count)).sum();
@@ -91,7 +92,7 @@ fn check(state: &State, spec: &JobSpec) -> Result<Vec<Option<u32>>, Rejection> {
     if !few {
         return Err(Rejection::Invalid { path: "steps".to_owned(), message: message() });
     }
-    shape::check(state, spec)?;
+    shape::check(state, owner, spec)?;
     Ok(counts)
 }
 
@@ -103,7 +104,7 @@ fn insert_records(state: &mut State, id: JobId, wish: SubmitJob, counts: &[Optio
         let step = blocked_step(&spec, at, *count, waits_for > 0);
         state.steps.insert((id, index), Arc::new(step));
     }
-    state.indexes.job_came(&spec);
+    state.indexes.job_came(&wish.owner, &spec);
     beside::job_came(&mut state.indexes, &spec);
     let job = Job {
         owner: wish.owner,

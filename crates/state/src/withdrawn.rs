@@ -40,13 +40,15 @@ impl State {
         self
     }
 
-    /// A copy that knows of earlier runs what another state knows: what is only supposed to have run teaches nothing.
+    /// A copy that knows of earlier runs, and of what work asks for, what another state knows: what is only supposed to have run
+    /// teaches nothing.
     ///
     /// It is for questions and for nothing else, as [`State::withdrawn`].
     #[must_use]
     pub fn as_learned_in(mut self, other: &Self) -> Self {
         self.durations = other.durations.clone();
         self.indexes.durations = other.indexes.durations.clone();
+        self.mix = other.mix.clone();
         self
     }
 

@@ -214,6 +214,7 @@ impl NodeGpus {
             memory_bytes: self.memory_bytes,
             numa_node: Some(at * 2 / self.count.max(1)),
             link_group: Some(at / self.linked),
+            pcie_group: None,
             healthy: true,
             fake: true,
             part: None,

@@ -57,7 +57,8 @@ pub(crate) struct Whatif {
     /// A machine that would take no work from the beginning on, and be emptied; can be given more than once
     #[arg(long, value_name = "NODE")]
     pub drain: Vec<Name>,
-    /// Who would be next: ours, drf (shares alone), fifo, or easy (fifo with backfill by declared bounds)
+    /// Who would be next: ours, drf (shares alone), fifo, or easy (fifo with backfill by declared bounds); or ours with nodes for GPU work
+    /// chosen by best-fit or first-fit
     #[arg(long, value_name = "NAME", default_value = "ours")]
     pub policy: Policy,
     /// Orders what is equal otherwise

@@ -12,9 +12,11 @@ Examples:
 A policy file:
   topology = [\"block\", \"rack\"]
   throttle = { per_job = 500, per_node = 8 }
+  tokens = { matlab = 5 }
 
 `topology` are labels of the machines (`--label rack=r7` of an agent), from the top: the members of a gang are placed near to
-each other by them. `throttle` is how many members may be placed and not run yet at one time; no bound where it says nothing.";
+each other by them. `throttle` is how many members may be placed and not run yet at one time; no bound where it says nothing. `tokens` are countable things
+that all machines share, such as licences: tasks that ask for them (`tokens` of a step, `--token`) hold no more together.";
 
 /// What holds for all of the cluster.
 #[derive(Debug, Subcommand)]
@@ -22,7 +24,7 @@ each other by them. `throttle` is how many members may be placed and not run yet
 pub(crate) enum Policy {
     /// Let the policy be what a file says
     Put(PutPolicy),
-    /// Show the policy, and how the machines are spread over the topology
+    /// Show the policy, how the machines are spread over the topology, and how many tokens are held
     Show(ShowPolicy),
 }
 

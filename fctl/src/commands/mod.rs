@@ -14,6 +14,7 @@ mod debug;
 mod dev;
 mod dry_run;
 mod exec;
+mod gpu_groups;
 mod install;
 mod jobs;
 mod log_segments;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use flowyard_proto::api;
 use serde_json::{Value, json};
 
-use super::Outcome;
+use super::{Outcome, gpu_groups};
 use crate::asking::asking;
 use crate::cli::Global;
 use crate::table::{Cell, Table, Tone, cell, state, toned};
@@ -98,6 +98,7 @@ fn details(node: &api::Node) -> Vec<String> {
     for (word, said) in held_against(node).into_iter().chain(devices(node)) {
         fact(&word, &said);
     }
+    fact("gpus near", &gpu_groups::in_words(node.inventory.as_ref().map_or(&[][..], |inventory| &inventory.gpus)));
     fact("system", &abilities.system);
     fact("agent", &abilities.agent_version);
     fact("limits", &abilities.enforcement);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use flowyard_model::{Policy, Throttle};
 use flowyard_proto::api;
 use flowyard_sdk::policy_file;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::Outcome;
 use crate::asking::{asking, asking_anybody};
@@ -37,7 +37,9 @@ fn listed(policy: &Policy) -> String {
 /// The policy for people, in a line.
 fn said(policy: &Policy) -> String {
     let throttle = throttle(policy).map_or_else(String::new, |throttle| format!("; throttle {throttle}"));
-    format!("topology {}{throttle}", listed(policy))
+    let tokens: Vec<_> = policy.tokens.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    let tokens = if tokens.is_empty() { String::new() } else { format!("; tokens {}", tokens.join(", ")) };
+    format!("topology {}{throttle}{tokens}", listed(policy))
 }
 
 /// The throttle for people; nothing if there is none.
@@ -77,11 +79,20 @@ async fn show(global: &Global, stale: bool) -> Outcome {
             .map(|(level, count)| json!({ "level": level.as_str(), "domains": count.domains, "nodes": count.nodes }));
         let mut shown = as_json(&policy);
         shown["levels"] = levels.collect();
+        let held = answer.tokens.iter().map(|it| (it.name.clone(), it.held.into()));
+        shown["tokens_held"] = Value::Object(held.collect());
         output::json(&shown);
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(throttle) = throttle(&policy) {
         output::line(format!("throttle {throttle}: members that are placed and do not run yet, at one time"));
+    }
+    if !answer.tokens.is_empty() {
+        let mut table = Table::new(["TOKEN", "HELD"]);
+        for token in &answer.tokens {
+            table.row([cell(token.name.clone()), cell(format!("{}/{}", token.held, token.all))]);
+        }
+        table.print();
     }
     if policy.topology.is_empty() {
         output::note("no topology is declared; `fctl policy put FILE` does it");
@@ -97,7 +108,9 @@ async fn show(global: &Global, stale: bool) -> Outcome {
 
 fn as_json(policy: &Policy) -> serde_json::Value {
     let Throttle { per_job, per_node } = policy.throttle;
-    json!({ "topology": levels(policy), "throttle": { "per_job": per_job, "per_node": per_node } })
+    let tokens = policy.tokens.iter().map(|(name, count)| (name.to_string(), (*count).into()));
+    let tokens = tokens.collect::<Map<String, Value>>();
+    json!({ "topology": levels(policy), "throttle": { "per_job": per_job, "per_node": per_node }, "tokens": tokens })
 }
 
 fn read(policy: Option<api::Policy>) -> Result<Policy, Failure> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use flowyard_history::{
-    Arrival, Change, Measures, Run, Spread, Stuck, Workload, of_arrivals, recorded, replay, run as simulate,
+    Arrival, Change, Fragmented, Measures, Run, Spread, Stuck, Workload, of_arrivals, recorded, replay, run as simulate,
 };
 use flowyard_model::Queue;
 use flowyard_sdk::queue_file;
@@ -95,6 +95,7 @@ fn traced(path: &Path) -> Result<Vec<Arrival>, Failure> {
         cpu_milli: it.cpu_milli,
         memory_bytes: it.memory_bytes,
         gpus: it.gpus,
+        share_milli: 1_000,
         model: it.model,
         queue: it.queue,
         user: it.user.map_or_else(|| NOBODY.to_owned(), |user| user.to_string()),
@@ -106,22 +107,31 @@ fn traced(path: &Path) -> Result<Vec<Arrival>, Failure> {
 type Line = (&'static str, fn(&Measures) -> String);
 
 /// What is printed of a run, line by line.
-const LINES: [Line; 14] = [
+const LINES: [Line; 16] = [
     ("jobs submitted", |it| it.jobs.to_string()),
     ("jobs finished", |it| it.finished.to_string()),
     ("of which succeeded", |it| it.succeeded.to_string()),
     ("wait, mean", |it| text::duration(it.waits.mean_ms)),
     ("wait, half of them within", |it| text::duration(it.waits.p50_ms)),
     ("wait, 99 % within", |it| text::duration(it.waits.p99_ms)),
+    ("wait of tasks with several GPUs, mean", |it| text::duration(it.waits_of_several.mean_ms)),
     ("job from submission to end, mean", |it| text::duration(it.turnaround.mean_ms)),
     ("makespan", |it| text::duration(it.makespan_ms)),
     ("CPU held", |it| percent(it.utilisation.cpu)),
     ("memory held", |it| percent(it.utilisation.memory)),
     ("GPUs held", |it| it.utilisation.gpu.map_or_else(|| "-".to_owned(), percent)),
+    ("of the free GPUs, of no use where they are", |it| {
+        it.fragmented.and_then(useless_ppm).map_or_else(|| "-".to_owned(), percent)
+    }),
     ("Jain's index over people", |it| format!("{}.{:03}", it.jain / 1_000_000, it.jain / 1_000 % 1_000)),
     ("attempts stopped to make room", |it| it.preemptions.to_string()),
     ("tasks that wait at the end", |it| it.waiting.to_string()),
 ];
+
+/// What was of no use of what was free of GPUs, in parts of a million; nothing if none was free.
+fn useless_ppm(it: Fragmented) -> Option<u64> {
+    (u128::from(it.useless_milli) * 1_000_000).checked_div(u128::from(it.free_milli)).map(|ppm| ppm as u64)
+}
 
 fn percent(ppm: u64) -> String {
     format!("{}.{} %", ppm / 10_000, ppm / 1_000 % 10)
@@ -179,6 +189,7 @@ fn measures_json(it: &Measures) -> Value {
         "waits": spread_json(&it.waits), "turnaround": spread_json(&it.turnaround),
         "makespan_ms": it.makespan_ms,
         "cpu_ppm": it.utilisation.cpu, "memory_ppm": it.utilisation.memory, "gpu_ppm": it.utilisation.gpu,
+        "waits_of_several_gpus": spread_json(&it.waits_of_several), "gpu_useless_ppm": it.fragmented.and_then(useless_ppm),
         "jain_ppm": it.jain, "people": it.people,
         "preemptions": it.preemptions, "lost_ms": it.lost_ms,
         "waiting": it.waiting, "running": it.running,

@@ -89,7 +89,7 @@ fn bound(bound: &api::QueueBound) -> Value {
     let holder = |it: &api::BoundHolder| json!({ "queue": it.queue, "owner": it.owner, "held": it.held });
     json!({
         "alternative": bound.alternative,
-        "queue": bound.queue,
+        "queue": known(&bound.queue),
         "on": bound.on,
         "resource": known(&bound.resource),
         "held": bound.held,

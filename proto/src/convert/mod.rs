@@ -12,6 +12,7 @@ mod desired;
 mod device;
 mod discredit;
 mod duration;
+mod mix;
 mod outcome;
 mod past;
 mod placing;

@@ -9,7 +9,8 @@ impl From<&model::Policy> for wire::Policy {
     fn from(policy: &model::Policy) -> Self {
         let model::Throttle { per_job, per_node } = policy.throttle;
         let throttle = (!policy.throttle.is_none()).then_some(wire::Throttle { per_job, per_node });
-        Self { topology: policy.topology.iter().map(ToString::to_string).collect(), throttle }
+        let tokens = policy.tokens.iter().map(|(name, count)| (name.to_string(), *count)).collect();
+        Self { topology: policy.topology.iter().map(ToString::to_string).collect(), throttle, tokens }
     }
 }
 
@@ -21,7 +22,8 @@ impl TryFrom<wire::Policy> for model::Policy {
         let levels = levels.map(|(at, level)| decode::name("", level).under_index("topology", at));
         let throttle = policy.throttle.unwrap_or_default();
         let throttle = model::Throttle { per_job: throttle.per_job, per_node: throttle.per_node };
-        Ok(Self { topology: levels.collect::<Decoded<_>>()?, throttle })
+        let tokens = decode::named("tokens", policy.tokens)?;
+        Ok(Self { topology: levels.collect::<Decoded<_>>()?, throttle, tokens })
     }
 }
 

@@ -15,6 +15,7 @@ use super::command::check_end;
 use super::device::{from_conditions, to_conditions};
 use super::discredit::{from_discredit, to_discredit};
 use super::duration::{from_durations, to_durations};
+use super::mix::{from_mix, to_mix};
 use super::outcome::{stuck_number, stuck_phase};
 use super::past::{from_page, to_page};
 use super::preempt::{from_claim, to_claim};
@@ -49,6 +50,7 @@ impl From<&Record> for peer::Record {
             Record::Claim(task, claim) => Kind::Claim(from_claim(*task, claim)),
             Record::Policy(policy) => Kind::Policy((&**policy).into()),
             Record::Durations(key, known) => Kind::Durations(from_durations(key, known)),
+            Record::Mix(mix) => Kind::Mix(from_mix(mix)),
         };
         Self { kind: Some(kind) }
     }
@@ -84,6 +86,7 @@ impl TryFrom<peer::Record> for Record {
             Kind::Claim(claim) => to_claim(claim).under("claim")?,
             Kind::Policy(policy) => Self::Policy(Arc::new(policy.try_into().under("policy")?)),
             Kind::Durations(known) => to_durations(known).under("durations")?,
+            Kind::Mix(mix) => to_mix(mix).under("mix")?,
         })
     }
 }

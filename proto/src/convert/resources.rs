@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flowyard_model as model;
 
-use super::by_text;
+use super::{by_text, closed};
 use crate::api as wire;
 use crate::decode::{self, DecodeError, Decoded, Problem, Under};
 
@@ -36,6 +36,10 @@ impl TryFrom<wire::Resources> for model::Resources {
     }
 }
 
+closed! {
+    GpuLink in wire { Nvlink, Pcie, Numa }
+}
+
 impl From<&model::GpuRequest> for wire::GpuRequest {
     fn from(request: &model::GpuRequest) -> Self {
         Self {
@@ -45,6 +49,7 @@ impl From<&model::GpuRequest> for wire::GpuRequest {
             same_link_group: request.same_link_group,
             share_milli: request.share_milli,
             memory_bytes: request.memory_bytes,
+            link: request.link.map(|link| wire::GpuLink::from(link).into()),
         }
     }
 }
@@ -60,6 +65,7 @@ impl TryFrom<wire::GpuRequest> for model::GpuRequest {
             same_link_group: request.same_link_group,
             share_milli: decode::positive("share_milli", request.share_milli)?,
             memory_bytes: request.memory_bytes,
+            link: request.link.map(|link| decode::closed("link", link)).transpose()?,
         })
     }
 }
@@ -161,6 +167,7 @@ impl From<&model::Gpu> for wire::Gpu {
                 instance: part.instance,
                 compute: part.compute,
             }),
+            pcie_group: gpu.pcie_group,
         }
     }
 }
@@ -178,6 +185,7 @@ impl TryFrom<wire::Gpu> for model::Gpu {
             healthy: gpu.healthy,
             fake: gpu.fake,
             part: gpu.part.map(to_part).transpose().under("part")?,
+            pcie_group: gpu.pcie_group,
         })
     }
 }

@@ -420,7 +420,9 @@ prop_compose! {
 pub fn policy() -> impl Strategy<Value = Policy> {
     let throttle = (any::<Option<u32>>(), any::<Option<u32>>());
     let throttle = throttle.prop_map(|(per_job, per_node)| Throttle { per_job, per_node });
-    (vec(name(), 0..4), throttle).prop_map(|(topology, throttle)| Policy { topology, throttle })
+    let tokens = proptest::collection::btree_map(name(), any::<u64>(), 0..3);
+    let policy = (vec(name(), 0..4), throttle, tokens);
+    policy.prop_map(|(topology, throttle, tokens)| Policy { topology, throttle, tokens })
 }
 
 prop_compose! {
@@ -429,6 +431,18 @@ prop_compose! {
         let mut known = Durations { last_at: at, ..Durations::default() };
         runs.into_iter().for_each(|ms| known.learn(ms >> (ms % 64)));
         Record::Durations(DurationKey { owner, flow, step }, Arc::new(known))
+    }
+}
+
+prop_compose! {
+    /// What work asks for of devices.
+    pub fn mix()(looks in vec(vec((gpu_request(), 1u64..), 0..4), 1..5), periods in 1u64..9) -> Mix {
+        let mut mix = Mix::default();
+        for asked in looks {
+            let asked = asked.into_iter().map(|(request, milli)| (request.kind(), milli)).collect();
+            mix.look(mix.at.after(periods * MIX_PERIOD_MS), asked);
+        }
+        mix
     }
 }
 
@@ -454,5 +468,6 @@ pub fn record() -> impl Strategy<Value = Record> {
         (task_key(), claim()).prop_map(|(task, it)| Record::Claim(task, Arc::new(it))),
         policy().prop_map(|policy| Record::Policy(policy.into())),
         durations(),
+        mix().prop_map(|mix| Record::Mix(mix.into())),
     ]
 }

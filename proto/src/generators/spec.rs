@@ -46,8 +46,9 @@ prop_compose! {
         same_link_group in any::<bool>(),
         share_milli in 1u32..,
         memory_bytes in any::<u64>(),
+        link in option::of(one_of!(GpuLink { Nvlink, Pcie, Numa })),
     ) -> GpuRequest {
-        GpuRequest { count, model, min_memory_bytes, same_link_group, share_milli, memory_bytes }
+        GpuRequest { count, model, min_memory_bytes, same_link_group, share_milli, memory_bytes, link }
     }
 }
 
@@ -226,9 +227,10 @@ prop_compose! {
         healthy in any::<bool>(),
         fake in any::<bool>(),
         part in option::of(("[a-z0-9-]{1,12}", any::<u32>(), any::<u32>())),
+        pcie_group in any::<Option<u32>>(),
     ) -> Gpu {
         let part = part.map(|(of, instance, compute)| GpuPart { of, instance, compute });
-        Gpu { id, model, memory_bytes, numa_node, link_group, healthy, fake, part }
+        Gpu { id, model, memory_bytes, numa_node, link_group, healthy, fake, part, pcie_group }
     }
 }
 

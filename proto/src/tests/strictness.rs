@@ -418,3 +418,27 @@ fn queues_are_put_each_once_and_not_too_many() {
     assert_eq!(said(put(vec![shouted])), "queues[0].limit.gpu_model_milli: models are in lower case");
     assert!(said(request::queue_path("a//b")).starts_with("path: part 2 of a queue path"));
 }
+
+#[test]
+fn how_near_devices_have_to_be_is_a_level_that_is_known_and_said_once() {
+    let asking = |gpu: api::GpuRequest| {
+        let mut spec = spec();
+        let resources = spec.steps[0].resources.as_mut().unwrap();
+        resources.gpus = vec![api::GpuRequest { count: 2, share_milli: 1_000, ..gpu }];
+        JobSpec::try_from(spec)
+    };
+    let older = asking(api::GpuRequest { same_link_group: true, ..Default::default() }).unwrap();
+    assert!(!older.is_newer(), "as 0.1.0 says it");
+    let plain = asking(api::GpuRequest::default()).unwrap();
+    assert!(!plain.is_newer() && encode_spec(&plain).unwrap().len() < encode_spec(&older).unwrap().len());
+    let near = asking(api::GpuRequest { link: Some(api::GpuLink::Numa.into()), ..Default::default() }).unwrap();
+    assert!(near.is_newer());
+    assert_eq!(near.steps[0].resources.gpus[0].near(), Some(flowyard_model::GpuLink::Numa));
+    let unknown = said(asking(api::GpuRequest { link: Some(9), ..Default::default() }));
+    assert!(unknown.starts_with("steps[0].resources.gpus[0].link: 9 is not"), "{unknown}");
+    let none = said(asking(api::GpuRequest { link: Some(0), ..Default::default() }));
+    assert_eq!(none, "steps[0].resources.gpus[0].link: missing");
+    let both = api::GpuRequest { link: Some(api::GpuLink::Pcie.into()), same_link_group: true, ..Default::default() };
+    let refused = flowyard_model::validate(&asking(both).unwrap()).unwrap_err().to_string();
+    assert!(refused.contains("gpu.link") && refused.contains("not both"), "{refused}");
+}

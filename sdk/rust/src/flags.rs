@@ -3,7 +3,9 @@
 //! Every parser takes the text of one flag and returns a typed value or an error that says what would be accepted, so that it
 //! can be handed to the argument parser as it is.
 
-use flowyard_model::{GpuRequest, HostMount, Name, NameError, NetworkMode, Retry, RetryOn, StopSignal, limits};
+use flowyard_model::{
+    GpuLink, GpuRequest, HostMount, Name, NameError, NetworkMode, Retry, RetryOn, StopSignal, limits,
+};
 
 use crate::flow::{Foreach, ImageSource, fallback};
 use crate::shown::{did_you_mean, shown};
@@ -99,6 +101,12 @@ pub const RETRY_ON: [(&str, RetryOn); 3] =
 const RETRY_FORM: &str = "write 2, or times=2,backoff=5s,on=failed+oom+timeout";
 const GPU_FORM: &str = "write 2, or count=2,model=H100,memory=40GiB";
 
+const LINK_FORM: &str = "write link=nvlink, link=pcie or link=numa";
+
+/// How near to each other GPUs have to be.
+pub(crate) const LINKS: [(&str, GpuLink); GpuLink::ALL.len()] =
+    [("nvlink", GpuLink::Nvlink), ("pcie", GpuLink::Pcie), ("numa", GpuLink::Numa)];
+
 /// A retry rule for all ends of user blame.
 pub(crate) fn retry_all(times: u32) -> Retry {
     Retry::plain(times, fallback::BACKOFF_MS, RETRY_ON.map(|(_, end)| end))
@@ -193,6 +201,17 @@ pub fn label(text: &str) -> Result<(Name, String), FlagError> {
     Ok((name(label)?, value.to_owned()))
 }
 
+/// `--token NAME` or `--token NAME=COUNT`.
+///
+/// # Errors
+/// [`FlagError`].
+pub fn token(text: &str) -> Result<(Name, u32), FlagError> {
+    const FORM: &str = "NAME=COUNT, such as matlab=1";
+    let (token, count) = text.split_once('=').unwrap_or((text, "1"));
+    let count = count.parse().ok().filter(|count| (1..=limits::QUEUE_TOKENS).contains(&u64::from(*count)));
+    Ok((name(token)?, count.ok_or(FlagError::Form { text: shown(text), form: FORM })?))
+}
+
 /// `--retry 2` or `--retry times=2,backoff=5s,on=failed+oom`.
 ///
 /// # Errors
@@ -221,14 +240,21 @@ fn retry_on(text: &str) -> Result<RetryOn, FlagError> {
     found.ok_or_else(|| word(text, RETRY_ON.map(|(word, _)| word), RETRY_FORM))
 }
 
-/// `--gpu 2`, `--gpu count=2,model=H100,memory=40GiB` or `--gpu share=0.25,memory=10GiB`; `0` for none.
+/// `--gpu 2`, `--gpu count=2,model=H100,memory=40GiB`, `--gpu count=2,link=pcie` or `--gpu share=0.25,memory=10GiB`; `0` for none.
 ///
 /// # Errors
 /// [`FlagError`].
 pub fn gpu(text: &str) -> Result<Vec<GpuRequest>, FlagError> {
     let (model, same_link_group) = (None, false);
-    let mut request =
-        GpuRequest { count: 1, model, min_memory_bytes: 0, same_link_group, share_milli: 1_000, memory_bytes: 0 };
+    let mut request = GpuRequest {
+        count: 1,
+        model,
+        min_memory_bytes: 0,
+        same_link_group,
+        share_milli: 1_000,
+        memory_bytes: 0,
+        link: None,
+    };
     if !text.contains('=') {
         request.count = number(text, 0, limits::GPUS)?;
         return Ok(if request.count == 0 { Vec::new() } else { vec![request] });
@@ -239,7 +265,11 @@ pub fn gpu(text: &str) -> Result<Vec<GpuRequest>, FlagError> {
             ("model", value) => request.model = Some(value.to_owned()),
             ("memory", value) => request.min_memory_bytes = units::bytes(value)?,
             ("share", value) => request.share_milli = u32::try_from(units::share_milli(value)?).unwrap_or(1_000),
-            (other, _) => return Err(word(other, ["count", "model", "memory", "share"], GPU_FORM)),
+            ("link", value) => {
+                let link = LINKS.iter().find(|(word, _)| *word == value).map(|(_, link)| *link);
+                request.link = Some(link.ok_or_else(|| word(value, LINKS.map(|(word, _)| word), LINK_FORM))?);
+            }
+            (other, _) => return Err(word(other, ["count", "model", "memory", "share", "link"], GPU_FORM)),
         }
     }
     Ok(vec![of_share(request)])
@@ -356,6 +386,9 @@ mod tests {
         assert_eq!(mount("/data:rw"), Ok(HostMount { path: "/data".into(), read_only: false }));
         assert_eq!(env("A=b=c"), Ok(("A".into(), "b=c".into())));
         assert_eq!(gpu("count=2,model=H100,memory=40GiB").unwrap()[0].min_memory_bytes, 40 << 30);
+        assert_eq!(gpu("count=2,link=pcie").unwrap()[0].link, Some(GpuLink::Pcie));
+        let none = gpu("count=2,link=pci").unwrap_err().to_string();
+        assert!(none.contains("`pci`") && none.contains("link=nvlink, link=pcie or link=numa"), "{none}");
         let share = gpu("share=0.25,memory=10GiB").unwrap().remove(0);
         assert_eq!((share.share_milli, share.memory_bytes, share.min_memory_bytes), (250, 10 << 30, 0));
         assert_eq!(gpu("share=0.5").unwrap()[0].memory_bytes, 0, "as large a part as the share");

@@ -3,13 +3,15 @@
 //! ```toml
 //! topology = ["block", "rack"]
 //! throttle = { per_job = 500, per_node = 8 }
+//! tokens = { matlab = 5 }
 //! ```
 //!
 //! A policy is put as a whole: what a file does not say is not said any more.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use flowyard_model::{Name, Policy, Throttle, policy_faults};
+use flowyard_model::{Name, Policy, Throttle, limits, policy_faults};
 
 use crate::flow::FlowError;
 use crate::flow::fields::{Field, Shape, field};
@@ -32,6 +34,7 @@ const FILE: &[Field] = &[
         "Most members that are placed and do not run yet.",
         "{ per_job = 500, per_node = 8 }",
     ),
+    field("tokens", Shape::Counts, "Countable things that all nodes share, such as licences.", "{ matlab = 5 }"),
 ];
 
 /// Keys of `throttle`.
@@ -68,6 +71,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Policy, FlowError> {
     for top in walk.fields(entries, FILE, "at the top of the file") {
         match top.key {
             "topology" => policy.topology = read_levels(&mut walk, &top.at),
+            "tokens" => policy.tokens = read_tokens(&mut walk, &top.at),
             _ => policy.throttle = read_throttle(&mut walk, &top.at),
         }
         if walk.problems.is_empty() {
@@ -82,6 +86,15 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Policy, FlowError> {
 fn read_levels(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Vec<Name> {
     let items = walk.list(at, LEVELS).unwrap_or_default();
     items.iter().filter_map(|item| walk.parsed(item, "a label in quotes", str::parse)).collect()
+}
+
+fn read_tokens(walk: &mut Walk<'_>, at: &At<'_, '_>) -> BTreeMap<Name, u64> {
+    let mut tokens = BTreeMap::new();
+    for entry in walk.table(at, "a table such as { matlab = 5 }").unwrap_or_default() {
+        let name = walk.name_key(&entry, "a token");
+        tokens.extend(name.zip(walk.integer(&entry.at, 0, limits::QUEUE_TOKENS as i64)));
+    }
+    tokens
 }
 
 fn read_throttle(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Throttle {
@@ -125,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn tokens_are_counts_by_name() {
+        let policy =
+            parse("policy.toml", b"tokens = { matlab = 5, ansys = 0 }\n").unwrap_or_else(|error| panic!("{error}"));
+        let tokens: Vec<_> = policy.tokens.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        assert_eq!(tokens, [("ansys", 0), ("matlab", 5)]);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_where_it_is() {
         let expected = [
             ("topolgy = []", "policy.toml:1:1: unknown key `topolgy` at the top of the file; did you mean `topology`?"),
@@ -134,6 +155,8 @@ mod tests {
             ("topology = [\"rack\", \"rack\"]", "policy.toml:1:12: `rack` is named twice"),
             ("throttle = 3", "policy.toml:1:12: expected a table such as { per_job = 500, per_node = 8 }"),
             ("throttle = { per_job = 0 }", "policy.toml:1:24: expected a whole number from 1 to 4294967295"),
+            ("tokens = { \"a b\" = 1 }", "`a b` cannot be the name of a token"),
+            ("tokens = { x = -1 }", "policy.toml:1:16: expected a whole number from 0 to 1000000000"),
             ("throttle = { per_host = 1 }", "unknown key `per_host` in `throttle`"),
             ("topology = [\"host\"]", "policy.toml:1:12: `host` means a single node"),
         ];

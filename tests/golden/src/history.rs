@@ -203,6 +203,7 @@ impl Script {
             same_link_group: false,
             share_milli: 450,
             memory_bytes: 0,
+            link: None,
         }];
         let job = self.submit(JobSpec { queue: path("lab/speech/long"), ..job("bound", vec![train]) }, None);
         let tasks: Vec<_> = (0..3).map(|task| (key(job, 0, task), 1)).collect();

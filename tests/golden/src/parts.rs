@@ -105,6 +105,7 @@ fn train_step(split: StepIndex) -> StepSpec {
         same_link_group: false,
         share_milli: 500,
         memory_bytes: 0,
+        link: None,
     };
     let mut train = step("train");
     train.fan_out = FanOut::Output { step: split, output: name("grid") };
@@ -134,6 +135,7 @@ pub(crate) fn inventory() -> Inventory {
         memory_bytes: 40 << 30,
         numa_node: Some(0),
         link_group: Some(at / 2),
+        pcie_group: None,
         healthy: true,
         fake: true,
         part: None,

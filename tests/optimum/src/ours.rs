@@ -77,7 +77,7 @@ fn empty(cpus: u32, gpus: u32, model: u32) -> NodeFacts {
     let device = Device {
         model,
         memory_bytes: 1,
-        link_group: None,
+        groups: [None; 3],
         healthy: true,
         free_milli: 1_000,
         free_memory: None,
@@ -88,7 +88,7 @@ fn empty(cpus: u32, gpus: u32, model: u32) -> NodeFacts {
 
 fn shape(work: &Work) -> ShapeFacts {
     let Work { cpus, gpus, share_milli, model, size, .. } = *work;
-    let wish = Wish { count: gpus, model, min_memory_bytes: 0, same_link_group: false, share_milli, memory_bytes: 0 };
+    let wish = Wish { count: gpus, model, min_memory_bytes: 0, link: None, share_milli, memory_bytes: 0 };
     let needs = Amounts { cpu_milli: u64::from(cpus), ..Amounts::NONE };
     ShapeFacts {
         needs,

@@ -79,6 +79,7 @@ pub(crate) fn inventory(dice: &mut Dice) -> Inventory {
         memory_bytes: 1,
         numa_node: None,
         link_group: Some(at as u32 / 2),
+        pcie_group: None,
         healthy: true,
         fake: true,
         part: None,
@@ -249,6 +250,7 @@ fn decorate(dice: &mut Dice, step: &mut StepSpec) {
             same_link_group: dice.chance(500),
             share_milli,
             memory_bytes: 0,
+            link: None,
         };
         let other = GpuRequest { count: 1, model: None, same_link_group: false, ..request.clone() };
         step.resources.gpus = if dice.chance(300) { vec![request, other] } else { vec![request] };

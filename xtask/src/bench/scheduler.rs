@@ -85,7 +85,7 @@ const PARTS: &[Part] = &[
 /// Benches of crates, and whose they are.
 const BENCHES: &[(&str, &str)] = &[
     ("solver", "flowyard-placement"),
-    ("fragmentation", "flowyard-placement"),
+    ("fragmentation", "flowyard-history"),
     ("optimum", "flowyard-optimum"),
     ("fairness", "flowyard-history"),
 ];

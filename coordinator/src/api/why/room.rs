@@ -4,8 +4,8 @@
 use flowyard_model::{GpuRequest, Job, JobId, NodeId, QueuePath, StepIndex, StepSpec, TaskIndex, TaskKey, TimeMs};
 use flowyard_proto::api::Finding;
 use flowyard_scheduling::why::{
-    BoundOn, BoundReached, Explanation, KeptFree, Lack, Question, Reasons, Rejection, Short, Throttled, Unable,
-    explain, reasons,
+    BoundOn, BoundReached, Explanation, KeptFree, Lack, Nearness, Question, Reasons, Rejection, Short, Throttled,
+    Unable, explain, reasons,
 };
 use flowyard_state::State;
 
@@ -116,7 +116,10 @@ pub(in crate::api) fn of_reasons(
         let no_room = (reasons.nodes.fitting == 0).then(|| "and no node has room for it now".to_owned());
         let no_room = no_room.into_iter().flat_map(|said| std::iter::once(said).chain(lacks()));
         let details: Vec<_> = more.map(bound).chain(held).chain(no_room).collect();
-        let advice = format!("fctl queue show {}", sight.own);
+        let advice = match &first.on {
+            BoundOn::Cluster(_) => "fctl policy show".to_owned(),
+            _ => format!("fctl queue show {}", sight.own),
+        };
         return found(subject, "ready", bound(first)).with_details(details).with_advice([advice]);
     }
     if let Some(first) = reasons.kept.first() {
@@ -181,6 +184,16 @@ pub(super) fn bound(reached: &BoundReached) -> String {
                 column.amount(*need)
             )
         }
+        BoundOn::Cluster(resource) => {
+            let column = resource.column();
+            format!(
+                "{} of the {} {} that the cluster has are held, and a task needs {}",
+                column.amount(*held),
+                column.amount(*most),
+                column.field(),
+                column.amount(*need)
+            )
+        }
         BoundOn::NoPreempt(resource) => {
             let column = resource.column();
             format!(
@@ -208,16 +221,21 @@ pub(super) fn bound(reached: &BoundReached) -> String {
 fn holders(sight: Sight<'_>, bound: &BoundReached) -> Option<String> {
     let amount = |held: u64| match &bound.on {
         BoundOn::Tasks => count(held, "task"),
-        BoundOn::Limit(resource) | BoundOn::Borrow(resource) | BoundOn::NoPreempt(resource) => {
-            resource.column().amount(held)
-        }
+        BoundOn::Limit(resource)
+        | BoundOn::Borrow(resource)
+        | BoundOn::NoPreempt(resource)
+        | BoundOn::Cluster(resource) => resource.column().amount(held),
     };
     let named = bound.holders.iter().filter(|holder| sight.names_owners(&holder.queue)).take(HOLDERS);
     let mut parts: Vec<_> =
         named.clone().map(|it| format!("{} {} in {}", it.owner, amount(it.held), it.queue)).collect();
     let rest = bound.held.saturating_sub(named.map(|holder| holder.held).sum());
     parts.extend((rest > 0).then(|| format!("others {}", amount(rest))));
-    (!parts.is_empty()).then(|| format!("held in {}: {}", bound.queue, parts.join(", ")))
+    let whose = match &bound.on {
+        BoundOn::Cluster(_) => "the cluster".to_owned(),
+        _ => bound.queue.to_string(),
+    };
+    (!parts.is_empty()).then(|| format!("held in {whose}: {}", parts.join(", ")))
 }
 
 fn kept(sight: Sight<'_>, kept: &KeptFree) -> String {
@@ -253,6 +271,8 @@ fn kind(kind: &str) -> &str {
         "tokens" => "tokens taken or missing",
         "gpus_taken" => "GPUs taken or unhealthy",
         "no_such_gpus" => "no such GPUs",
+        "no_such_link" => "no GPUs so near to each other",
+        "link_taken" => "free GPUs too far from each other",
         "apart" => "kept apart from what is there",
         "starting" => "as many starting there as may be",
         "spread" => "as many of this step there as may be",
@@ -294,6 +314,20 @@ pub(super) fn lack(sight: Sight<'_>, rejection: &Rejection) -> String {
         Lack::Starting { held, most } => format!("{held} of at most {most} are placed there and do not run yet"),
         Lack::Full { over, held, most } => format!("{held} of at most {most} in its {over}"),
         Lack::FreeDevices { free, all } => format!("{free} of {all} free and healthy"),
+        Lack::Near(near) => nearness(near, "GPU that would do", "GPUs that would do"),
+        Lack::FreeNear(near) => nearness(near, "free and healthy GPU", "free and healthy GPUs"),
+    }
+}
+
+/// How many are near to each other at most, of how many have to be.
+fn nearness(near: &Nearness, one: &str, many: &str) -> String {
+    let Nearness { link, wanted, most } = *near;
+    let group = link.group();
+    match most {
+        0 => format!("no {one} is in any {group}, and {wanted} have to be in one"),
+        most => {
+            format!("at most {most} {} in one {group}, and {wanted} have to be", if most == 1 { one } else { many })
+        }
     }
 }
 
@@ -347,6 +381,7 @@ fn asks(spec: &StepSpec) -> String {
 }
 
 fn gpus(request: &GpuRequest) -> String {
+    let near = request.near().map_or_else(String::new, |link| format!(" in one {}", link.group()));
     let model = request.model.as_ref().map_or_else(String::new, |model| format!(" of model {model}"));
     let memory = match request.min_memory_bytes {
         0 => String::new(),
@@ -358,7 +393,7 @@ fn gpus(request: &GpuRequest) -> String {
             bytes => format!(" and {} of its memory", size(bytes)),
         };
         let each = if request.count == 1 { "a GPU".to_owned() } else { format!("each of {} GPUs", request.count) };
-        return format!("{} of {each}{model}{memory}", cpu(request.share_milli.into()));
+        return format!("{} of {each}{model}{memory}{near}", cpu(request.share_milli.into()));
     }
-    format!("{}{model}{memory}", count(request.count.into(), "GPU"))
+    format!("{}{model}{memory}{near}", count(request.count.into(), "GPU"))
 }

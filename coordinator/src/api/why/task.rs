@@ -7,7 +7,7 @@ use flowyard_model::{
 use flowyard_proto::api::Finding;
 
 use super::words::{Told, count, counts, duration, finding as found, step_reference};
-use super::{Scene, bad_end, ended, evictions, reserved, room};
+use super::{Scene, bad_end, borrowed, ended, evictions, reserved, room};
 use crate::api::reference;
 
 /// Where a task stands.
@@ -139,8 +139,9 @@ fn active(scene: Scene<'_>, job: &Job, key: TaskKey, subject: String) -> Finding
     let state = if job.desired == JobDesired::Run { "active" } else { "stopping" };
     let where_now = whereabouts(scene, key).unwrap_or_else(|| "it has a live attempt".to_owned());
     let attempt = scene.view.task(key).and_then(|task| task.attempts.last());
-    let repairing = attempt.and_then(flowyard_model::Attempt::repair).map(|repair| repairing(scene, repair));
-    let state = found(subject.clone(), state, where_now).with_details(repairing.into_iter().chain(leaving(scene, key)));
+    let repairing = attempt.and_then(flowyard_model::Attempt::repair).map(|repair| repairing(scene, key, repair));
+    let details = repairing.into_iter().chain(leaving(scene, key)).chain(borrowed::of(scene, job, key));
+    let state = found(subject.clone(), state, where_now).with_details(details);
     state.with_advice([format!("fctl logs {subject} -f")])
 }
 
@@ -159,14 +160,26 @@ fn leaving(scene: Scene<'_>, key: TaskKey) -> Option<String> {
     ))
 }
 
+/// Nodes that are named.
+const NAMED: usize = 5;
+
 /// That a gang goes on without members, and for how long.
-fn repairing(scene: Scene<'_>, repair: &Repair) -> String {
+fn repairing(scene: Scene<'_>, key: TaskKey, repair: &Repair) -> String {
     let ranks: Vec<_> = repair.open.keys().map(ToString::to_string).collect();
     let left = duration(repair.until.0.saturating_sub(scene.now_ms));
+    let mut nodes = flowyard_scheduling::kept_for(scene.view, key);
+    nodes.dedup();
+    let name =
+        |id: &flowyard_model::NodeId| scene.view.node(*id).map_or_else(|| id.to_string(), |node| node.name.to_string());
+    let names: Vec<_> = nodes.iter().take(NAMED).map(name).collect();
+    let kept = match names.is_empty() {
+        true => String::new(),
+        false => format!(" (kept for them on {} as it falls free)", names.join(", ")),
+    };
     let (lost, they) = (count(ranks.len() as u64, "member"), ranks.join(", "));
     format!(
-        "it goes on without {lost} (rank {they}); others come in their place as soon as there is room for them, and all are \
-         placed anew if there is none in {left}"
+        "it goes on without {lost} (rank {they}); others come in their place as soon as there is room for them{kept}, and \
+         all are placed anew if there is none in {left}"
     )
 }
 

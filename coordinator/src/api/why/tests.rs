@@ -320,6 +320,35 @@ fn who_has_to_leave_for_a_task_is_said_and_when_the_first_may_be_asked_to() {
 }
 
 #[test]
+fn who_runs_on_what_others_are_promised_is_told_whose_it_is_and_when_it_may_have_to_go() {
+    let mut cluster = Cluster::with_one_node();
+    cluster.apply(Command::RaiseVersion { version: ClusterVersion::ACCESS });
+    let reserve = QueueAmounts { cpu_milli: Some(1_000), ..QueueAmounts::default() };
+    cluster.apply(Command::PutQueue(Queue { reserve, ..Queue::new("lab".parse().unwrap()) }.into()));
+    let task = key(cluster.submit(vec![step("guest", 1)], Vec::new()), 0, 0);
+    cluster.place(task);
+    let details = cluster.task(task).details;
+    let lent = "its queue holds 1.5 cpu beyond what it is promised, of which 1 is promised to lab (1 unused)";
+    let terms = "if that is wanted back it may be asked to leave in 4m00s at the earliest; it has 30.0s of notice then and is killed \
+                 1m00s after that, and is placed again when there is room";
+    assert_eq!(details, [lent, terms]);
+    let view = cluster.state.view();
+    let looks = |queue: &QueuePath| queue.as_str() != "lab";
+    let deep = std::cell::Cell::new(false);
+    let scene = Scene { view: &view, directory: &Directory::empty(), now_ms: 61_002, looks: &looks, deep: &deep };
+    let hidden = task::finding(scene, &view.job(task.job).unwrap(), task).details;
+    assert!(hidden[0].ends_with("of which 1 is promised to others"), "{hidden:?}");
+    let kept = StepSpec { preemptible: false, ..step("kept", 1) };
+    let no_preempt = QueueAmounts { cpu_milli: Some(2_000), memory_bytes: Some(1 << 30), ..QueueAmounts::default() };
+    let own = Queue { no_preempt: no_preempt.clone(), reserve: no_preempt, ..Queue::new("own".parse().unwrap()) };
+    cluster.apply(Command::PutQueue(own.into()));
+    cluster.end_as(task, AttemptOutcome::Succeeded, Reason::Exit);
+    let kept = key(cluster.submit_to("own", "u", vec![kept]), 0, 0);
+    cluster.place(kept);
+    assert_eq!(cluster.task(kept).details, [""; 0], "nobody can ask it to");
+}
+
+#[test]
 fn what_a_node_lacks_is_said_with_what_it_has() {
     let mut cluster = Cluster::with_one_node();
     let mut elsewhere = step("train", 1);

@@ -51,10 +51,12 @@ fn bound(sight: Sight<'_>, bound: &BoundReached) -> api::QueueBound {
         BoundOn::Limit(resource) => ("limit", resource.column().field()),
         BoundOn::Borrow(resource) => ("borrow", resource.column().field()),
         BoundOn::NoPreempt(resource) => ("no_preempt", resource.column().field()),
+        BoundOn::Cluster(resource) => ("cluster", resource.column().field()),
     };
+    let queue = if matches!(bound.on, BoundOn::Cluster(_)) { String::new() } else { bound.queue.to_string() };
     api::QueueBound {
         alternative: bound.alternative,
-        queue: bound.queue.to_string(),
+        queue,
         on: on.to_owned(),
         resource,
         held: bound.held,
@@ -94,6 +96,7 @@ fn position(sight: Sight<'_>, position: &Position) -> api::LinePosition {
     };
     let text = match (position.before, position.exact) {
         (0, true) => "it is first in line".to_owned(),
+        (0, false) => "how many would be placed before it was not found out".to_owned(),
         _ => format!("{tasks} would be placed before it if there were room for all: {}", parts.join(", ")),
     };
     let group = |group: &flowyard_scheduling::why::Group| api::LineGroup {
@@ -224,6 +227,9 @@ fn change(change: &Change) -> api::StartChange {
         Change::Model { alternative, to, .. } => {
             api::StartChange { alternative: Some(*alternative), ..valued("gpu_model", to.clone()) }
         }
+        Change::Unlinked { alternative, from } => {
+            api::StartChange { alternative: Some(*alternative), ..valued("gpu_link", from.as_str().to_owned()) }
+        }
         Change::Cpu { from, to } => amounts("cpu_milli", *from, *to),
         Change::Memory { from, to } => amounts("memory_bytes", *from, *to),
         Change::Disk { from, to } => amounts("disk_bytes", *from, *to),
@@ -263,6 +269,9 @@ fn sentence(change: &Change) -> String {
         }
         Change::Model { alternative, from, to } => {
             format!("GPUs of model {to} instead of {from}{}", way(*alternative))
+        }
+        Change::Unlinked { alternative, from } => {
+            format!("GPUs without link {}{}", from.as_str(), way(*alternative))
         }
         Change::Cpu { from, to } => format!("cpu {} instead of {}", cpu(*to), cpu(*from)),
         Change::Memory { from, to } => format!("memory {} instead of {}", bytes(*to), bytes(*from)),

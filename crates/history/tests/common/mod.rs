@@ -24,6 +24,7 @@ pub fn named_machines(prefix: &str, count: u32, cpus: u64, gpus: u32) -> Machine
         memory_bytes: 80 << 30,
         numa_node: None,
         link_group: Some(0),
+        pcie_group: None,
         healthy: true,
         fake: true,
         part: None,
@@ -60,6 +61,7 @@ pub fn arrival(at: u64, takes: u64, gpus: u32, user: &str) -> Arrival {
         cpu_milli: 1_000,
         memory_bytes: 1 << 20,
         gpus,
+        share_milli: 1_000,
         model: None,
         queue: None,
         user: user.to_owned(),
@@ -122,6 +124,7 @@ impl Cluster {
             same_link_group: false,
             share_milli: 1_000,
             memory_bytes: 0,
+            link: None,
         };
         let resources = Resources {
             cpu_milli: arrival.cpu_milli,

@@ -90,7 +90,7 @@ impl Trace {
             count: *count,
             model: *model,
             min_memory_bytes: 0,
-            same_link_group: false,
+            link: None,
             share_milli: *share_milli,
             memory_bytes: 0,
         };
@@ -140,7 +140,7 @@ pub(crate) fn node(at: u32) -> NodeFacts {
     let device = Device {
         model,
         memory_bytes: 80 * GIB,
-        link_group: Some(0),
+        groups: [Some(0), None, None],
         healthy: true,
         free_milli: 1_000,
         free_memory: None,

@@ -131,7 +131,7 @@ fn node(at: u32, random: &mut Random) -> NodeFacts {
     let device = |at: u32| Device {
         model,
         memory_bytes: MODELS[model as usize] * GIB,
-        link_group: Some(at / 4),
+        groups: [Some(at / 4), None, None],
         healthy: true,
         free_milli: 1_000,
         free_memory: None,
@@ -175,5 +175,6 @@ fn shape(kind: Kind, place: u32, random: &mut Random) -> ShapeFacts {
 fn wish(count: u32, share_milli: u32, random: &mut Random) -> Wish {
     let model = [None, None, Some(0), Some(1)][random.below(4) as usize];
     let min_memory_bytes = if model.is_none() { [0, 40 * GIB][random.below(2) as usize] } else { 0 };
-    Wish { count, model, min_memory_bytes, same_link_group: count == 4, share_milli, memory_bytes: 0 }
+    let link = (count == 4).then_some(Link::Nvlink);
+    Wish { count, model, min_memory_bytes, link, share_milli, memory_bytes: 0 }
 }

@@ -1,5 +1,7 @@
 //! Devices, and what may be asked of them.
 
+use super::link::Link;
+
 /// A device of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
@@ -7,8 +9,8 @@ pub struct Device {
     pub model: u32,
     /// Its memory in bytes.
     pub memory_bytes: u64,
-    /// Devices of a node with the same number are linked.
-    pub link_group: Option<u32>,
+    /// By level its group, if it is in one: devices of a node with the same number are near to each other.
+    pub groups: [Option<u32>; Link::COUNT],
     /// Whether it may be given out.
     pub healthy: bool,
     /// Thousandths of it that are free.
@@ -50,8 +52,8 @@ pub struct Wish {
     pub model: Option<u32>,
     /// Only with at least this much memory.
     pub min_memory_bytes: u64,
-    /// All in one link group.
-    pub same_link_group: bool,
+    /// All in one group of this level. One device is near to itself, also in no group.
+    pub link: Option<Link>,
     /// Thousandths of each.
     pub share_milli: u32,
     /// Bytes of the memory of each; 0 for as large a part as the share is.
@@ -59,6 +61,11 @@ pub struct Wish {
 }
 
 impl Wish {
+    /// The level of which several devices must be in one group.
+    pub(crate) fn near(&self) -> Option<Link> {
+        self.link.filter(|_| self.count > 1)
+    }
+
     /// Whether parts of devices will do: only for who says which, or how large.
     pub(crate) fn takes_parts(&self) -> bool {
         self.model.is_some() || self.min_memory_bytes > 0 || self.memory_bytes > 0

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn wish(count: u32, share_milli: u32) -> Wish {
-        Wish { count, model: None, min_memory_bytes: 0, same_link_group: false, share_milli, memory_bytes: 0 }
+        Wish { count, model: None, min_memory_bytes: 0, link: None, share_milli, memory_bytes: 0 }
     }
 
     #[test]

@@ -39,6 +39,11 @@ enum Tier {
 
 const TIERS: [Tier; 3] = [Tier::Plain, Tier::Trusted, Tier::All];
 
+/// Those to be looked at, one after the other.
+fn tiers(trusted: bool) -> impl Iterator<Item = Tier> {
+    TIERS.into_iter().filter(move |tier| !trusted || *tier != Tier::All)
+}
+
 impl Tier {
     /// Whether a node of this rank is looked at. Those that are come before those that are not.
     fn takes(self, rank: Rank) -> bool {
@@ -115,9 +120,10 @@ pub(crate) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Where all members go, in the order of their ranks; `None` if there is no room so near.
-    pub(crate) fn shares(&mut self, near: Near) -> Option<Vec<Share>> {
-        TIERS.into_iter().find_map(|tier| {
+    /// Where all members go, in the order of their ranks, also to nodes that are avoided unless only `trusted` ones will do; `None` if there
+    /// is no room so near.
+    pub(crate) fn shares(&mut self, near: Near, trusted: bool) -> Option<Vec<Share>> {
+        tiers(trusted).find_map(|tier| {
             let enough = self.domains.members(ROOT, tier) >= self.size;
             let part = enough.then(|| self.lowest(near, tier)).flatten()?;
             let mut shares = Vec::new();
@@ -233,7 +239,7 @@ fn whole_node(order: &Order, size: u64, tier: Tier) -> Option<Rank> {
 
 /// Where all members go where there is only one domain: to the nodes that hold most, and the rest to the node that it fills
 /// best. If they have to be nearer than that, to one node. The same as what a search finds in a tree without domains.
-pub(crate) fn in_one_domain(order: &Order, size: u64, near: Near) -> Option<Vec<Share>> {
+pub(crate) fn in_one_domain(order: &Order, size: u64, near: Near, trusted: bool) -> Option<Vec<Share>> {
     let (mut shares, mut left, mut after) = (Vec::new(), size, Bound::Unbounded);
     while left > 0 {
         let first = order.sorted().range((after, Bound::Unbounded)).next().copied()?;
@@ -249,8 +255,9 @@ pub(crate) fn in_one_domain(order: &Order, size: u64, near: Near) -> Option<Vec<
     if tier == Tier::Plain {
         return Some(shares);
     }
-    let whole = whole_node(order, size, tier).map(|rank| vec![(rank, size)]);
-    whole.or_else(|| (!needs).then_some(shares))
+    let some_avoided = trusted && shares.iter().any(|(rank, _)| rank.is_avoided());
+    let whole = whole_node(order, size, if trusted { Tier::Trusted } else { tier }).map(|rank| vec![(rank, size)]);
+    whole.or_else(|| (!needs && !some_avoided).then_some(shares))
 }
 
 /// Of the nodes from the first on that are as good as it in all but how many members they hold: the one that the members

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::device::{Device, Wish};
+use super::link::Link;
 use super::mask::DeviceMask;
 use crate::bits::Bits;
 
@@ -11,7 +12,7 @@ use crate::bits::Bits;
 struct Kind {
     model: u32,
     memory_bytes: u64,
-    link_group: Option<u32>,
+    groups: [Option<u32>; Link::COUNT],
     part: bool,
 }
 
@@ -21,10 +22,10 @@ pub(crate) struct Layout {
     kinds: Vec<Kind>,
     /// All of them.
     pub(crate) all: DeviceMask,
-    /// Linked devices, by the number of their group.
-    pub(crate) groups: Vec<DeviceMask>,
-    /// Each device's position in `groups`.
-    group_of: Vec<Option<usize>>,
+    /// By level the devices that are near to each other, by the number of their group.
+    groups: [Vec<DeviceMask>; Link::COUNT],
+    /// By level each device's position in `groups`.
+    group_of: [Vec<Option<usize>>; Link::COUNT],
     /// Each device's place by memory, equal for equal memory.
     grades: Vec<u32>,
     nodes: u32,
@@ -67,18 +68,14 @@ impl Layout {
     }
 
     fn of(kinds: &[Kind]) -> Self {
-        let mut numbers: Vec<u32> = kinds.iter().filter_map(|kind| kind.link_group).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
+        let parted = Link::ALL.map(|link| by_group(kinds, link));
         let mut memories: Vec<u64> = kinds.iter().map(|kind| kind.memory_bytes).collect();
         memories.sort_unstable();
         memories.dedup();
-        let linked = |number: &u32| (0..kinds.len()).filter(|at| kinds[*at].link_group == Some(*number)).collect();
-        let group = |kind: &Kind| kind.link_group.and_then(|number| numbers.binary_search(&number).ok());
         Self {
             all: (0..kinds.len()).collect(),
-            groups: numbers.iter().map(linked).collect(),
-            group_of: kinds.iter().map(group).collect(),
+            group_of: std::array::from_fn(|link| parted[link].1.clone()),
+            groups: parted.map(|(groups, _)| groups),
             grades: kinds
                 .iter()
                 .map(|kind| memories.partition_point(|memory| *memory < kind.memory_bytes) as u32)
@@ -88,9 +85,21 @@ impl Layout {
         }
     }
 
-    /// The devices linked with this one, itself among them.
-    pub(crate) fn group_of(&self, device: usize) -> Option<&DeviceMask> {
-        self.group_of[device].map(|group| &self.groups[group])
+    /// The groups of a level.
+    pub(crate) fn groups(&self, link: Link) -> &[DeviceMask] {
+        &self.groups[link.position()]
+    }
+
+    /// The devices that are near to this one on a level, itself among them, and the position of their group.
+    pub(crate) fn group_of(&self, device: usize, link: Link) -> Option<(usize, &DeviceMask)> {
+        let group = self.group_of[link.position()].get(device).copied().flatten()?;
+        Some((group, self.groups(link).get(group)?))
+    }
+
+    /// The level by which those are kept together that did not ask for one: that of links, or else the widest that the node has.
+    pub(crate) fn usual(&self) -> Link {
+        let levels = [Link::Nvlink, Link::Numa, Link::Pcie];
+        levels.into_iter().find(|link| !self.groups(*link).is_empty()).unwrap_or(Link::Nvlink)
     }
 
     /// The device's place by memory.
@@ -103,7 +112,7 @@ impl Layout {
         let same = |(kind, device): (&Kind, &Device)| {
             kind.model == device.model
                 && kind.memory_bytes == device.memory_bytes
-                && kind.link_group == device.link_group
+                && kind.groups == device.groups
                 && kind.part == device.part
         };
         self.kinds.len() == devices.len() && self.kinds.iter().zip(devices).all(same)
@@ -116,7 +125,7 @@ impl Layouts {
         let kind = |device: &Device| Kind {
             model: device.model,
             memory_bytes: device.memory_bytes,
-            link_group: device.link_group,
+            groups: device.groups,
             part: device.part,
         };
         let kinds: Vec<_> = devices.iter().map(kind).collect();
@@ -188,4 +197,15 @@ impl Filter {
         let accepts = |kind: &Kind| models(kind.model) && large(kind) && (self.parts || !kind.part);
         (0..layout.kinds.len()).filter(|at| accepts(&layout.kinds[*at])).collect()
     }
+}
+
+/// The groups of a level by their number, and each device's position among them.
+fn by_group(kinds: &[Kind], link: Link) -> (Vec<DeviceMask>, Vec<Option<usize>>) {
+    let of = |kind: &Kind| kind.groups[link.position()];
+    let mut numbers: Vec<u32> = kinds.iter().filter_map(of).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let members = |number: &u32| (0..kinds.len()).filter(|at| of(&kinds[*at]) == Some(*number)).collect();
+    let position = |kind: &Kind| of(kind).and_then(|number| numbers.binary_search(&number).ok());
+    (numbers.iter().map(members).collect(), kinds.iter().map(position).collect())
 }

@@ -10,6 +10,7 @@ mod device;
 mod fragment;
 mod gang;
 mod layout;
+mod link;
 mod mask;
 mod memo;
 mod node;
@@ -31,6 +32,7 @@ pub use self::amounts::Amounts;
 pub use self::beside::Beside;
 pub use self::device::{Device, Portion, Wish};
 pub use self::fragment::{Fit, Fragments};
+pub use self::link::Link;
 pub use self::mask::DeviceMask;
 pub use self::node::{NodeFacts, NodeIndex};
 pub use self::occupied::{Holding, Occupied};
@@ -215,21 +217,27 @@ impl Fleet {
         out: &mut Vec<Seated>,
     ) -> Ended {
         let tiers = self.shape(shape).map_or(0, |shape| shape.tiers.len()) as u32;
-        for tier in 0..tiers.saturating_sub(1) {
-            match self.seat_in(shape, (alternative, tier), models, left, steps, out) {
+        let worst = tiers.saturating_sub(1);
+        // Whatever is preferred, nodes that are avoided come after all others.
+        let by_trusted = (0..tiers).filter(|_| worst > 0).map(|tier| (tier, true));
+        for (tier, trusted) in by_trusted.chain((0..worst).map(|tier| (tier, false))) {
+            let before = (*steps, out.len());
+            match self.seat_in(shape, (alternative, tier, trusted), models, left, steps, out) {
+                // There are few tiers: to find nothing in one is no step, or a small budget would end in the same one each time.
+                Ended::NoRoom if out.len() == before.1 => *steps = before.0,
                 Ended::NoRoom if *steps > 0 => {}
                 Ended::NoRoom => return Ended::Budget,
                 ended => return ended,
             }
         }
-        self.seat_in(shape, (alternative, tiers.saturating_sub(1)), models, left, steps, out)
+        self.seat_in(shape, (alternative, worst, false), models, left, steps, out)
     }
 
-    /// Seats on the nodes of one tier.
+    /// Seats on the nodes of one tier; of a gang only on trusted ones if so.
     fn seat_in(
         &mut self,
         shape: ShapeIndex,
-        (alternative, tier): (u32, u32),
+        (alternative, tier, trusted): (u32, u32, bool),
         models: Option<&Bits>,
         left: &mut u32,
         steps: &mut u64,
@@ -258,7 +266,7 @@ impl Fleet {
         let Some(seek) = seeks.last_mut() else { return Ended::NoRoom };
         let Some(order) = orders.get_mut(seek.order) else { return Ended::NoRoom };
         let wish = facts.wish(alternative);
-        Turn { facts, wish, seek, order, nodes, changes, scratch, steps, out, spread }.seat(left)
+        Turn { facts, wish, seek, order, nodes, changes, scratch, steps, out, spread, trusted }.seat(left)
     }
 
     /// Gives back what a task took that was seated for a shape. What is not there any more is left out.

@@ -3,6 +3,7 @@
 use super::amounts::Amounts;
 use super::device::Wish;
 use super::layout::Layout;
+use super::link::Link;
 use super::mask::{DeviceMask, ones};
 use super::node::{Node, WHOLE};
 
@@ -44,10 +45,12 @@ impl<'a> Ask<'a> {
     pub(crate) fn finds_devices(&self, node: &Node, room: Room<'_>) -> bool {
         let Some(wish) = self.wish else { return true };
         let accepted = self.accepted(node);
-        if is_linked(wish) {
-            room.layout.groups.iter().any(|group| room.usable(wish, accepted, group) >= wish.count)
-        } else {
-            room.usable(wish, accepted, accepted) >= wish.count
+        match wish.near() {
+            Some(link) => {
+                let mut groups = room.layout.groups(link).iter();
+                groups.any(|group| room.usable(wish, accepted, group) >= wish.count)
+            }
+            None => room.usable(wish, accepted, accepted) >= wish.count,
         }
     }
 
@@ -64,8 +67,8 @@ impl<'a> Ask<'a> {
         let accepted = self.accepted(node);
         let inside = |at: usize| of.map_or(u64::MAX, |of| of.word(at));
         let mut usable = DeviceMask::of_words(accepted.words(), |at| room.usable_word(wish, accepted, at) & inside(at));
-        if is_linked(wish) {
-            usable = smallest_group(&usable, room.layout, wish.count)?;
+        if let Some(link) = wish.near() {
+            usable = smallest_group(&usable, room.layout, link, wish.count)?;
         }
         match usable.len().cmp(&(wish.count as usize)) {
             std::cmp::Ordering::Less => None,
@@ -74,12 +77,13 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// The group of linked devices to take those of some members from, and how many it holds: the group that they fill best,
-    /// or else the one that holds most. `None` if no group holds one, or if it would cost room to keep to groups.
+    /// The group of near devices to take those of some members from, and how many it holds: the group that they fill best, or else
+    /// the one that holds most. `None` if no group holds one, or if it would cost room to keep to groups.
     pub(crate) fn group_for(&self, node: &Node, room: Room<'_>, members: u64) -> Option<(DeviceMask, u64)> {
         let wish = self.wish.filter(|wish| wish.count == 1 || wish.share_milli > WHOLE / 2)?;
         let accepted = self.accepted(node);
-        let groups = room.layout.groups.iter().map(|group| (group, room.sets(wish, accepted, group, u64::MAX)));
+        let groups = room.layout.groups(wish.near().unwrap_or_else(|| room.layout.usual()));
+        let groups = groups.iter().map(|group| (group, room.sets(wish, accepted, group, u64::MAX)));
         let worse = |held: u64| if held >= members { (false, held) } else { (true, u64::MAX - held) };
         let (group, held) = groups.filter(|(_, held)| *held > 0).min_by_key(|(_, held)| worse(*held))?;
         Some((group.clone(), held))
@@ -90,11 +94,12 @@ impl<'a> Ask<'a> {
         let amounts = self.needs.times_in(room.amounts, most);
         let Some(wish) = self.wish.filter(|_| amounts > 0) else { return amounts };
         let accepted = self.accepted(node);
-        if is_linked(wish) {
-            let groups = room.layout.groups.iter();
-            groups.map(|group| room.sets(wish, accepted, group, amounts)).fold(0, u64::saturating_add).min(amounts)
-        } else {
-            room.sets(wish, accepted, accepted, amounts)
+        match wish.near() {
+            Some(link) => {
+                let groups = room.layout.groups(link).iter();
+                groups.map(|group| room.sets(wish, accepted, group, amounts)).fold(0, u64::saturating_add).min(amounts)
+            }
+            None => room.sets(wish, accepted, accepted, amounts),
         }
     }
 }
@@ -123,7 +128,10 @@ impl Room<'_> {
             let (count, free) = words.fold((0, 0), |(count, free), word| (count + word.0, free + word.1));
             if count >= wish.count { free } else { 0 }
         };
-        if is_linked(wish) { self.layout.groups.iter().map(of).sum() } else { of(accepted) }
+        match wish.near() {
+            Some(link) => self.layout.groups(link).iter().map(of).sum(),
+            None => of(accepted),
+        }
     }
 
     /// Of 64 devices those of which the wish could have its share.
@@ -190,36 +198,52 @@ impl Room<'_> {
     }
 }
 
-fn is_linked(wish: &Wish) -> bool {
-    wish.same_link_group && wish.count > 1
+/// How many of a group are in a set.
+fn inside(set: &DeviceMask, group: &DeviceMask) -> u32 {
+    (0..set.words().min(group.words())).map(|at| (set.word(at) & group.word(at)).count_ones()).sum()
 }
 
-/// The devices of the link group with the fewest usable ones that still suffice; groups by number among equals.
-fn smallest_group(usable: &DeviceMask, layout: &Layout, count: u32) -> Option<DeviceMask> {
-    let inside = |group: &DeviceMask| {
-        let words = usable.words().min(group.words());
-        (0..words).map(|at| (usable.word(at) & group.word(at)).count_ones()).sum::<u32>()
+/// The devices of the group of a level with the fewest usable ones that still suffice. Among equals that which is of the most broken
+/// groups on the other levels, as its first device is; then the first.
+fn smallest_group(usable: &DeviceMask, layout: &Layout, link: Link, count: u32) -> Option<DeviceMask> {
+    let enough = layout.groups(link).iter().filter(|group| inside(usable, group) >= count);
+    let rank = |group: &&DeviceMask| {
+        let mut words = (0..usable.words()).map(|at| (at, usable.word(at) & group.word(at)));
+        let first = words.find(|(_, word)| *word != 0).map_or(0, |(at, word)| at * 64 + word.trailing_zeros() as usize);
+        (inside(usable, group), Link::ALL.map(|other| left_around(usable, layout, first, other)))
     };
-    let enough = layout.groups.iter().filter(|group| inside(group) >= count);
-    let group = enough.min_by_key(|group| inside(group))?;
+    let group = enough.min_by_key(rank)?;
     Some(DeviceMask::of_words(usable.words(), |at| usable.word(at) & group.word(at)))
 }
 
-/// The devices that waste least: those already shared out most, then the smallest that will do, then those whose link group
-/// is the most broken. When several devices are asked for at once, the emptiest come first instead, so that as many sets as
-/// possible can be made.
+/// How many usable devices are near to one on a level, itself among them.
+fn left_around(usable: &DeviceMask, layout: &Layout, device: usize, link: Link) -> u32 {
+    layout.group_of(device, link).map_or(0, |(_, group)| inside(usable, group))
+}
+
+/// The devices that waste least: those already shared out most, then the smallest that will do, then those whose group is the most
+/// broken on the level of links; then the same on the others. Where groups are equally broken, one is used up before the next is
+/// touched. When several devices are asked for at once, the emptiest come first instead, so that as many sets as possible can be
+/// made.
 fn best(usable: &DeviceMask, count: u32, room: Room<'_>, scratch: &mut Vec<u128>) -> DeviceMask {
-    let in_group = |at: usize| {
-        let inside = |group: &DeviceMask| -> u32 {
-            (0..usable.words()).map(|word| (usable.word(word) & group.word(word)).count_ones()).sum()
-        };
-        room.layout.group_of(at).map_or(0, inside)
-    };
     let rank = |at: usize| {
         let free = room.free_of(at);
         let free = if count == 1 { free } else { WHOLE - free };
-        let words = [free, room.layout.grade(at), in_group(at), at as u32];
-        words.into_iter().fold(0u128, |rank, word| rank << 32 | u128::from(word))
+        let left = |link: Link| left_around(usable, room.layout, at, link);
+        let group = |link: Link| room.layout.group_of(at, link).map_or(0, |(group, _)| group as u32);
+        let words = [
+            (free, 10),
+            (room.layout.grade(at), 10),
+            (left(Link::Nvlink), 11),
+            (group(Link::Nvlink), 10),
+            (left(Link::Pcie), 11),
+            (left(Link::Numa), 11),
+            (group(Link::Numa), 10),
+            (group(Link::Pcie), 10),
+            (at as u32, 32),
+        ];
+        // Where there are more devices than the bits tell apart, the last of them are ranked alike.
+        words.into_iter().fold(0, |rank, (word, bits)| rank << bits | u128::from(word).min((1 << bits) - 1))
     };
     if count == 1 {
         return usable.iter().map(rank).min().map(|rank| rank as u32 as usize).into_iter().collect();

@@ -55,6 +55,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) steps: &'a mut u64,
     pub(crate) out: &'a mut Vec<Seated>,
     pub(crate) spread: &'a mut Option<Spread>,
+    /// Whether a gang goes to nodes only that are not avoided.
+    pub(crate) trusted: bool,
 }
 
 impl Turn<'_> {
@@ -140,12 +142,14 @@ impl Turn<'_> {
     /// at are steps, but the search is not cut off by them.
     fn shares(&mut self) -> Option<Vec<Share>> {
         if self.spread.is_some() {
-            return self.spread_shares();
+            return self.spread_shares(self.trusted);
         }
         let size = u64::from(self.facts.size);
-        let Some(domains) = self.order.domains() else { return gang::in_one_domain(self.order, size, self.facts.near) };
+        let Some(domains) = self.order.domains() else {
+            return gang::in_one_domain(self.order, size, self.facts.near, self.trusted);
+        };
         let mut search = Search { order: self.order, domains, tree: &self.nodes.tree, size, looked_at: 0 };
-        let shares = search.shares(self.facts.near);
+        let shares = search.shares(self.facts.near, self.trusted);
         *self.steps = self.steps.saturating_sub(search.looked_at);
         shares
     }

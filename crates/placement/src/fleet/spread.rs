@@ -194,7 +194,7 @@ impl Turn<'_> {
 
     /// Which nodes a gang goes to that is spread, and how many members to each: in the lowest domain of the topology where it is near
     /// enough and that holds it, as even over what it is spread over as there is room.
-    pub(crate) fn spread_shares(&mut self) -> Option<Vec<Share>> {
+    pub(crate) fn spread_shares(&mut self, trusted: bool) -> Option<Vec<Share>> {
         let (size, tree) = (u64::from(self.facts.size), &self.nodes.tree);
         let (from, to) = match self.facts.near {
             Near::Lowest => (tree.depth(), 0),
@@ -203,7 +203,8 @@ impl Turn<'_> {
         };
         let ranks = self.order.sorted().len() as u64;
         // Nodes with devices are left to others as long as they can be, and those that are avoided to nobody.
-        for (with_devices, with_avoided) in [(false, false), (true, false), (true, true)] {
+        let tiers = [(false, false), (true, false), (true, true)].into_iter();
+        for (with_devices, with_avoided) in tiers.filter(|(_, with_avoided)| !(trusted && *with_avoided)) {
             for depth in (to..=from).rev() {
                 *self.steps = self.steps.saturating_sub(ranks);
                 let mut places: BTreeMap<Place, Vec<Cell>> = BTreeMap::new();

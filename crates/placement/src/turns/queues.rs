@@ -287,6 +287,21 @@ impl Queues {
         self.nodes[node_of(queue)].later = (held, u64::from(promised.1).wrapping_sub(awaited.1.into()));
     }
 
+    /// The most that all queues may hold together, where that is bounded.
+    pub fn set_most(&mut self, most: Named) {
+        if self.nodes[ROOT].facts.limit != most {
+            self.nodes[ROOT].facts.limit = most;
+            self.mark(ROOT);
+        }
+    }
+
+    /// As [`Queues::set_later`], in all queues.
+    pub fn set_later_of_all(&mut self, promised: &Held, awaited: &Held) {
+        let mut held = promised.clone();
+        held.take(awaited);
+        self.nodes[ROOT].later = (held, 0);
+    }
+
     /// What waits in a group; a count of 0 removes it.
     pub fn put_group(&mut self, key: GroupKey, facts: &GroupFacts) {
         if facts.count == 0 {

@@ -96,7 +96,7 @@ fn gpu_node(free: &[u32]) -> NodeFacts {
     let device = |free: &u32| Device {
         model: 0,
         memory_bytes: 1,
-        link_group: None,
+        groups: [None; 3],
         healthy: true,
         free_milli: *free,
         free_memory: None,
@@ -128,7 +128,7 @@ fn first_node(fit: Fit, mix: &[(Wish, u64)], nodes: &[NodeFacts], wish: &Wish) -
 }
 
 fn wish(count: u32, share_milli: u32) -> Wish {
-    Wish { count, model: None, min_memory_bytes: 0, same_link_group: false, share_milli, memory_bytes: 0 }
+    Wish { count, model: None, min_memory_bytes: 0, link: None, share_milli, memory_bytes: 0 }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod beside;
 mod fragments;
+mod links;
 mod mirror;
 mod near;
 mod occupied;

@@ -120,11 +120,16 @@ impl Mirror {
         let score = |class: u32| shape.prefer.get(class as usize).copied().unwrap_or(0);
         let worst = seated.seats.iter().map(|seat| score(self.nodes[&seat.node.0].class)).min().unwrap();
         let mut better = shape.clone();
+        // Nodes that are avoided come after all others, whatever is preferred.
+        let mut others = self.clone();
+        if seated.seats.iter().all(|seat| !self.nodes[&seat.node.0].avoided) {
+            others.nodes.retain(|_, node| !node.avoided);
+        }
         better.eligible = Bits::none(0);
         let classes = shape.eligible.iter().filter(|class| score(*class as u32) > worst);
         classes.for_each(|class| better.eligible.put(class));
         better.wishes = shape.wishes.get(seated.alternative as usize).cloned().into_iter().collect();
-        !self.fits(&better, models)
+        !others.fits(&better, models)
     }
 
     /// Whether one more task fits by any alternative.
@@ -212,11 +217,12 @@ pub(crate) fn usable_sets(wish: &Wish, models: Option<&Bits>, devices: &[Device]
     let usable: Vec<usize> = (0..devices.len()).filter(|at| usable(&devices[*at])).collect();
     let sets = (0u32..1 << usable.len()).filter(|set| set.count_ones() == wish.count);
     let members = |set: u32| (0..usable.len()).filter(|at| set & (1 << at) != 0).map(|at| usable[at]).collect();
-    let linked = |set: &Vec<usize>| {
-        let first = devices[set[0]].link_group;
-        first.is_some() && set.iter().all(|at| devices[*at].link_group == first)
+    let near = |set: &Vec<usize>| {
+        let Some(link) = wish.link.filter(|_| wish.count > 1) else { return true };
+        let group = |at: &usize| devices[*at].groups[link as usize];
+        group(&set[0]).is_some() && set.iter().all(|at| group(at) == group(&set[0]))
     };
-    sets.map(members).filter(|set| !wish.same_link_group || wish.count == 1 || linked(set)).collect()
+    sets.map(members).filter(near).collect()
 }
 
 fn less(free: &Amounts, needs: &Amounts) -> Option<Amounts> {

@@ -153,23 +153,16 @@ fn members_on_one_node_share_as_few_groups_of_linked_devices_as_can_be() {
     let device = |group: u32, free_milli: u32| Device {
         model: 0,
         memory_bytes: 1,
-        link_group: Some(group),
+        groups: [Some(group), None, None],
         healthy: true,
         free_milli,
         free_memory: None,
         part: false,
     };
     let free = |group: u32, count: usize| vec![device(group, 1_000); count];
-    let wish = Wish {
-        count: 1,
-        model: None,
-        min_memory_bytes: 0,
-        same_link_group: false,
-        share_milli: 1_000,
-        memory_bytes: 0,
-    };
+    let wish = Wish { count: 1, model: None, min_memory_bytes: 0, link: None, share_milli: 1_000, memory_bytes: 0 };
     let chosen = |devices: Vec<Device>, size: u32| -> BTreeSet<u32> {
-        let groups: Vec<_> = devices.iter().map(|device| device.link_group.unwrap()).collect();
+        let groups: Vec<_> = devices.iter().map(|device| device.groups[0].unwrap()).collect();
         let mut fleet = Fleet::new(0);
         let all = Amounts { cpu_milli: 99, ..Amounts::NONE };
         fleet.put_node(NodeIndex(0), NodeFacts { class: 0, free: all.clone(), all, devices, avoided: false });

@@ -7,7 +7,7 @@ pub(crate) fn node(cpu_milli: u64, devices: usize) -> NodeFacts {
     let device = Device {
         model: 0,
         memory_bytes: 1,
-        link_group: Some(0),
+        groups: [Some(0), None, None],
         healthy: true,
         free_milli: 1_000,
         free_memory: None,
@@ -17,14 +17,7 @@ pub(crate) fn node(cpu_milli: u64, devices: usize) -> NodeFacts {
 }
 
 pub(crate) fn shape(cpu_milli: u64, gpus: u32) -> ShapeFacts {
-    let wish = Wish {
-        count: gpus,
-        model: None,
-        min_memory_bytes: 0,
-        same_link_group: false,
-        share_milli: 1_000,
-        memory_bytes: 0,
-    };
+    let wish = Wish { count: gpus, model: None, min_memory_bytes: 0, link: None, share_milli: 1_000, memory_bytes: 0 };
     let needs = Amounts { cpu_milli, ..Amounts::NONE };
     ShapeFacts {
         needs,
@@ -133,10 +126,10 @@ fn only_devices_of_the_models_asked_for_are_taken() {
 fn devices_come_from_the_most_broken_group() {
     let mut pairs = node(9, 5);
     let groups = [Some(0), Some(0), Some(1), Some(1), Some(1)];
-    pairs.devices.iter_mut().zip(groups).for_each(|(device, group)| device.link_group = group);
+    pairs.devices.iter_mut().zip(groups).for_each(|(device, group)| device.groups[0] = group);
     pairs.devices[0].free_milli = 0;
     let linked = |count| ShapeFacts {
-        wishes: vec![Wish { same_link_group: true, ..shape(1, count).wishes.remove(0) }],
+        wishes: vec![Wish { link: Some(Link::Nvlink), ..shape(1, count).wishes.remove(0) }],
         ..shape(1, count)
     };
     let devices = |shape: ShapeFacts| {

@@ -29,12 +29,13 @@ fn device() -> impl Strategy<Value = Device> {
     // Of one that somebody holds a part of, another part of the memory may be free.
     let memory = prop::option::weighted(0.3, 0u128..=4);
     let kind = (0u32..3, prop::bool::weighted(0.2));
-    (kind, 1u64..3, prop::option::of(0u32..2), prop::bool::weighted(0.9), free, memory).prop_map(
-        |((model, part), memory_bytes, link_group, healthy, free_milli, memory)| Device {
+    let groups = prop::array::uniform3(prop::option::of(0u32..2));
+    (kind, 1u64..3, groups, prop::bool::weighted(0.9), free, memory).prop_map(
+        |((model, part), memory_bytes, groups, healthy, free_milli, memory)| Device {
             part,
             model,
             memory_bytes,
-            link_group,
+            groups,
             healthy,
             free_milli,
             free_memory: memory
@@ -54,7 +55,7 @@ pub(crate) fn node() -> impl Strategy<Value = NodeFacts> {
     let used = Device {
         model: 0,
         memory_bytes: 2,
-        link_group: Some(0),
+        groups: [Some(0), None, Some(0)],
         healthy: true,
         free_milli: 0,
         free_memory: None,
@@ -80,15 +81,17 @@ pub(crate) fn node() -> impl Strategy<Value = NodeFacts> {
 
 pub(crate) fn wish() -> impl Strategy<Value = Wish> {
     let share = prop_oneof![3 => Just(1_000u32), 2 => Just(500u32), 1 => Just(250u32)];
-    (1u32..4, prop::option::of(0u32..3), 0u64..3, any::<bool>(), share, prop_oneof![2 => Just(0u64), 1 => 1u64..3])
-        .prop_map(|(count, model, min_memory_bytes, same_link_group, share_milli, memory_bytes)| Wish {
+    let link = prop::option::weighted(0.6, prop::sample::select(Link::ALL.to_vec()));
+    (1u32..4, prop::option::of(0u32..3), 0u64..3, link, share, prop_oneof![2 => Just(0u64), 1 => 1u64..3]).prop_map(
+        |(count, model, min_memory_bytes, link, share_milli, memory_bytes)| Wish {
             count,
             model,
             min_memory_bytes,
-            same_link_group,
+            link,
             share_milli,
             memory_bytes: if share_milli < 1_000 { memory_bytes } else { 0 },
-        })
+        },
+    )
 }
 
 fn bits(length: usize) -> impl Strategy<Value = Bits> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use flowyard_model::{QueuePath, StepSpec, TaskKey};
-use flowyard_placement::{Ask, Bound, Ended, GroupKey, Kept, Named, QueueFacts, Room, ShapeIndex, round};
+use flowyard_placement::{Ask, Bound, Ended, Fit, GroupKey, Kept, Named, QueueFacts, Room, ShapeIndex, round};
 use flowyard_state::{ReadyGroup, ReadyStep, State};
 
 use super::Known;
@@ -51,7 +51,7 @@ pub(crate) struct Line {
 impl Line {
     /// What waits in this state.
     pub(crate) fn of(state: &State) -> Self {
-        Self { known: Known::of(state, 0) }
+        Self { known: Known::of(state, 0, Fit::Fragmentation) }
     }
 
     /// What is kept free of a resource from a queue that wants so much of it; nothing if it may have it.
@@ -78,6 +78,7 @@ impl Line {
         let rank = tasks.iter().position(|(key, _)| *key == task);
         let Known { tree, state, words, queues, .. } = &mut self.known;
         tree.tell_as(state, words, queues, without_bounds);
+        queues.set_most(Named::default());
         let placed = round(queues, &mut Endless, bound).placed;
         let mut seen = 0;
         let last = placed.iter().position(|(key, ())| {

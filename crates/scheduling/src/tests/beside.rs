@@ -62,7 +62,7 @@ fn settle(scheduler: &mut Scheduler, state: &mut State) -> BTreeMap<u64, Vec<u64
     }
 }
 
-fn end(state: &mut State, node: NodeId, member: MemberKey) {
+pub(super) fn end(state: &mut State, node: NodeId, member: MemberKey) {
     let end = End {
         outcome: AttemptOutcome::Succeeded,
         reason: Reason::Exit,
@@ -149,6 +149,38 @@ fn what_keeps_apart_goes_elsewhere_and_keeps_others_away() {
         10,
         "all room is used: {seats:?}"
     );
+}
+
+#[test]
+fn nobody_is_kept_away_by_what_another_tenant_says_or_tags() {
+    let mut state = yard(0);
+    for path in ["lab", "lab/one", "lab/two", "other"] {
+        put(&mut state, queue(path));
+    }
+    let send_to = |state: &mut State, queue: &str, tags: &[&str], step: StepSpec| {
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        let spec = JobSpec { tags, ..fixture::spec(queue, step) };
+        let spec_digest = Digest { hash: [0; 32], length: 0 };
+        let wish = SubmitJob { spec: Arc::new(spec), spec_digest, owner: "me".to_owned(), key: None };
+        assert!(matches!(perform(state, Command::SubmitJob(wish)), Reply::Submitted { .. }));
+    };
+    let shy = || StepSpec { placing: apart(&["loud"]), ..step(1) };
+    send_to(&mut state, "lab/one", &["loud"], step(1));
+    let mut scheduler = Scheduler::new(0);
+    assert_eq!(settle(&mut scheduler, &mut state).len(), 1);
+    send_to(&mut state, "lab/two", &[], shy());
+    send_to(&mut state, "other", &[], shy());
+    send_to(&mut state, "other", &["loud"], step(1));
+    let seats = settle(&mut scheduler, &mut state);
+    assert_eq!(seats.keys().copied().collect::<Vec<_>>(), [3], "on the only node: {seats:?}");
+    assert!(settle(&mut Scheduler::new(0), &mut state).is_empty(), "nor does one that knows nothing");
+    end_all(&mut state);
+    let seats = settle(&mut scheduler, &mut state);
+    assert_eq!(seats.keys().copied().collect::<Vec<_>>(), [2, 4], "{seats:?}");
+}
+
+fn end_all(state: &mut State) {
+    live(state).into_iter().for_each(|(node, member)| end(state, node, member));
 }
 
 #[test]

@@ -12,6 +12,7 @@ fn gpu(id: &str, model: &str, part: bool) -> Gpu {
         memory_bytes: 16 * GIB,
         numa_node: None,
         link_group: None,
+        pcie_group: None,
         healthy: true,
         fake: true,
         part: part.then(|| GpuPart { of: "whole".to_owned(), instance: 1, compute: 0 }),
@@ -36,7 +37,15 @@ fn asking(tasks: u32, request: GpuRequest) -> StepSpec {
 
 fn one() -> GpuRequest {
     let (model, same_link_group) = (None, false);
-    GpuRequest { count: 1, model, min_memory_bytes: 0, same_link_group, share_milli: 1_000, memory_bytes: 0 }
+    GpuRequest {
+        count: 1,
+        model,
+        min_memory_bytes: 0,
+        same_link_group,
+        share_milli: 1_000,
+        memory_bytes: 0,
+        link: None,
+    }
 }
 
 fn is(state: &mut State, device: &str, health: DeviceState) {

@@ -30,6 +30,7 @@ impl World {
                 memory_bytes: 1,
                 numa_node: None,
                 link_group: None,
+                pcie_group: None,
                 healthy: true,
                 fake: true,
                 part: None,
@@ -133,6 +134,19 @@ impl World {
         for (id, node) in self.state.clone().nodes() {
             let live = self.state.live_members(id).filter(|(key, attempt, _)| is_over(key, attempt));
             let reports: Vec<_> = live.map(|(member, ..)| ended_as(member, AttemptOutcome::Succeeded)).collect();
+            if !reports.is_empty() {
+                let report = ReportAttempts { node: id, incarnation: node.incarnation, reports };
+                self.perform(Command::ReportAttempts(report));
+            }
+        }
+    }
+
+    /// What was evicted leaves, of which this is so.
+    pub(super) fn end_preempted(&mut self, is_over: impl Fn(&MemberKey) -> bool) {
+        for (id, node) in self.state.clone().nodes() {
+            let live =
+                self.state.live_members(id).filter(|(key, attempt, _)| attempt.preempted.is_some() && is_over(key));
+            let reports: Vec<_> = live.map(|(member, ..)| ended(member)).collect();
             if !reports.is_empty() {
                 let report = ReportAttempts { node: id, incarnation: node.incarnation, reports };
                 self.perform(Command::ReportAttempts(report));
@@ -277,6 +291,7 @@ fn two_promises_do_not_evict_each_other_for_ever() {
         same_link_group: false,
         share_milli: 1_000,
         memory_bytes: 0,
+        link: None,
     }];
     world.submit("cpus", wants.clone());
     world.rest();
@@ -398,6 +413,7 @@ impl World {
                 same_link_group: false,
                 share_milli,
                 memory_bytes: 0,
+                link: None,
             };
             wanted.resources.gpus = vec![request];
         }

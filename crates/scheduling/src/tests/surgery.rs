@@ -1,5 +1,6 @@
 //! Gangs that lost members, and who comes in their place.
 
+use super::beside::end;
 use super::near::{gang, register, yard};
 use super::*;
 
@@ -209,4 +210,41 @@ fn who_comes_keeps_to_what_may_be_beside_what() {
     assert_eq!((round(&mut scheduler, &mut state), open(&state)), ((vec![], vec![]), 1));
     return_anew(&mut state, 5);
     assert_eq!(round(&mut scheduler, &mut state).1.len(), 1);
+}
+
+#[test]
+fn room_that_falls_free_in_pieces_is_kept_for_a_rank_that_needs_more() {
+    let mut state = State::new();
+    perform(&mut state, Command::RaiseVersion { version: ClusterVersion::ACCESS });
+    (1..=3).for_each(|at| register(&mut state, at, &[]));
+    let mut scheduler = Scheduler::new(0);
+    let mut whole = lasting(2, None);
+    whole.resources.cpu_milli = 2_000;
+    submit(&mut state, "default", whole);
+    round(&mut scheduler, &mut state);
+    submit_for(&mut state, "default", "many", step(500));
+    round(&mut scheduler, &mut state);
+    // The gang has two of three nodes, and the third is full of small work, of which more waits.
+    let gang: Vec<u64> = (1..=3).filter(|node| on(&state, *node).iter().all(|key| key.task.job == JobId(1))).collect();
+    let third = (1..=3).find(|node| !gang.contains(node)).unwrap();
+    assert_eq!((gang.len(), on(&state, third).len()), (2, 2));
+    lose(&mut state, gang[1]);
+    assert_eq!((round(&mut scheduler, &mut state), open(&state)), ((vec![], vec![]), 1));
+    assert_eq!(
+        crate::kept_for(&state, TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(0) }),
+        [NodeId(third)]
+    );
+    for turn in 1..=2 {
+        let small = on(&state, third)[0];
+        end(&mut state, NodeId(third), small);
+        let (placed, repaired) = round(&mut scheduler, &mut state);
+        assert_eq!(placed, [], "nobody takes what falls free");
+        assert_eq!(repaired, if turn < 2 { vec![] } else { vec![(1, vec![(1, third)])] });
+    }
+    return_anew(&mut state, gang[1]);
+    assert_eq!(round(&mut scheduler, &mut state).0.len(), 2, "all else goes on");
+}
+
+fn on(state: &State, node: u64) -> Vec<MemberKey> {
+    state.live_members(NodeId(node)).map(|(key, ..)| key).collect()
 }

@@ -20,6 +20,8 @@ pub enum BoundOn {
     Borrow(Resource),
     /// What is held of a resource by what must not be evicted.
     NoPreempt(Resource),
+    /// What is held in all queues of a token that all nodes share: there are no more in the cluster.
+    Cluster(Resource),
 }
 
 /// A bound that keeps one more task out.
@@ -27,7 +29,7 @@ pub enum BoundOn {
 pub struct BoundReached {
     /// By which alternative of its devices it would meet it.
     pub alternative: u32,
-    /// Whose bound it is: the task's queue, or one above it.
+    /// Whose bound it is: the task's queue, or one above it; the task's own where it is one of the cluster.
     pub queue: QueuePath,
     /// On what.
     pub on: BoundOn,
@@ -117,7 +119,7 @@ fn of_need(
         true => state.queue(queue).into_iter().map(|queue| &**queue).collect(),
         false => queue.levels().filter_map(|level| Some(&**state.queue(&level.parse().ok()?)?)).collect(),
     };
-    let mut found = Vec::new();
+    let mut found: Vec<BoundReached> = of_cluster(state, queue, need, alternative).collect();
     for queue in on_path {
         for (on, held, need, most) in of_queue(state, queue, need, preemptible) {
             let (queue, holders) = (queue.path.clone(), Vec::new());
@@ -125,6 +127,17 @@ fn of_need(
         }
     }
     found
+}
+
+/// Tokens of which the cluster has too few for a task.
+fn of_cluster(state: &State, queue: &QueuePath, need: &Held, alternative: u32) -> impl Iterator<Item = BoundReached> {
+    need.tokens.iter().filter(|(_, need)| **need > 0).filter_map(move |(name, need)| {
+        let (held, most) = (state.shared_held(name), state.shared(name)?);
+        let on = BoundOn::Cluster(Resource::Token(name.clone()));
+        let (queue, holders) = (queue.clone(), Vec::new());
+        let reached = BoundReached { alternative, queue, on, held, need: *need, most, holders };
+        (held.saturating_add(*need) > most).then_some(reached)
+    })
 }
 
 /// What one queue bounds, as far as a task would be beyond it: on what, how much is held, is needed and may be held.
@@ -152,7 +165,9 @@ fn of_queue(state: &State, queue: &Queue, need: &Held, preemptible: bool) -> Vec
 fn holders_of(state: &State, queue: &QueuePath, on: &BoundOn) -> Vec<Holder> {
     let amount = |active: u32, held: &Held| match on {
         BoundOn::Tasks => u64::from(active),
-        BoundOn::Limit(resource) | BoundOn::Borrow(resource) => held.get(resource.column()),
+        BoundOn::Limit(resource) | BoundOn::Borrow(resource) | BoundOn::Cluster(resource) => {
+            held.get(resource.column())
+        }
         // Accounts do not say which of it must not be evicted.
         BoundOn::NoPreempt(_) => 0,
     };
@@ -160,7 +175,8 @@ fn holders_of(state: &State, queue: &QueuePath, on: &BoundOn) -> Vec<Holder> {
         let own = holders::count(state).into_iter().filter(|(key, _)| key.queue == *queue);
         own.map(|(key, (active, held))| (key, amount(active, &held))).collect()
     } else {
-        let below = state.accounts().filter(|(key, _)| queue.covers(&key.queue));
+        let of_all = matches!(on, BoundOn::Cluster(_));
+        let below = state.accounts().filter(|(key, _)| of_all || queue.covers(&key.queue));
         below.map(|(key, account)| (key.clone(), amount(account.active, &account.held))).collect()
     };
     holders.retain(|(_, held)| *held > 0);

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use flowyard_model::{
-    ClusterVersion, Command, Constraint, Entry, FanOut, JobSpec, Queue, QueuePath, Reply, Revision, Spread, StepIndex,
-    StepSpec, SubmitJob, TaskIndex, TaskKey, TimeMs,
+    ClusterVersion, Command, Constraint, Entry, FanOut, GpuLink, JobSpec, Queue, QueuePath, Reply, Revision, Spread,
+    StepIndex, StepSpec, SubmitJob, TaskIndex, TaskKey, TimeMs,
 };
 use flowyard_state::{State, apply};
 
@@ -33,6 +33,13 @@ pub enum Change {
         from: String,
         /// As it might be.
         to: String,
+    },
+    /// GPUs by an alternative wherever they are on the node.
+    Unlinked {
+        /// The position of the alternative.
+        alternative: u32,
+        /// How near they have to be.
+        from: GpuLink,
     },
     /// Less CPU, in thousandths, each member.
     Cpu {
@@ -136,7 +143,7 @@ impl Change {
             | Self::Borrow { from, to, .. } => part(*from, *to),
             // What is given up or asked of others is more than any part of an amount.
             Self::Priority { .. } => 1_000,
-            Self::Model { .. } => 1_001,
+            Self::Model { .. } | Self::Unlinked { .. } => 1_001,
             Self::Without(_) | Self::NotSpread(_) | Self::NotUnique | Self::NotApart(_) => 1_002,
         }
     }
@@ -152,6 +159,10 @@ impl Change {
             Self::Gpus { alternative, to, .. } => step.resources.gpus.get_mut(*alternative as usize)?.count = *to,
             Self::Model { alternative, to, .. } => {
                 step.resources.gpus.get_mut(*alternative as usize)?.model = Some(to.clone());
+            }
+            Self::Unlinked { alternative, .. } => {
+                let request = step.resources.gpus.get_mut(*alternative as usize)?;
+                *request = request.anyhow_linked();
             }
             Self::Cpu { to, .. } => step.resources.cpu_milli = *to,
             Self::Memory { to, .. } => step.resources.memory_bytes = *to,

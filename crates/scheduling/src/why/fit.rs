@@ -6,6 +6,7 @@ use flowyard_state::State;
 
 use super::bounds::{alternatives, kept, met};
 use crate::beside::{self, Own};
+use crate::keeping;
 use crate::nodes::{self, Classes, When};
 use crate::scheduler::Line;
 use crate::shapes;
@@ -23,15 +24,17 @@ pub(crate) struct Fit {
 impl Fit {
     /// The nodes as they are, for whose step this is, and for steps that ask for no tokens but those of this one.
     pub(crate) fn of(state: &State, spec: &StepSpec, own: Own) -> Self {
-        let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::none());
+        let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::of(state.policy()));
         // Numbered first, so that a node without them is found to have none.
         words.needs(&spec.resources);
+        let kept = keeping::kept(state);
         for (id, node) in state.nodes().filter(|(_, node)| nodes::is_usable(node)) {
             let (class, new) = classes.of(&node.inventory);
             if new {
                 fleet.put_class(class, &words.domain(state.policy(), &node.inventory));
             }
-            fleet.put_node(nodes::index(id), nodes::facts_now(state, id, node, class, &mut words));
+            let facts = nodes::facts_now(state, (id, &**node), kept.on.get(&id), class, &mut words);
+            fleet.put_node(nodes::index(id), facts);
             fleet.put_marks(nodes::index(id), beside::marks(state, id, When::Now, &mut words));
         }
         Self { fleet, classes, words, state: state.clone(), own }

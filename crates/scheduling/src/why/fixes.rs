@@ -59,6 +59,7 @@ pub(crate) fn find(base: &Base<'_>, state: &State, task: TaskKey, now: TimeMs, e
         None => {
             kinds.extend(raised_bounds(state, &job.spec.queue, spec));
             kinds.extend(fewer_devices(spec));
+            kinds.extend(unlinked(spec).map(one));
             kinds.extend(less(spec));
             kinds.extend(other_models(state, spec));
             kinds.extend(spec.constraints.iter().map(|constraint| one(Change::Without(constraint.clone()))));
@@ -85,8 +86,9 @@ fn one<'a>(change: Change) -> Kind<'a> {
 fn raised_bounds<'a>(state: &State, queue: &QueuePath, spec: &StepSpec) -> Vec<Kind<'a>> {
     let by = |alternative| met(state, queue, spec, alternative);
     let sets = alternatives(spec).map(by).filter(|found| {
-        // What is kept from eviction is raised by nobody but an operator who means it.
-        !found.is_empty() && !found.iter().any(|bound| matches!(bound.on, BoundOn::NoPreempt(_)))
+        // What is kept from eviction is raised by nobody but an operator who means it, and licences have to be bought.
+        let is_fixed = |bound: &BoundReached| matches!(bound.on, BoundOn::NoPreempt(_) | BoundOn::Cluster(_));
+        !found.is_empty() && !found.iter().any(is_fixed)
     });
     sets.map(|found| {
         let reserved = |bound: &BoundReached| match (&bound.on, state.queue(&bound.queue)) {
@@ -107,7 +109,7 @@ fn raise(bound: &BoundReached, reserved: u64, tasks: u64) -> Change {
     match on {
         BoundOn::Tasks => Change::MaxActive { queue, from: small(most), to: small(to) },
         BoundOn::Limit(resource) => Change::Limit { queue, resource, from: most, to },
-        BoundOn::Borrow(resource) | BoundOn::NoPreempt(resource) => {
+        BoundOn::Borrow(resource) | BoundOn::NoPreempt(resource) | BoundOn::Cluster(resource) => {
             let beyond = |amount: u64| amount.saturating_sub(reserved);
             Change::Borrow { queue, resource, from: beyond(most), to: beyond(to) }
         }
@@ -122,6 +124,12 @@ fn fewer_devices<'a>(spec: &StepSpec) -> Vec<Kind<'a>> {
         Kind { most: u64::from(from) - 1, of_size: Box::new(to) }
     };
     several.map(fewer).collect()
+}
+
+/// Each alternative without how near its devices have to be.
+fn unlinked(spec: &StepSpec) -> impl Iterator<Item = Change> {
+    let requests = (0..).zip(&spec.resources.gpus);
+    requests.filter_map(|(alternative, request)| Some(Change::Unlinked { alternative, from: request.near()? }))
 }
 
 fn less<'a>(spec: &StepSpec) -> Vec<Kind<'a>> {

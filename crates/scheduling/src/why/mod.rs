@@ -25,7 +25,7 @@ pub use self::change::{Change, Question};
 pub use self::effort::ROUNDS;
 pub use self::fixes::Fix;
 pub use self::forecast::{Endless, Start};
-pub use self::nodes::{ClosedAs, Lack, Nodes, Rejection, Short, Unable};
+pub use self::nodes::{ClosedAs, Lack, Nearness, Nodes, Rejection, Short, Unable};
 pub use self::resource::Resource;
 
 use self::change::Base;

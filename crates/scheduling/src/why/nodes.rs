@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use flowyard_model::{
-    Constraint, Domain, Gpu, GpuRequest, Health, Image, Isolation, JobId, Name, Node, NodeId, Policy, Resources,
-    Scheduling, Standing, StepSpec, TaskKey, Throttle,
+    Constraint, Domain, Gpu, GpuLink, GpuRequest, Health, Image, Isolation, JobId, Name, Node, NodeId, Policy,
+    Resources, Scheduling, Standing, StepSpec, TaskKey, Throttle,
 };
 use flowyard_state::State;
 
 use super::promised;
+use crate::keeping;
 
 /// Something that a node lacks, with the figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +44,17 @@ pub enum Lack {
         /// How many.
         all: u64,
     },
-    /// It has them, but not free, well and linked as asked for.
+    /// It has them, but not free and well.
     FreeDevices {
         /// How many are well and untouched.
         free: u64,
         /// How many it has.
         all: u64,
     },
+    /// It has enough of them, but however free not so many as near to each other as they have to be.
+    Near(Nearness),
+    /// There are enough of them free and well, but not so many as near to each other as they have to be.
+    FreeNear(Nearness),
     /// Something is there that it keeps apart from, or that keeps apart from it.
     Apart {
         /// From which tag.
@@ -116,6 +121,17 @@ pub struct Short {
     pub never: bool,
 }
 
+/// How many devices are near to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nearness {
+    /// On which level.
+    pub link: GpuLink,
+    /// How many have to be in one group.
+    pub wanted: u32,
+    /// How many of those that are meant are in one group at most.
+    pub most: u32,
+}
+
 /// Nodes that lack the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -168,6 +184,8 @@ impl Lack {
             Self::Token(..) => "tokens",
             Self::Devices { .. } => "no_such_gpus",
             Self::FreeDevices { .. } => "gpus_taken",
+            Self::Near(_) => "no_such_link",
+            Self::FreeNear(_) => "link_taken",
             Self::Apart { .. } => "apart",
             Self::Full { .. } => "spread",
             Self::Starting { .. } => "starting",
@@ -179,9 +197,10 @@ impl Lack {
 pub(crate) fn rejections(state: &State, task: TaskKey, spec: &StepSpec) -> Nodes {
     let mut nodes = Nodes { all: 0, closed: 0, fitting: 0, rejections: Vec::new() };
     let mut found: BTreeMap<&'static str, Rejection> = BTreeMap::new();
-    let own = Own::of(state, task, spec);
+    let (own, kept) = (Own::of(state, task, spec), keeping::kept(state));
     for (id, node) in state.nodes() {
-        let (mut lacks, is_looked_at) = lacks(spec, &promised::with(state, task, id, node));
+        let (mut lacks, is_looked_at) =
+            lacks(state.policy(), spec, &promised::with(state, task, (id, &**node), kept.on.get(&id)));
         if is_looked_at {
             lacks.extend(own.lacks(id, node));
         }
@@ -203,7 +222,7 @@ pub(crate) fn rejections(state: &State, task: TaskKey, spec: &StepSpec) -> Nodes
 
 /// Everything that a node lacks for one member, and whether it was looked at whole. A node that is shut, unable or of other labels is not
 /// looked at further.
-fn lacks(spec: &StepSpec, node: &Node) -> (Vec<Lack>, bool) {
+fn lacks(policy: &Policy, spec: &StepSpec, node: &Node) -> (Vec<Lack>, bool) {
     match (node.health, node.scheduling) {
         (Health::Down, _) => return (vec![Lack::Down], false),
         (Health::Suspect, _) => return (vec![Lack::Silent], false),
@@ -218,7 +237,7 @@ fn lacks(spec: &StepSpec, node: &Node) -> (Vec<Lack>, bool) {
         let has = node.inventory.labels.get(&constraint.label).cloned();
         return (vec![Lack::Label { constraint: constraint.clone(), has }], false);
     }
-    let mut lacks = amounts(&spec.resources, node);
+    let mut lacks = amounts(policy, &spec.resources, node);
     lacks.extend(devices(&spec.resources.gpus, node));
     (lacks, true)
 }
@@ -262,12 +281,14 @@ impl<'a> Own<'a> {
 
     fn apart(&self, id: NodeId) -> Option<Lack> {
         self.state.shunned_tags().next()?;
-        let tags = &self.state.job(self.task.job)?.spec.tags;
+        let own = self.state.job(self.task.job)?;
+        let tags = &own.spec.tags;
         let apart = &self.spec.placing.apart;
         self.state.beside(id).into_iter().filter(|other| *other != self.task).find_map(|other| {
             let (job, spec) = (self.state.job(other.job)?, self.state.step_spec(other.job, other.step)?);
-            let shuns = apart.intersection(&job.spec.tags).next();
-            let shunned = || spec.placing.apart.intersection(tags).next();
+            let is_own = job.spec.queue.tenant() == own.spec.queue.tenant();
+            let shuns = apart.intersection(&job.spec.tags).next().filter(|_| is_own);
+            let shunned = || spec.placing.apart.intersection(tags).next().filter(|_| is_own);
             let (tag, there) = shuns.map(|tag| (tag, true)).or_else(|| Some((shunned()?, false)))?;
             Some(Lack::Apart { tag: tag.clone(), job: other.job, there })
         })
@@ -298,7 +319,7 @@ fn unable(spec: &StepSpec, node: &Node) -> Option<Unable> {
     })
 }
 
-fn amounts(wants: &Resources, node: &Node) -> Vec<Lack> {
+fn amounts(policy: &Policy, wants: &Resources, node: &Node) -> Vec<Lack> {
     let (has, used) = (&node.inventory, &node.used);
     let short = |wanted: u64, all: u64, used: u64| {
         let free = all.saturating_sub(used);
@@ -308,7 +329,8 @@ fn amounts(wants: &Resources, node: &Node) -> Vec<Lack> {
     let memory = short(wants.memory_bytes, has.memory_bytes, used.memory_bytes).map(Lack::Memory);
     let disk = short(wants.disk_bytes, has.disk_bytes, used.disk_bytes).map(Lack::Disk);
     let count = |counts: &BTreeMap<Name, u32>, name| u64::from(counts.get(name).copied().unwrap_or(0));
-    let tokens = wants.tokens.iter().filter_map(|(name, wanted)| {
+    let own = wants.tokens.iter().filter(|(name, _)| !policy.is_shared(name));
+    let tokens = own.filter_map(|(name, wanted)| {
         let missing = short(u64::from(*wanted), count(&has.tokens, name), count(&used.tokens, name))?;
         Some(Lack::Token(name.clone(), missing))
     });
@@ -329,27 +351,41 @@ fn devices(wants: &[GpuRequest], node: &Node) -> Option<Lack> {
     let free = |at: usize, request: &GpuRequest| {
         devices[at].healthy && held(at) + request.share_milli <= 1_000 && memory(at, request)
     };
-    if wants.is_empty() || wants.iter().any(|request| any_set(request, devices, |at| free(at, request))) {
+    if wants.is_empty() || wants.iter().any(|request| are_found(request, devices, |at| free(at, request))) {
         return None;
     }
+    let found = |request: &&GpuRequest| are_found(request, devices, |_| true);
     let all = devices.len() as u64;
-    if wants.iter().any(|request| any_set(request, devices, |_| true)) {
-        let free = (0..devices.len()).filter(|at| devices[*at].healthy && held(*at) == 0).count() as u64;
-        return Some(Lack::FreeDevices { free, all });
+    if wants.iter().any(|request| found(&request)) {
+        let scattered = wants.iter().filter(found).find_map(|it| nearness(it, devices, |at| free(at, it)));
+        let untouched = (0..devices.len()).filter(|at| devices[*at].healthy && held(*at) == 0).count() as u64;
+        return Some(scattered.map_or(Lack::FreeDevices { free: untouched, all }, Lack::FreeNear));
     }
-    Some(Lack::Devices { all })
+    let scattered = wants.iter().find_map(|request| nearness(request, devices, |_| true));
+    Some(scattered.map_or(Lack::Devices { all }, Lack::Near))
 }
 
-/// Whether there are enough acceptable devices that may be taken, linked if they must be.
-fn any_set(request: &GpuRequest, devices: &[Gpu], may_take: impl Fn(usize) -> bool) -> bool {
-    let wanted = request.count as usize;
-    let good: Vec<usize> = (0..devices.len()).filter(|at| request.accepts(&devices[*at]) && may_take(*at)).collect();
-    if !request.same_link_group || wanted <= 1 {
-        return good.len() >= wanted;
-    }
-    let linked = |first: &usize| {
-        let group = devices[*first].link_group;
-        group.is_some() && good.iter().filter(|at| devices[**at].link_group == group).count() >= wanted
-    };
-    good.iter().any(linked)
+/// Whether there are enough acceptable devices that may be taken, as near to each other as they have to be.
+fn are_found(request: &GpuRequest, devices: &[Gpu], may_take: impl Fn(usize) -> bool) -> bool {
+    let good = acceptable(request, devices, may_take);
+    request.near().map_or(good.len(), |link| most_near(link, &good)) >= request.count as usize
+}
+
+/// How near to each other those are that may be taken, where they are enough but not near enough.
+fn nearness(request: &GpuRequest, devices: &[Gpu], may_take: impl Fn(usize) -> bool) -> Option<Nearness> {
+    let good = acceptable(request, devices, may_take);
+    let link = request.near().filter(|_| good.len() >= request.count as usize)?;
+    Some(Nearness { link, wanted: request.count, most: most_near(link, &good) as u32 })
+}
+
+fn acceptable<'a>(request: &GpuRequest, devices: &'a [Gpu], may_take: impl Fn(usize) -> bool) -> Vec<&'a Gpu> {
+    let good = devices.iter().enumerate().filter(|(at, gpu)| request.accepts(gpu) && may_take(*at));
+    good.map(|(_, gpu)| gpu).collect()
+}
+
+/// How many are in one group of a level at most.
+fn most_near(link: GpuLink, devices: &[&Gpu]) -> usize {
+    let mut groups: BTreeMap<u32, usize> = BTreeMap::new();
+    devices.iter().filter_map(|gpu| gpu.group(link)).for_each(|group| *groups.entry(group).or_insert(0) += 1);
+    groups.into_values().max().unwrap_or(0)
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use flowyard_model::*;
-use flowyard_scheduling::Scheduler;
 use flowyard_scheduling::why::{BoundOn, Change, Explanation, Question, Start, explain};
+use flowyard_scheduling::{Scheduler, borrowed};
 use proptest::prelude::*;
 
 use crate::random::recipes;
@@ -37,7 +37,7 @@ proptest! {
         }
     }
 
-    /// What is not said to help does not: every number of devices, every constraint.
+    /// What is not said to help does not: every number of devices, every constraint, that they may be anywhere on a node.
     #[test]
     fn no_smaller_number_of_devices_and_no_constraint_is_overlooked(recipe in recipes()) {
         let Some((world, task)) = recipe.cook() else { return Ok(()) };
@@ -51,8 +51,11 @@ proptest! {
             (1..from).map(move |to| Change::Gpus { alternative, from, to })
         });
         let constraints = spec.constraints.iter().map(|constraint| Change::Without(constraint.clone()));
+        let anywhere = (0..).zip(&spec.resources.gpus).filter_map(|(alternative, request)| {
+            Some(Change::Unlinked { alternative, from: request.link.filter(|_| request.count > 1)? })
+        });
         let parallel = told.reasons.parallel.is_some();
-        for change in devices.chain(constraints).filter(|_| !parallel) {
+        for change in devices.chain(constraints).chain(anywhere).filter(|_| !parallel) {
             let mut then = world.clone();
             let Some(task_then) = then.carry_out(task, std::slice::from_ref(&change)) else { continue };
             let same_kind = |other: &Change| match (other, &change) {
@@ -71,15 +74,38 @@ proptest! {
         let Some((world, task)) = recipe.cook() else { return Ok(()) };
         let told = world.explain(task);
         bounds(&world, task, &told)?;
+        of_its_own(&world, task, &told)?;
+        kept(&world, &told)?;
         nodes(&world, task, &told)?;
         prop_assert_eq!(told.revision, world.state.revision());
         prop_assert_eq!(told.placed.is_some(), world.is_placed_next(task));
+    }
+
+    /// Whoever holds what others are promised is told who they are, and how much that is; nobody else is.
+    #[test]
+    fn what_is_borrowed_is_what_others_are_promised_and_do_not_hold(recipe in recipes()) {
+        let Some((world, _)) = recipe.cook() else { return Ok(()) };
+        for queue in world.state.queues() {
+            let told = borrowed(&world.state, &queue.path);
+            for column in [Column::Cpu, Column::GPUS] {
+                let it = told.iter().find(|it| it.resource.column() == column);
+                let lenders: Vec<_> = it.iter().flat_map(|it| it.lenders.clone()).collect();
+                prop_assert_eq!(&lenders, &lenders_of(&world, &queue.path, column), "{} {}", &queue.path, column);
+                let held = slow::held_of(&world.state, &queue.path, column);
+                let beyond = held.saturating_sub(queue.reserve.promised(column));
+                prop_assert!(it.is_none_or(|it| it.beyond > 0 && it.beyond <= beyond && it.wanted() <= it.beyond));
+            }
+        }
     }
 
     /// The start is what comes of ending everything one by one at its time.
     #[test]
     fn the_start_is_when_the_cluster_comes_to_it_if_all_takes_as_long_as_it_may(recipe in recipes()) {
         let Some((world, task)) = recipe.cook() else { return Ok(()) };
+        // What starts now runs at once in a forecast, and never in these worlds.
+        if !world.state.policy().throttle.is_none() {
+            return Ok(());
+        }
         match world.explain(task).start {
             Start::Now => prop_assert!(world.is_placed_next(task)),
             Start::At { at, joined: false, .. } => prop_assert_eq!(lived(&world, task), Some(at)),
@@ -128,6 +154,32 @@ fn resubmit(world: &mut World, task: TaskKey, changes: &[Change]) -> TaskKey {
     key(job, rank)
 }
 
+/// Who would have a right to take something from a queue, of those beside it or beside one above it: they hold less than they are
+/// promised, and it and those above it up to there more.
+fn lenders_of(world: &World, queue: &QueuePath, column: Column<'_>) -> Vec<(QueuePath, u64)> {
+    let promised = |path: &QueuePath| world.state.queue(path).map_or(0, |queue| queue.reserve.promised(column));
+    let held = |path: &QueuePath| slow::held_of(&world.state, path, column);
+    let (own, above) = (queue.as_str(), queue.as_str().split('/').next().unwrap());
+    let mut found = Vec::new();
+    for path in crate::random::QUEUES {
+        let lender: QueuePath = path.parse().unwrap();
+        // These trees have two levels.
+        let is_beside = path != own && !own.starts_with(&format!("{path}/")) && !path.starts_with(&format!("{own}/"));
+        let shares_top = path.split('/').next().unwrap() == above;
+        let mut apart = vec![queue.clone()];
+        if !shares_top && above != own {
+            apart.push(above.parse().unwrap());
+        }
+        let all_beyond = apart.iter().all(|path| held(path) > promised(path));
+        if is_beside && held(&lender) < promised(&lender) && all_beyond {
+            found.push((lender.clone(), promised(&lender) - held(&lender)));
+        }
+    }
+    let tops: Vec<_> = found.iter().map(|(path, _)| path.clone()).collect();
+    found.retain(|(path, _)| !tops.iter().any(|top| top != path && path.as_str().starts_with(&format!("{top}/"))));
+    found
+}
+
 fn bounds(world: &World, task: TaskKey, told: &Explanation) -> Result<(), TestCaseError> {
     let job = world.state.job(task.job).unwrap();
     let spec = &job.spec.steps[0];
@@ -138,7 +190,10 @@ fn bounds(world: &World, task: TaskKey, told: &Explanation) -> Result<(), TestCa
             bound.holders.iter().map(|it| ((it.queue.clone(), it.owner.clone()), it.held)).collect();
         prop_assert!(holders.is_sorted_by_key(|(_, held)| std::cmp::Reverse(*held)));
         holders.sort();
-        prop_assert_eq!(holders, held);
+        // Whose it is of what must not be evicted, nobody keeps.
+        if !matches!(bound.on, BoundOn::NoPreempt(_)) {
+            prop_assert_eq!(holders, held);
+        }
         prop_assert_eq!(bound.need, slow::needed(spec, bound.alternative, &bound.on));
         let queue = world.state.queue(&bound.queue).unwrap();
         let most = match &bound.on {
@@ -149,9 +204,59 @@ fn bounds(world: &World, task: TaskKey, told: &Explanation) -> Result<(), TestCa
                 let column = resource.column();
                 queue.borrow.get(column).map(|borrow| borrow + queue.reserve.promised(column))
             }
+            BoundOn::Cluster(_) => world.state.policy().tokens.values().next().copied(),
         };
         prop_assert_eq!(Some(bound.most), most);
         prop_assert!(bound.held + bound.need > bound.most && bound.queue.covers(&job.spec.queue));
+    }
+    Ok(())
+}
+
+/// What keeps a task out of its own step or job, and how many of its members find room together.
+fn of_its_own(world: &World, task: TaskKey, told: &Explanation) -> Result<(), TestCaseError> {
+    let spec = world.state.step_spec(task.job, task.step).unwrap();
+    let live: Vec<_> = world.live().into_iter().filter(|(_, key)| key.task.job == task.job).collect();
+    let active: std::collections::BTreeSet<_> = live.iter().map(|(_, key)| key.task).collect();
+    let (active, before) = (active.len() as u32, world.rank(task));
+    let parallel = spec.max_parallel.filter(|most| active + before >= *most);
+    let told_parallel = told.reasons.parallel.map(|it| (it.active, it.before, it.most));
+    prop_assert_eq!(told_parallel, parallel.map(|most| (active, before, most)));
+    // Nothing of these worlds has begun to run.
+    let starting = live.len() as u32;
+    let per_job = world.state.policy().throttle.per_job;
+    let throttled = per_job.filter(|most| starting > 0 && starting + spec.size > *most);
+    let told_throttled = told.reasons.throttled.map(|it| (it.starting, it.most));
+    prop_assert_eq!(told_throttled, throttled.map(|most| (starting, most)));
+    if spec.resources.gpus.is_empty() && spec.placing == Placing::default() && world.state.claims().next().is_none() {
+        let room = |(id, node): (NodeId, &Arc<Node>)| {
+            let used = slow::counted(world, task, id);
+            let (cpus, bytes) = (node.inventory.cpu_milli - used.cpu, node.inventory.memory_bytes - used.memory);
+            (cpus / spec.resources.cpu_milli).min(bytes / spec.resources.memory_bytes)
+        };
+        let open = world.state.nodes().filter(|(id, node)| is_open(spec, node) && !clashes(world, task, *id));
+        prop_assert_eq!(told.reasons.seats, open.map(room).sum::<u64>().min(u64::from(spec.size)));
+    }
+    Ok(())
+}
+
+/// What is free and kept for others.
+fn kept(world: &World, told: &Explanation) -> Result<(), TestCaseError> {
+    if world.state.claims().next().is_some() {
+        return Ok(());
+    }
+    for kept in &told.reasons.kept {
+        let column = kept.resource.column();
+        prop_assert_eq!(kept.free, slow::free(&world.state, column));
+        prop_assert_eq!(kept.kept, kept.keepers.iter().map(|(_, kept)| kept).sum::<u64>());
+        prop_assert!(kept.need + kept.kept > kept.free, "{:?}", kept);
+        for (path, amount) in &kept.keepers {
+            let queue = world.state.queue(path).unwrap();
+            let promised = queue.reserve.promised(column).min(queue.limit.get(column).unwrap_or(u64::MAX));
+            let lent = queue.lend.get(column).unwrap_or(u64::MAX);
+            let most = promised.saturating_sub(lent).saturating_sub(slow::held_of(&world.state, path, column));
+            // Less where more is promised than there is.
+            prop_assert!(*amount > 0 && *amount <= most, "{path} keeps {amount} of {most}");
+        }
     }
     Ok(())
 }
@@ -161,7 +266,7 @@ fn nodes(world: &World, task: TaskKey, told: &Explanation) -> Result<(), TestCas
     prop_assert_eq!(told.reasons.nodes.all, world.state.nodes().count() as u64);
     let parallel =
         spec.max_parallel.is_some_and(|most| world.state.step(task.job, task.step).unwrap().counts.active >= most);
-    if spec.size == 1 && !parallel {
+    if spec.size == 1 && !parallel && spec.preemptible {
         let takes = world.state.nodes().filter(|(id, _)| slow::would_take(world, task, *id)).count();
         prop_assert_eq!(told.reasons.nodes.fitting, takes as u64);
     }
@@ -169,6 +274,11 @@ fn nodes(world: &World, task: TaskKey, told: &Explanation) -> Result<(), TestCas
         let is_lacking = |id: NodeId, node: &Arc<Node>| match rejection.kind {
             "apart" => is_open(spec, node) && clashes(world, task, id),
             "spread" => is_open(spec, node) && is_full(world, task, id),
+            "starting" => {
+                let starting = world.state.live_members(id).count() as u32;
+                let most = world.state.policy().throttle.per_node;
+                is_open(spec, node) && starting > 0 && most.is_some_and(|most| starting >= most)
+            }
             kind => lacks(spec, node, &slow::counted(world, task, id), kind),
         };
         let lacking = world.state.nodes().filter(|(id, node)| is_lacking(*id, node));
@@ -197,8 +307,11 @@ fn clashes(world: &World, task: TaskKey, node: NodeId) -> bool {
     };
     let (tags, spec) = of(task);
     there(world, task).into_iter().filter(|(at, _)| *at == node).any(|(_, other)| {
+        let top =
+            |key: TaskKey| world.state.job(key.job).unwrap().spec.queue.as_str().split('/').next().map(str::to_owned);
+        let is_own = top(task) == top(other);
         let (other_tags, other) = of(other);
-        !spec.placing.apart.is_disjoint(&other_tags) || !other.placing.apart.is_disjoint(&tags)
+        is_own && (!spec.placing.apart.is_disjoint(&other_tags) || !other.placing.apart.is_disjoint(&tags))
     })
 }
 
@@ -230,6 +343,17 @@ fn lacks(spec: &StepSpec, node: &Arc<Node>, used: &slow::Counted, kind: &str) ->
     let enough = |count: &dyn Fn(&GpuRequest) -> u32| {
         wants.gpus.is_empty() || wants.gpus.iter().any(|request| count(request) >= request.count)
     };
+    // Those below one switch are two that follow each other.
+    let near = |of: &GpuRequest, may: &dyn Fn(usize) -> bool| {
+        let good = |at: usize| has.gpus.get(at).is_some_and(|gpu| of.accepts(gpu)) && may(at);
+        let pair = |first: usize| u32::from(good(first)) + u32::from(good(first + 1));
+        let most = (0..has.gpus.len()).step_by(2).map(pair).max().unwrap_or(0);
+        of.link.is_none() || of.count == 1 || most >= of.count
+    };
+    let any = |fits: &dyn Fn(&GpuRequest) -> bool| wants.gpus.is_empty() || wants.gpus.iter().any(fits);
+    let ever = |of: &GpuRequest| models(of) >= of.count && near(of, &|_| true);
+    let now = |of: &GpuRequest| free(of) >= of.count && near(of, &|at| !used.devices.contains(&at));
+    let apart = |of: &GpuRequest| ever(of) && free(of) >= of.count;
     let open = !closed && suits;
     match kind {
         "cordoned" => closed,
@@ -241,7 +365,9 @@ fn lacks(spec: &StepSpec, node: &Arc<Node>, used: &slow::Counted, kind: &str) ->
             open && wants.memory_bytes <= has.memory_bytes && wants.memory_bytes > has.memory_bytes - used.memory
         }
         "no_such_gpus" => open && !enough(&models),
-        "gpus_taken" => open && enough(&models) && !enough(&free),
+        "no_such_link" => open && enough(&models) && !any(&ever),
+        "gpus_taken" => open && any(&ever) && !any(&now) && !any(&apart),
+        "link_taken" => open && any(&ever) && !any(&now) && any(&apart),
         other => panic!("a kind that these clusters do not have: {other}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use flowyard_model::*;
 use flowyard_scheduling::why::{
-    BoundOn, Change, Explanation, Fix, Lack, Question, Resource, Short, Start, Unable, explain,
+    BoundOn, Change, Explanation, Fix, Lack, Nearness, Question, Resource, Short, Start, Unable, explain,
 };
 
 use crate::world::{World, asking, gpus, job, key, label, machine, queue, step, wide, wish};
@@ -20,6 +20,15 @@ fn fix(world: &World, task: TaskKey, is_it: impl Fn(&Change) -> bool) -> Fix {
 
 fn kinds(told: &Explanation) -> Vec<(&str, u64)> {
     told.reasons.nodes.rejections.iter().map(|it| (it.kind, it.nodes)).collect()
+}
+
+/// Places a task on a device.
+fn place(world: &mut World, task: TaskKey, node: NodeId, device: u32) {
+    let seat = Seat { node, incarnation: Incarnation(1), gpus: vec![GpuIndex(device)], gpu_alternative: 0 };
+    let placement = Placement { task, attempt: AttemptNumber(1), members: vec![seat] };
+    let plan = Plan { placements: vec![placement], ..Plan::empty(world.state.revision()) };
+    world.perform(Command::CommitPlan(plan));
+    assert_eq!(world.state.task_state(task), Some(TaskState::Active));
 }
 
 fn limit(cpus: u64) -> QueueAmounts {
@@ -427,4 +436,50 @@ fn what_is_beside_is_told_with_numbers_and_given_up() {
     let told = world.explain(key(lonely, 1));
     assert_eq!(kinds(&told), [("spread", 1)]);
     assert_eq!(told.fixes.into_iter().map(|fix| fix.changes).collect::<Vec<_>>(), [[Change::NotUnique]]);
+}
+
+#[test]
+fn how_near_devices_have_to_be_is_told_with_numbers_and_given_up() {
+    let mut world = World::new();
+    let two = world.node("two", Inventory { gpus: gpus("h100", 2), ..machine(8, 8) });
+    let four = world.node("four", Inventory { gpus: gpus("h100", 4), ..machine(8, 8) });
+    let with = |request: GpuRequest| {
+        let mut spec = wide(1);
+        spec.resources.gpus = vec![request];
+        spec
+    };
+    let near = |count, link| with(GpuRequest { link: Some(link), ..asking(None, count) });
+    // Of the pairs of the second node, one device each is taken.
+    for taken in [0, 2] {
+        let holder = world.submit("default", "ada", 0, with(asking(None, 1)));
+        place(&mut world, key(holder, 0), four, taken);
+    }
+    let holder = world.submit("default", "ada", 0, with(asking(None, 1)));
+    place(&mut world, key(holder, 0), two, 0);
+    let waits = world.submit("default", "bob", 0, near(2, GpuLink::Pcie));
+    let told = world.first(waits);
+    assert_eq!(kinds(&told), [("gpus_taken", 1), ("link_taken", 1)]);
+    let of = |told: &Explanation, kind: &str| {
+        told.reasons.nodes.rejections.iter().find(|it| it.kind == kind).map(|it| (it.example, it.lack.clone())).unwrap()
+    };
+    let apart = Nearness { link: GpuLink::Pcie, wanted: 2, most: 1 };
+    assert_eq!(of(&told, "link_taken"), (four, Lack::FreeNear(apart)));
+    let anywhere = fix(&world, key(waits, 0), |change| matches!(change, Change::Unlinked { .. }));
+    let change = Change::Unlinked { alternative: 0, from: GpuLink::Pcie };
+    assert_eq!((anywhere.changes, anywhere.nodes), (vec![change], vec![four]));
+    world.perform(Command::CancelJob { job: waits });
+    // No node has three below one switch, and none tells of NVLink, also by its older name.
+    let three = world.submit("default", "bob", 0, near(3, GpuLink::Pcie));
+    let told = world.first(three);
+    assert_eq!(kinds(&told), [("no_such_gpus", 1), ("no_such_link", 1)]);
+    let apart = Nearness { link: GpuLink::Pcie, wanted: 3, most: 2 };
+    assert_eq!(of(&told, "no_such_link"), (four, Lack::Near(apart)));
+    assert_eq!(told.start, Start::NotEvenThen);
+    world.perform(Command::CancelJob { job: three });
+    let old = world.submit("default", "bob", 0, with(GpuRequest { same_link_group: true, ..asking(None, 2) }));
+    let told = world.first(old);
+    assert_eq!(kinds(&told), [("no_such_link", 2)]);
+    let apart = Nearness { link: GpuLink::Nvlink, wanted: 2, most: 0 };
+    assert_eq!(of(&told, "no_such_link"), (two, Lack::Near(apart)));
+    fix(&world, key(old, 0), |change| *change == Change::Unlinked { alternative: 0, from: GpuLink::Nvlink });
 }

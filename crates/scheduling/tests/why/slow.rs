@@ -18,10 +18,14 @@ pub(crate) fn held(state: &State, queue: &QueuePath, on: &BoundOn) -> Vec<((Queu
                 // A task counts once, with its first member that lives.
                 BoundOn::Tasks => u64::from(first_live(state, key) == key.rank),
                 BoundOn::Limit(resource) | BoundOn::Borrow(resource) => held.get(resource.column()),
-                // Nothing of these worlds is kept from eviction.
-                BoundOn::NoPreempt(_) => 0,
+                BoundOn::NoPreempt(resource) => {
+                    let is_kept = !job.spec.steps[key.task.step.0 as usize].preemptible;
+                    if is_kept { held.get(resource.column()) } else { 0 }
+                }
+                BoundOn::Cluster(resource) => held.get(resource.column()),
             };
-            if queue.covers(&job.spec.queue) && amount > 0 {
+            let counts = queue.covers(&job.spec.queue) || matches!(on, BoundOn::Cluster(_));
+            if counts && amount > 0 {
                 *found.entry((job.spec.queue.clone(), job.owner.clone())).or_insert(0) += amount;
             }
         }
@@ -39,7 +43,10 @@ fn first_live(state: &State, key: MemberKey) -> Rank {
 pub(crate) fn needed(spec: &StepSpec, alternative: u32, on: &BoundOn) -> u64 {
     let resource = match on {
         BoundOn::Tasks => return 1,
-        BoundOn::Limit(resource) | BoundOn::Borrow(resource) | BoundOn::NoPreempt(resource) => resource,
+        BoundOn::Limit(resource)
+        | BoundOn::Borrow(resource)
+        | BoundOn::NoPreempt(resource)
+        | BoundOn::Cluster(resource) => resource,
     };
     let (wants, size) = (&spec.resources, u64::from(spec.size));
     let request = wants.gpus.get(alternative as usize);
@@ -69,6 +76,10 @@ pub(crate) fn would_take(world: &World, task: TaskKey, node: NodeId) -> bool {
             ..Queue::clone(queue)
         });
     }
+    let policy = world.state.policy();
+    let enough = policy.tokens.keys().map(|name| (name.clone(), 1_000_000)).collect();
+    let throttle = Throttle { per_job: None, ..policy.throttle };
+    open.perform(Command::PutPolicy(Policy { tokens: enough, throttle, ..Policy::clone(policy) }.into()));
     let record = open.state.node(node).unwrap().clone();
     let spec = open.state.step_spec(task.job, task.step).unwrap().clone();
     let attempt = AttemptNumber(open.state.task(task).map_or(0, |task| task.attempts.len() as u32) + 1);
@@ -160,4 +171,36 @@ pub(crate) fn counted(world: &World, task: TaskKey, node: NodeId) -> Counted {
     let then = if goes_before { [0, 0] } else { then };
     let most = |at: usize| now[at].max(left[at]).max(then[at]);
     Counted { cpu: most(0), memory: most(1), devices }
+}
+
+/// What is free of a resource on nodes that take work, where nothing is promised to anybody.
+pub(crate) fn free(state: &State, column: Column<'_>) -> u64 {
+    let of_node = |(id, node): (NodeId, &std::sync::Arc<Node>)| {
+        let mut held = Held::NONE;
+        for (key, _, member) in state.live_members(id) {
+            let wanted = &state.step_spec(key.task.job, key.task.step).unwrap().resources;
+            held.add(&Held::by_member(wanted, member.gpu_alternative, &node.inventory, &member.gpus));
+        }
+        let all = match column {
+            Column::Cpu => node.inventory.cpu_milli,
+            Column::Memory => node.inventory.memory_bytes,
+            Column::Disk => node.inventory.disk_bytes,
+            Column::Gpu(class) => {
+                let is_of = |gpu: &&Gpu| match class {
+                    GpuClass::Any => true,
+                    GpuClass::Model(model) => gpu.model.to_ascii_lowercase() == *model,
+                };
+                1_000 * node.inventory.gpus.iter().filter(is_of).count() as u64
+            }
+            Column::Token(_) => 0,
+        };
+        all - held.get(column)
+    };
+    state.nodes().filter(|(_, node)| node.scheduling == Scheduling::Open).map(of_node).sum()
+}
+
+/// What a queue and all below it hold of a resource.
+pub(crate) fn held_of(state: &State, queue: &QueuePath, column: Column<'_>) -> u64 {
+    let on = BoundOn::Limit(flowyard_scheduling::why::Resource::of(column));
+    held(state, queue, &on).iter().map(|(_, held)| held).sum()
 }

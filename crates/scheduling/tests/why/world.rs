@@ -190,6 +190,12 @@ pub(crate) fn change_spec(spec: &mut JobSpec, change: &Change) {
         Change::Model { alternative, to, .. } => {
             step.resources.gpus[*alternative as usize].model = Some(to.clone());
         }
+        Change::Unlinked { alternative, from } => {
+            let request = &mut step.resources.gpus[*alternative as usize];
+            let old = (from == &GpuLink::Nvlink && request.link.is_none()).then_some(true);
+            assert_eq!(std::mem::replace(&mut request.same_link_group, false), old.is_some());
+            assert_eq!(request.link.take(), Some(*from).filter(|_| old.is_none()));
+        }
         Change::Cpu { from, to } => {
             assert_eq!(std::mem::replace(&mut step.resources.cpu_milli, *to), *from);
         }
@@ -241,13 +247,15 @@ pub(crate) fn machine(cpus: u64, gib: u64) -> Inventory {
     }
 }
 
+/// Two each are below one switch.
 pub(crate) fn gpus(model: &str, count: u32) -> Vec<Gpu> {
-    let gpu = |at| Gpu {
+    let gpu = |at: u32| Gpu {
         id: format!("{model}-{at}"),
         model: model.to_owned(),
         memory_bytes: 80 << 30,
         numa_node: None,
         link_group: None,
+        pcie_group: Some(at / 2),
         healthy: true,
         fake: true,
         part: None,
@@ -257,7 +265,15 @@ pub(crate) fn gpus(model: &str, count: u32) -> Vec<Gpu> {
 
 pub(crate) fn asking(model: Option<&str>, count: u32) -> GpuRequest {
     let model = model.map(str::to_owned);
-    GpuRequest { count, model, min_memory_bytes: 0, same_link_group: false, share_milli: 1_000, memory_bytes: 0 }
+    GpuRequest {
+        count,
+        model,
+        min_memory_bytes: 0,
+        same_link_group: false,
+        share_milli: 1_000,
+        memory_bytes: 0,
+        link: None,
+    }
 }
 
 pub(crate) fn label(name: &str, value: &str) -> Constraint {

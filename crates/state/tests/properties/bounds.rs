@@ -78,6 +78,13 @@ pub(crate) fn nothing_was_raised_over_a_bound(before: &State, now: &State, comma
     if now.version() < ClusterVersion::ACCESS {
         return;
     }
+    for (token, all) in &now.policy().tokens {
+        let held = |state: &State| {
+            live_sums(state).iter().filter(|(path, _)| !path.contains('/')).map(|(_, it)| of(it, token)).sum::<u64>()
+        };
+        let (old, new) = (held(before), held(now));
+        assert!(new <= old || new <= *all, "{new} of {token} are held, and there are {all}");
+    }
     for queue in now.queues() {
         let (old, new) = (before.load(&queue.path), now.load(&queue.path));
         let most = queue.max_active.unwrap_or(u32::MAX);
@@ -87,6 +94,10 @@ pub(crate) fn nothing_was_raised_over_a_bound(before: &State, now: &State, comma
             assert!(new <= old || new <= most, "{} holds {new} of {column}, at most {most}", queue.path);
         }
     }
+}
+
+fn of(sums: &Sums, token: &flowyard_model::Name) -> u64 {
+    sums.get(&format!("token {token}")).copied().unwrap_or(0)
 }
 
 /// The most that a queue may hold: its limit, and what it may borrow beyond its reserve.

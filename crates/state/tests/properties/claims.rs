@@ -31,7 +31,7 @@ impl Followed {
         nothing_takes_claimed_room(before, now, command);
         self.filled += starts_are_not_put_off(before, now);
         claims_fall_for_a_reason(before, now, command);
-        let queues = matches!(command, Command::PutQueue(_) | Command::DropQueue { .. });
+        let queues = matches!(command, Command::PutQueue(_) | Command::DropQueue { .. } | Command::PutPolicy(_));
         let is_new = |key: &TaskKey, claim: &Claim| before.claim(key) != Some(claim);
         let evicts = now.claims().any(|(key, claim)| !claim.is_reservation() && is_new(key, claim));
         let known = |key: &TaskKey| self.claims.get(key).copied();
@@ -228,7 +228,10 @@ fn claims_fall_for_a_reason(before: &State, now: &State, command: &Command) {
             now.node(seat.node).is_some_and(|node| there(node))
         };
         let over = *command == Command::Tick && claim.until <= now.time();
-        let falls = !waits || dropped || over || !claim.members.iter().all(usable);
+        // What counts of nodes is another thing then.
+        let recounted =
+            matches!(command, Command::PutPolicy(_)) && !before.policy().tokens.keys().eq(now.policy().tokens.keys());
+        let falls = !waits || dropped || over || recounted || !claim.members.iter().all(usable);
         if claim.is_reservation() {
             // It yields to whom others leave for, and is made anew when what it rested on is gone.
             let moved = before.claims().count() > now.claims().count() + 1;

@@ -42,6 +42,7 @@ pub(crate) fn nothing_is_missed(before: &State, now: &State) {
     for (id, _) in before.nodes().chain(now.nodes()) {
         assert!(found.nodes.contains(&id) || promised(before, id) == promised(now, id), "node {id}");
     }
+    assert_eq!(found.mix, !before.mix().tells_as(now.mix()));
     let missed: Vec<_> = differing(&ready(before), &ready(now)).difference(&found.ready).cloned().collect();
     assert!(missed.is_empty(), "{missed:?}");
 }

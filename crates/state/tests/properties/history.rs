@@ -32,6 +32,7 @@ pub(crate) enum Act {
     Devices { node: u8, gpu: u8, state: u8 },
     Device { node: u8, gpu: u8, out: bool },
     Queue { at: u8, most: u8, bounds: u8 },
+    Policy(u8),
     Drop(u8),
     Forget(u8),
     Version(u8),
@@ -65,6 +66,7 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         2 => (0u8..4, 0u8..5, 0u8..3).prop_map(|(node, gpu, state)| Act::Devices { node, gpu, state }),
         1 => (0u8..4, 0u8..5, any::<bool>()).prop_map(|(node, gpu, out)| Act::Device { node, gpu, out }),
         2 => (any::<u8>(), 1u8..9, any::<u8>()).prop_map(|(at, most, bounds)| Act::Queue { at, most, bounds }),
+        1 => (0u8..8).prop_map(Act::Policy),
         1 => any::<u8>().prop_map(Act::Drop),
         1 => any::<u8>().prop_map(Act::Forget),
         1 => (1u8..3).prop_map(Act::Version),
@@ -185,6 +187,8 @@ impl History {
             Act::Devices { node: number, gpu, state } => devices(node(number), incarnation(number), gpu, state),
             Act::Device { node: number, gpu, out } => device(node(number), gpu, out),
             Act::Queue { at, most, bounds } => self.queue(at, most, bounds),
+            // Of the token that nodes have as well.
+            Act::Policy(count) => policy(count),
             Act::Drop(at) => Command::DropQueue { path: QUEUES[at as usize % QUEUES.len()].parse().unwrap() },
             Act::Forget(job) => Command::ForgetJobs { jobs: vec![self.some_job(job)] },
             Act::Version(version) => Command::RaiseVersion { version: ClusterVersion(u32::from(version)) },
@@ -556,6 +560,7 @@ fn inventory(gpus: u8) -> Inventory {
         memory_bytes: 10,
         numa_node: None,
         link_group: None,
+        pcie_group: None,
         healthy: gpus < 3 || index > 0,
         fake: true,
         part: None,
@@ -626,7 +631,15 @@ fn steps(shape: u8, retry: u8) -> Vec<StepSpec> {
             // Some take less of a device than of its memory.
             let (share_milli, memory_bytes) = if shape.is_multiple_of(14) { (300, 6) } else { (600, 0) };
             let (model, min_memory_bytes, same_link_group) = (None, 0, false);
-            let request = GpuRequest { count: 1, model, min_memory_bytes, same_link_group, share_milli, memory_bytes };
+            let request = GpuRequest {
+                count: 1,
+                model,
+                min_memory_bytes,
+                same_link_group,
+                share_milli,
+                memory_bytes,
+                link: None,
+            };
             step.resources.gpus = vec![request];
         }
         if shape.is_multiple_of(3) {
@@ -688,4 +701,9 @@ pub(crate) fn prelude() -> Vec<Act> {
     let queues = (1..QUEUES.len() as u8).map(|at| Act::Queue { at, most: 8, bounds: 4 });
     let contracts = (0..QUEUES.len() as u8).map(|at| Act::Contract { at, min_run: at % 2 });
     nodes.chain(queues).chain([Act::Version(2)]).chain(contracts).collect()
+}
+
+fn policy(count: u8) -> Command {
+    let tokens = (count > 0).then(|| ("x".parse().unwrap(), u64::from(count) - 1)).into_iter().collect();
+    Command::PutPolicy(Arc::new(Policy { tokens, ..Policy::default() }))
 }

@@ -116,6 +116,7 @@ impl Machine {
             "queues" => print::queues(&self.state),
             "claims" => print::claims(&self.state),
             "durations" => print::durations(&self.state),
+            "mix" => print::mix(&self.state),
             "accounts" => print::accounts(&self.state, TimeMs(self.time)),
             "usage" => {
                 let now = TimeMs(self.time);
@@ -167,6 +168,7 @@ impl Machine {
                     per_job: line.values.get("per_job").map(|text| parsed(text)),
                     per_node: line.values.get("per_node").map(|text| parsed(text)),
                 },
+                tokens: tokens(line),
             })),
             "drop" => Command::DropQueue { path: parsed(word(1)) },
             "node" => Command::RegisterNode(register(line)),
@@ -459,8 +461,9 @@ fn register(line: &Line<'_>) -> RegisterNode {
             id: id.to_owned(),
             model: model.to_owned(),
             memory_bytes: 1 << 30,
-            numa_node: None,
+            numa_node: rest.iter().find_map(|part| part.strip_prefix("numa").map(parsed)),
             link_group: rest.iter().find_map(|part| part.strip_prefix("link").map(parsed)),
+            pcie_group: rest.iter().find_map(|part| part.strip_prefix("pcie").map(parsed)),
             healthy: !rest.contains(&"sick"),
             fake: true,
             part: None,
@@ -635,6 +638,10 @@ fn retry_on(word: &str) -> RetryOn {
     }
 }
 
+fn link(word: &str) -> GpuLink {
+    *GpuLink::ALL.iter().find(|link| link.as_str() == word).unwrap_or_else(|| panic!("no level `{word}`"))
+}
+
 fn near(text: &str) -> Near {
     Near { level: parsed(text.trim_end_matches('!')), need: text.ends_with('!') }
 }
@@ -654,6 +661,7 @@ fn resources(line: &Line<'_>) -> Resources {
             same_link_group: line.words.contains(&"linked"),
             share_milli: line.number("share", 1_000),
             memory_bytes: line.number("vram", 0),
+            link: line.values.get("link").map(|word| link(word)),
         }
     });
     let tokens = line.list("tokens").into_iter().map(|pair| pair.split_once(':').unwrap());
@@ -665,4 +673,9 @@ fn resources(line: &Line<'_>) -> Resources {
         tokens: tokens.map(|(name, count)| (parsed(name), parsed(count))).collect(),
         gpus: gpus.collect(),
     }
+}
+
+fn tokens(line: &Line<'_>) -> std::collections::BTreeMap<flowyard_model::Name, u64> {
+    let counts = line.list("tokens").into_iter().map(|pair| pair.split_once(':').unwrap());
+    counts.map(|(name, count)| (parsed(name), parsed(count))).collect()
 }

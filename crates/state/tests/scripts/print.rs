@@ -365,3 +365,16 @@ pub(crate) fn durations(state: &State) -> String {
     }
     if text.is_empty() { "no durations\n".to_owned() } else { text }
 }
+
+pub(crate) fn mix(state: &State) -> String {
+    let mut text = String::new();
+    let told: Vec<_> = state.mix().told().collect();
+    for kind in &state.mix().kinds {
+        let GpuRequest { count, model, share_milli, .. } = &kind.request;
+        let model = model.as_deref().unwrap_or("any model");
+        let parts = told.iter().find(|(request, _)| **request == kind.request).map_or(0, |(_, parts)| *parts);
+        let milli = kind.average >> 16;
+        writeln!(text, "{count} of {model}, {share_milli} of each: {milli} on average, told {parts} of 64").unwrap();
+    }
+    if text.is_empty() { "no mix\n".to_owned() } else { text }
+}

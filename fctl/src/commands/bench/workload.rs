@@ -201,6 +201,7 @@ impl Arrival {
             same_link_group: false,
             share_milli: 1_000,
             memory_bytes: 0,
+            link: None,
         });
         let step = FlowStep {
             run: command,

@@ -7,6 +7,7 @@ use flowyard_proto::{DecodeError, api};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
+use crate::output;
 use crate::table::{Table, cell};
 use crate::text::duration;
 
@@ -126,6 +127,57 @@ pub(super) fn in_words(contract: &Contract) -> String {
     let [min_run, notice, kill] = [min_run_ms, notice_ms, kill_within_ms].map(|ms| duration(*ms));
     let all = duration(contract.sum_ms());
     format!("evicted after {min_run}, {notice} of notice, killed within {kill}: gone within {all} and some seconds")
+}
+
+/// What a queue holds that others are promised, who they are, and when its work may have to go at the earliest.
+pub(super) fn print_borrowed(borrowed: &[api::Borrowed], returns_from_ms: Option<u64>, contract: &Contract) {
+    for it in borrowed {
+        let amount = |amount: u64| shown_as(&it.resource, amount);
+        let named = it.lenders.iter().map(|lender| format!("{} {}", lender.queue, amount(lender.held)));
+        let others = (it.lent_by_others > 0).then(|| format!("others {}", amount(it.lent_by_others)));
+        let lenders: Vec<_> = named.chain(others).collect();
+        let (beyond, wanted) = (amount(it.beyond), amount(it.wanted));
+        output::line(format!(
+            "borrowed {}: {beyond} held beyond what is promised, of which {wanted} may be wanted back; unused: {}",
+            it.resource,
+            lenders.join(", ")
+        ));
+    }
+    let now = flowyard_clock::wall_ms();
+    let from = returns_from_ms.map(|from| match from.saturating_sub(now) {
+        0 => "from now on".to_owned(),
+        left => format!("in {} at the earliest", duration(left)),
+    });
+    if let Some(from) = from.filter(|_| !borrowed.is_empty()) {
+        let (notice, kill) = (duration(contract.notice_ms), duration(contract.kill_within_ms));
+        output::line(format!(
+            "the first attempt may be asked to leave for them {from}, with {notice} of notice, killed within {kill}"
+        ));
+    } else if !borrowed.is_empty() {
+        output::line("nothing of it may be asked to leave for them: it is not preemptible, or was moved too often");
+    }
+}
+
+/// An amount of a resource, by its word in a queue file.
+fn shown_as(resource: &str, amount: u64) -> String {
+    let any = GpuClass::Any;
+    match resource {
+        "cpu" => Column::Cpu.amount(amount),
+        "memory" | "disk" => Column::Memory.amount(amount),
+        gpu if gpu.starts_with("gpu") => Column::Gpu(&any).amount(amount),
+        _ => amount.to_string(),
+    }
+}
+
+pub(super) fn borrowed_as_json(borrowed: &api::Borrowed) -> Value {
+    let lender = |it: &api::BoundHolder| json!({ "queue": it.queue, "unused": it.held });
+    json!({
+        "resource": borrowed.resource,
+        "beyond": borrowed.beyond,
+        "wanted": borrowed.wanted,
+        "lenders": borrowed.lenders.iter().map(lender).collect::<Vec<_>>(),
+        "unused_of_others": borrowed.lent_by_others,
+    })
 }
 
 /// Everything that is said of a queue, field by field.

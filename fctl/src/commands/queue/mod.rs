@@ -68,13 +68,15 @@ async fn show(global: &Global, show: &ShowQueue) -> Outcome {
     let request = GetQueueRequest { path: show.queue.path.to_string() };
     let ask = async |client: &mut flowyard_sdk::client::Client| Ok(client.get_queue(request).await?);
     let answer = asking_anybody(global, show.read.stale, ask).await?;
-    let GetQueueResponse { line, above, below } = answer;
+    let GetQueueResponse { line, above, below, borrowed, returns_from_ms } = answer;
     let line = Line::read(line.unwrap_or_default())?;
     let above = above.into_iter().map(Line::read).collect::<Result<Vec<_>, _>>()?;
     if output::is_json() {
         let mut shown = line.as_json();
         shown["above"] = above.iter().map(Line::as_json).collect();
         shown["below"] = below.into();
+        shown["borrowed"] = borrowed.iter().map(forms::borrowed_as_json).collect();
+        shown["returns_from_ms"] = returns_from_ms.into();
         output::json(&shown);
         return Ok(ExitCode::SUCCESS);
     }
@@ -89,6 +91,7 @@ async fn show(global: &Global, show: &ShowQueue) -> Outcome {
     }
     table.print();
     line.print_amounts();
+    forms::print_borrowed(&borrowed, returns_from_ms, &line.contract);
     for bounding in above.iter().filter(|line| line.is_bounding()) {
         output::line("");
         output::line(format!("also bounded by {}: {}", bounding.queue.path, active(bounding)));

@@ -193,7 +193,7 @@ fn resources(step: &FlowStep) -> Resources {
         memory_bytes: step.memory_bytes.unwrap_or(fallback::MEMORY_BYTES),
         disk_bytes: step.disk_bytes.unwrap_or(0),
         shm_bytes: step.shm_bytes.unwrap_or(0),
-        tokens: BTreeMap::new(),
+        tokens: step.tokens.clone().unwrap_or_default(),
         gpus: step.gpus.clone().unwrap_or_default(),
     }
 }

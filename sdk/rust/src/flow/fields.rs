@@ -70,6 +70,8 @@ pub(crate) enum Shape {
     Reasons,
     /// An exit code, or some.
     ExitCodes,
+    /// Name to a count.
+    Counts,
     /// What `gpu` takes.
     Gpu,
     /// What `gang` takes.
@@ -275,6 +277,15 @@ pub(crate) const STEP: &[Field] = &[
     .or("none")
     .shared(),
     field(
+        "tokens",
+        Shape::Counts,
+        "Countable things, such as licences, that each member holds as long as it runs, by name. How many there are in the cluster, an \
+         operator says with `fctl policy put`.",
+        "{ matlab = 1 }",
+    )
+    .or("none")
+    .shared(),
+    field(
         "labels",
         Shape::TextMap,
         "Runs only on nodes that have these labels with these values. Together with those of `[defaults]`, name by name.",
@@ -319,7 +330,8 @@ pub(crate) const STEP: &[Field] = &[
         "apart",
         Shape::Texts,
         "Tags of jobs beside which it does not run: it goes to no node where an attempt of a job with one of these `tags` lives, and \
-         no such job goes to a node where it lives. With a tag of its own job, each member has a node without any other of them.",
+         no such job goes to a node where it lives, as far as their queues are in the same tree. With a tag of its own job, each member \
+         has a node without any other of them.",
         "[\"database\"]",
     )
     .or("none")
@@ -518,7 +530,21 @@ pub(crate) const GPU: &[Field] = &[
         "\"40GiB\"",
     ),
     field("share", Shape::Share, "How much of each device; others may be given the rest of it.", "0.25").or("1"),
-    field("same_link_group", Shape::Boolean, "Whether all must be linked directly.", "true").or("false"),
+    field(
+        "link",
+        Shape::Choice(&["nvlink", "pcie", "numa"]),
+        "How near to each other all must be: linked by NVLink (directly, or by one switch of such links), below one PCIe switch or else one PCIe \
+         root complex, or on one NUMA node. Of a gang, those of each member.",
+        "\"pcie\"",
+    )
+    .or("wherever there is room"),
+    field(
+        "same_link_group",
+        Shape::Boolean,
+        "The older way to write `link = \"nvlink\"`; also for clusters of version 1. Only one of both can be said.",
+        "true",
+    )
+    .or("false"),
 ];
 
 /// Keys of `gang`.

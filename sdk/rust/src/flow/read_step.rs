@@ -54,6 +54,7 @@ fn read_resource(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, step: &mut FlowStep
         "disk" => step.disk_bytes = walk.quantity(at, SIZE, units::bytes),
         "shm" => step.shm_bytes = walk.quantity(at, SIZE, units::bytes),
         "gpu" => step.gpus = read_gpu(walk, at),
+        "tokens" => step.tokens = read_tokens(walk, at),
         "image" => step.image = walk.parsed(at, "\"host\" or a path such as \"./image.tar\"", flags::image),
         "isolation" => {
             let words = [("container", Isolation::Container), ("process", Isolation::Process)];
@@ -64,6 +65,19 @@ fn read_resource(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, step: &mut FlowStep
         "constraints" => step.constraints = parsed_list(walk, at, "a list such as [\"rack == r1\"]", constraint),
         _ => read_policy(walk, entry, step),
     }
+}
+
+/// `{ matlab = 1 }`
+fn read_tokens(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<BTreeMap<Name, u32>> {
+    let mut tokens = BTreeMap::new();
+    for entry in walk.table(at, "a table such as { matlab = 1 }")? {
+        let name = walk.name_key(&entry, "a token");
+        tokens.extend(name.zip(walk.integer(&entry.at, 1, limits::QUEUE_TOKENS as i64)));
+    }
+    if tokens.len() > limits::QUEUE_COLUMNS {
+        walk.problem(at, format!("a step asks for at most {} kinds of tokens", limits::QUEUE_COLUMNS));
+    }
+    Some(tokens)
 }
 
 fn read_policy(walk: &mut Walk<'_>, entry: &KeyAt<'_, '_>, step: &mut FlowStep) {
@@ -318,7 +332,15 @@ fn read_network(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<NetworkMode> {
 
 fn read_gpu(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Vec<GpuRequest>> {
     let (model, same_link_group) = (None, false);
-    let any = GpuRequest { count: 1, model, min_memory_bytes: 0, same_link_group, share_milli: 1_000, memory_bytes: 0 };
+    let any = GpuRequest {
+        count: 1,
+        model,
+        min_memory_bytes: 0,
+        same_link_group,
+        share_milli: 1_000,
+        memory_bytes: 0,
+        link: None,
+    };
     if at.as_table().is_none() {
         if at.as_integer().is_none() {
             walk.wrong(at, "a number of GPUs, or a table such as { count = 2, model = \"H100\" }");
@@ -338,8 +360,14 @@ fn read_gpu(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Vec<GpuRequest>> {
                 let share = walk.quantity(&entry.at, "a part of a device such as 0.25", units::share_milli)?;
                 request.share_milli = u32::try_from(share).unwrap_or(1_000);
             }
+            "link" => request.link = Some(walk.choice(&entry.at, &flags::LINKS)?),
             _ => request.same_link_group = walk.boolean(&entry.at)?,
         }
+    }
+    if request.same_link_group && request.link.is_some() {
+        walk.problem(at, "`link` and `same_link_group` are both said")
+            .help("`same_link_group = true` is the same as `link = \"nvlink\"`; say only `link`");
+        return None;
     }
     Some(vec![flags::of_share(request)])
 }

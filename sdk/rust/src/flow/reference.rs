@@ -245,6 +245,7 @@ fn holds(shape: Shape) -> String {
         Shape::Texts => "a list of texts".to_owned(),
         Shape::Choices(choices) => format!("a list of {}", words(choices)),
         Shape::TextMap => "a table of texts".to_owned(),
+        Shape::Counts => "a table of whole numbers from 1 on".to_owned(),
         Shape::Env => "a table of texts, or of `{ secret = \"NAME\" }`".to_owned(),
         Shape::Any => "a value of its type".to_owned(),
         Shape::List => "a list".to_owned(),

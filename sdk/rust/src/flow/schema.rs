@@ -1,5 +1,6 @@
 //! The JSON Schema of the flow file, for editors; made of the table of fields.
 
+use flowyard_model::limits::QUEUE_TOKENS;
 use serde_json::{Map, Value, json};
 
 use super::fields::{
@@ -57,6 +58,9 @@ fn shape(shape: Shape) -> Value {
         Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Shape::Choices(words) => json!({ "type": "array", "items": { "type": "string", "enum": words } }),
         Shape::TextMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::Counts => json!({
+            "type": "object", "additionalProperties": { "type": "integer", "minimum": 1, "maximum": QUEUE_TOKENS },
+        }),
         Shape::Env => json!({ "type": "object", "additionalProperties": { "anyOf": [
             { "type": "string" },
             table(SECRET, &["secret"]),

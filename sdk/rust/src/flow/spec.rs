@@ -79,6 +79,8 @@ pub struct FlowStep {
     pub disk_bytes: Option<u64>,
     /// Size of `/dev/shm` in bytes.
     pub shm_bytes: Option<u64>,
+    /// Countable things, such as licences, that each member holds.
+    pub tokens: Option<BTreeMap<Name, u32>>,
     /// Alternatives; an empty list asks for none.
     pub gpus: Option<Vec<GpuRequest>>,
     /// Labels that a node must have with exactly this value.
@@ -185,6 +187,7 @@ impl FlowStep {
         fill(&mut self.memory_bytes, &defaults.memory_bytes);
         fill(&mut self.disk_bytes, &defaults.disk_bytes);
         fill(&mut self.shm_bytes, &defaults.shm_bytes);
+        fill(&mut self.tokens, &defaults.tokens);
         fill(&mut self.gpus, &defaults.gpus);
         fill(&mut self.constraints, &defaults.constraints);
         fill(&mut self.prefer, &defaults.prefer);
