@@ -150,10 +150,7 @@ impl History {
                 incarnation: incarnation(number),
                 health: [Health::Up, Health::Suspect, Health::Down][health as usize],
             },
-            Act::Drain(number, drained) => Command::SetNodeScheduling {
-                node: node(number),
-                scheduling: if drained { Scheduling::Drained } else { Scheduling::Open },
-            },
+            Act::Drain(number, drained) => drain(node(number), drained),
             Act::Close { node: number, change, life } => Command::ChangeNode(ChangeNode {
                 node: node(number),
                 change: node_change(change, TimeMs(self.time + u64::from(life))),
@@ -706,4 +703,8 @@ pub(crate) fn prelude() -> Vec<Act> {
 fn policy(count: u8) -> Command {
     let tokens = (count > 0).then(|| ("x".parse().unwrap(), u64::from(count) - 1)).into_iter().collect();
     Command::PutPolicy(Arc::new(Policy { tokens, ..Policy::default() }))
+}
+
+fn drain(node: NodeId, drained: bool) -> Command {
+    Command::SetNodeScheduling { node, scheduling: if drained { Scheduling::Drained } else { Scheduling::Open } }
 }
