@@ -85,9 +85,8 @@ impl Crowd {
         let count = calls.entry(who.clone()).or_default();
         if *count >= most {
             tracing::debug!(who, most, "a call was refused because too many are under way");
-            return Err(Status::unavailable(format!(
-                "{who} has {most} calls under way, as many as one may; ask again when some have ended"
-            )));
+            let sentence = format!("{who} has {most} calls under way, as many as one may");
+            return Err(ask_again(Code::Unavailable, &sentence, SOME_END));
         }
         *count += 1;
         drop(calls);
@@ -98,6 +97,9 @@ impl Crowd {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// After so long some of the calls that were under way have ended, as a rule.
+const SOME_END: Duration = Duration::from_millis(500);
 
 fn too_often(who: &str, wait: Duration) -> Status {
     tracing::debug!(who, "a call was refused because there were too many before it");

@@ -37,6 +37,9 @@ fn facts(attempt: &api::Attempt, member: &api::Member) -> Table {
         let fake = if gpu.fake { " (fake)" } else { "" };
         facts.row([cell("gpu"), cell(format!("{} {}{fake}", gpu.model, gpu.id))]);
     }
+    if let Some(at) = member.gpu_alternative {
+        facts.row([cell("asked"), cell(format!("alternative {}, {}", at + 1, harmless(&member.gpu_request)))]);
+    }
     facts.row([cell("placed"), cell(text::ago(attempt.placed_ms))]);
     let phases = phases(attempt.placed_ms, &member.times.unwrap_or_default(), flowyard_clock::wall_ms());
     facts.row([cell("phases"), cell(phases)]);
@@ -44,7 +47,9 @@ fn facts(attempt: &api::Attempt, member: &api::Member) -> Table {
         facts.row([cell("stuck"), cell(word(member.stuck().as_str_name(), "STUCK_PHASE_"))]);
     }
     if let Some(preempted) = &attempt.preempted {
-        facts.row([cell("evicted"), cell(format!("{}, {}", evicted(preempted), text::ago(preempted.at_ms)))]);
+        let (whom, right) = evicted(preempted);
+        facts.row([cell("evicted"), cell(format!("{}, to make room for {whom},", text::ago(preempted.at_ms)))]);
+        facts.row([cell(""), cell(right)]);
     }
     if let Some(at_ms) = attempt.saved_at_ms {
         facts.row([cell("saved"), cell(text::ago(at_ms))]);
@@ -76,14 +81,14 @@ fn facts(attempt: &api::Attempt, member: &api::Member) -> Table {
 }
 
 /// For whom an attempt made room, and by what right.
-fn evicted(preempted: &api::Preempted) -> String {
+fn evicted(preempted: &api::Preempted) -> (String, &'static str) {
     let by = preempted.by.unwrap_or_default();
     let right = match preempted.kind() {
-        api::EvictionKind::Priority => ", which has a higher priority",
-        api::EvictionKind::Reclaim => ", whose queue is promised what this one had borrowed",
+        api::EvictionKind::Priority => "which has a higher priority",
+        api::EvictionKind::Reclaim => "whose queue is promised what this one had borrowed",
         api::EvictionKind::Unspecified => "",
     };
-    format!("to make room for task {} of step {} of job {}{right}", by.task, by.step + 1, by.job)
+    (format!("task {} of step {} of job {}", by.task, by.step + 1, by.job), right)
 }
 
 /// A long message as rows that a cell holds whole.

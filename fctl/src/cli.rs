@@ -257,9 +257,10 @@ pub(crate) struct StepFlags {
     /// Memory with its unit, such as 512MiB
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     pub memory: Option<u64>,
-    /// GPUs: a count, count=N,model=NAME, or a part of one, share=0.25,memory=10GiB
+    /// GPUs: a count, count=N,model=NAME, or a part of one, share=0.25,memory=10GiB; given more than once, each is an alternative, the
+    /// first preferred
     #[arg(long, value_name = "N", value_parser = gpus)]
-    pub gpu: Option<Gpus>,
+    pub gpu: Vec<Gpus>,
     /// Scratch space with its unit
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     pub disk: Option<u64>,
@@ -343,9 +344,9 @@ impl From<OnDisconnectKind> for OnDisconnect {
     }
 }
 
-/// The value of `--gpu`; a type of its own, since a list would mean a repeated flag.
+/// The value of one `--gpu`, none for 0; a type of its own, since an option would mean a flag that need not be given.
 #[derive(Debug, Clone)]
-pub(crate) struct Gpus(pub Vec<GpuRequest>);
+pub(crate) struct Gpus(pub Option<GpuRequest>);
 
 fn gpus(text: &str) -> Result<Gpus, flags::FlagError> {
     flags::gpu(text).map(Gpus)

@@ -89,6 +89,8 @@ pub(crate) struct Attempt<'a> {
     node: &'a str,
     node_id: u64,
     gpus: Vec<Gpu<'a>>,
+    gpu_alternative: Option<u32>,
+    gpu_request: Option<&'a str>,
     phase: String,
     times: Times,
     outcome: Option<String>,
@@ -264,6 +266,8 @@ fn member<'a>(attempt: &'a api::Attempt, rank: u32, member: &'a api::Member) -> 
         node: &member.node_name,
         node_id: member.node,
         gpus: member.gpus.iter().map(gpu).collect(),
+        gpu_alternative: member.gpu_alternative,
+        gpu_request: member.gpu_alternative.map(|_| member.gpu_request.as_str()),
         phase: word(member.phase().as_str_name(), "PHASE_"),
         times: Times {
             placed_ms: attempt.placed_ms,

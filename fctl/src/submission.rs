@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use flowyard_model::{Digest, Image, JobSpec, Name};
+use flowyard_model::{Digest, GpuRequest, Image, JobSpec, Name};
 use flowyard_sdk::client::Source;
+use flowyard_sdk::flags;
 use flowyard_sdk::flow::{Flow, FlowStep, Packing};
 
-use crate::cli::{StepFlags, Submit};
+use crate::cli::{Gpus, StepFlags, Submit};
 use crate::failure::Failure;
 use crate::{output, text};
 
@@ -67,7 +68,7 @@ fn one_step(submit: &Submit) -> Result<Flow, Failure> {
         disk_bytes: flags.disk,
         shm_bytes: flags.shm,
         tokens: (!flags.token.is_empty()).then(|| unique("--token", &flags.token)).transpose()?,
-        gpus: flags.gpu.as_ref().map(|gpus| gpus.0.clone()),
+        gpus: (!flags.gpu.is_empty()).then(|| alternatives(&flags.gpu)).transpose()?,
         labels: unique("--label", &flags.label)?,
         mounts: (!flags.mount.is_empty()).then(|| flags.mount.clone()),
         image: flags.image.clone(),
@@ -80,6 +81,12 @@ fn one_step(submit: &Submit) -> Result<Flow, Failure> {
         ..FlowStep::default()
     };
     Ok(Flow::one_step(name, step))
+}
+
+/// What `--gpu` was given, each an alternative.
+fn alternatives(given: &[Gpus]) -> Result<Vec<GpuRequest>, Failure> {
+    let given: Vec<_> = given.iter().map(|gpus| gpus.0.clone()).collect();
+    flags::gpu_alternatives(&given).map_err(|error| Failure::Usage(format!("--gpu: {error}")))
 }
 
 /// The program's name, as far as it can be a name.
@@ -115,7 +122,7 @@ impl StepFlags {
             || !self.token.is_empty();
         let resources = self.cpu.is_some()
             || self.memory.is_some()
-            || self.gpu.is_some()
+            || !self.gpu.is_empty()
             || self.disk.is_some()
             || self.shm.is_some();
         let others = self.name.is_some()

@@ -240,3 +240,100 @@ fn devices_of_a_task_are_as_near_to_each_other_as_it_asks() {
     assert_eq!(dev.interrupt().code(), 0);
     yard.nothing_is_left();
 }
+
+const ALTERNATIVES: &str = r#"
+name = "either"
+[steps.train]
+run = ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES $FLOWYARD_FAKE_GPUS; until [ -e GATE ]; do sleep 0.05; done"]
+isolation = "process"
+cpu = 0.1
+memory = "64MiB"
+gpu = [{ count = 2, model = "h100" }, { count = 4, model = "fake" }]
+"#;
+
+#[test]
+fn where_the_first_alternative_is_impossible_the_second_runs_and_each_is_told_of() {
+    let (yard, dev) = with_gpus(4);
+    let gate = yard.path("gate").display().to_string();
+    yard.write("flow.toml", ALTERNATIVES.replace("GATE", &gate));
+    let dry = yard.json(&["submit", "--dry-run", "flow.toml"]);
+    assert_eq!(dry["findings"][0]["explanation"]["alternative"], 1, "{dry}");
+    let text = yard.ok(&["submit", "--dry-run", "flow.toml"]);
+    assert!(text.contains("GPUs by alternative 2, 4 GPUs of model fake"), "{text}");
+    yard.ok(&["submit", "flow.toml"]);
+    yard.wait_running("1", &[]);
+    let given = attempts(&yard, "1")[0].clone();
+    assert_eq!(given["gpus"].as_array().map(Vec::len), Some(4), "{given}");
+    let taken = [&given["gpu_alternative"], &given["gpu_request"]];
+    assert_eq!(json!(taken), json!([1, "4 GPUs of model fake"]), "{given}");
+    let shown = yard.ok(&["show", "1/train/0"]);
+    assert!(shown.contains("alternative 2, 4 GPUs of model fake"), "{shown}");
+    let why = yard.ok(&["why", "1"]);
+    assert!(why.contains("it has GPUs by alternative 2, 4 GPUs of model fake"), "{why}");
+
+    // Whoever waits is told what keeps it from each.
+    let either = ["--gpu", "count=2,model=h100", "--gpu", "count=3,model=fake"];
+    let process = ["--isolation", "process", "--cpu", "0.1", "--memory", "64MiB"];
+    yard.ok(&[&["submit"][..], &process, &either, &["--", "true"]].concat());
+    let dry = [&["submit", "--dry-run"][..], &process, &either, &["--", "true"]].concat();
+    for told in [yard.ok(&["why", "2"]), yard.ok(&dry)] {
+        let first = "alternative 1, 2 GPUs of model h100: 1 node: no such GPUs, such as local: it has 4 GPUs";
+        assert!(told.contains(first), "{told}");
+        let second = "alternative 2, 3 GPUs of model fake: 1 node: GPUs taken or unhealthy, such as local: 0 of 4 free and healthy";
+        assert!(told.contains(second), "{told}");
+        assert!(told.contains("2 GPUs of model h100 or 3 GPUs of model fake"), "{told}");
+    }
+    submit(&yard, "1", "true");
+    assert!(!yard.ok(&["why", "3"]).contains("alternative"), "who has no choice is told of none");
+    yard.write("gate", "");
+    for job in ["1", "2", "3"] {
+        assert_eq!(yard.run(&["wait", job]).code(), 0, "job {job}");
+    }
+    assert_eq!(attempts(&yard, "2")[0]["gpu_alternative"], 1);
+    assert_eq!(attempts(&yard, "3")[0]["gpu_alternative"], Value::Null);
+
+    let refused = ["2 GPU of model h100 or 5 GPU", "no node could ever give"];
+    yard.refused(112, &refused, &["submit", "--gpu", "count=2,model=h100", "--gpu", "5", "--", "true"]);
+    for (flags, words) in [
+        (&["--gpu", "1", "--gpu", "count=1"][..], "alternative 2 asks for the same as alternative 1"),
+        (&["--gpu", "0", "--gpu", "1"], "0, which is none, is no alternative"),
+    ] {
+        yard.refused(110, &["--gpu", words], &[&["submit"], flags, &["--", "true"]].concat());
+    }
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}
+
+#[test]
+fn where_several_alternatives_are_possible_the_first_is_taken() {
+    let yard = Yard::new();
+    let dev = yard.dev(&["--fake-gpus", "1", "--fake-mig", "3g.40gb"]);
+    let flags = ["submit", "--isolation", "process", "--cpu", "0.1", "--memory", "64MiB"];
+    // By default a whole device goes first; here a part is said to be better, and then a share of a whole one.
+    let either = ["--gpu", "model=fake mig 3g.40gb", "--gpu", "share=0.5,model=fake"];
+    for job in ["1", "2", "3", "4"] {
+        let gate = yard.path(if job == "1" { "first" } else { "gate" });
+        let wait = format!("until [ -e {} ]; do sleep 0.05; done", gate.display());
+        yard.ok(&[&flags[..], &either, &["--", "sh", "-c", &wait]].concat());
+        if job != "4" {
+            yard.wait_running(job, &[]);
+        }
+    }
+    let given = |job: &str| {
+        let given = attempts(&yard, job)[0].clone();
+        (given["gpu_alternative"].clone(), given["gpus"][0]["id"].clone())
+    };
+    assert_eq!(given("1"), (json!(0), json!("fake-1-mig-0")));
+    assert_eq!([given("2"), given("3")], [(json!(1), json!("fake-0")), (json!(1), json!("fake-0"))]);
+    let why = yard.ok(&["why", "4"]);
+    assert!(why.contains("alternative 2, 0.5 of a GPU of model fake: 1 node: GPUs taken"), "{why}");
+    yard.write("first", "");
+    yard.wait_running("4", &[]);
+    assert_eq!(given("4"), (json!(0), json!("fake-1-mig-0")), "it is free again");
+    yard.write("gate", "");
+    for job in ["1", "2", "3", "4"] {
+        assert_eq!(yard.run(&["wait", job]).code(), 0, "job {job}");
+    }
+    assert_eq!(dev.interrupt().code(), 0);
+    yard.nothing_is_left();
+}

@@ -109,6 +109,26 @@ fn a_gang_that_could_never_be_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_gang_of_no_fixed_size_starts_with_as_many_as_there_is_room_for() {
+    let yard = Yard::new();
+    yard.settings("[agent]\ncpu = \"3\"\n");
+    let step = "run = [\"sh\", \"-c\", \"echo $FLOWYARD_RANK of $FLOWYARD_SIZE\"]\nisolation = \"process\"\ncpu = 1";
+    let flow = |least: u32| {
+        let gang = format!("gang = {{ size = 8, min_size = {least} }}");
+        yard.write("flow.toml", format!("name = \"few\"\n[steps.few]\n{step}\n{gang}\n"));
+        yard.run(&["submit", "--local", "flow.toml"])
+    };
+    let ran = flow(2);
+    assert_eq!(ran.code(), 0, "{ran:#?}");
+    let said: String = (0..3).map(|rank| yard.ok(&["logs", &format!("1/few/0#1.{rank}"), "--local"])).collect();
+    assert_eq!(said, "0 of 3\n1 of 3\n2 of 3\n");
+    assert_eq!(attempts(&yard, "1", &["--local"]).len(), 3, "no more than there is room for");
+    let refused = flow(4);
+    assert_ne!(refused.code(), 0, "with fewer than its least it never starts: {refused:#?}");
+    yard.nothing_is_left();
+}
+
+#[test]
 fn a_gang_over_two_nodes_counts_its_ranks_through_them() {
     let mut fleet = Fleet::formed(None);
     fleet.add_agent_with("n1", "[agent]\ncpu = \"2\"\nfilter = false\ngang_ports = \"28500-28599\"\n");

@@ -80,8 +80,51 @@ fn the_past_with_nothing_changed_is_what_it_was_and_a_machine_more_makes_it_shor
     assert_eq!(told, yard.json(&["whatif", "--from", &file, "--add-nodes", "more.toml"]), "the same again");
     let text = yard.ok(&["whatif", "--from", &file, "--drain", "local"]);
     assert!(text.contains("RECORDED") && text.contains("SAME AGAIN"), "{text}");
+    queues_that_would_have_been(&yard, &file, &told);
     let drained = yard.run(&["whatif", "--from", &file, "--drain", "local"]);
     drained.says(&["no machine could run 5 tasks of job 1"]);
+}
+
+/// One GPU at a time, where there are four; and what a queue refuses is said.
+fn queues_that_would_have_been(yard: &Yard, file: &str, before: &Value) {
+    yard.write("one.toml", "[queue.default]\nlimit = { gpu = 1 }\n");
+    let told = yard.json(&["whatif", "--from", file, "--queues", "one.toml"]);
+    let [again, changed] = ["same_again", "changed"].map(|run| &told[run]);
+    assert_eq!(again, &before["same_again"], "it is the same again");
+    // Thirty tasks of half a second one after another, where four run at a time; the one that wants four never starts.
+    assert_eq!((number(changed, "/finished"), number(changed, "/waiting")), (6, 1), "{told}");
+    assert!(number(changed, "/waits/mean_ms") > 2 * number(again, "/waits/mean_ms"), "{told}");
+    assert!(number(changed, "/gpu_ppm") < number(again, "/gpu_ppm"), "a quarter is held: {told}");
+    assert_eq!((number(changed, "/preemptions"), number(changed, "/lost_ms")), (0, 0), "{told}");
+    assert_eq!(changed["refused"], Value::Array(vec![]), "{told}");
+
+    let ran = yard.run(&["whatif", "--from", file, "--queues", "one.toml"]);
+    assert_eq!(ran.code(), 0, "{ran:#?}");
+    for (word, path, shown) in [
+        ("GPUs held", "/gpu_ppm", percent as fn(u64) -> String),
+        ("Jain's index over people", "/jain_ppm", |ppm| format!("{}.{:03}", ppm / 1_000_000, ppm / 1_000 % 1_000)),
+        ("attempts stopped to make room", "/preemptions", |count| count.to_string()),
+        ("tasks that wait at the end", "/waiting", |count| count.to_string()),
+        ("jobs finished", "/finished", |count| count.to_string()),
+    ] {
+        let line = ran.stdout.lines().find(|line| line.trim_start().starts_with(word)).unwrap_or_default();
+        let cells = line.trim_start().strip_prefix(word).unwrap_or_default().replace(" %", "%");
+        let cells: Vec<_> = cells.split_whitespace().map(str::to_owned).collect();
+        let figures = ["recorded", "same_again", "changed"].map(|run| shown(number(&told[run], path)));
+        assert_eq!(cells, figures, "{word}: {ran:#?}");
+    }
+
+    // What contradicts itself is not taken, and it is told which.
+    yard.write("odd.toml", "[queue.a]\nlimit = { gpu = 1 }\n[queue.\"a/b\"]\nreserve = { gpu = 2 }\n");
+    let ran = yard.run(&["whatif", "--from", file, "--queues", "odd.toml"]);
+    ran.says(&["changed: refused: queue a/b"]);
+    let told = yard.json(&["whatif", "--from", file, "--queues", "odd.toml"]);
+    let refused = told["changed"]["refused"].as_array().unwrap();
+    assert!(refused.len() == 1 && refused[0].as_str().unwrap().starts_with("queue a/b: "), "{told}");
+}
+
+fn percent(ppm: u64) -> String {
+    format!("{}.{}%", ppm / 10_000, ppm / 1_000 % 10)
 }
 
 #[test]

@@ -275,34 +275,37 @@ fn who_borrows_is_told_of_whom_and_when_it_may_have_to_go() {
     let yard = Yard::new();
     yard.write(
         "queues.toml",
-        "[queue.lab]\nreserve = { cpu = 0.4 }\n\
+        "[queue.lab]\nreserve = { gpu = 1 }\n\
          [queue.guest]\ncontract = { min_run = \"50m\", notice = \"20s\", kill_within = \"40s\" }\n",
     );
-    let dev = yard.dev(&[]);
+    let dev = yard.dev(&["--fake-gpus", "2"]);
     yard.ok(&["queue", "put", "queues.toml"]);
     let nothing = yard.json(&["queue", "show", "guest"]);
     assert_eq!((&nothing["borrowed"], &nothing["returns_from_ms"]), (&json!([]), &Value::Null));
-    let flags = ["submit", "--isolation", "process", "--cpu", "0.3", "--memory", "32MiB", "--queue"];
-    yard.ok(&[&flags[..], &["guest", "--", "sleep", "600"]].concat());
+    let guest = |gpus: &str| {
+        let flags = ["submit", "--isolation", "process", "--cpu", "0.3", "--memory", "32MiB", "--queue", "guest"];
+        yard.ok(&[&flags[..], &["--gpu", gpus, "--", "sleep", "600"]].concat());
+    };
+    guest("1");
     yard.wait_running("1", &[]);
     let shown = yard.json(&["queue", "show", "guest"]);
+    assert_eq!((&shown["borrowed"], &shown["returns_from_ms"]), (&json!([]), &Value::Null), "the other one is free");
+    yard.ok(&["cancel", "1"]);
+    guest("2");
+    yard.wait_running("2", &[]);
+    let shown = yard.json(&["queue", "show", "guest"]);
     let borrowed = json!([{
-        "resource": "cpu", "beyond": 300, "wanted": 300, "lenders": [{ "queue": "lab", "unused": 400 }], "unused_of_others": 0,
+        "resource": "gpu.any", "beyond": 2_000, "wanted": 1_000, "lenders": [{ "queue": "lab", "unused": 1_000 }], "unused_of_others": 0,
     }]);
     assert_eq!(shown["borrowed"], borrowed, "{shown}");
     assert!(shown["returns_from_ms"].as_u64().is_some_and(|at| at > 0), "{shown}");
     let text = yard.ok(&["queue", "show", "guest"]);
-    let said = "borrowed cpu: 0.3 held beyond what is promised, of which 0.3 may be wanted back; unused: lab 0.4";
+    let said = "borrowed gpu.any: 2 held beyond what is promised, of which 1 may be wanted back; unused: lab 1";
     assert!(text.contains(said), "{text}");
     let when = "the first attempt may be asked to leave for them in 49m";
     assert!(text.contains(when) && text.contains("with 20.0s of notice, killed within 40.0s"), "{text}");
-    let why = yard.ok(&["why", "1"]);
-    let said = "its queue holds 0.3 cpu beyond what it is promised, of which 0.3 is promised to lab (0.4 unused)";
+    let why = yard.ok(&["why", "2"]);
+    let said = "its queue holds 2 gpu.any beyond what it is promised, of which 1 may be wanted back by lab (1 unused)";
     assert!(why.contains(said) && why.contains("it may be asked to leave in 49m"), "{why}");
-    // Once the lab uses what is its own, nobody borrows it.
-    let own = ["submit", "--isolation", "process", "--cpu", "0.4", "--memory", "32MiB", "--queue", "lab", "--"];
-    yard.ok(&[&own[..], &["sleep", "600"]].concat());
-    yard.wait_running("2", &[]);
-    assert_eq!(yard.json(&["queue", "show", "guest"])["borrowed"], json!([]));
     assert_eq!(dev.interrupt().code(), 0);
 }

@@ -92,6 +92,13 @@ fn a_dry_run_says_what_would_come_of_a_submission_and_nothing_comes_of_it() {
     assert_eq!(flow["findings"][0]["reason"], "4 of its 4 tasks would start now");
     assert_eq!(flow["findings"][1]["reason"], "it would wait for first");
     assert_eq!(yard.json(&["jobs"])["jobs"], json!([]), "no job was made");
+    let step = |at: usize| format!("[steps.s{at}]\nrun = [\"true\"]\nisolation = \"process\"\n");
+    let many: String = (0..53).map(step).collect();
+    yard.write("many.toml", format!("name = \"many\"\n{many}"));
+    let many = yard.json(&["submit", "--dry-run", "many.toml"]);
+    let last = many["findings"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["subject"], &last["state"]), (&json!("many"), &json!("more")), "{many}");
+    assert_eq!(last["reason"], "3 more steps of it are not told about here", "{many}");
     assert_eq!(yard.json(&["storage"])["origin_blobs"], before["origin_blobs"], "and nothing was uploaded");
 
     yard.ok(&with_gpus(&["--key", "once"], "1", &["sleep", "600"]));

@@ -120,6 +120,8 @@ pub fn member(member: &model::Member, node: Option<&model::Node>) -> api::Member
         end: member.end.as_deref().map(Into::into),
         stuck: stuck_number(member.stuck),
         replacement: member.replacement,
+        gpu_alternative: None,
+        gpu_request: String::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use flowyard_model::{
     ClusterVersion, Command, Entry, Health, JobId, JobSpec, QueuePath, Reply, Revision, Scheduling, StepIndex,
-    StepSpec, SubmitJob, TimeMs,
+    StepSpec, SubmitJob, TaskKey, TimeMs,
 };
 use flowyard_proto::api::{DryRunRequest, DryRunResponse, Finding};
 use flowyard_proto::status::rejected;
@@ -13,8 +13,8 @@ use flowyard_scheduling::why::{Question, explain};
 use flowyard_state::{State, View, apply};
 use tonic::Status;
 
-use super::why::{Sight, explanation, finding, of_reasons};
-use super::{beside, submit};
+use super::why::{Sight, count, explanation, finding, of_reasons};
+use super::{alternatives, beside, submit};
 use crate::access::{Action, allow};
 use crate::coordinator::Shared;
 use crate::standing::Standing;
@@ -83,8 +83,16 @@ fn answer(
     let asked = Asked { view, copy: &copy, job, wish, now, looks };
     let mut explained = 0;
     let steps = (0..).zip(&wish.spec.steps).take(STEPS_TOLD);
-    let findings = steps.map(|(at, spec)| asked.step(StepIndex(at), spec, &mut explained));
-    Ok(DryRunResponse { findings: findings.collect(), revision, existing: None })
+    let mut findings: Vec<_> = steps.map(|(at, spec)| asked.step(StepIndex(at), spec, &mut explained)).collect();
+    findings.extend(untold(wish));
+    Ok(DryRunResponse { findings, revision, existing: None })
+}
+
+/// That there are more steps than are told about.
+fn untold(wish: &SubmitJob) -> Option<Finding> {
+    let more = wish.spec.steps.len().checked_sub(STEPS_TOLD).filter(|more| *more > 0)?;
+    let reason = format!("{} of it are not told about here", count(more as u64, "more step"));
+    Some(finding(wish.spec.name.to_string(), "more", reason))
 }
 
 fn perform(state: &mut State, now: TimeMs, command: Command) -> Reply {
@@ -129,12 +137,17 @@ impl Asked<'_> {
         let wire = Some(explanation(sight, &told, self.now.0));
         let mut found = of_reasons(sight, spec, &told.reasons, Some(&told), subject);
         found.state = "waits".to_owned();
-        if told.placed.is_some() {
+        if told.placed.is_none() {
+            let first = self.copy.ready_tasks(self.job, at).map(|(task, _)| TaskKey { job: self.job, step: at, task });
+            found.details.extend(first.take(1).flat_map(|key| alternatives::lines(sight, self.copy, key)));
+        } else {
             found = Finding { details: Vec::new(), advice: Vec::new(), state: "starts".to_owned(), ..found };
             found.reason = match step.count {
                 Some(1) | None => "it would start now".to_owned(),
                 Some(all) => format!("{} of its {all} tasks would start now", told.placed_of_step),
             };
+            let by = told.alternative.and_then(|at| alternatives::named(spec, at));
+            found.details.extend(by.map(|named| format!("the first of them would have GPUs by {named}")));
         }
         Finding { explanation: wire, ..found }
     }

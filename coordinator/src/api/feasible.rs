@@ -25,7 +25,7 @@ fn asked(step: &StepSpec) -> String {
         parts.push(format!("{} of disk", bytes(*disk_bytes)));
     }
     parts.extend(step.resources.tokens.iter().map(|(name, count)| format!("{count} of the token `{name}`")));
-    parts.extend(gpus.first().map(gpu));
+    parts.extend((!gpus.is_empty()).then(|| gpus.iter().map(gpu).collect::<Vec<_>>().join(" or ")));
     parts.extend((step.size > 1).then(|| format!("and that {} times at once, for a gang", step.least_size())));
     parts.extend((step.network == NetworkMode::Private).then(|| "a private network".to_owned()));
     let near = step.placing.near.as_ref().filter(|near| near.need);
@@ -98,7 +98,7 @@ fn exists(state: &State, step: &StepSpec) -> String {
         let shared = if shared.is_empty() { "none".to_owned() } else { shared.join(", ") };
         text = format!("{text}; tokens that the policy gives to all nodes: {shared}");
     }
-    let all = state.nodes().count();
+    let all = state.node_count();
     if all > SHOWN {
         text = format!("{text}; and {} more nodes", all - SHOWN);
     }

@@ -1,5 +1,6 @@
 //! The API's services: one file per kind of question. Reads are answered from the newest view; wishes go through the log.
 
+mod alternatives;
 mod artifacts;
 mod batch;
 mod blobs;

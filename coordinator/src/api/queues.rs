@@ -136,7 +136,7 @@ pub(super) fn get(
     let above = seen().filter(|queue| queue.path.covers(path) && queue.path != *path);
     let above = above.map(|queue| line(view, queue)).collect();
     let lent = borrowed(view, path);
-    let returns_from_ms = first_return(view, path).filter(|_| !lent.is_empty()).map(|at| at.0);
+    let returns_from_ms = first_return(view, path, &lent).map(|at| at.0);
     let borrowed = lent.iter().map(|it| told(it, &looks)).collect();
     Ok(GetQueueResponse { line: Some(line(view, queue)), above, below, borrowed, returns_from_ms })
 }
@@ -152,7 +152,7 @@ fn told(borrowed: &Borrowed, looks: &impl Fn(&QueuePath) -> bool) -> api::Borrow
     api::Borrowed {
         resource: borrowed.resource.column().field(),
         beyond: borrowed.beyond,
-        wanted: borrowed.wanted(),
+        wanted: borrowed.wanted,
         lenders: seen.into_iter().map(lender).collect(),
         lent_by_others: hidden.into_iter().map(|(_, unused)| *unused).fold(0, u64::saturating_add),
     }

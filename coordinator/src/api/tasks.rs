@@ -6,8 +6,8 @@ use flowyard_proto::view;
 use flowyard_state::View;
 use tonic::Status;
 
-use super::find_job;
 use super::jobs::page;
+use super::{alternatives, find_job};
 
 /// A page of the tasks of a job, of a step, or one task.
 pub(super) fn list(view: &View, request: &ListTasksRequest) -> Result<ListTasksResponse, Status> {
@@ -53,7 +53,12 @@ fn wanted(view: &View, key: TaskKey, states: &[i32]) -> bool {
 pub(super) fn shown(view: &View, key: TaskKey) -> Option<api::Task> {
     let node = |id| view.node(id).map(|node| node.as_ref());
     match view.task(key) {
-        Some(task) => Some(view::task(key.step, key.task, task, node)),
+        Some(task) => {
+            let mut shown = view::task(key.step, key.task, task, node);
+            let spec = view.step_spec(key.job, key.step);
+            spec.into_iter().for_each(|spec| alternatives::say(&mut shown, task, &spec.resources.gpus));
+            Some(shown)
+        }
         None => Some(view::untouched_task(key.step, key.task, view.task_state(key)?)),
     }
 }

@@ -10,10 +10,12 @@
 //! | [`borrowed`] | what runs where others are promised the room, and when it may have to go |
 //! | [`near`] | how much room there is so near as a gang needs it |
 //! | [`told`] | what would let it start, and when, for programs and people |
+//! | [`changes`] | each change that would, in words |
 //! | [`time`] | what becomes of a job when one of its times passes |
 //! | [`words`] | quantities and references in words |
 
 mod borrowed;
+mod changes;
 mod ended;
 mod evictions;
 mod near;
@@ -33,11 +35,11 @@ use flowyard_proto::api::{Finding, WhyRequest, WhyResponse};
 use flowyard_state::View;
 use tonic::Status;
 
-pub(super) use self::room::{Sight, of_reasons};
+pub(super) use self::room::{Sight, bound, gpus, of_reasons, rejected};
 pub(super) use self::told::explanation;
 
-pub(super) use self::words::finding;
-use self::words::{Told, count, counts, duration, step_reference};
+use self::words::{Told, counts, duration, step_reference};
+pub(super) use self::words::{count, finding};
 use super::{find_job, find_task, jobs};
 use crate::coordinator::Shared;
 use crate::session::Directory;
@@ -110,9 +112,20 @@ fn of_job(scene: Scene<'_>, id: JobId, job: &Job) -> Vec<Finding> {
     findings.extend(time::left(scene, id, job));
     findings.extend(first_failure(scene, id, job));
     let open = scene.view.steps(id).filter(|(_, step)| step.ended_at.is_none());
-    let open: Vec<_> = open.take(STEPS_TOLD).collect();
-    findings.extend(open.into_iter().flat_map(|(index, step)| of_step(scene, id, job, index, &step)));
+    let open: Vec<_> = open.collect();
+    let told = open.iter().take(STEPS_TOLD);
+    findings.extend(told.flat_map(|(index, step)| of_step(scene, id, job, *index, step)));
+    findings.extend(untold(id, open.len()));
     findings
+}
+
+/// That there are more open steps than are told about.
+fn untold(id: JobId, open: usize) -> Option<Finding> {
+    let more = open.checked_sub(STEPS_TOLD).filter(|more| *more > 0)?;
+    let reason = format!("{} of it have not ended either and are not told about here", count(more as u64, "more step"));
+    Some(
+        finding(id.to_string(), "more", reason).with_advice([format!("fctl show {id}"), format!("fctl why {id}/STEP")]),
+    )
 }
 
 fn of_ended_job(scene: Scene<'_>, id: JobId, job: &Job, outcome: JobOutcome) -> Vec<Finding> {

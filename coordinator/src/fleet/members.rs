@@ -99,6 +99,7 @@ pub(crate) fn about(shared: &Shared) -> AboutResponse {
         engine: shared.replica.engine().name().to_owned(),
         copied_for: copying::copied_for(shared),
         secret_keys: shared.vault.fingerprints().iter().map(|key| key.0.to_vec().into()).collect(),
+        log_fsyncs: stats.log.barriers,
     }
 }
 

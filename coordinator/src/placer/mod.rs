@@ -36,7 +36,7 @@ const PAUSE_FOR_NODE: Duration = Duration::from_micros(5);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// Longest wait for a time before the wall clock is looked at again.
-const LONGEST_WAKE_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAKE_WAIT: Duration = Duration::from_secs(15);
 
 /// The actor. It has no messages: it follows the applier's signal.
 pub struct Placer {
@@ -112,7 +112,7 @@ impl Placer {
                     true => scheduler.round(&state, now, bound),
                     false => scheduler.place(&state, bound),
                 };
-                let Proposal { plans, complete, wake_at } = proposal;
+                let Proposal { plans, complete, wake_at, .. } = proposal;
                 let plans: Vec<_> = plans.into_iter().map(|plan| (firsts(&view, &plan), plan)).collect();
                 let placed = plans.iter().map(|(_, plan)| plan.placements.len()).sum();
                 let rest = if leaves_waiting(&state, placed) { rest_after(&state) } else { Duration::ZERO };
@@ -125,7 +125,7 @@ impl Placer {
                 solved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             self.scheduler = Some(scheduler);
             self.rests_until = (complete && !rest.is_zero()).then(|| start + rest);
-            if pause.is_zero() {
+            if pause.is_zero() && complete {
                 self.looked = Some((flowyard_clock::monotonic(), flowyard_clock::elapsed(start)));
             }
             self.wake_at = if pause.is_zero() { wake_at } else { Some(now.after(pause.as_millis() as u64 + 1)) };
@@ -156,8 +156,7 @@ fn leaves_waiting(state: &State, placed: usize) -> bool {
 
 /// How long a round is followed by none, where it leaves work waiting for room.
 fn rest_after(state: &State) -> Duration {
-    let most = LONGEST_PAUSE.as_micros() / PAUSE_FOR_NODE.as_micros();
-    (PAUSE_FOR_NODE * state.nodes().take(most as usize).count() as u32).min(LONGEST_PAUSE)
+    PAUSE_FOR_NODE.saturating_mul(u32::try_from(state.node_count()).unwrap_or(u32::MAX)).min(LONGEST_PAUSE)
 }
 
 /// The numbers of the plans under way; `None` if one has none, because an older release would not have known it.

@@ -130,13 +130,19 @@ impl<R: Send + Sync + 'static> RaftNetworkV2<Types<R>> for PeerLink<R> {
 
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         _option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types<R>>, Failed<R>>>, Failed<R>>>
     where
         S: Stream<Item = AppendEntriesRequest<Types<R>>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            // The library pauses after a failure before it gives a request, not before it asks for a stream: whoever connects before there
+            // is one does so without a pause for as long as the peer is gone.
+            let Some(first) = input.next().await else {
+                return Ok(Box::pin(futures::stream::empty()) as BoxStream<'s, _>);
+            };
+            let input = futures::stream::iter([first]).chain(input);
             let (mut client, envelope) = (self.client(Lane::Bulk), self.envelope());
             let (count, sent) = watch::channel(0);
             let requests = input.map(move |request| {
@@ -246,5 +252,46 @@ impl<R: Send + Sync + 'static> Answers<R> {
             }
         }
         tokio::time::timeout(STREAM_ANSWER_TIMEOUT, self.replies.message()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::BoxFuture;
+
+    use super::super::connect::{Connect, Wire};
+    use super::super::engine::MemoryLog;
+    use super::super::storage_suite::Count;
+    use super::super::{Replica, ReplicaConfig};
+    use super::*;
+
+    /// Refuses, and counts how often it was asked.
+    #[derive(Debug, Default)]
+    struct Refused(AtomicUsize);
+
+    impl Connect for Refused {
+        fn connect(&self, _: &str) -> BoxFuture<'static, std::io::Result<Box<dyn Wire>>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(std::future::ready(Err(std::io::ErrorKind::ConnectionRefused.into())))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_peer_that_is_gone_is_tried_again_after_a_pause() {
+        let (folder, refused) = (tempfile::tempdir().unwrap(), Arc::new(Refused::default()));
+        let config = ReplicaConfig { connect: refused.clone(), ..ReplicaConfig::new(folder.path()) };
+        let leader = Replica::open_over(config, Arc::new(MemoryLog::default()), Count::default()).await.unwrap();
+        leader.wait_ready().await.unwrap();
+        leader.add_learner("nobody:1").await.unwrap();
+        for _ in 0..100 {
+            leader.propose(Vec::new()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Signs of life go every 50 ms, and entries after pauses that grow to 400 ms.
+        let tried = refused.0.load(Ordering::Relaxed);
+        assert!((5..200).contains(&tried), "{tried} connections in two seconds");
+        leader.shutdown().await;
     }
 }

@@ -290,13 +290,17 @@ impl<M: Machine> Replica<M> {
     /// The last entry that the current snapshot covers, once it is another than `seen`; `None` when the replica has stopped.
     pub async fn snapshot_after(&self, seen: Option<u64>) -> Option<u64> {
         let mut metrics = self.inner.library.data_metrics();
-        loop {
-            let now = metrics.borrow_watched().snapshot.as_ref().map(|last| last.index());
-            if now.is_some() && now != seen {
-                return now;
+        // They change with every entry: whoever waits here is not woken for each of them.
+        let watching = async move {
+            loop {
+                let now = metrics.borrow_watched().snapshot.as_ref().map(|last| last.index());
+                if now.is_some() && now != seen {
+                    return now;
+                }
+                metrics.changed().await.ok()?;
             }
-            metrics.changed().await.ok()?;
-        }
+        };
+        self.inner.threads.run(watching).await.ok()?
     }
 
     /// Entries of the log that this replica still has, as they are kept: from the first of the range on, until `byte_limit` is

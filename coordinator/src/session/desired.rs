@@ -45,14 +45,12 @@ impl Told {
         };
         let mut now = BTreeMap::new();
         for (key, attempt, member) in view.live_members(self.node) {
-            let wanted = attempt.desired_of(member);
-            // Who is to stop need not know who came.
-            let generation = if wanted == AttemptDesired::Run { attempt.generation() } else { 0 };
-            now.insert(key, (wanted, generation));
-            if self.members.get(&key) == Some(&(wanted, generation)) {
+            let wanted = wanted(attempt, member);
+            now.insert(key, wanted);
+            if self.members.get(&key) == Some(&wanted) {
                 continue;
             }
-            match wanted {
+            match wanted.0 {
                 AttemptDesired::Run => {
                     self.add_step(view, key.task, &mut desired);
                     let gang = gang(view, attempt);
@@ -77,11 +75,25 @@ impl Told {
         Some(desired)
     }
 
+    /// Whether the agent is to do something that it was not told: all at first, then more than to forget what is over.
+    pub fn asks_for_more(&self, view: &View) -> bool {
+        let is_new = |(key, attempt, member): (MemberKey, &Attempt, &Member)| {
+            self.members.get(&key) != Some(&wanted(attempt, member))
+        };
+        self.sequence == 0 || view.live_members(self.node).any(is_new)
+    }
+
     fn add_step(&mut self, view: &View, task: TaskKey, desired: &mut Desired) {
         if self.steps.insert((task.job, task.step)) {
             desired.steps.extend(step_context(view, task.job, task.step).map(Arc::new));
         }
     }
+}
+
+/// What is wanted of a member, and in which generation of its gang. Who is to stop need not know who came.
+fn wanted(attempt: &Attempt, member: &Member) -> (AttemptDesired, u32) {
+    let wanted = attempt.desired_of(member);
+    (wanted, if wanted == AttemptDesired::Run { attempt.generation() } else { 0 })
 }
 
 /// How a member is asked to stop whose attempt was evicted: as its queue's contract says. Whatever stops it for another reason does so
@@ -298,6 +310,29 @@ mod tests {
     fn placed(state: &mut State, nodes: &[u64]) {
         let placement = Placement { task: task(1), attempt: AttemptNumber(1), members: seats(nodes) };
         commit(state, vec![placement], vec![]);
+    }
+
+    #[test]
+    fn an_agent_waits_for_what_it_is_to_do_and_not_to_forget_what_is_over() {
+        let mut state = cluster();
+        let mut told = Told::nothing(NodeId(1));
+        assert!(told.asks_for_more(&state.view()), "it was told nothing yet");
+        told.next(&state.view(), Term(1)).expect("all there is");
+        assert!(!told.asks_for_more(&state.view()), "nothing has changed");
+        submit(&mut state, 1, 0);
+        placed(&mut state, &[1]);
+        assert!(told.asks_for_more(&state.view()), "it is to begin a task");
+        told.next(&state.view(), Term(1)).expect("the task");
+        perform(&mut state, Command::CancelJob { job: JobId(1) });
+        assert!(told.asks_for_more(&state.view()), "it is to stop it");
+        told.next(&state.view(), Term(1)).expect("its stop");
+        perform(
+            &mut state,
+            Command::SetNodeHealth { node: NodeId(1), incarnation: Incarnation(1), health: Health::Down },
+        );
+        assert!(!told.asks_for_more(&state.view()), "it only has to forget it");
+        let desired = told.next(&state.view(), Term(1)).expect("that it is over");
+        assert_eq!((desired.gone.len(), desired.run.len(), desired.stop.len()), (1, 0, 0));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Owns what was sent. It is rebuilt from the view at each connection, so it holds nothing that may not be lost.
 //!
 //! A message to an agent costs more than what is in it. What one entry brings about for an agent - that its reports are taken, and what it is
-//! to do now - goes together: whoever has something to tell while reports are on their way waits a moment for word of them.
+//! to do now - goes together: whoever has something to tell while reports are on their way waits a moment for word of them. And that something is
+//! over is nothing that an agent waits for: in a large fleet word of it goes with the next task, which has the room by then, as a rule.
 
 pub mod desired;
 mod devices;
@@ -47,6 +48,13 @@ pub const OUTBOX: usize = 64;
 /// How long news waits for word of reports that are on their way: it comes just after the view that has what they changed.
 const TOGETHER: Duration = Duration::from_millis(2);
 
+/// What no agent waits for is told so much later for each node of the fleet: as long as the placer may take for the next task.
+const NO_HURRY_FOR_NODE: Duration = Duration::from_micros(10);
+/// The longest such wait.
+const NO_HURRY: Duration = Duration::from_millis(100);
+/// With so many batches of reports that it was not told of, an agent waits for word: half as many as it may have on their way.
+const UNTOLD: u64 = 2;
+
 /// Where messages to one agent are put.
 pub type Outbox = mpsc::Sender<Result<CoordinatorMessage, Status>>;
 
@@ -65,6 +73,8 @@ pub struct Session {
     under_way: FuturesOrdered<BoxFuture<'static, Result<u64, Status>>>,
     /// The number of the last that were taken, until the agent is told.
     taken: Option<u64>,
+    /// How many were taken of which it was not told.
+    untold: u64,
     /// When the agent is told what may be new at the latest; `None` if nothing is.
     tell_at: Option<Instant>,
 }
@@ -130,6 +140,7 @@ impl Session {
             outbox,
             under_way: FuturesOrdered::new(),
             taken: None,
+            untold: 0,
             tell_at: None,
         }
     }
@@ -142,6 +153,7 @@ impl Session {
             let _ = self.outbox.send(Err(status)).await;
             return false;
         }
+        self.untold = 0;
         let taken = self.taken.take().map(|sequence| Wire::Acknowledged(Acknowledged { sequence }));
         let desired = self.told.next(&view, self.term).map(|desired| Wire::Desired((&desired).into()));
         for message in taken.into_iter().chain(desired) {
@@ -180,20 +192,34 @@ impl Session {
         match taken {
             Ok(sequence) => {
                 self.taken = Some(sequence);
+                self.untold += 1;
                 self.note_news();
             }
             Err(status) => drop(self.outbox.send(Err(status)).await),
         }
     }
 
-    /// There may be something to tell: at once, unless there is word of reports to be waited for.
+    /// There may be something to tell: at once, unless there is word of reports to be waited for, or the agent waits for nothing of it.
     fn note_news(&mut self) {
-        let now = Instant::now();
-        match self.under_way.is_empty() {
-            true => self.tell_at = Some(now),
-            false => self.tell_at = self.tell_at.or(Some(now + TOGETHER)),
-        }
+        let view = self.feed.view();
+        let wait = match self.under_way.is_empty() {
+            _ if !self.is_awaited(&view) => no_hurry(view.node_count()),
+            true => Duration::ZERO,
+            false => TOGETHER,
+        };
+        let at = Instant::now() + wait;
+        self.tell_at = Some(self.tell_at.map_or(at, |known| known.min(at)));
     }
+
+    /// Whether the agent waits for what there is to tell.
+    fn is_awaited(&self, view: &View) -> bool {
+        self.untold >= UNTOLD || !is_current(view, self.node, self.incarnation) || self.told.asks_for_more(view)
+    }
+}
+
+/// How long what no agent waits for may wait in a fleet of so many nodes.
+fn no_hurry(nodes: usize) -> Duration {
+    NO_HURRY_FOR_NODE.saturating_mul(u32::try_from(nodes).unwrap_or(u32::MAX)).min(NO_HURRY)
 }
 
 async fn due(at: Option<Instant>) {
@@ -298,6 +324,13 @@ mod tests {
         assert_eq!(sequence, 1);
         session.kill();
         coordinator.shutdown().await;
+    }
+
+    #[test]
+    fn what_no_agent_waits_for_is_told_later_the_larger_the_fleet_is() {
+        assert_eq!(no_hurry(1), Duration::from_micros(10), "nobody notices on one machine");
+        assert_eq!((no_hurry(1_000), no_hurry(10_000)), (Duration::from_millis(10), NO_HURRY));
+        assert_eq!(no_hurry(usize::MAX), NO_HURRY);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

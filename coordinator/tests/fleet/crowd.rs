@@ -7,6 +7,7 @@ use flowyard_identity::{
     ApiToken, Authority, Clock, Credential, Current, KeyRequest, NODE_LIFE_MS, Order, Secret, Subject, Trust, introduce,
 };
 use flowyard_model::{Epoch, Revision, TimeMs};
+use flowyard_proto::api::flowyard_client::FlowyardClient;
 use flowyard_proto::api::{self, GetClusterRequest, ListJobsRequest};
 use flowyard_proto::blob::blobs_client::BlobsClient;
 use flowyard_proto::cluster::RevokeRequest;
@@ -16,7 +17,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tonic::Code;
 
 use crate::closed::{alone, whole};
-use crate::house::{Host, to_call, until};
+use crate::house::{Host, Shown, to_call, until};
 use crate::parts::{Agent, job, let_in, manifest, upload};
 
 /// Raises the limit of open files of this process to what it may be.
@@ -123,6 +124,33 @@ async fn whoever_guesses_tokens_is_answered_more_and_more_slowly() {
     // Five at once, then waits of 100, 200 and 400 ms.
     assert!(flowyard_clock::elapsed(begun) >= Duration::from_millis(700), "{:?}", flowyard_clock::elapsed(begun));
     host.api(Some(&good)).list_jobs(ListJobsRequest::default()).await.expect("who does not guess is answered");
+}
+
+/// One person calls as fast as the coordinator answers until it refuses; others do not notice, and who waits as long as was said is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_one_person_is_told_when_to_call_again_and_others_are_answered() {
+    let host = alone().await;
+    let ann = host.token(to_call("ann", RoleKind::Viewer, &[])).await;
+    let bob = host.token(to_call("bob", RoleKind::Viewer, &[])).await;
+    let (anns, bobs) = (host.api(Some(&ann)), host.api(Some(&bob)));
+    let ask = async |api: &FlowyardClient<Shown>| api.clone().list_jobs(ListJobsRequest::default()).await.map(drop);
+    let (mut refused, mut answered) = (None, 0_usize);
+    while refused.is_none() && answered < 200_000 {
+        let answers = futures::future::join_all((0..200).map(|_| ask(&anns))).await;
+        answered += answers.iter().filter(|answer| answer.is_ok()).count();
+        refused = answers.into_iter().find_map(Result::err);
+    }
+    let refused = refused.expect("nobody may call so often");
+    assert!(answered >= 2_000, "as many as one may have at once were answered: {answered}");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("ann calls more often than one may over time"), "{refused}");
+    let wait = flowyard_proto::status::wait_asked_for(&refused).expect("it says when to call again");
+    assert!(wait <= Duration::from_secs(2), "{wait:?}");
+    for _ in 0..50 {
+        ask(&bobs).await.expect("others are answered");
+    }
+    tokio::time::sleep(wait + Duration::from_secs(1)).await;
+    ask(&anns).await.expect("whoever waits is answered");
 }
 
 /// A certificate of the node n1 that this authority issued so long ago.

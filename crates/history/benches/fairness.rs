@@ -5,6 +5,8 @@
 #![allow(clippy::disallowed_methods, reason = "it measures, which the crate itself must not")]
 #![allow(missing_docs, reason = "it is no library")]
 
+#[path = "common/machines.rs"]
+mod machines;
 #[path = "fairness/svg.rs"]
 mod svg;
 
@@ -12,10 +14,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use flowyard_history::{
-    Change, Machines, Measures, Policy, Profile, Synthetic, of_arrivals, quantiles, run, synthesize,
-};
-use flowyard_model::{Abilities, Gpu, GpuClass, Inventory, PortRange, Queue, QueueAmounts, Rendezvous};
+use flowyard_history::{Change, Measures, Policy, Profile, Synthetic, of_arrivals, quantiles, run, synthesize};
+use flowyard_model::{GpuClass, Queue, QueueAmounts};
+use machines::{GPUS, fleet};
 
 /// A trace, and the machines on which it is nearly too much.
 struct Setting {
@@ -31,7 +32,6 @@ const SETTINGS: [Setting; 2] = [
     Setting { name: "philly", profile: Profile::Philly, jobs: 10_000, days: 14, machines: 56 },
 ];
 const QUEUES: u64 = 4;
-const GPUS: u32 = 8;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -116,40 +116,4 @@ fn picture(setting: &Setting, measures: &[(Policy, Measures)]) -> String {
         setting.name, setting.jobs, setting.days, setting.machines
     );
     svg::picture(&title, &panels)
-}
-
-fn fleet(count: u32) -> Machines {
-    let gpu = |at: u32| Gpu {
-        id: format!("gpu-{at}"),
-        model: "A100".to_owned(),
-        memory_bytes: 80 << 30,
-        numa_node: Some(at / 4),
-        link_group: Some(0),
-        pcie_group: None,
-        healthy: true,
-        fake: true,
-        part: None,
-    };
-    let abilities = Abilities {
-        containers: true,
-        process_isolation: true,
-        host_image: true,
-        private_networks: true,
-        separation: String::new(),
-        enforcement: String::new(),
-        agent_version: String::new(),
-        system: String::new(),
-    };
-    let inventory = Inventory {
-        cpu_milli: 96_000,
-        memory_bytes: 1 << 40,
-        disk_bytes: 0,
-        gpus: (0..GPUS).map(gpu).collect(),
-        tokens: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        abilities,
-        rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
-    };
-    let names = (1..=count).map(|at| format!("gpu-{at}").parse().expect("it is a name")).collect();
-    Machines { names, inventory: Arc::new(inventory) }
 }

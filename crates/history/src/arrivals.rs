@@ -82,7 +82,8 @@ pub fn of_arrivals(arrivals: &[Arrival], machines: &[Machines], queues: &[Arc<Qu
         let spec_digest = Digest { hash: [0; 32], length: 0 };
         let wish = SubmitJob { spec, spec_digest, owner: arrival.user.clone(), key: None };
         happenings.push((BEGIN.after(arrival.at_ms), Happening::Submit(id, wish)));
-        let course = Course { start_ms: 0, end_ms: arrival.duration_ms, end: Arc::new(succeeded()) };
+        let course =
+            Course { start_ms: 0, end_ms: arrival.duration_ms, saves: Arc::default(), end: Arc::new(succeeded()) };
         courses.note_step(id, StepIndex(0), course);
     }
     Ok(Workload { base, happenings, courses: Arc::new(courses), until: None })

@@ -43,5 +43,5 @@ pub use plans::{Derived, OtherPlan, derive};
 pub use policy::Policy;
 pub use replay::{ReplayError, Replayed, replay};
 pub use synthetic::{Profile, Quantile, Synthetic, quantiles, synthesize};
-pub use whatif::{Change, Run, Stuck, run};
+pub use whatif::{Change, Run, Stuck, run, run_seen};
 pub use workload::{Recorded, Workload, recorded};

@@ -64,7 +64,7 @@ pub struct Measures {
     pub succeeded: u64,
     /// Attempts that were stopped to make room, or for a drain.
     pub preemptions: u64,
-    /// What those had run before they were stopped, in milliseconds.
+    /// What those had run since they were last seen to save their work, or since they were placed, in milliseconds.
     pub lost_ms: u64,
     /// From the first submission to the end of the last job that ended.
     pub makespan_ms: u64,

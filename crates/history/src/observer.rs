@@ -188,7 +188,10 @@ impl Observer {
         let ran = state.time().0.saturating_sub(attempt.placed_at.0);
         if attempt.desired == AttemptDesired::Preempt {
             self.measures.preemptions += 1;
-            self.measures.lost_ms += ran;
+            // What it had saved is not lost.
+            let saved = attempt.saved_at.max(attempt.checkpoint.map(|checkpoint| checkpoint.at));
+            let kept_until = saved.unwrap_or(attempt.placed_at).max(attempt.placed_at);
+            self.measures.lost_ms += state.time().0.saturating_sub(kept_until.0);
             return;
         }
         if let Some(job) = state.outline(key.job) {

@@ -161,7 +161,7 @@ fn again(state: &State, round: &Round<'_>, schedulers: &mut BTreeMap<u64, Schedu
         let placed = made.plans.iter().map(|plan| plan.placements.len() as u64).sum::<u64>();
         if is_made_again(&made, *part, plan) {
             derived.equal += 1;
-        } else if !made.complete && placed < round.bound.tasks {
+        } else if !made.complete && !made.counted_out && placed < round.bound.tasks {
             derived.cut_off += 1;
         } else {
             let placements_now = made.plans.get(*part as usize).map_or(0, |plan| plan.placements.len() as u64);

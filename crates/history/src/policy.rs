@@ -115,7 +115,7 @@ impl Placing {
             Self::Sharing(scheduler) => scheduler.place(state, bound),
             Self::Line(line) => {
                 let (plans, complete) = line.round(state);
-                Proposal { plans, complete, wake_at: None }
+                Proposal { plans, complete, counted_out: false, wake_at: None }
             }
         }
     }

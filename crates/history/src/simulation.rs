@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptDesired, AttemptNumber, AttemptOutcome, AttemptReport, Blame, ChangeNode, Command, Effects, End, Entry,
-    Health, Incarnation, JobId, JobSpec, Logs, MemberKey, NodeId, Phase, PhaseTimes, Plan, Reason, RegisterNode, Reply,
-    ReportAttempts, Revision, SubmitJob, TaskKey, TimeMs,
+    Attempt, AttemptDesired, AttemptNumber, AttemptOutcome, AttemptReport, Blame, ChangeDevice, ChangeNode, Command,
+    Effects, End, Entry, Health, Incarnation, JobId, JobSpec, Logs, Member, MemberKey, NodeId, Phase, PhaseTimes, Plan,
+    Reason, RegisterNode, Reply, ReportAttempts, Revision, SetDevices, SubmitJob, TaskKey, TimeMs,
 };
 use flowyard_scheduling::{Bound, Proposal};
 use flowyard_state::{State, apply};
@@ -39,6 +39,8 @@ enum Due {
     Happening(usize),
     /// A process runs.
     Running(NodeId, MemberKey),
+    /// It has saved its work.
+    Saved(NodeId, MemberKey),
     /// A member ends.
     End(NodeId, MemberKey),
     /// Time passes.
@@ -138,17 +140,22 @@ impl<'w> Simulation<'w> {
         self.apply(command)
     }
 
-    /// Runs to the end of the record, or until nothing more comes.
-    pub(crate) fn run(mut self) -> (Measures, Self) {
+    /// Runs to the end of the record, or until nothing more comes; shows the state as it was until each time.
+    pub(crate) fn run(mut self, seen: &mut dyn FnMut(TimeMs, &State)) -> (Measures, Self) {
         let until = self.workload.until;
+        seen(self.now, &self.state);
         while let Some(Reverse((at, due))) = self.due.pop() {
             if until.is_some_and(|until| at > until) || (due == Due::Tick && self.is_over()) {
                 break;
+            }
+            if at > self.now {
+                seen(at, &self.state);
             }
             self.now = self.now.max(at);
             match due {
                 Due::Happening(at) => self.happens(at),
                 Due::Running(node, key) => self.reports(node, key, Phase::Running, None),
+                Due::Saved(node, key) => self.saved(node, key),
                 Due::End(node, key) => self.ends(node, key),
                 Due::Tick => self.tick(),
                 Due::Round => self.round(),
@@ -219,7 +226,10 @@ impl<'w> Simulation<'w> {
     fn see_stops(&mut self, nodes: &BTreeSet<NodeId>) {
         let mut stops = Vec::new();
         for node in nodes {
-            let asked = self.state.live_members(*node).filter(|(_, attempt, _)| attempt.desired != AttemptDesired::Run);
+            let runs = |(_, attempt, member): &(MemberKey, &Attempt, &Member)| {
+                attempt.desired_of(member) == AttemptDesired::Run
+            };
+            let asked = self.state.live_members(*node).filter(|it| !runs(it));
             stops.extend(asked.map(|(key, attempt, _)| (*node, key, attempt.preempted.is_some())));
         }
         for (node, key, evicted) in stops {
@@ -276,6 +286,11 @@ impl<'w> Simulation<'w> {
                 by: OPERATOR.to_owned(),
                 reason: String::new(),
             }),
+            Happening::Found(id, devices) => {
+                let (node, devices) = (node(id)?, devices.clone());
+                Command::SetDevices(SetDevices { node, incarnation: self.incarnation(node)?, devices })
+            }
+            Happening::Device(id, wish) => Command::ChangeDevice(ChangeDevice { node: node(id)?, ..wish.clone() }),
             Happening::Same(command) => command.clone(),
         })
     }
@@ -301,7 +316,7 @@ impl<'w> Simulation<'w> {
             self.apply(Command::Tick);
         }
         loop {
-            let Proposal { plans, complete, wake_at } = self.placing.round(&self.state, self.now, BOUND);
+            let Proposal { plans, complete, wake_at, .. } = self.placing.round(&self.state, self.now, BOUND);
             let mut taken = false;
             for plan in plans {
                 taken |= self.commit(plan);
@@ -322,7 +337,13 @@ impl<'w> Simulation<'w> {
     fn commit(&mut self, plan: Plan) -> bool {
         let placed: Vec<(TaskKey, AttemptNumber)> = plan.placements.iter().map(|it| (it.task, it.attempt)).collect();
         let repairs: Vec<_> = plan.repairs.iter().map(|it| (it.task, it.seats.clone())).collect();
-        let Reply::PlanCommitted { refused, .. } = self.apply(Command::CommitPlan(plan)).reply else { return false };
+        let claims = plan.claims.len();
+        let reply = self.apply(Command::CommitPlan(plan)).reply;
+        let Reply::PlanCommitted { refused, refused_claims } = reply else { return false };
+        if claims > refused_claims.len() {
+            // A round makes so many claims and no more.
+            self.want_round();
+        }
         let refused: Vec<u32> = refused.into_iter().map(|(at, _)| at).collect();
         let taken = (0..).zip(placed).filter(|(at, _)| refused.binary_search(at).is_err());
         let mut members = Vec::new();
@@ -350,6 +371,11 @@ impl<'w> Simulation<'w> {
         self.guessed += u64::from(!known);
         if course.start_ms < course.end_ms {
             self.wait_for(placed_at.after(course.start_ms), Due::Running(node, key));
+        }
+        // What was saved before is in the state.
+        let now = self.now;
+        for at in course.saves.iter().map(|at| placed_at.after(*at)).filter(|at| *at >= now) {
+            self.wait_for(at, Due::Saved(node, key));
         }
         self.wait_for(placed_at.after(course.end_ms), Due::End(node, key));
     }
@@ -381,17 +407,26 @@ impl<'w> Simulation<'w> {
     }
 
     fn reports(&mut self, node: NodeId, member: MemberKey, phase: Phase, end: Option<Arc<End>>) {
-        let (Some(_), Some(incarnation)) = (self.is_live(node, member), self.incarnation(node)) else { return };
-        // An agent that is not heard from reports nothing; it does once it is heard from again, if it still has it.
-        if self.state.node(node).is_some_and(|node| node.health != Health::Up) && phase != Phase::Ended {
-            return;
-        }
         let now = Some(self.now);
         let times = match phase {
             Phase::Ended => PhaseTimes { ended: now, ..PhaseTimes::NONE },
             _ => PhaseTimes { accepted: now, running: now, ..PhaseTimes::NONE },
         };
-        let report = AttemptReport { member, phase, times, end, checkpoint: None, stuck: None, saved_at: None };
+        self.says(node, AttemptReport { member, phase, times, end, checkpoint: None, stuck: None, saved_at: None });
+    }
+
+    /// A member has saved its work, so that less is lost if it has to go.
+    fn saved(&mut self, node: NodeId, member: MemberKey) {
+        let (phase, times, saved_at) = (Phase::Running, PhaseTimes::NONE, Some(self.now));
+        self.says(node, AttemptReport { member, phase, times, end: None, checkpoint: None, stuck: None, saved_at });
+    }
+
+    fn says(&mut self, node: NodeId, report: AttemptReport) {
+        let (Some(_), Some(incarnation)) = (self.is_live(node, report.member), self.incarnation(node)) else { return };
+        // An agent that is not heard from reports nothing; it does once it is heard from again, if it still has it.
+        if self.state.node(node).is_some_and(|node| node.health != Health::Up) && report.phase != Phase::Ended {
+            return;
+        }
         self.apply(Command::ReportAttempts(ReportAttempts { node, incarnation, reports: vec![report] }));
     }
 }

@@ -61,10 +61,15 @@ const LINES: usize = 100;
 
 /// Runs a workload with a change.
 pub fn run(workload: &Workload, change: &Change) -> Run {
+    run_seen(workload, change, &mut |_, _| {})
+}
+
+/// The same, and shows the state as it was until each time at which something happens.
+pub fn run_seen(workload: &Workload, change: &Change, seen: &mut dyn FnMut(TimeMs, &State)) -> Run {
     let changed = changed(workload, change);
     let mut simulation = Simulation::new(&changed, change.policy, change.seed);
     let mut refused = begin(&mut simulation, &changed, change);
-    let (measures, ended) = simulation.run();
+    let (measures, ended) = simulation.run(seen);
     refused.extend(ended.refused.iter().cloned());
     refused.truncate(LINES);
     Run { measures, guessed: ended.guessed, unknown: ended.unknown, refused, stuck: stuck(&ended, &change.drain) }
@@ -102,10 +107,11 @@ fn begin(simulation: &mut Simulation<'_>, workload: &Workload, change: &Change) 
             refused.push(format!("{what}: {why}"));
         }
     };
-    // What is put now may need what the record comes to only later.
+    // What is put now may need what the record comes to only later, or never: no cluster takes it at an older version.
     let raises =
         workload.happenings.iter().any(|(_, what)| matches!(what, Happening::Same(Command::RaiseVersion { .. })));
-    if raises && !change.queues.is_empty() && workload.base.version() < ClusterVersion::ACCESS {
+    let newer = change.queues.iter().any(|queue| queue.is_newer());
+    if (raises || newer) && !change.queues.is_empty() && workload.base.version() < ClusterVersion::ACCESS {
         perform("version".to_owned(), Command::RaiseVersion { version: ClusterVersion::ACCESS });
     }
     let base = workload.base.queues().filter(|queue| change.policy.queue(queue) != **queue);

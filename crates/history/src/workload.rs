@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flowyard_model::{
-    AttemptNumber, AttemptOutcome, AttemptReport, Command, Effects, End, Entry, JobId, JobSpec, Name, NodeChange,
-    NodeId, Queue, QueuePath, Rank, RegisterNode, Reply, Scheduling, StepIndex, SubmitJob, TaskKey, TimeMs,
+    AttemptNumber, AttemptOutcome, AttemptReport, ChangeDevice, Command, DeviceReport, Effects, End, Entry, JobId,
+    JobSpec, MemberKey, Name, NodeChange, NodeId, Queue, QueuePath, Rank, RegisterNode, Reply, Scheduling, StepIndex,
+    SubmitJob, TaskKey, TimeMs,
 };
 use flowyard_state::{State, apply};
 
@@ -34,6 +35,10 @@ pub(crate) enum Happening {
     Scheduling(NodeId, Scheduling),
     /// A node is closed, opened or forgotten.
     Change(NodeId, NodeChange),
+    /// What an agent finds of the devices of a node.
+    Found(NodeId, Vec<DeviceReport>),
+    /// An operator takes a device of a node out of use, or puts it back.
+    Device(NodeId, ChangeDevice),
     /// What means the same whatever else is otherwise.
     Same(Command),
 }
@@ -45,6 +50,8 @@ pub(crate) struct Course {
     pub start_ms: u64,
     /// From its placement to its end.
     pub end_ms: u64,
+    /// From its placement to each time that it was seen to have saved its work, in order.
+    pub saves: Arc<[u64]>,
     /// Its end.
     pub end: Arc<End>,
 }
@@ -167,13 +174,13 @@ pub fn recorded(history: &History) -> Recorded {
         _ => None,
     });
     let mut observer = Observer::new(&state, &kinds(open(&history.base).chain(submitted)));
-    let (mut happenings, mut courses) = (Vec::new(), Courses::default());
+    let (mut happenings, mut courses, mut saves) = (Vec::new(), Courses::default(), Saves::default());
     for entry in &history.entries {
         let effects = apply(&mut state, entry.clone());
         observer.saw(&state, &entry.command, &effects);
         let now = state.time();
         let reports = entry.command.reports().iter().flat_map(|agent| &agent.reports);
-        reports.for_each(|report| note(&mut courses, &state, report));
+        reports.for_each(|report| note(&mut courses, &mut saves, &state, report));
         happenings.extend(happening(entry, &effects).map(|what| (now, what)));
     }
     courses.settle();
@@ -197,15 +204,26 @@ fn happening(entry: &Entry, effects: &Effects) -> Option<Happening> {
             Happening::Scheduling(*node, *scheduling)
         }
         (Command::ChangeNode(wish), Reply::Done) => Happening::Change(wish.node, wish.change),
+        // What was seen under an earlier registration touches nothing.
+        (Command::SetDevices(wish), _) if touched(&wish.node) => Happening::Found(wish.node, wish.devices.clone()),
+        (Command::ChangeDevice(wish), Reply::Done) => Happening::Device(wish.node, wish.clone()),
         (same @ Command::PutPolicy(_), Reply::Done) => Happening::Same(same.clone()),
         (same @ (Command::RaiseVersion { .. } | Command::BeginEpoch { .. }), _) => Happening::Same(same.clone()),
         _ => return None,
     })
 }
 
+/// When members that live were seen to have saved their work: agents say again what they said.
+type Saves = BTreeMap<MemberKey, BTreeSet<TimeMs>>;
+
 /// Notes how a member ran that ended by itself.
-fn note(courses: &mut Courses, state: &State, report: &AttemptReport) {
+fn note(courses: &mut Courses, saves: &mut Saves, state: &State, report: &AttemptReport) {
+    let saved = report.saved_at.into_iter().chain(report.checkpoint.map(|checkpoint| checkpoint.at));
+    for at in saved {
+        saves.entry(report.member).or_default().insert(at);
+    }
     let (Some(end), key) = (&report.end, report.member) else { return };
+    let saved = saves.remove(&key).unwrap_or_default();
     let by_itself =
         matches!(end.outcome, AttemptOutcome::Succeeded | AttemptOutcome::Failed | AttemptOutcome::Rejected);
     let Some(attempt) = state.attempt(key.task, key.attempt).filter(|attempt| attempt.epoch == key.epoch) else {
@@ -218,7 +236,8 @@ fn note(courses: &mut Courses, state: &State, report: &AttemptReport) {
     if by_itself && first && !told {
         let end_ms = state.time().0.saturating_sub(attempt.placed_at.0);
         let ran = member.times.running.map_or(0, |at| at.0.saturating_sub(attempt.placed_at.0));
-        let course = Course { start_ms: ran.min(end_ms), end_ms, end: end.clone() };
+        let saves = saved.into_iter().map(|at| at.0.saturating_sub(attempt.placed_at.0)).filter(|at| *at < end_ms);
+        let course = Course { start_ms: ran.min(end_ms), end_ms, saves: saves.collect(), end: end.clone() };
         courses.note(key.task, key.attempt, key.rank, course);
     }
 }

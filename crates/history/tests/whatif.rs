@@ -4,7 +4,7 @@ mod common;
 
 use common::{Cluster, arrival, machines, named_machines};
 use flowyard_history::{
-    Arrival, Change, Measures, Policy, Profile, Run, Synthetic, of_arrivals, recorded, run, synthesize,
+    Arrival, Change, Measures, Policy, Profile, Recorded, Run, Synthetic, of_arrivals, recorded, run, synthesize,
 };
 use flowyard_model::*;
 
@@ -203,4 +203,106 @@ fn a_synthetic_trace_runs_by_every_policy_and_loses_nobody() {
         assert_eq!((measures.jobs, measures.finished, measures.people), (400, 400, 10), "{policy}");
         assert!(measures.utilisation.gpu.unwrap() <= 1_000_000 && measures.jain <= 1_000_000);
     }
+}
+
+/// Twenty tasks of a hundred seconds on two machines of four GPUs, of which one has none for two hundred seconds.
+fn without_some_devices(out: impl Fn(&mut Cluster, bool) -> Vec<Command>) -> Recorded {
+    let mut cluster = Cluster::new(&[machines(2, 16, 4)]);
+    out(&mut cluster, true).into_iter().for_each(|command| drop(cluster.perform(command)));
+    let all: Vec<_> = (0..20).map(|_| arrival(0, 100, 1, "ada")).collect();
+    cluster.run(&all, 195, 0);
+    out(&mut cluster, false).into_iter().for_each(|command| drop(cluster.perform(command)));
+    cluster.run(&[], 300, 0);
+    recorded(&cluster.history())
+}
+
+#[test]
+fn devices_that_were_out_are_out_again_and_come_back_when_they_did() {
+    let faulty = |cluster: &mut Cluster, out: bool| {
+        let state = if out { DeviceState::Faulty } else { DeviceState::Healthy };
+        vec![cluster.find(NodeId(1), &[0, 1, 2, 3], state)]
+    };
+    let taken = |_: &mut Cluster, out: bool| {
+        let (by, reason) = ("op".to_owned(), String::new());
+        let one = |at| ChangeDevice {
+            node: NodeId(1),
+            device: format!("fake-{at}"),
+            out,
+            by: by.clone(),
+            reason: reason.clone(),
+        };
+        (0..4).map(|at| Command::ChangeDevice(one(at))).collect()
+    };
+    let more = named_machines("more-", 1, 16, 4);
+    let add: Vec<_> = more.names.iter().map(|name| (name.clone(), more.inventory.clone())).collect();
+    for (what, record) in [("faulty", without_some_devices(faulty)), ("taken out", without_some_devices(taken))] {
+        // Four at a time from 0 and from 100, four more from 195, the next from 200, the last from 295.
+        assert!(within(record.measures.makespan_ms, 395_000, 1_000), "{what}: {:?}", record.measures);
+        let again = run(&record.workload, &plain());
+        assert_eq!((again.measures.finished, again.guessed, again.refused.len()), (20, 0, 0), "{what}");
+        assert!(within(again.measures.makespan_ms, 395_000, 1_000), "{what}: {again:?}");
+        // With four more: eight from 0 and from 100, and four on those that are back at 195.
+        let changed = run(&record.workload, &Change { add: add.clone(), ..plain() });
+        assert!(within(changed.measures.makespan_ms, 295_000, 1_000), "{what}: {changed:?}");
+    }
+}
+
+#[test]
+fn what_holds_a_device_that_fails_loses_it_again() {
+    let mut cluster = Cluster::new(&[machines(2, 16, 4)]);
+    let all: Vec<_> = (0..8).map(|_| arrival(0, 100, 1, "ada")).collect();
+    cluster.run(&all, 50, 0);
+    let fails = cluster.find(NodeId(1), &[0], DeviceState::Faulty);
+    cluster.perform(fails);
+    cluster.run(&[], 300, 0);
+    let record = recorded(&cluster.history());
+    assert!(within(record.measures.makespan_ms, 200_000, 1_000), "one begins anew: {:?}", record.measures);
+    let again = run(&record.workload, &plain());
+    // Another one may be the one that holds it now.
+    assert_eq!((again.measures.finished, again.measures.succeeded), (8, 8), "{again:?}");
+    assert!((1..=2).contains(&again.guessed), "the first attempt of who lost it was not recorded: {again:?}");
+    assert!(within(again.measures.makespan_ms, 200_000, 1_000), "{again:?}");
+}
+
+#[test]
+fn a_gang_that_goes_on_without_a_device_that_failed_does_so_again() {
+    // The first two ranks are where there is room for two.
+    let mut cluster = Cluster::new(&[named_machines("two-", 1, 16, 2), named_machines("one-", 1, 16, 1)]);
+    cluster.submit_gang(3, 2, 100_000);
+    cluster.run(&[], 50, 0);
+    let task = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(0) };
+    assert_eq!(cluster.state.task(task).unwrap().attempts[0].members[2].node, NodeId(2));
+    let fails = cluster.find(NodeId(2), &[0], DeviceState::Faulty);
+    cluster.perform(fails);
+    cluster.run(&[], 300, 0);
+    let record = recorded(&cluster.history());
+    assert_eq!((record.measures.finished, record.measures.succeeded), (1, 1), "{:?}", record.measures);
+    assert!(within(record.measures.makespan_ms, 100_000, 1_000), "its first members ran on: {:?}", record.measures);
+    let again = run(&record.workload, &plain()).measures;
+    assert_eq!((again.finished, again.succeeded, again.running), (1, 1, 0), "{again:?}");
+    assert!(within(again.makespan_ms, 100_000, 1_000), "{again:?}");
+}
+
+#[test]
+fn what_was_saved_is_not_lost_again() {
+    let mut cluster = Cluster::new(&[machines(2, 16, 4)]);
+    let all: Vec<_> = (0..8).map(|_| arrival(0, 100, 1, "ada")).collect();
+    cluster.run(&all, 30, 0);
+    cluster.save();
+    cluster.run(&[], 30, 0);
+    let change = NodeChange::Drain { deadline: Some(TimeMs(cluster.now)) };
+    let (by, reason) = ("op".to_owned(), String::new());
+    cluster.perform(Command::ChangeNode(ChangeNode { node: NodeId(1), change, by, reason }));
+    cluster.perform(Command::Tick);
+    // Those that had to go run again from 100 on, and save after 30 seconds as before.
+    cluster.run(&[], 70, 0);
+    cluster.save();
+    cluster.run(&[], 200, 0);
+    let record = recorded(&cluster.history());
+    let was = record.measures;
+    assert_eq!((was.finished, was.preemptions), (8, 4), "{was:?}");
+    assert!(within(was.lost_ms, 4 * 30_000, 1_000), "they had saved half of it: {was:?}");
+    let again = run(&record.workload, &plain()).measures;
+    assert_eq!((again.finished, again.preemptions), (8, 4), "{again:?}");
+    assert!(within(again.lost_ms, was.lost_ms, 1_000), "{again:?}");
 }

@@ -6,6 +6,7 @@
 
 mod access;
 mod account;
+mod alternatives;
 mod column;
 mod command;
 mod desired;

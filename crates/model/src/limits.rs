@@ -2,14 +2,19 @@
 
 /// Longest contract of what may be evicted, all its times together: an hour, in milliseconds.
 pub const CONTRACT_MS: u64 = 3_600_000;
+/// What fetching may take of the time until an attempt runs, at most, before its minimum run counts all the same; and never more than that is.
+/// In milliseconds.
+pub const FETCH_MS: u64 = 300_000;
 /// Attempts of one task that are evicted at most; after that it is left alone.
 pub const RELOCATIONS: usize = 8;
-/// Claims that there are at one time.
-pub const CLAIMS: usize = 32;
+/// Claims that there are at one time. A queue that wants its reserve back by many small tasks has one for each, and what is beyond this comes
+/// back only once the first have left. One is some hundred bytes in State, and apply looks at no other's to make it.
+pub const CLAIMS: usize = 4_096;
 /// Steps of whom it is remembered how long they took.
 pub const DURATIONS: usize = 20_000;
-/// Attempts whose end one claim waits for.
-pub const AWAITED: usize = 2_000;
+/// Attempts whose end one claim waits for: a gang of a thousand nodes on each of which sixteen tasks run. So many and the gang's seats have
+/// room in an entry.
+pub const AWAITED: usize = 16_384;
 /// How long a claim outlives the time by which whoever leaves for it must have left: agents and rounds of placement take some. In
 /// milliseconds.
 pub const CLAIM_GRACE_MS: u64 = 300_000;
@@ -80,6 +85,8 @@ pub const CPU_MILLI: u64 = 4_096_000;
 pub const RESOURCE_BYTES: u64 = 1 << 50;
 /// GPUs one task may ask for.
 pub const GPUS: u32 = 1_024;
+/// Alternatives of GPUs that a step may name.
+pub const GPU_ALTERNATIVES: usize = 8;
 /// Retries of one task.
 pub const RETRIES: u32 = 1_000;
 /// Exceptions of one retry rule.

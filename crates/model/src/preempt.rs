@@ -3,12 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptNumber, Seat, StopSignal, TaskKey, TimeMs};
+use crate::{AttemptNumber, Seat, StopSignal, TaskKey, TimeMs, limits};
 
 /// What an attempt is promised that may be evicted: how long it runs in any case, and how it is asked to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Contract {
-    /// It is not evicted before it has run for so long, in milliseconds.
+    /// It is not evicted before it has run for so long, in milliseconds; see [`Contract::fetch_ms`].
     pub min_run_ms: u64,
     /// Time that it may take between the notice that its step asks for and the stop, in milliseconds.
     pub notice_ms: u64,
@@ -20,10 +20,21 @@ impl Contract {
     /// What holds where no queue on the path says otherwise.
     pub const DEFAULT: Self = Self { min_run_ms: 300_000, notice_ms: 30_000, kill_within_ms: 60_000 };
 
-    /// How long room that is promised can be held by what may be evicted, in milliseconds, but for the seconds that agents and
-    /// rounds of placement take.
+    /// Its times together, in milliseconds.
     pub fn sum_ms(&self) -> u64 {
         self.min_run_ms.saturating_add(self.leave_ms())
+    }
+
+    /// How long an attempt may take from its placement until it runs, in milliseconds, so that its minimum run counts from then; of what takes
+    /// longer to fetch, it counts from the end of this time.
+    pub fn fetch_ms(&self) -> u64 {
+        self.min_run_ms.min(limits::FETCH_MS)
+    }
+
+    /// How long room that is promised can be held by what may be evicted, in milliseconds, but for the seconds that agents and
+    /// rounds of placement take.
+    pub fn bound_ms(&self) -> u64 {
+        self.fetch_ms().saturating_add(self.sum_ms())
     }
 
     /// How long an attempt can take to leave once it is evicted, in milliseconds, but for the seconds that agents take.

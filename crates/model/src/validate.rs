@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::plausible::{plausible_blob, plausible_manifest};
 use crate::{
-    FanOut, Growth, Input, JobSpec, Name, NeedKind, NetworkMode, Notice, Placing, Rejection, Replace, Resources, Retry,
-    RetryRule, SecretPlace, SecretUse, SpecBlobs, StepIndex, StepSpec, limits,
+    FanOut, GpuRequest, Growth, Input, JobSpec, Name, NeedKind, NetworkMode, Notice, Placing, Rejection, Replace,
+    Resources, Retry, RetryRule, SecretPlace, SecretUse, SpecBlobs, StepIndex, StepSpec, limits,
 };
 
 type Checked = Result<(), Rejection>;
@@ -259,6 +259,8 @@ fn validate_resources(resources: &Resources) -> Checked {
     require(memory, "memory", "between 1B and 1PiB")?;
     require(resources.disk_bytes <= limits::RESOURCE_BYTES, "disk", "at most 1PiB")?;
     require(resources.shm_bytes <= resources.memory_bytes, "shm", "is part of the memory and cannot be larger")?;
+    at_most("gpu", resources.gpus.len(), limits::GPU_ALTERNATIVES)?;
+    require(GpuRequest::repeated(&resources.gpus).is_none(), "gpu", "two of its alternatives are the same")?;
     for request in &resources.gpus {
         let count = (1..=limits::GPUS).contains(&request.count);
         require(count, "gpu.count", &format!("between 1 and {}", limits::GPUS))?;

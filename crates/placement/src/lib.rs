@@ -32,10 +32,11 @@ pub use fleet::{
     NearRoom, NodeFacts, NodeIndex, Occupied, Portion, SeatAt, Seated, ShapeFacts, ShapeIndex, Spread, Wish,
 };
 pub use turns::bounds::Kept;
-pub use turns::claims::{Claims, Rights, claims};
+pub use turns::claims::{Claims, Rights, claims, may_leave};
 pub use turns::fixed;
 pub use turns::group::{GroupFacts, GroupKey, Need, QueueIndex, UserIndex};
 pub use turns::leaf::Account;
+pub use turns::lent::Lent;
 pub use turns::queues::{QueueFacts, Queues};
 pub use turns::reserve::{Reserved, reserve};
 pub use turns::rights::{Reason, Rules, Running};
@@ -44,4 +45,4 @@ pub use turns::share::{Column, Held, History, Named};
 pub use turns::victims::{Evictions, Scratch, victims};
 
 /// Version of the policy; written into every plan, so that a past decision can be told from what would be decided now.
-pub const PLACER_VERSION: u32 = 4;
+pub const PLACER_VERSION: u32 = 5;

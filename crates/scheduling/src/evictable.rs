@@ -134,6 +134,16 @@ fn held_by(state: &State, spec: &StepSpec, member: &Member) -> Held {
     state.node(member.node).map_or(Held::NONE, of_node)
 }
 
+/// What the live attempt of a task holds in all.
+pub(crate) fn held(state: &State, key: TaskKey) -> Held {
+    let (mut all, spec) = (Held::NONE, state.step_spec(key.job, key.step));
+    let attempt = state.task(key).and_then(|task| task.attempts.last());
+    for (spec, attempt) in spec.into_iter().zip(attempt) {
+        live(attempt).for_each(|member| all.add(&held_by(state, spec, member)));
+    }
+    all
+}
+
 fn live(attempt: &Attempt) -> impl Iterator<Item = &Member> {
     attempt.members.iter().filter(|member| member.phase != Phase::Ended)
 }

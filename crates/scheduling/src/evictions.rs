@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flowyard_model::{
     Awaited, Claim, ClaimWish, ClusterVersion, Command, Entry, Eviction, EvictionKind, NodeId, Phase, Placement, Plan,
-    Reply, Revision, Seat, TaskKey, TimeMs, limits,
+    Reply, Revision, Seat, TaskKey, TimeMs, Used, limits,
 };
 use flowyard_placement::{Bound, Claims, GroupKey, Occupied, Reason, Rights, Rules, Seated, claims};
 use flowyard_state::{State, apply};
@@ -13,13 +13,41 @@ use flowyard_state::{State, apply};
 use crate::evictable::Told;
 use crate::filling::seats_of;
 use crate::nodes::{self, When};
+use crate::reserving::top;
 use crate::scheduler::{Known, counts};
 use crate::upgrading::Again;
 
 /// The part of a round's steps that looking for victims may take, in hundredths: beside those of the placements.
 const STEPS_PERCENT: u64 = 30;
+/// Claims of one round. The next round makes more: so it is known soon of the first ones, and each round is short.
+const CLAIMS_PER_ROUND: usize = 64;
 /// Up to so many that might go the least loss is found exactly.
 const EXACT_UP_TO: usize = 16;
+
+/// Who leaves.
+#[derive(Debug, Default)]
+struct Leaving {
+    tasks: BTreeSet<TaskKey>,
+    /// The nodes that they are on.
+    nodes: BTreeSet<NodeId>,
+    /// The parts of the tree that they are in.
+    tops: BTreeSet<String>,
+}
+
+impl Leaving {
+    /// Whether somebody leaves who may be in a claim's way: who was asked to for it, who is on one of its nodes, who counts within the same
+    /// bounds, or who holds what all nodes share. Others' leaving makes no difference to it.
+    fn for_claim(&self, state: &State, task: TaskKey, claim: &Claim) -> bool {
+        let own = claim.evictions.iter().any(|eviction| self.tasks.contains(&eviction.task));
+        let there = || claim.members.iter().any(|seat| self.nodes.contains(&seat.node));
+        let beside = || state.outline(task.job).is_some_and(|job| self.tops.contains(&top(&job.spec.queue)));
+        let shared = || {
+            let spec = state.step_spec(task.job, task.step);
+            !self.tasks.is_empty() && spec.is_some_and(|spec| !spec.resources.tokens.is_empty())
+        };
+        own || there() || beside() || shared()
+    }
+}
 
 /// What the end of a round comes to.
 #[derive(Debug, Default)]
@@ -40,11 +68,14 @@ impl Known {
         let mut in_order: Vec<_> =
             self.state.claims().map(|(key, claim)| (claim.made_at, *key, claim.clone())).collect();
         in_order.sort_unstable_by_key(|(made_at, key, _)| (*made_at, *key));
+        let leaving = self.leaving();
         for (_, task, claim) in in_order {
             let placement = Placement { task, attempt: claim.attempt, members: claim.members.clone() };
-            let is_leaving = self.evictable.leaving().next().is_some();
-            let mut taken = self.ahead.clone();
-            if committed(&mut taken, vec![placement.clone()]) {
+            let is_leaving = leaving.for_claim(&self.state, task, &claim);
+            // Where there is no room it need not be tried.
+            let ahead = will_hold(&self.ahead, task, &claim.members).then(|| self.ahead.clone());
+            let taken = ahead.and_then(|mut it| committed(&mut it, vec![placement.clone()]).then_some(it));
+            if let Some(taken) = taken {
                 nodes.extend(seats_of(&claim));
                 let larger = self.larger(task, &claim, &kept);
                 let larger = larger.filter(|larger| committed(&mut self.ahead, vec![larger.clone()]));
@@ -67,6 +98,19 @@ impl Known {
         nodes.extend(kept.iter().flat_map(|placement| &placement.members).map(|seat| seat.node));
         self.tell_nodes(&nodes, When::Now);
         (kept, drops)
+    }
+
+    /// Those who leave, by where that may free something for a claim.
+    fn leaving(&self) -> Leaving {
+        let mut leaving = Leaving::default();
+        for key in self.evictable.leaving() {
+            let attempt = self.state.task(key).and_then(|task| task.attempts.last());
+            let live = attempt.into_iter().flat_map(|attempt| &attempt.members);
+            leaving.nodes.extend(live.filter(|member| member.phase != Phase::Ended).map(|member| member.node));
+            leaving.tops.extend(self.state.outline(key.job).map(|job| top(&job.spec.queue)));
+            leaving.tasks.insert(key);
+        }
+        leaving
     }
 
     /// A gang of no fixed size whose reserved room is free has more members than it was reserved for, if there is room for them beside
@@ -92,7 +136,7 @@ impl Known {
         (now, bound): (TimeMs, Bound),
     ) -> Claiming {
         let evicting = self.ahead.claims().filter(|(_, claim)| !claim.is_reservation()).count();
-        let most = limits::CLAIMS.saturating_sub(evicting);
+        let most = limits::CLAIMS.saturating_sub(evicting).min(CLAIMS_PER_ROUND);
         if self.state.version() < ClusterVersion::ACCESS || most == 0 {
             return Claiming::default();
         }
@@ -126,7 +170,7 @@ impl Known {
         up_to: (usize, u64),
     ) -> Claiming {
         let told = self.told(rights, now);
-        let rules = Rules { now_ms: now.0, most_relocations: limits::RELOCATIONS as u32, exact_up_to: EXACT_UP_TO };
+        let rules = rules(now);
         // Nobody is evicted because others are starting.
         self.fleet.bound_starting(None);
         let mut occupied = Occupied::new(&mut self.fleet, &told.holdings);
@@ -159,7 +203,7 @@ impl Known {
     }
 
     /// Tells the nodes on which something is claimed or leaving as they will be, beside what was placed in this round.
-    fn look_ahead(&mut self, placed: &[Placement]) {
+    pub(crate) fn look_ahead(&mut self, placed: &[Placement]) {
         let seats = |claimed: &[Seat]| claimed.iter().map(|seat| seat.node).collect::<Vec<_>>();
         let claimed = self.ahead.claims().flat_map(|(_, claim)| seats(&claim.members));
         let leaving = self.evictable.leaving().filter_map(|key| self.state.task(key)?.attempts.last());
@@ -178,7 +222,7 @@ impl Known {
 
     /// What runs and may have to go for somebody who may have a right. What is on a node of which more is held than
     /// there is stays out: what its going would free cannot be told.
-    fn told(&mut self, rights: &Rights, now: TimeMs) -> Told {
+    pub(crate) fn told(&mut self, rights: &Rights, now: TimeMs) -> Told {
         let queues = &self.queues;
         let may_lose = |queue: &_| rights.by_priority.contains(queue) || queues.may_lose(*queue, rights);
         let of_queues = self.evictable.queues().filter(may_lose).flat_map(|queue| self.evictable.in_queue(queue));
@@ -212,6 +256,11 @@ impl Known {
     }
 }
 
+/// What evictions keep to at a time.
+pub(crate) fn rules(now: TimeMs) -> Rules {
+    Rules { now_ms: now.0, most_relocations: limits::RELOCATIONS as u32, exact_up_to: EXACT_UP_TO }
+}
+
 /// Applies placements to a state; whether all of them were taken.
 pub(crate) fn committed(state: &mut State, placements: Vec<Placement>) -> bool {
     let plan = Plan {
@@ -236,6 +285,22 @@ pub(crate) fn committed(state: &mut State, placements: Vec<Placement>) -> bool {
 pub(crate) fn lives(state: &State, awaited: &Awaited) -> bool {
     let attempt = state.attempt(awaited.task, awaited.attempt);
     attempt.is_some_and(|attempt| attempt.members.iter().any(|member| member.phase != Phase::Ended))
+}
+
+/// Whether a claim's seats have room beside all that is held on their nodes now; without that they cannot be taken.
+fn will_hold(state: &State, task: TaskKey, members: &[Seat]) -> bool {
+    let Some(spec) = state.step_spec(task.job, task.step) else { return false };
+    let mut held: BTreeMap<NodeId, Used> = BTreeMap::new();
+    for seat in members {
+        let Some(node) = state.node(seat.node) else { return false };
+        let used = held.entry(seat.node).or_insert_with(|| node.used.clone());
+        let devices = node.inventory.gpus.len();
+        nodes::count(used, &nodes::used_by(&spec.resources, &seat.gpus, seat.gpu_alternative, devices), true);
+        if !nodes::is_within(used, &node.inventory, state.policy()) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether a claim's seats are free on their nodes once all have left who leave, as far as they are not other claims'.

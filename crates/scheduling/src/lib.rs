@@ -17,9 +17,11 @@
 //! | `holders` | who holds what, before there were accounts |
 //! | `beside` | what keeps apart from what, and where those are that run of a step already |
 //! | `near` | how near to each other the members of a gang have to be, and where there is room so near |
+//! | `passed` | what is not wide and waits while smaller work is placed |
 //! | `throttle` | how much may be starting of a job |
 //! | `shared` | tokens that all nodes share |
 //! | `borrowing` | what a queue holds that others are promised |
+//! | `leaving` | who may have to leave for a task that waits |
 //! | `upgrading` | who has a reservation, and may have others leave by now |
 //! | `fragments` | how much of what is free of devices is of no use |
 //! | `feasible` | whether a step could ever be placed |
@@ -42,8 +44,10 @@ mod for_good;
 mod fragments;
 mod holders;
 mod keeping;
+mod leaving;
 mod near;
 mod nodes;
+pub(crate) mod passed;
 mod plans;
 mod reserving;
 mod scheduler;
@@ -64,6 +68,7 @@ pub use feasible::could_ever_run;
 pub use flowyard_placement::{Bound, Fit, Fragments};
 pub use fragments::{Gauge, fragments};
 pub use keeping::kept_for;
-pub use near::{NearRoom, near_room};
+pub use leaving::{MayLeave, may_leave};
+pub use near::NearRoom;
 pub use plans::SEATS_PER_PLAN;
 pub use scheduler::{Proposal, Scheduler};

@@ -1,12 +1,14 @@
 //! How near to each other the members of a gang have to be, and how much room there is so near.
 
-use flowyard_model::{Name, Policy, StepSpec};
+use flowyard_model::{Name, Policy, StepSpec, TaskKey};
 use flowyard_placement::{Fleet, Near};
 use flowyard_state::State;
 
 use crate::beside;
-use crate::nodes::{self, Classes};
+use crate::keeping;
+use crate::nodes::{self, Classes, When};
 use crate::shapes;
+use crate::why::own_of;
 use crate::words::Words;
 
 /// What a step asks for, in placement's words (what is spread is near only above what it is spread over); `None` if it needs a level that is not declared (any more), so that it cannot be
@@ -40,25 +42,35 @@ pub struct NearRoom {
     pub most_when_empty: u64,
 }
 
-/// Where a gang stands that has to be in one domain of a level: how much room there is now for members of it. `None` for a step
-/// that needs nothing of that kind. Looks at every node that takes work.
-pub fn near_room(state: &State, spec: &StepSpec) -> Option<NearRoom> {
+/// Where a task stands whose members have to be in one domain of a level: how much room there is now for members of it,
+/// beside what is promised to others. `None` for a step that needs nothing of that kind. Looks at every node that takes
+/// work. Nothing is promised to the task itself in this state.
+pub(crate) fn near_room(state: &State, task: TaskKey, spec: &StepSpec) -> Option<NearRoom> {
     let near = spec.placing.near.as_ref().filter(|near| near.need && spec.size > 1)?;
     let policy = state.policy();
     let mut told = NearRoom { level: near.level.clone(), domains: 0, most: None, most_when_empty: 0 };
     let Some(depth) = policy.depth(&near.level) else { return Some(told) };
     let (mut fleet, mut classes, mut words) = (Fleet::new(0), Classes::none(), Words::of(state.policy()));
+    fleet.bound_starting(policy.throttle.per_node);
     // The tokens of the step are numbered first, so that a node without them is found to have none.
     words.needs(&spec.resources);
+    let kept = keeping::kept(state);
     for (id, node) in state.nodes().filter(|(_, node)| nodes::is_usable(node)) {
         let (class, new) = classes.of(&node.inventory);
         if new {
             fleet.put_class(class, &words.domain(policy, &node.inventory));
         }
-        fleet.put_node(nodes::index(id), nodes::facts_now(state, (id, &**node), None, class, &mut words));
+        // What will have ended before somebody starts who waits for others to end may have that room until then.
+        let when = if state.may_go_before(task, id) { When::Before } else { When::Now };
+        let mut used = nodes::used(state, id, node, when);
+        kept.on.get(&id).into_iter().for_each(|kept| nodes::count(&mut used, kept, true));
+        let at = nodes::index(id);
+        fleet.put_node(at, nodes::facts(node, &used, when.kept(state, id), class, &mut words));
+        fleet.put_marks(at, beside::marks(state, id, when, &mut words));
+        fleet.put_starting(at, state.starting_on(id));
     }
     let mut facts = shapes::facts(spec, policy, classes.examples(), &mut words);
-    facts.beside = beside::of_spec(state, spec, classes.examples(), &mut words);
+    facts.beside = beside::of(state, (spec, &own_of(state, task)), classes.examples(), &mut words);
     let room = fleet.near_room(&facts);
     told.domains = room.domains;
     told.most_when_empty = room.most_when_empty;

@@ -1,4 +1,5 @@
-//! Reservations: what is blocked and wide gets a claim on room that falls free when others end, one in each part of the tree below the root.
+//! Reservations: what is blocked and wide gets a claim on room that falls free when others end, one in each part of the tree below the root;
+//! and one what is not wide but was passed over for long by smaller work (`passed`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +22,8 @@ use crate::waiting;
 const STEPS_PERCENT: u64 = 30;
 /// How many are looked at in a round until a reservation can be made.
 const TRIED: u64 = 4;
+/// Reservations at one time: a round looks for what may go before each of them.
+const RESERVATIONS: usize = 32;
 
 /// What runs, in the order in which it ends: what need not end is last.
 struct Ending {
@@ -36,7 +39,7 @@ impl Known {
             return None;
         }
         self.least_gangs();
-        let mut asks = self.asks();
+        let mut asks = self.asks(now);
         if asks.is_empty() {
             return None;
         }
@@ -59,17 +62,35 @@ impl Known {
         wish
     }
 
-    /// What is wide and waits, in those parts of the tree in which nobody has a reservation.
-    fn asks(&self) -> BTreeSet<(QueueIndex, ShapeIndex)> {
-        let claims = self.ahead.claims().filter(|(_, claim)| claim.is_reservation());
-        let taken: BTreeSet<String> =
-            claims.filter_map(|(key, _)| Some(top(&self.ahead.job(key.job)?.spec.queue))).collect();
+    /// What is wide and waits, in those parts of the tree in which nothing wide has a reservation; and what was passed over, if nothing of
+    /// that kind has one anywhere: it is given in the order of turns, and one for each part would be shares that are alike for all.
+    fn asks(&self, now: TimeMs) -> BTreeSet<(QueueIndex, ShapeIndex)> {
         let mut wide = BTreeMap::new();
         let of_shape = |shape| self.fleet.is_wide(shape) || self.asks_for_half_the_tokens(shape);
         let mut is_wide = |shape| *wide.entry(shape).or_insert_with(|| of_shape(shape));
-        let mut asks: BTreeSet<_> = self.queues.waiting().into_iter().filter(|(_, shape)| is_wide(*shape)).collect();
-        asks.retain(|(queue, _)| self.tree.path(*queue).is_some_and(|path| !taken.contains(&top(&path))));
-        asks
+        // By the part of the tree, and whether it is wide.
+        let mut taken: BTreeSet<(String, bool)> = BTreeSet::new();
+        let reservations: Vec<_> = self.ahead.claims().filter(|(_, claim)| claim.is_reservation()).collect();
+        if reservations.len() >= RESERVATIONS {
+            return BTreeSet::new();
+        }
+        for (key, _) in reservations {
+            let job = self.ahead.job(key.job);
+            let kind = self.reserved.get(key).is_none_or(|shape| is_wide(*shape));
+            taken.extend(job.map(|job| (top(&job.spec.queue), kind)));
+        }
+        let mut open = BTreeMap::new();
+        let mut is_open = |queue: QueueIndex| {
+            let path = || self.tree.path(queue).is_some_and(|path| !taken.contains(&(top(&path), true)));
+            *open.entry(queue).or_insert_with(path)
+        };
+        let (wide, narrow): (BTreeSet<_>, BTreeSet<_>) =
+            self.queues.waiting().into_iter().partition(|(_, shape)| is_wide(*shape));
+        let passed = match taken.iter().any(|(_, is_wide)| !is_wide) {
+            true => BTreeSet::new(),
+            false => self.passed_over(narrow, now),
+        };
+        wide.into_iter().filter(|(queue, _)| is_open(*queue)).chain(passed).collect()
     }
 
     /// All that runs and is not counted as gone.
@@ -120,10 +141,13 @@ impl Known {
             return Some(wish(&awaits));
         }
         // A bound of its queues is met until others in them have ended, too; and there are too few licences until others have that hold some.
+        // So it is of what is kept free for others, until so many have ended that there is enough beside that.
         let own = top(&group.queue);
+        let needs = self.shapes.get(key.shape).needs.clone();
+        let is_kept = self.queues.is_kept_from(key.queue, &needs);
         let beside = gone.iter().filter(|key| {
             let job = self.ahead.job(key.job);
-            job.is_some_and(|job| top(&job.spec.queue) == own) || self.shares_tokens(**key, task)
+            is_kept || job.is_some_and(|job| top(&job.spec.queue) == own) || self.shares_tokens(**key, task)
         });
         awaits.extend(beside);
         is_taken(&self.ahead, wish(&awaits)).then(|| wish(&awaits))
@@ -168,7 +192,7 @@ impl Known {
 }
 
 /// The part of the tree that a queue is in.
-fn top(path: &QueuePath) -> String {
+pub(crate) fn top(path: &QueuePath) -> String {
     path.levels().next().unwrap_or_default().to_owned()
 }
 

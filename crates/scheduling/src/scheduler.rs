@@ -29,7 +29,7 @@ use crate::plans::Plans;
 use crate::shapes::Shapes;
 use crate::throttle;
 use crate::tree::Tree;
-use crate::waiting;
+use crate::waiting::{self, Counted};
 use crate::words::Words;
 
 pub(crate) use self::line::{Line, Standing};
@@ -47,6 +47,8 @@ pub struct Proposal {
     pub plans: Vec<Plan>,
     /// Whether everything was looked at; otherwise the bound was met, and another round gets further.
     pub complete: bool,
+    /// Whether it ended because not all that waits was counted, and would end so again.
+    pub counted_out: bool,
     /// When another round is worth while although nothing else has changed: something may be evicted then that may not
     /// be yet.
     pub wake_at: Option<TimeMs>,
@@ -58,6 +60,7 @@ pub struct Scheduler {
     /// Orders what is equal otherwise.
     seed: u64,
     fit: Fit,
+    counted: Counted,
     known: Option<Known>,
 }
 
@@ -69,7 +72,12 @@ impl Scheduler {
 
     /// One that chooses nodes for single tasks with devices by another rule; to compare with.
     pub fn with_fit(seed: u64, fit: Fit) -> Self {
-        Self { seed, fit, known: None }
+        Self { seed, fit, counted: Counted::TO_PLACE, known: None }
+    }
+
+    /// One that counts so much of each group.
+    pub(crate) fn counting(seed: u64, counted: Counted) -> Self {
+        Self { counted, ..Self::new(seed) }
     }
 
     /// What may be placed in this state, and what is to be evicted for what may not, as of a time; that is not before
@@ -85,12 +93,13 @@ impl Scheduler {
 
     fn propose(&mut self, state: &State, now: Option<TimeMs>, bound: Bound) -> Proposal {
         let followed = self.known.take().and_then(|mut known| known.follow(state).then_some(known));
-        let mut known = followed.unwrap_or_else(|| Known::of(state, self.seed, self.fit));
+        let mut known = followed.unwrap_or_else(|| Known::of(state, (self.seed, self.fit), self.counted));
         let (kept, mut drops) = known.take_up_claims();
         let (repairs, all_repaired) = known.repair(bound.steps);
         let repairs_any = !repairs.is_empty();
         known.size_gangs();
         let round = round(&mut known.queues, &mut known.fleet, bound);
+        let counted_out = round.counted_out;
         let turns = counts(round.placed.iter().map(|(key, _)| *key));
         let mut placed = known.placements(round.placed, &turns);
         let Claiming { mut wishes, given_up, wake_at, instead } = match now.filter(|_| round.complete) {
@@ -113,7 +122,7 @@ impl Scheduler {
         self.known = Some(known);
         // Those that were not looked at are in another round, which the next entry brings; where nobody is repaired, none would get further.
         let complete = round.complete && (all_repaired || !repairs_any);
-        Proposal { plans: plans.done(), complete, wake_at }
+        Proposal { plans: plans.done(), complete, counted_out, wake_at }
     }
 }
 
@@ -150,6 +159,8 @@ pub(crate) struct Known {
     pub(crate) elastic: BTreeSet<ReadyGroup>,
     /// Names that there were numbers for at first.
     names_at_first: usize,
+    /// How much of each group is counted.
+    counted: Counted,
     /// What the last round changed: whether it came to be is for the state to say.
     pub(crate) touched: Touched,
 }
@@ -170,7 +181,7 @@ pub(crate) struct Touched {
 }
 
 impl Known {
-    fn of(state: &State, seed: u64, fit: Fit) -> Self {
+    pub(crate) fn of(state: &State, (seed, fit): (u64, Fit), counted: Counted) -> Self {
         let mut known = Self {
             state: state.clone(),
             ahead: state.clone(),
@@ -192,6 +203,7 @@ impl Known {
             by_key: BTreeMap::new(),
             elastic: BTreeSet::new(),
             names_at_first: 0,
+            counted,
             touched: Touched::default(),
         };
         known.fleet.bound_starting(state.policy().throttle.per_node);
@@ -474,7 +486,7 @@ impl Known {
 
     /// What waits in a group.
     pub(crate) fn tell_group(&mut self, group: &ReadyGroup) {
-        let parts = waiting::count(&self.state, group, &self.claimed);
+        let parts = waiting::count(&self.state, group, &self.claimed, self.counted);
         let elastic = |part: &waiting::Part| part.job.steps[part.oldest.1.0 as usize].placing.min_size.is_some();
         if parts.iter().any(elastic) {
             self.elastic.insert(group.clone());
@@ -500,7 +512,7 @@ impl Known {
             }
             let key = GroupKey { queue, priority: group.priority.0, user: self.words.user(&group.owner), shape };
             let needs = self.shapes.get(shape).needs.clone();
-            let facts = GroupFacts { oldest: (job.0, step.0), count: part.count, needs };
+            let facts = GroupFacts { oldest: (job.0, step.0), count: part.count, more: part.more, needs };
             self.queues.put_group(key, &facts);
             self.by_key.insert(key, group.clone());
             keys.push(key);

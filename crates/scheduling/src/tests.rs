@@ -1,6 +1,7 @@
 //! What a round proposes for a state, and that what is remembered makes no difference.
 
 mod beside;
+mod counted;
 mod devices;
 mod discredit;
 mod evictions;

@@ -41,7 +41,8 @@ impl Known {
         }
         for (key, tasks) in again {
             let (first, needs) = (tasks[0].0, self.shapes.get(key.shape).needs.clone());
-            let facts = GroupFacts { oldest: (first.job.0, first.step.0), count: tasks.len() as u32, needs };
+            let facts =
+                GroupFacts { oldest: (first.job.0, first.step.0), count: tasks.len() as u32, more: false, needs };
             self.queues.put_before(*key, &facts);
         }
     }

@@ -13,9 +13,26 @@ use crate::claimed::Claimed;
 use crate::shapes::Shapes;
 use crate::throttle;
 
-/// Tasks of a group that one round looks at: a bound of what is counted again whenever a group changes, and enough for
-/// the plans that may be under way at one time.
-const TASKS_COUNTED: u32 = 4 * limits::PLACEMENTS_PER_PLAN as u32;
+/// How much of a group is counted. A group is counted again whenever something of it comes or goes, so it must not matter how much waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    /// Tasks of one shape.
+    pub(crate) tasks: u32,
+    /// Steps of which each has something to place.
+    pub(crate) steps: usize,
+}
+
+impl Counted {
+    /// For placing: enough tasks for the plans that may be under way at one time, and steps for a quarter of a plan. A round ends where one of a
+    /// group that has more is next, and the next round goes on there.
+    pub(crate) const TO_PLACE: Self =
+        Self { tasks: 4 * limits::PLACEMENTS_PER_PLAN as u32, steps: limits::PLACEMENTS_PER_PLAN / 4 };
+
+    /// As many as that, whosever.
+    pub(crate) const fn up_to(tasks: u32) -> Self {
+        Self { tasks, steps: tasks as usize }
+    }
+}
 
 /// Tasks of one shape in a group.
 #[derive(Debug)]
@@ -26,24 +43,35 @@ pub(crate) struct Part {
     pub(crate) whose: Whose,
     /// How many wait, as far as they were counted.
     pub(crate) count: u32,
+    /// Whether steps were left out.
+    pub(crate) more: bool,
 }
 
 /// What waits in a group, by shape. More than one part only if fingerprints collide, or if jobs of it have tags from which others keep
 /// apart.
-pub(crate) fn count(state: &State, group: &ReadyGroup, claimed: &Claimed) -> Vec<Part> {
+pub(crate) fn count(state: &State, group: &ReadyGroup, claimed: &Claimed, most: Counted) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
+    // With tags that matter, what waits behind may be of another shape, and must be seen.
+    let (alike, mut counted) = (state.shunned_tags().next().is_none(), 0);
     for ready in steps(state, group) {
+        if alike && counted == most.steps {
+            parts.iter_mut().for_each(|part| part.more = true);
+            break;
+        }
         let Some(job) = state.outline(ready.job) else { continue };
         let shape = job.spec.steps[ready.step.0 as usize].shape();
         let whose = Whose::of(state, job.spec, (ready.job, ready.step));
-        let alike = |part: &Part| part.job.steps[part.oldest.1.0 as usize].shape() == shape && part.whose == whose;
-        let at = parts.iter().position(alike).unwrap_or_else(|| {
+        let is_same = |part: &Part| part.job.steps[part.oldest.1.0 as usize].shape() == shape && part.whose == whose;
+        let at = parts.iter().position(is_same).unwrap_or_else(|| {
             let whose = whose.clone();
-            parts.push(Part { job: job.spec.clone(), oldest: (ready.job, ready.step), whose, count: 0 });
+            parts.push(Part { job: job.spec.clone(), oldest: (ready.job, ready.step), whose, count: 0, more: false });
             parts.len() - 1
         });
-        parts[at].count = parts[at].count.saturating_add(placeable(state, ready, claimed)).min(TASKS_COUNTED);
-        if parts.iter().all(|part| part.count >= TASKS_COUNTED) {
+        let placeable = placeable(state, ready, claimed);
+        counted += usize::from(placeable > 0);
+        let count = parts[at].count.saturating_add(placeable);
+        (parts[at].count, parts[at].more) = (count.min(most.tasks), parts[at].more || count > most.tasks);
+        if parts.iter().all(|part| part.more) {
             break;
         }
     }

@@ -90,12 +90,14 @@ pub(crate) fn priority(job: &JobSpec, step: StepIndex) -> i64 {
     i64::from(job.priority) + i64::from(job.steps[step.0 as usize].priority)
 }
 
-/// From when an attempt's contract counts: when all its ranks ran for the first time, or when it was placed. Agents' clocks are not
-/// believed where they say what cannot be.
-fn runs_since(attempt: &Attempt, now: TimeMs) -> TimeMs {
+/// Until when an attempt may not be evicted: it has run for as long as its contract says since all its ranks ran for the first time. Fetching
+/// is let so much time and no more, so that a promise has a bound. Agents' clocks are not believed where they say what cannot be.
+fn protected_until(attempt: &Attempt, contract: Contract) -> TimeMs {
+    let fetched_by = attempt.placed_at.after(contract.fetch_ms());
     let running: Option<Vec<TimeMs>> = surgery::first_ran(attempt).collect();
     let last = running.and_then(|times| times.into_iter().max());
-    last.filter(|last| (attempt.placed_at..=now).contains(last)).unwrap_or(attempt.placed_at)
+    let since = last.map_or(fetched_by, |last| last.max(attempt.placed_at).min(fetched_by));
+    since.after(contract.min_run_ms)
 }
 
 impl State {
@@ -117,7 +119,7 @@ impl State {
             && attempt.preempted.is_none()
             && job.spec.steps[key.step.0 as usize].preemptible
             && moved < limits::RELOCATIONS;
-        may.then(|| runs_since(attempt, self.time()).after(self.contract(&job.spec.queue).min_run_ms))
+        may.then(|| protected_until(attempt, self.contract(&job.spec.queue)))
     }
 
     /// What is held on a node by live members of attempts that were evicted; nothing if `None`.

@@ -1,11 +1,8 @@
 //! A state in which a step waits for nothing, for whoever asks what would be if other tasks stood in its place.
 
-use std::sync::Arc;
-
-use flowyard_model::{Changed, JobId, StepIndex, TaskIndex, TaskKey, Throttle};
+use flowyard_model::{Changed, JobId, StepIndex, TaskIndex, TaskKey};
 
 use crate::claims;
-use crate::starting::Starting;
 use crate::state::{State, StepKey};
 use crate::step::edit_step;
 
@@ -28,16 +25,6 @@ impl State {
             });
         }
         copy
-    }
-
-    /// A copy in which nothing is bounded by how much is starting.
-    ///
-    /// It is for questions and for nothing else, as [`State::withdrawn`].
-    #[must_use]
-    pub fn unthrottled(mut self) -> Self {
-        Arc::make_mut(&mut self.policy).throttle = Throttle::default();
-        self.indexes.starting = Starting::default();
-        self
     }
 
     /// A copy that knows of earlier runs, and of what work asks for, what another state knows: what is only supposed to have run

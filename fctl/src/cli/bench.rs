@@ -15,6 +15,7 @@ Examples:
   fctl bench fleet --failures 0.05 --duration 2s            tasks that take time and fail
   fctl bench fleet --tasks 100000 --chaos leader,agents,limit   whether faults lose anything
   fctl bench fleet --trace tasks.csv -o json                the arrivals of a file; figures for programs
+  fctl bench fleet --trace tasks.csv --tasks 1000000        over and over, until there are so many
   fctl bench fleet --endpoint TOKEN --nodes 500             an existing cluster, with an administrator's token";
 
 /// `fctl bench`.
@@ -44,9 +45,9 @@ pub(crate) struct BenchFleet {
     /// are divided between them
     #[arg(long, value_name = "N")]
     pub gpus: Vec<NodeGpus>,
-    /// Tasks
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=MOST_TASKS))]
-    pub tasks: u64,
+    /// Tasks; 10,000 if not given, or those of the trace. Of a trace that has more, the first; one that has fewer begins again
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_TASKS))]
+    pub tasks: Option<u64>,
     /// Most tasks of one job, which are submitted as an array
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub array: u32,
@@ -72,7 +73,7 @@ pub(crate) struct BenchFleet {
     #[arg(long, value_name = "N", conflicts_with_all = ["queue", "endpoint"], value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub queues: Option<u32>,
     /// A file with the arrivals instead: CSV or JSON lines with at_ms, duration_ms, cpu, memory, gpus, model, queue, user, count
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["tasks", "array", "distinct", "shapes", "task_gpus", "rate", "duration", "queue", "queues"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["array", "distinct", "shapes", "task_gpus", "rate", "duration", "queue", "queues"])]
     pub trace: Option<PathBuf>,
     /// Share of the attempts that fail, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]

@@ -62,6 +62,11 @@ fn explanation(told: &api::Explanation) -> Value {
             "ends": start.ends,
             "unknown_followers": start.unknown_followers,
             "runs": start.runs,
+            "learned": start.learned,
+            "expected": start.expected,
+            "throttled": start.throttled,
+            "starting": start.starting,
+            "overdue": start.overdue,
             "endless": start.endless,
             "endless_all": start.endless_all,
             "text": start.text,
@@ -70,6 +75,7 @@ fn explanation(told: &api::Explanation) -> Value {
     json!({
         "nodes": told.nodes,
         "placed_of_step": told.placed_of_step,
+        "alternative": told.alternative,
         "bounds": told.bounds.iter().map(bound).collect::<Vec<_>>(),
         "kept": told.kept.iter().map(kept).collect::<Vec<_>>(),
         "rejections": told.rejections.iter().map(rejection).collect::<Vec<_>>(),
@@ -97,6 +103,8 @@ fn bound(bound: &api::QueueBound) -> Value {
         "most": bound.most,
         "holders": bound.holders.iter().map(holder).collect::<Vec<_>>(),
         "held_by_others": bound.held_by_others,
+        "kept": bound.kept,
+        "kept_for": bound.kept_for.iter().map(holder).collect::<Vec<_>>(),
     })
 }
 

@@ -301,7 +301,7 @@ fn a_claim_says_of_which_task_for_which_attempt_and_who_leaves_by_what_right() {
     let unknown = "claims[0].evictions[0].kind: 9 is not a value this build knows";
     assert_eq!(refused(&|wish| wish.evictions[0].kind = 9), unknown);
     let many = peer::Plan { claims: vec![wish.clone(); limits::CLAIMS + 1], ..Default::default() };
-    assert_eq!(said(Plan::try_from(many)), "claims: at most 32, these are 33");
+    assert_eq!(said(Plan::try_from(many)), "claims: at most 4096, these are 4097");
     let notice = api::Notice { signal: 4, ms: 0 };
     assert_eq!(step_says(|step| step.notice = Some(notice)), "steps[0].notice.ms: missing");
     let notice = api::Notice { signal: 40, ms: 1 };

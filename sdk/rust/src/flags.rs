@@ -76,6 +76,14 @@ pub enum FlagError {
         /// What was written, made harmless.
         text: String,
     },
+    /// Alternatives of GPUs that do not go together.
+    #[error(
+        "{problem}; each `--gpu` is an alternative, the first preferred: --gpu count=2,model=H100 --gpu count=4,model=A100"
+    )]
+    Alternatives {
+        /// What is wrong with them.
+        problem: String,
+    },
     /// A mount that is not an absolute path.
     #[error("`{text}` is not a mount: an absolute path without `..`, then `:ro` or `:rw`, such as /data:ro")]
     Mount {
@@ -244,20 +252,11 @@ fn retry_on(text: &str) -> Result<RetryOn, FlagError> {
 ///
 /// # Errors
 /// [`FlagError`].
-pub fn gpu(text: &str) -> Result<Vec<GpuRequest>, FlagError> {
-    let (model, same_link_group) = (None, false);
-    let mut request = GpuRequest {
-        count: 1,
-        model,
-        min_memory_bytes: 0,
-        same_link_group,
-        share_milli: 1_000,
-        memory_bytes: 0,
-        link: None,
-    };
+pub fn gpu(text: &str) -> Result<Option<GpuRequest>, FlagError> {
+    let mut request = any_gpus(1);
     if !text.contains('=') {
-        request.count = number(text, 0, limits::GPUS)?;
-        return Ok(if request.count == 0 { Vec::new() } else { vec![request] });
+        let count = number(text, 0, limits::GPUS)?;
+        return Ok((count > 0).then(|| any_gpus(count)));
     }
     for part in text.split(',') {
         match pair(part, "count=2,model=H100,memory=40GiB")? {
@@ -272,7 +271,41 @@ pub fn gpu(text: &str) -> Result<Vec<GpuRequest>, FlagError> {
             (other, _) => return Err(word(other, ["count", "model", "memory", "share", "link"], GPU_FORM)),
         }
     }
-    Ok(vec![of_share(request)])
+    Ok(Some(of_share(request)))
+}
+
+/// All that `--gpu` was given, each an alternative, the first preferred: what a step asks for; empty for no GPU.
+///
+/// # Errors
+/// [`FlagError::Alternatives`].
+pub fn gpu_alternatives(given: &[Option<GpuRequest>]) -> Result<Vec<GpuRequest>, FlagError> {
+    let refused = |problem: String| Err(FlagError::Alternatives { problem });
+    let requests: Vec<GpuRequest> = given.iter().flatten().cloned().collect();
+    if requests.len() < given.len() && given.len() > 1 {
+        return refused("0, which is none, is no alternative to others".to_owned());
+    }
+    if requests.len() > limits::GPU_ALTERNATIVES {
+        return refused(format!("at most {} alternatives, these are {}", limits::GPU_ALTERNATIVES, requests.len()));
+    }
+    match GpuRequest::repeated(&requests) {
+        Some((again, first)) => {
+            refused(format!("alternative {} asks for the same as alternative {}", again + 1, first + 1))
+        }
+        None => Ok(requests),
+    }
+}
+
+/// So many whole devices of any kind.
+pub(crate) fn any_gpus(count: u32) -> GpuRequest {
+    GpuRequest {
+        count,
+        model: None,
+        min_memory_bytes: 0,
+        same_link_group: false,
+        share_milli: 1_000,
+        memory_bytes: 0,
+        link: None,
+    }
 }
 
 /// The same request where memory that was said beside a share is the share's: the device has at least that much anyway.
@@ -385,16 +418,36 @@ mod tests {
         assert_eq!(array("5-5"), Ok(Foreach::Range { start: 5, count: 1 }));
         assert_eq!(mount("/data:rw"), Ok(HostMount { path: "/data".into(), read_only: false }));
         assert_eq!(env("A=b=c"), Ok(("A".into(), "b=c".into())));
-        assert_eq!(gpu("count=2,model=H100,memory=40GiB").unwrap()[0].min_memory_bytes, 40 << 30);
-        assert_eq!(gpu("count=2,link=pcie").unwrap()[0].link, Some(GpuLink::Pcie));
+        assert_eq!(gpu("count=2,model=H100,memory=40GiB").unwrap().unwrap().min_memory_bytes, 40 << 30);
+        assert_eq!(gpu("count=2,link=pcie").unwrap().unwrap().link, Some(GpuLink::Pcie));
         let none = gpu("count=2,link=pci").unwrap_err().to_string();
         assert!(none.contains("`pci`") && none.contains("link=nvlink, link=pcie or link=numa"), "{none}");
-        let share = gpu("share=0.25,memory=10GiB").unwrap().remove(0);
+        let share = gpu("share=0.25,memory=10GiB").unwrap().unwrap();
         assert_eq!((share.share_milli, share.memory_bytes, share.min_memory_bytes), (250, 10 << 30, 0));
-        assert_eq!(gpu("share=0.5").unwrap()[0].memory_bytes, 0, "as large a part as the share");
+        assert_eq!(gpu("share=0.5").unwrap().unwrap().memory_bytes, 0, "as large a part as the share");
         assert!(gpu("share=1.5").is_err() && gpu("share=0").is_err());
         assert_eq!((stop_signal("INT"), stop_signal("SIGINT")), (Ok(StopSignal::Int), Ok(StopSignal::Int)));
         assert_eq!(image("./a.tar"), Ok(ImageSource::Path("./a.tar".into())));
+    }
+
+    #[test]
+    fn each_gpu_flag_is_an_alternative_in_the_order_given() {
+        let given = |texts: &[&str]| texts.iter().map(|text| gpu(text).unwrap()).collect::<Vec<_>>();
+        let both = gpu_alternatives(&given(&["count=2,model=H100", "count=4,model=A100"])).unwrap();
+        let told: Vec<_> = both.iter().map(|it| (it.count, it.model.as_deref())).collect();
+        assert_eq!(told, [(2, Some("H100")), (4, Some("A100"))]);
+        assert_eq!(gpu_alternatives(&given(&["0"])), Ok(vec![]));
+        let many: Vec<_> = (1..=9).map(|count: u32| count.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for (texts, expected) in [
+            (&["0", "1"][..], "0, which is none, is no alternative"),
+            (&["1", "count=2", "count=1"], "alternative 3 asks for the same as alternative 1"),
+            (&["count=1,model=h100", "model=H100"], "alternative 2 asks for the same as alternative 1"),
+            (&many, "at most 8 alternatives, these are 9"),
+        ] {
+            let error = gpu_alternatives(&given(texts)).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("the first preferred"), "{error}");
+        }
     }
 
     #[test]

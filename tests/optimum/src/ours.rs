@@ -122,7 +122,7 @@ fn queues(problem: &Problem) -> Queues {
         }
         let needs: Arc<[Need]> = [Need { held, any_model: milli > 0 && work.model.is_none() }].into();
         let key = GroupKey { queue: QueueIndex(0), priority: 0, user: UserIndex(at.into()), shape: ShapeIndex(at) };
-        queues.put_group(key, &GroupFacts { oldest: (at.into(), 0), count: work.tasks, needs });
+        queues.put_group(key, &GroupFacts { oldest: (at.into(), 0), count: work.tasks, more: false, needs });
     }
     queues
 }

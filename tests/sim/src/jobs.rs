@@ -253,7 +253,9 @@ fn decorate(dice: &mut Dice, step: &mut StepSpec) {
             link: None,
         };
         let other = GpuRequest { count: 1, model: None, same_link_group: false, ..request.clone() };
-        step.resources.gpus = if dice.chance(300) { vec![request, other] } else { vec![request] };
+        let both = vec![request.clone(), other];
+        let two = dice.chance(300) && GpuRequest::repeated(&both).is_none();
+        step.resources.gpus = if two { both } else { vec![request] };
     }
 }
 

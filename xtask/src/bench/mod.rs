@@ -39,7 +39,7 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "scheduler",
-        says: "the solver, and 10,000 hollow nodes: [--quick] solver|fragmentation|optimum|fairness|fleet|pending|all",
+        says: "the solver, and 10,000 hollow nodes: [--quick] solver|fragmentation|optimum|fairness|pictures|fleet|pending|all",
         run: scheduler::run,
     },
     Bench {

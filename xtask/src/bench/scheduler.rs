@@ -1,4 +1,4 @@
-//! `bench scheduler [--quick] [solver|fragmentation|optimum|fairness|fleet|pending|all]`: the solver alone, what becomes of free GPUs in a day, how
+//! `bench scheduler [--quick] [solver|fragmentation|optimum|fairness|pictures|fleet|pending|all]`: the solver alone, what becomes of free GPUs in a day, how
 //! far it is from the optimum, policies compared on traces, everything from the submission of a task to its end, and the same beside tasks
 //! that wait, with what others publish of theirs beside it.
 //!
@@ -88,6 +88,7 @@ const BENCHES: &[(&str, &str)] = &[
     ("fragmentation", "flowyard-history"),
     ("optimum", "flowyard-optimum"),
     ("fairness", "flowyard-history"),
+    ("pictures", "flowyard-history"),
 ];
 /// Runs of the fleet, with what they are called.
 const FLEETS: &[(&str, &[Part])] = &[("fleet", PARTS), ("pending", PENDING)];
@@ -111,7 +112,7 @@ pub(super) fn run(workspace: &Workspace, words: &[String]) -> Result<(), String>
         let mut bench = workspace.cargo(&["bench", "--quiet", "--locked", "--package", package, "--bench", name, "--"]);
         if quick {
             bench.arg("--quick");
-        } else if *name == "fairness" {
+        } else if ["fairness", "pictures"].contains(name) {
             // Pictures are of whole runs only.
             bench.arg("--svg").arg(workspace.root.join("docs/images"));
         }

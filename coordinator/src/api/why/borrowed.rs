@@ -28,10 +28,10 @@ pub(super) fn of(scene: Scene<'_>, job: &Job, key: TaskKey) -> Vec<String> {
             seen.clone().map(|(lender, unused)| format!("{lender} ({} unused)", column.amount(*unused))).collect();
         whose.extend((seen.count() < it.lenders.len()).then(|| "others".to_owned()));
         format!(
-            "its queue holds {} {} beyond what it is promised, of which {} is promised to {}",
+            "its queue holds {} {} beyond what it is promised, of which {} may be wanted back by {}",
             column.amount(it.beyond),
             column.field(),
-            column.amount(it.wanted()),
+            column.amount(it.wanted),
             whose.join(", ")
         )
     });

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use flowyard_model::{
-    Claim, ClusterVersion, Column, Held, Job, JobId, Phase, QueuePath, StepIndex, StepSpec, TaskKey, TimeMs,
-};
+use flowyard_model::{Claim, JobId, Phase, QueuePath, StepIndex, TaskIndex, TaskKey, TimeMs};
 use flowyard_proto::api::Finding;
-use flowyard_state::State;
+use flowyard_scheduling::{MayLeave, may_leave};
 
 use super::Scene;
 use super::words::{Told, count, duration, finding as found};
@@ -38,98 +36,36 @@ pub(super) fn claimed(scene: Scene<'_>, claim: &Claim, own: &QueuePath, subject:
     ])
 }
 
-/// What is to be said of a step of which tasks wait: how many have their place, and when the first attempt may be
-/// evicted for the others.
-pub(super) fn of_step(scene: Scene<'_>, key: (JobId, StepIndex), job: &Job, spec: &StepSpec) -> Vec<String> {
-    let of_step = scene.view.claims().filter(|(task, _)| (task.job, task.step) == key);
+/// What is to be said of a step of which tasks wait: how many have their place, beside the one that is asked about.
+pub(super) fn of_step(scene: Scene<'_>, key: (JobId, StepIndex), asked: Option<TaskIndex>) -> Vec<String> {
+    let is_other = |task: &TaskKey| (task.job, task.step) == key && Some(task.task) != asked;
+    let of_step = scene.view.claims().filter(|(task, _)| is_other(task));
     let (kept, claims): (Vec<_>, Vec<_>) = of_step.partition(|(_, claim)| claim.is_reservation());
-    let kept = (!kept.is_empty()).then(|| {
-        format!("for {} of it room is kept, where others have to end first", count(kept.len() as u64, "task"))
-    });
+    let others = |tasks: usize| match asked {
+        None => count(tasks as u64, "task"),
+        Some(_) => count(tasks as u64, "other task"),
+    };
+    let kept = (!kept.is_empty())
+        .then(|| format!("for {} of it room is kept, where others have to end first", others(kept.len())));
     let claims = claims.len();
     let claims = (claims > 0).then(|| {
         let verb = if claims == 1 { "has its place, which others are" } else { "have their place, which others are" };
-        format!("{} of it {verb} asked to leave", count(claims as u64, "task"))
+        format!("{} of it {verb} asked to leave", others(claims))
     });
-    let evicts = scene.view.version() >= ClusterVersion::ACCESS;
-    let protected = evicts.then(|| protected(scene.view, job, spec)).flatten();
-    let protected = protected.filter(|(_, first)| first.0 > scene.now_ms);
-    let protected = protected.map(|(attempts, first)| {
-        let attempts = count(attempts, "attempt");
-        format!("{attempts} may have to leave for it, the first in {}", duration(first.0 - scene.now_ms))
-    });
-    kept.into_iter().chain(claims).chain(protected).collect()
+    kept.into_iter().chain(claims).collect()
 }
 
-/// How many attempts a task of this step has a right to have evicted once their contract allows it, and when the first.
-fn protected(state: &State, job: &Job, spec: &StepSpec) -> Option<(u64, TimeMs)> {
-    let rights = Rights::of(state, job, spec);
-    let live = state.nodes().flat_map(|(id, _)| state.live_members(id).map(|(key, ..)| key.task));
-    let tasks: BTreeSet<TaskKey> = live.collect();
-    let times = tasks.into_iter().filter(|task| rights.has(*task)).filter_map(|task| state.evictable_at(task));
-    times.fold(None, |found: Option<(u64, TimeMs)>, time| {
-        let (attempts, first) = found.unwrap_or((0, time));
-        Some((attempts + 1, first.min(time)))
+/// How many attempts may have to leave for a task that waits, and when the first may be asked to.
+pub(super) fn to_come(scene: Scene<'_>, key: TaskKey) -> Option<String> {
+    let now_ms = scene.now_ms.max(scene.view.time().0);
+    let MayLeave { whose, already, first } = may_leave(scene.view, key, TimeMs(now_ms))?;
+    let attempts = count(whose.len() as u64, "attempt");
+    let left = first.map(|first| duration(first.0 - now_ms));
+    Some(match (already, left) {
+        (0, Some(left)) => format!("{attempts} may have to leave for it, the first in {left}"),
+        (_, Some(left)) => {
+            format!("{attempts} may have to leave for it: {already} may be asked to by now, the next in {left}")
+        }
+        (_, None) => format!("{attempts} may have to leave for it, and may be asked to by now"),
     })
-}
-
-/// Whom a task may have evicted.
-struct Rights<'a> {
-    state: &'a State,
-    queue: &'a QueuePath,
-    priority: i64,
-    need: Held,
-    /// The queue, of its own and those above it, whose promise it comes under.
-    promised: Option<QueuePath>,
-}
-
-impl<'a> Rights<'a> {
-    fn of(state: &'a State, job: &'a Job, spec: &StepSpec) -> Self {
-        let mut need = Held::NONE;
-        (0..spec.size).for_each(|_| need.add(&Held::by_request(&spec.resources, 0)));
-        let queue = &job.spec.queue;
-        let levels = state.queues().filter(|above| above.path.covers(queue));
-        let promised = levels.filter(|level| {
-            let held = &state.load(&level.path).held;
-            let mut asked = columns(&need).into_iter().filter(|column| level.reserve.promised(*column) > 0).peekable();
-            let is_owed = |column: Column<'_>| {
-                held.get(column).saturating_add(need.get(column)) <= level.reserve.promised(column)
-            };
-            asked.peek().is_some() && asked.all(is_owed)
-        });
-        let promised = promised.max_by_key(|level| level.path.as_str().len()).map(|level| level.path.clone());
-        let priority = i64::from(job.spec.priority) + i64::from(spec.priority);
-        Self { state, queue, priority, need, promised }
-    }
-
-    fn has(&self, task: TaskKey) -> bool {
-        let Some(job) = self.state.outline(task.job) else { return false };
-        let Some(spec) = job.spec.steps.get(task.step.0 as usize) else { return false };
-        if job.spec.queue == *self.queue {
-            return i64::from(job.spec.priority) + i64::from(spec.priority) < self.priority;
-        }
-        let outside = |promised: &QueuePath| !promised.covers(&job.spec.queue);
-        let held = Held::by_request(&spec.resources, 0);
-        let wanted = columns(&self.need).into_iter().filter(|column| held.get(*column) > 0);
-        self.promised.as_ref().is_some_and(outside) && {
-            let mut wanted = wanted.peekable();
-            wanted.peek().is_some() && wanted.all(|column| self.is_over(&job.spec.queue, column))
-        }
-    }
-
-    /// Whether a queue, and those above it up to where the ways part, hold more of a resource than they are promised.
-    fn is_over(&self, queue: &QueuePath, column: Column<'_>) -> bool {
-        let apart = queue.levels().filter_map(|level| level.parse::<QueuePath>().ok());
-        apart.filter(|level| !level.covers(self.queue)).all(|level| {
-            let promised = self.state.queue(&level).map_or(0, |queue| queue.reserve.promised(column));
-            self.state.load(&level).held.get(column) > promised
-        })
-    }
-}
-
-/// The resources of which something is needed, devices of whatever model together.
-fn columns(need: &Held) -> Vec<Column<'_>> {
-    let plain = need.columns().filter(|(column, amount)| *amount > 0 && !matches!(column, Column::Gpu(_)));
-    let gpus = Some(Column::GPUS).filter(|column| need.get(*column) > 0);
-    plain.map(|(column, _)| column).chain(gpus).collect()
 }

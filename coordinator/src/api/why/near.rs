@@ -1,21 +1,20 @@
 //! Why a gang is not placed that has to be in one domain of a level: how much room there is so near.
 
-use flowyard_model::StepSpec;
-use flowyard_scheduling::{NearRoom, near_room};
-use flowyard_state::State;
+use flowyard_model::{Policy, StepSpec};
+use flowyard_scheduling::NearRoom;
 
 use super::words::count;
 
 /// What keeps a gang from starting, if no domain of the level that it needs has room for all of it now.
-pub(super) fn short(view: &State, spec: &StepSpec) -> Option<String> {
-    let spec = &spec.of_size(spec.least_size());
-    let NearRoom { level, domains, most, most_when_empty } = near_room(view, spec)?;
-    let (size, needs) = (u64::from(spec.size), format!("it needs all {} members in one {level}", spec.size));
-    if view.policy().depth(&level).is_none() {
-        let levels = view.policy().levels();
+pub(super) fn short(policy: &Policy, spec: &StepSpec, near: &NearRoom) -> Option<String> {
+    let NearRoom { level, domains, most, most_when_empty } = near;
+    let (size, domains) = (spec.least_size(), *domains);
+    let (size, needs) = (u64::from(size), format!("it needs all {size} members in one {level}"));
+    if policy.depth(level).is_none() {
+        let levels = policy.levels();
         return Some(format!("{needs}, and that is no level of the topology any more; there are: {levels}"));
     }
-    let (domain, now) = most.unwrap_or_default();
+    let (domain, now) = most.clone().unwrap_or_default();
     if now >= size {
         return None;
     }
@@ -31,7 +30,7 @@ pub(super) fn short(view: &State, spec: &StepSpec) -> Option<String> {
         (_, true) => format!(" (a node without the label {level})"),
         (_, false) => format!(" ({})", domain.join("/")),
     };
-    let empty = match most_when_empty {
+    let empty = match *most_when_empty {
         most if most < size => {
             format!("none would hold more than {most} if nothing ran, so that it waits for more nodes")
         }

@@ -4,19 +4,17 @@
 use flowyard_model::{GpuRequest, Job, JobId, NodeId, QueuePath, StepIndex, StepSpec, TaskIndex, TaskKey, TimeMs};
 use flowyard_proto::api::Finding;
 use flowyard_scheduling::why::{
-    BoundOn, BoundReached, Explanation, KeptFree, Lack, Nearness, Question, Reasons, Rejection, Short, Throttled,
-    Unable, explain, reasons,
+    BoundOn, BoundReached, Explanation, Gpus, KeptFree, Lack, Nearness, Question, Reasons, Rejection, Resource, Rule,
+    Short, Throttled, Unable, explain, reasons,
 };
 use flowyard_state::State;
 
 use super::words::{Told, count, cpu, duration, finding as found, size};
 use super::{Scene, evictions, near, told};
+use crate::api::alternatives;
 
 /// Holders that are named of a bound.
 pub(super) const HOLDERS: usize = 5;
-
-/// How it is said that there is room.
-const HAS_ROOM: &str = "has room";
 
 /// What may be said to whom.
 #[derive(Clone, Copy)]
@@ -55,6 +53,7 @@ pub(super) fn finding(
 ) -> Finding {
     let unclaimed = |task: &TaskIndex| scene.view.claim(&TaskKey { job: id, step: index, task: *task }).is_none();
     let ready = || scene.view.ready_tasks(id, index).map(|(task, _)| task);
+    let asked = task;
     let task = task.or_else(|| ready().find(unclaimed)).or_else(|| ready().next());
     let Some((spec, task)) = job.spec.steps.get(index.0 as usize).zip(task) else {
         return found(subject, "ready", "its step is not known");
@@ -62,10 +61,9 @@ pub(super) fn finding(
     let key = TaskKey { job: id, step: index, task };
     let sight = Sight { state: scene.view, own: &job.spec.queue, looks: scene.looks };
     let mut told = of_task(scene, sight, spec, key, subject);
-    // Who has room now has nobody leave for it.
-    if near::short(scene.view, spec).is_some() || !told.reason.contains(HAS_ROOM) {
-        told.details.extend(evictions::of_step(scene, (id, index), job, spec));
-    }
+    told.details.extend(alternatives::lines(sight, scene.view, key));
+    told.details.extend(evictions::of_step(scene, (id, index), asked));
+    told.details.extend(evictions::to_come(scene, key));
     told
 }
 
@@ -101,31 +99,34 @@ pub(in crate::api) fn of_reasons(
         return found(subject, "ready", reason);
     }
     if let Some(Throttled { starting, most }) = reasons.throttled {
+        let verbs = if starting == 1 { "is placed and does" } else { "are placed and do" };
         let reason = format!(
-            "{} of its job are placed and do not run yet, and the policy lets {most} do so at a time: the next goes on as soon as one \
-             runs",
+            "{} of its job {verbs} not run yet, and the policy lets {most} do so at a time: the next goes on as soon as one runs",
             count(starting.into(), "member")
         );
         return found(subject, "ready", reason).with_advice(["fctl policy show".to_owned()]);
     }
     let lacks = || reasons.nodes.rejections.iter().map(move |rejection| rejected(sight, rejection));
-    if let Some(first) = reasons.bounds.first().filter(|_| !reasons.within_bounds) {
+    if let Some(first) = reasons.bounds.first().filter(|_| reasons.rule == Some(Rule::Bounds)) {
         let more = reasons.bounds.iter().skip(1).filter(|other| (&other.queue, &other.on) != (&first.queue, &first.on));
         let held = reasons.bounds.iter().filter(|other| other.alternative == first.alternative);
-        let held = held.filter_map(|bound| holders(sight, bound));
+        let held = held.flat_map(|bound| holders(sight, bound).into_iter().chain(kept_for(sight, bound)));
+        let other =
+            reasons.within_bounds.then(|| "by what is within all bounds no node has room for it now".to_owned());
         let no_room = (reasons.nodes.fitting == 0).then(|| "and no node has room for it now".to_owned());
         let no_room = no_room.into_iter().flat_map(|said| std::iter::once(said).chain(lacks()));
-        let details: Vec<_> = more.map(bound).chain(held).chain(no_room).collect();
+        let details: Vec<_> = more.map(bound).chain(held).chain(other).chain(no_room).collect();
         let advice = match &first.on {
             BoundOn::Cluster(_) => "fctl policy show".to_owned(),
             _ => format!("fctl queue show {}", sight.own),
         };
         return found(subject, "ready", bound(first)).with_details(details).with_advice([advice]);
     }
-    if let Some(first) = reasons.kept.first() {
+    if let Some(first) = reasons.kept.first().filter(|_| reasons.rule == Some(Rule::Kept)) {
         return found(subject, "ready", kept(sight, first)).with_advice([format!("fctl queue show {}", sight.own)]);
     }
-    if let Some(short) = near::short(sight.state, spec) {
+    let near = reasons.near.as_ref();
+    if let Some(short) = near.and_then(|near| near::short(sight.state.policy(), spec, near)) {
         let advice = ["fctl policy show".to_owned(), "fctl nodes".to_owned()];
         return found(subject, "ready", short).with_advice(advice);
     }
@@ -164,78 +165,97 @@ fn of_nodes(spec: &StepSpec, reasons: &Reasons, deep: Option<&Explanation>) -> (
                 Some(deep) if !deep.cut => "others go first and take it",
                 _ => "it is placed with the next plan, unless others go first",
             };
-            (format!("{fitting} of {} {HAS_ROOM}; {then}", count(all, "node")), Vec::new())
+            (format!("{fitting} of {} has room; {then}", count(all, "node")), Vec::new())
         }
     }
 }
 
 /// A bound with its numbers.
-pub(super) fn bound(reached: &BoundReached) -> String {
-    let BoundReached { queue, on, held, need, most, .. } = reached;
-    match on {
-        BoundOn::Tasks => format!("queue {queue} has as many active tasks as it may: {held} of {most}"),
-        BoundOn::Limit(resource) => {
-            let column = resource.column();
-            format!(
-                "queue {queue} holds {} of its limit of {} {}, and a task needs {}",
-                column.amount(*held),
-                column.amount(*most),
-                column.field(),
-                column.amount(*need)
-            )
-        }
-        BoundOn::Cluster(resource) => {
-            let column = resource.column();
-            format!(
-                "{} of the {} {} that the cluster has are held, and a task needs {}",
-                column.amount(*held),
-                column.amount(*most),
-                column.field(),
-                column.amount(*need)
-            )
-        }
-        BoundOn::NoPreempt(resource) => {
-            let column = resource.column();
-            format!(
-                "queue {queue} keeps {} of {} {} from eviction, and a task that must not be evicted needs {}",
-                column.amount(*held),
-                column.amount(*most),
-                column.field(),
-                column.amount(*need)
-            )
-        }
-        BoundOn::Borrow(resource) => {
-            let column = resource.column();
-            format!(
-                "queue {queue} holds {} {}, a task needs {}, and with what it may borrow beyond its reserve it may hold {}",
-                column.amount(*held),
-                column.field(),
-                column.amount(*need),
-                column.amount(*most)
-            )
-        }
+pub(in crate::api) fn bound(reached: &BoundReached) -> String {
+    let BoundReached { queue, on, held, kept, need, most, .. } = reached;
+    if let BoundOn::Tasks = on {
+        return match kept {
+            0 => format!("queue {queue} has as many active tasks as it may: {held} of {most}"),
+            kept => format!(
+                "queue {queue} may have {most} active tasks: {held} are, and {kept} more will be that have their place already"
+            ),
+        };
     }
+    let Some(column) = resource_of(on).map(Resource::column) else { return String::new() };
+    let [held, need, most, later] = [held, need, most, kept].map(|amount| column.amount(*amount));
+    let field = column.field();
+    let kept = match kept {
+        0 => String::new(),
+        _ => format!(", {later} more are kept for who has a place already"),
+    };
+    match on {
+        BoundOn::Tasks | BoundOn::Limit(_) => {
+            format!("queue {queue} holds {held} of its limit of {most} {field}{kept}, and a task needs {need}")
+        }
+        BoundOn::Cluster(_) => {
+            format!("{held} of the {most} {field} that the cluster has are held{kept}, and a task needs {need}")
+        }
+        BoundOn::NoPreempt(_) => format!(
+            "queue {queue} keeps {held} of {most} {field} from eviction{kept}, and a task that must not be evicted needs {need}"
+        ),
+        BoundOn::NoQuota(_) => format!(
+            "it must not be evicted and needs {need} {field}, of which neither queue {queue} nor one above it keeps any from eviction: \
+             it is never placed so"
+        ),
+        BoundOn::Borrow(_) => format!(
+            "queue {queue} holds {held} {field}{kept}, a task needs {need}, and with what it may borrow beyond its reserve it may \
+             hold {most}"
+        ),
+    }
+}
+
+/// What a bound is on, but for one on tasks.
+pub(super) fn resource_of(on: &BoundOn) -> Option<&Resource> {
+    match on {
+        BoundOn::Tasks => None,
+        BoundOn::Limit(resource)
+        | BoundOn::Borrow(resource)
+        | BoundOn::NoPreempt(resource)
+        | BoundOn::NoQuota(resource)
+        | BoundOn::Cluster(resource) => Some(resource),
+    }
+}
+
+/// So much of what a bound counts.
+fn amount(on: &BoundOn, held: u64) -> String {
+    resource_of(on).map_or_else(|| count(held, "task"), |resource| resource.column().amount(held))
+}
+
+/// Where a bound counts.
+fn place(bound: &BoundReached) -> String {
+    match &bound.on {
+        BoundOn::Cluster(_) => "the cluster".to_owned(),
+        _ => bound.queue.to_string(),
+    }
+}
+
+/// For whom a bound keeps something.
+fn kept_for(sight: Sight<'_>, bound: &BoundReached) -> Option<String> {
+    if bound.kept == 0 {
+        return None;
+    }
+    let named = bound.kept_for.iter().filter(|holder| sight.names_owners(&holder.queue)).take(HOLDERS);
+    let mut parts: Vec<_> =
+        named.clone().map(|it| format!("{} {} in {}", it.owner, amount(&bound.on, it.held), it.queue)).collect();
+    let (all, shown) = (bound.kept_for.iter().map(|it| it.held).sum::<u64>(), named.map(|it| it.held).sum());
+    let rest = all.saturating_sub(shown);
+    parts.extend((rest > 0).then(|| format!("others {}", amount(&bound.on, rest))));
+    Some(format!("have their place in {}: {}", place(bound), parts.join(", ")))
 }
 
 /// Who holds what a bound counts.
 fn holders(sight: Sight<'_>, bound: &BoundReached) -> Option<String> {
-    let amount = |held: u64| match &bound.on {
-        BoundOn::Tasks => count(held, "task"),
-        BoundOn::Limit(resource)
-        | BoundOn::Borrow(resource)
-        | BoundOn::NoPreempt(resource)
-        | BoundOn::Cluster(resource) => resource.column().amount(held),
-    };
     let named = bound.holders.iter().filter(|holder| sight.names_owners(&holder.queue)).take(HOLDERS);
     let mut parts: Vec<_> =
-        named.clone().map(|it| format!("{} {} in {}", it.owner, amount(it.held), it.queue)).collect();
+        named.clone().map(|it| format!("{} {} in {}", it.owner, amount(&bound.on, it.held), it.queue)).collect();
     let rest = bound.held.saturating_sub(named.map(|holder| holder.held).sum());
-    parts.extend((rest > 0).then(|| format!("others {}", amount(rest))));
-    let whose = match &bound.on {
-        BoundOn::Cluster(_) => "the cluster".to_owned(),
-        _ => bound.queue.to_string(),
-    };
-    (!parts.is_empty()).then(|| format!("held in {whose}: {}", parts.join(", ")))
+    parts.extend((rest > 0).then(|| format!("others {}", amount(&bound.on, rest))));
+    (!parts.is_empty()).then(|| format!("held in {}: {}", place(bound), parts.join(", ")))
 }
 
 fn kept(sight: Sight<'_>, kept: &KeptFree) -> String {
@@ -251,7 +271,7 @@ fn kept(sight: Sight<'_>, kept: &KeptFree) -> String {
     )
 }
 
-fn rejected(sight: Sight<'_>, rejection: &Rejection) -> String {
+pub(in crate::api) fn rejected(sight: Sight<'_>, rejection: &Rejection) -> String {
     let (nodes, kind) = (count(rejection.nodes, "node"), kind(rejection.kind));
     format!("{nodes}: {kind}, such as {}: {}", sight.node(rejection.example), lack(sight, rejection))
 }
@@ -300,7 +320,7 @@ pub(super) fn lack(sight: Sight<'_>, rejection: &Rejection) -> String {
         Lack::Cpu(cpus) => short(cpus, cpu),
         Lack::Memory(bytes) | Lack::Disk(bytes) => short(bytes, size),
         Lack::Token(name, Short { free, all, .. }) => format!("{free} of {all} {name} free"),
-        Lack::Devices { all } => format!("it has {}", count(*all, "GPU")),
+        Lack::Devices(gpus) => no_such(gpus),
         Lack::Apart { tag, job, there } => {
             let record = sight.state.job(*job);
             let named = record.is_some_and(|record| sight.names(&record.spec.queue));
@@ -313,9 +333,39 @@ pub(super) fn lack(sight: Sight<'_>, rejection: &Rejection) -> String {
         }
         Lack::Starting { held, most } => format!("{held} of at most {most} are placed there and do not run yet"),
         Lack::Full { over, held, most } => format!("{held} of at most {most} in its {over}"),
-        Lack::FreeDevices { free, all } => format!("{free} of {all} free and healthy"),
+        Lack::FreeDevices(gpus) => taken(gpus),
         Lack::Near(near) => nearness(near, "GPU that would do", "GPUs that would do"),
         Lack::FreeNear(near) => nearness(near, "free and healthy GPU", "free and healthy GPUs"),
+    }
+}
+
+/// How many GPUs there are, and how many of them are such as are asked for.
+fn no_such(gpus: &Gpus) -> String {
+    let has = format!("it has {}", count(gpus.all, "GPU"));
+    match (gpus.all == gpus.suiting, &gpus.model) {
+        (true, _) => has,
+        (false, Some(model)) => format!("{has}, of which {} would do (model {model})", gpus.suiting),
+        (false, None) => format!("{has}, of which {} would do", gpus.suiting),
+    }
+}
+
+/// How many are free of those that would do.
+fn taken(gpus: &Gpus) -> String {
+    let would_do = match (gpus.all == gpus.suiting, &gpus.model) {
+        (true, _) => String::new(),
+        (false, Some(model)) => format!(" that would do (model {model})"),
+        (false, None) => " that would do".to_owned(),
+    };
+    let (free, all) = (gpus.free, gpus.suiting);
+    match gpus.share_milli {
+        1_000.. => format!("{free} of {all}{would_do} free and healthy"),
+        share => {
+            let memory = match gpus.memory_bytes {
+                0 => String::new(),
+                bytes => format!(" and {} of its memory", size(bytes)),
+            };
+            format!("{free} of {all}{would_do} healthy with {} of one{memory} free", cpu(share.into()))
+        }
     }
 }
 
@@ -380,7 +430,7 @@ fn asks(spec: &StepSpec) -> String {
     asks.join(", ")
 }
 
-fn gpus(request: &GpuRequest) -> String {
+pub(in crate::api) fn gpus(request: &GpuRequest) -> String {
     let near = request.near().map_or_else(String::new, |link| format!(" in one {}", link.group()));
     let model = request.model.as_ref().map_or_else(String::new, |model| format!(" of model {model}"));
     let memory = match request.min_memory_bytes {

@@ -8,7 +8,7 @@ use flowyard_proto::api::Finding;
 
 use super::words::{Told, count, counts, duration, finding as found, step_reference};
 use super::{Scene, bad_end, borrowed, ended, evictions, reserved, room};
-use crate::api::reference;
+use crate::api::{alternatives, reference};
 
 /// Where a task stands.
 pub(super) fn finding(scene: Scene<'_>, job: &Job, key: TaskKey) -> Finding {
@@ -18,15 +18,16 @@ pub(super) fn finding(scene: Scene<'_>, job: &Job, key: TaskKey) -> Finding {
     match state {
         TaskState::Blocked => blocked(scene, job, key.job, key.step, Some(key.task), subject),
         TaskState::Ready => match scene.view.claim(&key) {
-            Some(claim) if claim.is_reservation() => {
+            Some(claim) => {
+                let kept = match claim.is_reservation() {
+                    true => reserved::finding(scene, claim, &job.spec.queue, subject.clone()),
+                    false => evictions::claimed(scene, claim, &job.spec.queue, subject.clone()),
+                };
                 // It waits like others, and what would let it start sooner is worth knowing as well.
-                let waits = room::finding(scene, (key.job, job), key.step, Some(key.task), subject.clone());
-                let mut kept = reserved::finding(scene, claim, &job.spec.queue, subject);
-                kept.details.push(waits.reason);
-                kept.details.extend(waits.details);
-                Finding { details: kept.details, reason: kept.reason, ..waits }
+                let waits = room::finding(scene, (key.job, job), key.step, Some(key.task), subject);
+                let details = kept.details.into_iter().chain([waits.reason]).chain(waits.details).collect();
+                Finding { details, reason: kept.reason, ..waits }
             }
-            Some(claim) => evictions::claimed(scene, claim, &job.spec.queue, subject),
             None => room::finding(scene, (key.job, job), key.step, Some(key.task), subject),
         },
         TaskState::Waiting(until) => waiting(scene, job, key, until, subject),
@@ -140,9 +141,20 @@ fn active(scene: Scene<'_>, job: &Job, key: TaskKey, subject: String) -> Finding
     let where_now = whereabouts(scene, key).unwrap_or_else(|| "it has a live attempt".to_owned());
     let attempt = scene.view.task(key).and_then(|task| task.attempts.last());
     let repairing = attempt.and_then(flowyard_model::Attempt::repair).map(|repair| repairing(scene, key, repair));
-    let details = repairing.into_iter().chain(leaving(scene, key)).chain(borrowed::of(scene, job, key));
+    let details = repairing
+        .into_iter()
+        .chain(leaving(scene, key))
+        .chain(borrowed::of(scene, job, key))
+        .chain(given(job, key, attempt));
     let state = found(subject.clone(), state, where_now).with_details(details);
     state.with_advice([format!("fctl logs {subject} -f")])
+}
+
+/// By which of several alternatives of GPUs an attempt has its devices.
+fn given(job: &Job, key: TaskKey, attempt: Option<&flowyard_model::Attempt>) -> Option<String> {
+    let member = attempt?.members.first().filter(|member| !member.gpus.is_empty())?;
+    let named = alternatives::named(job.spec.steps.get(key.step.0 as usize)?, member.gpu_alternative)?;
+    Some(format!("it has GPUs by {named}"))
 }
 
 /// For whom a live attempt was asked to make room, by what right, and what becomes of it.

@@ -18,6 +18,9 @@ use super::{Scene, of_job, of_step, task};
 use crate::session::Directory;
 
 mod ended;
+mod lacks;
+mod rules;
+mod waits;
 
 struct Cluster {
     state: State,
@@ -26,7 +29,15 @@ struct Cluster {
 impl Cluster {
     /// A node with two CPUs and a GiB of memory.
     fn with_one_node() -> Self {
-        let mut cluster = Self { state: State::new() };
+        Self::empty().with_node("n1", |_| {})
+    }
+
+    fn empty() -> Self {
+        Self { state: State::new() }
+    }
+
+    /// One node more, with something of it changed.
+    fn with_node(mut self, name: &str, change: impl FnOnce(&mut Inventory)) -> Self {
         let abilities = Abilities {
             containers: true,
             process_isolation: false,
@@ -38,7 +49,7 @@ impl Cluster {
             system: String::new(),
         };
         let labels = [("zone".parse().unwrap(), "a".to_owned())].into();
-        let inventory = Inventory {
+        let mut inventory = Inventory {
             cpu_milli: 2_000,
             memory_bytes: 1 << 30,
             disk_bytes: 0,
@@ -48,9 +59,10 @@ impl Cluster {
             abilities,
             rendezvous: Some(Rendezvous { address: "127.0.0.1".to_owned(), ports: PortRange::USUAL }),
         };
-        let name = "n1".parse().unwrap();
-        cluster.apply(Command::RegisterNode(RegisterNode { name, inventory: Arc::new(inventory), previous: None }));
-        cluster
+        change(&mut inventory);
+        let name = name.parse().unwrap();
+        self.apply(Command::RegisterNode(RegisterNode { name, inventory: Arc::new(inventory), previous: None }));
+        self
     }
 
     fn apply(&mut self, command: Command) {
@@ -212,6 +224,19 @@ fn a_full_node_is_named_with_what_is_free_of_it() {
 }
 
 #[test]
+fn steps_that_are_not_told_about_are_counted() {
+    let mut cluster = Cluster::with_one_node();
+    let steps = (0..15).map(|at| step(&format!("s{at}"), 1)).collect();
+    let job = cluster.submit(steps, Vec::new());
+    let findings = cluster.job(job);
+    assert_eq!(findings.len(), 13, "twelve, and that there are more: {findings:?}");
+    assert_eq!((&*findings[11].subject, &*findings[12].state), ("1/s11/0", "more"), "{findings:?}");
+    assert_eq!(findings[12].reason, "3 more steps of it have not ended either and are not told about here");
+    let few = cluster.submit((0..12).map(|at| step(&format!("s{at}"), 1)).collect(), Vec::new());
+    assert!(cluster.job(few).iter().all(|finding| finding.state != "more"));
+}
+
+#[test]
 fn limits_come_before_room() {
     let mut cluster = Cluster::with_one_node();
     let mut narrow = step("train", 3);
@@ -287,7 +312,7 @@ fn who_has_to_leave_for_a_task_is_said_and_when_the_first_may_be_asked_to() {
     cluster.place(key(low, 0, 0));
     let urgent = StepSpec { priority: 1, ..step("urgent", 1) };
     let task = key(cluster.submit(vec![urgent], Vec::new()), 0, 0);
-    let waits = "1 attempt may have to leave for it, the first in 4m00s";
+    let waits = "1 attempt may have to leave for it, the first in 9m00s";
     assert_eq!(cluster.task(task).details.last().map(String::as_str), Some(waits));
     assert_eq!(cluster.task(key(low, 0, 1)).details.len(), 1, "it has a right to nobody");
     let contract = Some(Contract { min_run_ms: 0, ..Contract::DEFAULT });
@@ -314,7 +339,7 @@ fn who_has_to_leave_for_a_task_is_said_and_when_the_first_may_be_asked_to() {
     let claimed = cluster.task(task);
     assert_eq!(claimed.reason, "1 attempt of queue default was asked to leave for it; it starts once that is done");
     let kept = "its place is kept for it for 5m30s at the latest; after that it is looked for anew";
-    assert_eq!(claimed.details, ["1 of 1 attempt still there", kept]);
+    assert_eq!(claimed.details[..2], ["1 of 1 attempt still there", kept]);
     let step = cluster.step(task.job, 0).pop().expect("something is said of the step");
     assert!(step.details.iter().any(|it| it == "1 of 1 attempt still there"), "{step:?}");
 }
@@ -323,13 +348,18 @@ fn who_has_to_leave_for_a_task_is_said_and_when_the_first_may_be_asked_to() {
 fn who_runs_on_what_others_are_promised_is_told_whose_it_is_and_when_it_may_have_to_go() {
     let mut cluster = Cluster::with_one_node();
     cluster.apply(Command::RaiseVersion { version: ClusterVersion::ACCESS });
-    let reserve = QueueAmounts { cpu_milli: Some(1_000), ..QueueAmounts::default() };
-    cluster.apply(Command::PutQueue(Queue { reserve, ..Queue::new("lab".parse().unwrap()) }.into()));
+    let promise = |cpu_milli: u64| {
+        let reserve = QueueAmounts { cpu_milli: Some(cpu_milli), ..QueueAmounts::default() };
+        Command::PutQueue(Queue { reserve, ..Queue::new("lab".parse().unwrap()) }.into())
+    };
+    cluster.apply(promise(500));
     let task = key(cluster.submit(vec![step("guest", 1)], Vec::new()), 0, 0);
     cluster.place(task);
+    assert_eq!(cluster.task(task).details, [""; 0], "as much as the lab is promised is free");
+    cluster.apply(promise(1_000));
     let details = cluster.task(task).details;
-    let lent = "its queue holds 1.5 cpu beyond what it is promised, of which 1 is promised to lab (1 unused)";
-    let terms = "if that is wanted back it may be asked to leave in 4m00s at the earliest; it has 30.0s of notice then and is killed \
+    let lent = "its queue holds 1.5 cpu beyond what it is promised, of which 0.5 may be wanted back by lab (1 unused)";
+    let terms = "if that is wanted back it may be asked to leave in 9m00s at the earliest; it has 30.0s of notice then and is killed \
                  1m00s after that, and is placed again when there is room";
     assert_eq!(details, [lent, terms]);
     let view = cluster.state.view();
@@ -337,7 +367,7 @@ fn who_runs_on_what_others_are_promised_is_told_whose_it_is_and_when_it_may_have
     let deep = std::cell::Cell::new(false);
     let scene = Scene { view: &view, directory: &Directory::empty(), now_ms: 61_002, looks: &looks, deep: &deep };
     let hidden = task::finding(scene, &view.job(task.job).unwrap(), task).details;
-    assert!(hidden[0].ends_with("of which 1 is promised to others"), "{hidden:?}");
+    assert!(hidden[0].ends_with("of which 0.5 may be wanted back by others"), "{hidden:?}");
     let kept = StepSpec { preemptible: false, ..step("kept", 1) };
     let no_preempt = QueueAmounts { cpu_milli: Some(2_000), memory_bytes: Some(1 << 30), ..QueueAmounts::default() };
     let own = Queue { no_preempt: no_preempt.clone(), reserve: no_preempt, ..Queue::new("own".parse().unwrap()) };

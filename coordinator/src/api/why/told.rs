@@ -1,11 +1,12 @@
 //! An explanation for programs and in sentences for people, without names that the caller may not see.
 
-use flowyard_model::{NodeId, QueuePath, TaskKey};
+use flowyard_model::{NodeId, QueuePath, TaskKey, TimeMs};
 use flowyard_proto::api;
-use flowyard_scheduling::why::{BoundOn, BoundReached, Change, Explanation, Fix, KeptFree, Position, Start};
+use flowyard_scheduling::why::{BoundOn, BoundReached, Change, Explanation, Fix, KeptFree, Position, Start, overdue};
 
+use super::changes;
 use super::room::{self, HOLDERS, Sight};
-use super::words::{count, cpu, duration};
+use super::words::{count, duration};
 use crate::api::reference;
 
 /// Groups of the line that are named.
@@ -33,10 +34,21 @@ pub(in crate::api) fn explanation(sight: Sight<'_>, told: &Explanation, now_ms: 
         seats: reasons.seats,
         position: told.position.as_ref().map(|at| position(sight, at)),
         start: Some(start(sight, told, now_ms)),
-        fixes: told.fixes.iter().map(|fix| self::fix(fix, names(&fix.nodes))).collect(),
+        fixes: told
+            .fixes
+            .iter()
+            .filter(|fix| may_see(sight, fix))
+            .map(|fix| changes::fix(fix, names(&fix.nodes)))
+            .collect(),
         rounds: told.rounds,
         cut: told.cut,
+        alternative: told.alternative,
     }
+}
+
+/// Whoever may not look at a queue is not told that it might lend more.
+fn may_see(sight: Sight<'_>, fix: &Fix) -> bool {
+    fix.changes.iter().filter_map(Change::queue).all(|queue| sight.names(queue))
 }
 
 fn bound(sight: Sight<'_>, bound: &BoundReached) -> api::QueueBound {
@@ -46,13 +58,16 @@ fn bound(sight: Sight<'_>, bound: &BoundReached) -> api::QueueBound {
         owner: it.owner.clone(),
         held: it.held,
     };
-    let (on, resource) = match &bound.on {
-        BoundOn::Tasks => ("tasks", String::new()),
-        BoundOn::Limit(resource) => ("limit", resource.column().field()),
-        BoundOn::Borrow(resource) => ("borrow", resource.column().field()),
-        BoundOn::NoPreempt(resource) => ("no_preempt", resource.column().field()),
-        BoundOn::Cluster(resource) => ("cluster", resource.column().field()),
+    let on = match &bound.on {
+        BoundOn::Tasks => "tasks",
+        BoundOn::Limit(_) => "limit",
+        BoundOn::Borrow(_) => "borrow",
+        BoundOn::NoPreempt(_) => "no_preempt",
+        BoundOn::NoQuota(_) => "no_quota",
+        BoundOn::Cluster(_) => "cluster",
     };
+    let resource = room::resource_of(&bound.on).map_or_else(String::new, |resource| resource.column().field());
+    let kept_for = bound.kept_for.iter().filter(|holder| sight.names_owners(&holder.queue)).take(HOLDERS);
     let queue = if matches!(bound.on, BoundOn::Cluster(_)) { String::new() } else { bound.queue.to_string() };
     api::QueueBound {
         alternative: bound.alternative,
@@ -64,6 +79,8 @@ fn bound(sight: Sight<'_>, bound: &BoundReached) -> api::QueueBound {
         most: bound.most,
         held_by_others: bound.held.saturating_sub(named.clone().map(|holder| holder.held).sum()),
         holders: named.map(holder).collect(),
+        kept: bound.kept,
+        kept_for: kept_for.map(holder).collect(),
     }
 }
 
@@ -118,35 +135,17 @@ fn start(sight: Sight<'_>, told: &Explanation, now_ms: u64) -> api::StartEstimat
     };
     match &told.start {
         Start::Now => estimate("now", None, "with the next plan".to_owned()),
-        Start::At { at, joined, ends, unknown_followers, runs: None } => {
-            let joined_text = if *joined { "at most " } else { "" };
-            let (what, take) = match ends {
-                1 => ("the 1 attempt that ends before".to_owned(), "takes all the time that its `timeout` gives it"),
-                ends => (
-                    format!("the {ends} attempts that end before"),
-                    "take all the time that their `timeout` gives them",
+        Start::At { at, .. } => at_time(sight, &told.start, *at, now_ms),
+        Start::OnceRunning { starting } => {
+            let text = match starting {
+                0 => "once what is placed before it has begun to run; how long that takes is not known".to_owned(),
+                1 => "as soon as the 1 member runs that is placed and does not yet; how long that takes is not known"
+                    .to_owned(),
+                starting => format!(
+                    "as soon as enough run of the {starting} members that are placed and do not yet; how long that takes is not known"
                 ),
             };
-            let followers =
-                if *unknown_followers { "; what follows on lists that are not written yet is not counted" } else { "" };
-            let text = format!("in {joined_text}{}, if {what} {take}, and nothing new comes{followers}", until(at.0));
-            let estimate = estimate("at", Some(at.0), text);
-            api::StartEstimate { joined: *joined, ends: *ends, unknown_followers: *unknown_followers, ..estimate }
-        }
-        Start::At { at, joined, ends, unknown_followers, runs: Some(runs) } => {
-            let basis = match runs {
-                0 => "from what is `expected` of what ends before".to_owned(),
-                runs => format!("from {} of what ends before", count(u64::from(*runs), "earlier run")),
-            };
-            let text = format!("in about {}, {basis}, if nothing new comes", until(at.0));
-            let estimate = estimate("at", Some(at.0), text);
-            api::StartEstimate {
-                joined: *joined,
-                ends: *ends,
-                unknown_followers: *unknown_followers,
-                runs: Some(*runs),
-                ..estimate
-            }
+            api::StartEstimate { starting: *starting, ..estimate("once_running", None, text) }
         }
         Start::NoTimeout { whose, all } => {
             let named: Vec<_> = whose.iter().filter_map(|it| named(sight, it.task)).collect();
@@ -169,11 +168,80 @@ fn start(sight: Sight<'_>, told: &Explanation, now_ms: u64) -> api::StartEstimat
         Start::Beyond(at) => {
             let text = match told.rounds {
                 1 => "not known: the round that would say it is beyond what one question may cost".to_owned(),
+                _ if at.0 <= now_ms => "not known: much is to start before it, and further was not looked".to_owned(),
                 _ => format!("not known: {} ahead it still waits, and further was not looked", until(at.0)),
             };
             estimate("beyond", Some(at.0), text)
         }
     }
+}
+
+/// When, and what that rests on.
+fn at_time(sight: Sight<'_>, start: &Start, at: TimeMs, now_ms: u64) -> api::StartEstimate {
+    let &Start::At { joined, ends, unknown_followers, learned, runs, expected, throttled, .. } = start else {
+        return api::StartEstimate::default();
+    };
+    let late = overdue(sight.state, TimeMs(now_ms)).len() as u64;
+    let left = at.0.saturating_sub(now_ms);
+    let text = match (late, left) {
+        (0, _) | (_, 1..) => ahead(sight, start, left, late),
+        (1, 0) => format!("once {} has ended, if nothing new comes", overrun(1)),
+        (late, 0) => format!("once enough of the {} have ended, if nothing new comes", overrun(late)),
+    };
+    api::StartEstimate {
+        kind: "at".to_owned(),
+        at_ms: Some(at.0),
+        joined,
+        ends,
+        unknown_followers,
+        // As it was said before it was told apart: 0 for what was declared.
+        runs: runs.or((expected > 0).then_some(0)),
+        learned,
+        expected,
+        throttled,
+        overdue: late,
+        text,
+        ..api::StartEstimate::default()
+    }
+}
+
+/// How far ahead the start is, and what that rests on.
+fn ahead(sight: Sight<'_>, start: &Start, left: u64, late: u64) -> String {
+    let &Start::At { joined, ends, unknown_followers, learned, runs, expected, throttled, .. } = start else {
+        return String::new();
+    };
+    let left = duration(left);
+    let late = match late {
+        0 => String::new(),
+        1 => format!("; {} counts as if it ended now", overrun(1)),
+        late => format!("; {} count as if they ended now", overrun(late)),
+    };
+    let begins = if throttled { "; how long what is placed takes to begin to run is not counted" } else { "" };
+    let followers = match unknown_followers {
+        true => "; what follows on lists that are not written yet is not counted",
+        false => "",
+    };
+    if learned + expected > 0 {
+        let of_runs = runs.map(|runs| {
+            format!("from {} or more of {}", count(u64::from(runs), "earlier run"), count(learned, "attempt"))
+        });
+        let declared = (expected > 0).then(|| format!("from what is `expected` of {}", count(expected, "attempt")));
+        let basis: Vec<_> = of_runs.into_iter().chain(declared).collect();
+        return format!("in about {left}, {}, if nothing new comes{followers}{begins}{late}", basis.join(" and "));
+    }
+    let joined = if joined { "at most " } else { "" };
+    let leaves = sight.state.nodes().any(|(id, _)| sight.state.leaving_on(id).is_some());
+    let by = if leaves { "`timeout` or notice gives" } else { "`timeout` gives" };
+    let what = match ends {
+        1 => format!("the 1 attempt that ends before takes all the time that its {by} it"),
+        ends => format!("the {ends} attempts that end before take all the time that their {by} them"),
+    };
+    format!("in {joined}{left}, if {what}, and nothing new comes{followers}{begins}{late}")
+}
+
+/// Attempts that should be over.
+fn overrun(late: u64) -> String {
+    format!("{} that should be over already", count(late, "attempt"))
 }
 
 fn named_owner(sight: Sight<'_>, task: TaskKey) -> bool {
@@ -188,108 +256,4 @@ fn named(sight: Sight<'_>, key: TaskKey) -> Option<String> {
 
 fn task(sight: Sight<'_>, key: TaskKey) -> String {
     reference(sight.state, key)
-}
-
-fn fix(fix: &Fix, nodes: Vec<String>) -> api::StartFix {
-    let changes: Vec<_> = fix.changes.iter().map(change).collect();
-    let texts: Vec<_> = changes.iter().map(|change| change.text.as_str()).collect();
-    let less = if fix.smallest { "" } else { "; perhaps less would do" };
-    let mut places = nodes.clone();
-    places.dedup();
-    let on = match places.len() {
-        0 => String::new(),
-        1 => format!(" (then on {})", places[0]),
-        several => format!(" (then on {} and {} more)", places[0], several - 1),
-    };
-    api::StartFix { text: format!("{}{on}{less}", texts.join(", and ")), changes, nodes, smallest: fix.smallest }
-}
-
-fn change(change: &Change) -> api::StartChange {
-    let text = sentence(change);
-    let number = |number: u64| Some(i64::try_from(number).unwrap_or(i64::MAX));
-    let amounts = |what: &str, from: u64, to: u64| api::StartChange {
-        what: what.to_owned(),
-        from: number(from),
-        to: number(to),
-        text: text.clone(),
-        ..api::StartChange::default()
-    };
-    let valued = |what: &str, value: String| api::StartChange {
-        what: what.to_owned(),
-        value,
-        text: text.clone(),
-        ..api::StartChange::default()
-    };
-    match change {
-        Change::Gpus { alternative, from, to } => {
-            api::StartChange { alternative: Some(*alternative), ..amounts("gpus", (*from).into(), (*to).into()) }
-        }
-        Change::Model { alternative, to, .. } => {
-            api::StartChange { alternative: Some(*alternative), ..valued("gpu_model", to.clone()) }
-        }
-        Change::Unlinked { alternative, from } => {
-            api::StartChange { alternative: Some(*alternative), ..valued("gpu_link", from.as_str().to_owned()) }
-        }
-        Change::Cpu { from, to } => amounts("cpu_milli", *from, *to),
-        Change::Memory { from, to } => amounts("memory_bytes", *from, *to),
-        Change::Disk { from, to } => amounts("disk_bytes", *from, *to),
-        Change::Without(constraint) => valued("constraint", constraint.to_string()),
-        Change::NotSpread(spread) => valued("spread", spread.over.to_string()),
-        Change::NotUnique => valued("unique_host", String::new()),
-        Change::NotApart(tags) => valued("apart", tags.join(", ")),
-        Change::Priority { from, to } => {
-            let signed = |number: &i32| Some(i64::from(*number));
-            api::StartChange { from: signed(from), to: signed(to), ..valued("priority", String::new()) }
-        }
-        Change::MaxParallel { from, to } => amounts("max_parallel", (*from).into(), (*to).into()),
-        Change::MaxActive { queue, from, to } => {
-            api::StartChange { queue: queue.to_string(), ..amounts("max_active", (*from).into(), (*to).into()) }
-        }
-        Change::Limit { queue, resource, from, to } => {
-            let (queue, resource) = (queue.to_string(), resource.column().field());
-            api::StartChange { queue, resource, ..amounts("limit", *from, *to) }
-        }
-        Change::Borrow { queue, resource, from, to } => {
-            let (queue, resource) = (queue.to_string(), resource.column().field());
-            api::StartChange { queue, resource, ..amounts("borrow", *from, *to) }
-        }
-    }
-}
-
-fn sentence(change: &Change) -> String {
-    let way = |alternative: u32| match alternative {
-        0 => String::new(),
-        other => format!(" in alternative {}", other + 1),
-    };
-    let bytes = |number: u64| flowyard_model::ByteCount(number).to_string();
-    match change {
-        Change::Gpus { alternative, from, to } => {
-            let fewer = count((from - to).into(), "GPU");
-            format!("{fewer} fewer ({to} instead of {from}){}", way(*alternative))
-        }
-        Change::Model { alternative, from, to } => {
-            format!("GPUs of model {to} instead of {from}{}", way(*alternative))
-        }
-        Change::Unlinked { alternative, from } => {
-            format!("GPUs without link {}{}", from.as_str(), way(*alternative))
-        }
-        Change::Cpu { from, to } => format!("cpu {} instead of {}", cpu(*to), cpu(*from)),
-        Change::Memory { from, to } => format!("memory {} instead of {}", bytes(*to), bytes(*from)),
-        Change::Disk { from, to } => format!("disk {} instead of {}", bytes(*to), bytes(*from)),
-        Change::Without(constraint) => format!("without the constraint `{constraint}`"),
-        Change::NotSpread(spread) => format!("without spread {spread}"),
-        Change::NotUnique => "without unique_host".to_owned(),
-        Change::NotApart(tags) => format!("without apart {}", tags.join(", ")),
-        Change::Priority { from, to } => format!("priority {to} instead of {from}"),
-        Change::MaxParallel { from, to } => format!("max_parallel {to} instead of {from}"),
-        Change::MaxActive { queue, from, to } => {
-            format!("max_active of queue {queue} +{} ({to} instead of {from})", to - from)
-        }
-        Change::Limit { queue, resource, from, to } | Change::Borrow { queue, resource, from, to } => {
-            let (column, name) =
-                (resource.column(), if matches!(change, Change::Limit { .. }) { "limit" } else { "borrow" });
-            let (more, from, to) = (column.amount(to - from), column.amount(*from), column.amount(*to));
-            format!("{name}.{} of queue {queue} +{more} ({to} instead of {from})", column.field())
-        }
-    }
 }

@@ -45,7 +45,7 @@ pub(super) fn step_reference(view: &View, job: JobId, step: StepIndex) -> String
 }
 
 /// A count with its noun.
-pub(super) fn count(number: u64, one: &str) -> String {
+pub(in crate::api) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 

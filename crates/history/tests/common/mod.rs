@@ -136,10 +136,59 @@ impl Cluster {
         };
         let mut spec = spec(step(arrival.count, resources));
         spec.queue = arrival.queue.clone().unwrap_or_else(QueuePath::fallback);
+        self.submit_spec(spec, &arrival.user, arrival.duration_ms);
+    }
+
+    /// A gang of so many members of a GPU each, which goes on with at least as many as said.
+    pub fn submit_gang(&mut self, size: u32, least: u32, takes_ms: u64) -> JobId {
+        let gpu = GpuRequest {
+            count: 1,
+            model: None,
+            min_memory_bytes: 0,
+            same_link_group: false,
+            share_milli: 1_000,
+            memory_bytes: 0,
+            link: None,
+        };
+        let resources = Resources {
+            cpu_milli: 1_000,
+            memory_bytes: 1 << 20,
+            disk_bytes: 0,
+            shm_bytes: 0,
+            tokens: BTreeMap::new(),
+            gpus: vec![gpu],
+        };
+        let placing = Placing { min_size: Some(least), ..Placing::default() };
+        self.submit_spec(spec(StepSpec { size, placing, ..step(1, resources) }), "ada", takes_ms)
+    }
+
+    fn submit_spec(&mut self, spec: JobSpec, owner: &str, takes_ms: u64) -> JobId {
         let spec_digest = Digest { hash: [0; 32], length: 0 };
-        let wish = SubmitJob { spec: Arc::new(spec), spec_digest, owner: arrival.user.clone(), key: None };
+        let wish = SubmitJob { spec: Arc::new(spec), spec_digest, owner: owner.to_owned(), key: None };
         let Reply::Submitted { job, .. } = self.perform(Command::SubmitJob(wish)) else { panic!("it is taken") };
-        self.durations.insert(job, arrival.duration_ms);
+        self.durations.insert(job, takes_ms);
+        job
+    }
+
+    /// Whatever runs is seen to have saved its work.
+    pub fn save(&mut self) {
+        let nodes: Vec<NodeId> = self.state.nodes().map(|(id, _)| id).collect();
+        for node in nodes {
+            let live: Vec<MemberKey> = self.state.live_members(node).map(|(key, ..)| key).collect();
+            for member in live {
+                let (phase, times, saved_at) = (Phase::Running, PhaseTimes::NONE, Some(TimeMs(self.now)));
+                let report = AttemptReport { member, phase, times, end: None, checkpoint: None, stuck: None, saved_at };
+                let incarnation = self.state.node(node).unwrap().incarnation;
+                self.perform(Command::ReportAttempts(ReportAttempts { node, incarnation, reports: vec![report] }));
+            }
+        }
+    }
+
+    /// What an agent finds of these devices of its node.
+    pub fn find(&mut self, node: NodeId, devices: &[u32], state: DeviceState) -> Command {
+        let incarnation = self.state.node(node).unwrap().incarnation;
+        let report = |at: &u32| DeviceReport { device: format!("fake-{at}"), state, reason: "XID 79".to_owned() };
+        Command::SetDevices(SetDevices { node, incarnation, devices: devices.iter().map(report).collect() })
     }
 
     /// Makes plans with the ones before still under way, and lets the oldest ones into the log.
@@ -211,7 +260,8 @@ impl Cluster {
     fn stop(&mut self) {
         let nodes: Vec<NodeId> = self.state.nodes().map(|(id, _)| id).collect();
         for node in nodes {
-            let asked = self.state.live_members(node).filter(|(_, attempt, _)| attempt.desired != AttemptDesired::Run);
+            let stops = |attempt: &Attempt, member: &Member| attempt.desired_of(member) != AttemptDesired::Run;
+            let asked = self.state.live_members(node).filter(|(_, attempt, member)| stops(attempt, member));
             let asked: Vec<MemberKey> = asked.map(|(key, ..)| key).collect();
             asked.into_iter().for_each(|key| self.ended(node, key, AttemptOutcome::Stopped));
         }

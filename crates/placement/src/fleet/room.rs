@@ -73,7 +73,7 @@ impl<'a> Ask<'a> {
         match usable.len().cmp(&(wish.count as usize)) {
             std::cmp::Ordering::Less => None,
             std::cmp::Ordering::Equal => Some(usable),
-            std::cmp::Ordering::Greater => Some(best(&usable, wish.count, room, scratch)),
+            std::cmp::Ordering::Greater => Some(best(&usable, wish, room, scratch)),
         }
     }
 
@@ -186,11 +186,15 @@ impl Room<'_> {
 
     /// Free shares in a set of devices, each device counted with `most` at most.
     fn shares(&self, wish: &Wish, accepted: &DeviceMask, set: &DeviceMask, most: u64) -> u64 {
-        let shares = |at: usize| u64::from(self.free_of(at) / wish.share_milli.max(1));
-        let of = |at: usize| shares(at).min(self.times_in_memory(wish, at)).min(most);
+        let of = |at: usize| self.shares_of(wish, at).min(most);
         let word =
             |at: usize| ones(self.usable_word(wish, accepted, at) & set.word(at)).map(|bit| of(at * 64 + bit)).sum();
         (0..accepted.words().min(set.words())).map(word).fold(0, |sum: u64, word: u64| sum.saturating_add(word))
+    }
+
+    /// How often a device has the wish's share free, with the memory that goes with it.
+    fn shares_of(&self, wish: &Wish, at: usize) -> u64 {
+        u64::from(self.free_of(at) / wish.share_milli.max(1)).min(self.times_in_memory(wish, at))
     }
 
     fn free_of(&self, at: usize) -> u32 {
@@ -221,17 +225,24 @@ fn left_around(usable: &DeviceMask, layout: &Layout, device: usize, link: Link) 
     layout.group_of(device, link).map_or(0, |(_, group)| inside(usable, group))
 }
 
+/// More shares of one device than these are ranked alike.
+const SHARES_TOLD_APART: u64 = 1_023;
+
 /// The devices that waste least: those already shared out most, then the smallest that will do, then those whose group is the most
 /// broken on the level of links; then the same on the others. Where groups are equally broken, one is used up before the next is
-/// touched. When several devices are asked for at once, the emptiest come first instead, so that as many sets as possible can be
-/// made.
-fn best(usable: &DeviceMask, count: u32, room: Room<'_>, scratch: &mut Vec<u128>) -> DeviceMask {
+/// touched. When several devices are asked for at once, those with the most shares come first instead, then the emptiest, so that as many
+/// sets as possible can be made.
+fn best(usable: &DeviceMask, wish: &Wish, room: Room<'_>, scratch: &mut Vec<u128>) -> DeviceMask {
     let rank = |at: usize| {
         let free = room.free_of(at);
-        let free = if count == 1 { free } else { WHOLE - free };
+        let (taken, free) = match wish.count {
+            1 => (0, free),
+            _ => (SHARES_TOLD_APART - room.shares_of(wish, at).min(SHARES_TOLD_APART), WHOLE - free),
+        };
         let left = |link: Link| left_around(usable, room.layout, at, link);
         let group = |link: Link| room.layout.group_of(at, link).map_or(0, |(group, _)| group as u32);
         let words = [
+            (taken as u32, 10),
             (free, 10),
             (room.layout.grade(at), 10),
             (left(Link::Nvlink), 11),
@@ -245,11 +256,11 @@ fn best(usable: &DeviceMask, count: u32, room: Room<'_>, scratch: &mut Vec<u128>
         // Where there are more devices than the bits tell apart, the last of them are ranked alike.
         words.into_iter().fold(0, |rank, (word, bits)| rank << bits | u128::from(word).min((1 << bits) - 1))
     };
-    if count == 1 {
+    if wish.count == 1 {
         return usable.iter().map(rank).min().map(|rank| rank as u32 as usize).into_iter().collect();
     }
     scratch.clear();
     scratch.extend(usable.iter().map(rank));
     scratch.sort_unstable();
-    scratch.iter().take(count as usize).map(|rank| *rank as u32 as usize).collect()
+    scratch.iter().take(wish.count as usize).map(|rank| *rank as u32 as usize).collect()
 }

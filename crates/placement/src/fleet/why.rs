@@ -167,7 +167,8 @@ impl<'a> Asks<'a> {
         for (at, node) in nodes.iter().filter(|(_, node)| self.shape.eligible.contains(node.class as usize)) {
             let shut = is_now && (nodes.marks.has_any(at, ask.avoids) || spread.is_some_and(|it| !it.allows(at)));
             let domain = spread.map(|spread| spread.domain(at, node.class));
-            let held = if shut { 0 } else { ask.capacity(node, room(node), most) };
+            let starts = if is_now { nodes.starts.room(at) } else { u64::MAX };
+            let held = if shut { 0 } else { ask.capacity(node, room(node), most).min(starts) };
             *parts.entry((self.place(nodes, at, node), domain)).or_insert(0) += held;
         }
         let mut all = BTreeMap::new();

@@ -86,14 +86,17 @@ impl Queues {
         self.settle();
         let column = column.at();
         self.beside_kept(queue, column, amount, 1).filter(|(most, _)| *most == 0)?;
-        let is_entitled =
-            |at: &At| self.nodes[*at].held.at(column).saturating_add(amount) <= self.nodes[*at].entitled.at(column);
-        let owing = self.path(own_of(queue)).filter(|at| *at != ROOT && !is_entitled(at));
-        let beside =
-            |at: At| self.nodes[self.nodes[at].above].lenders.iter().copied().filter(move |beside| *beside != at);
-        let keepers = owing.flat_map(beside).map(|at| (at, self.nodes[at].kept(column))).filter(|(_, kept)| *kept > 0);
+        let mut keepers = Vec::new();
+        for at in self.path(own_of(queue)).take_while(|at| *at != ROOT) {
+            // What is promised on the way up to here is kept for nobody else.
+            if self.is_within_promise(at, column, amount) {
+                break;
+            }
+            let beside = self.nodes[self.nodes[at].above].lenders.iter().filter(|beside| **beside != at);
+            keepers.extend(beside.flat_map(|beside| self.keepers(*beside, column)));
+        }
         // Whoever promises are made to is a queue, and its own work is the node after it.
-        let keepers: Vec<_> = keepers.map(|(at, kept)| (QueueIndex((at as u32 - 1) / 2), kept)).collect();
+        let keepers: Vec<_> = keepers.into_iter().map(|(at, kept)| (QueueIndex((at as u32 - 1) / 2), kept)).collect();
         let kept = keepers.iter().map(|(_, kept)| *kept).fold(0, u64::saturating_add);
         Some(Kept { free: self.free_at(column), kept, keepers })
     }
@@ -184,29 +187,28 @@ impl Queues {
     }
 
     /// How many of so many tasks leave free what is kept for those beside the queue and beside each one above it, and
-    /// beside which that is, the uppermost that keeps something from one task; nothing if nothing is kept. Where the path
-    /// itself is entitled to what it takes, nothing is kept from it.
+    /// beside which that is, the uppermost that keeps something from one task; nothing if nothing is kept. From where on the path is
+    /// entitled to what it takes, nothing is kept from it, whatever those above hold.
     fn beside_kept(&self, queue: QueueIndex, column: usize, amount: u64, wanted: u32) -> Option<(u32, At)> {
         let kept_beside = |at: At| -> u64 {
             let beside = self.nodes[self.nodes[at].above].lenders.iter().filter(|beside| **beside != at);
-            beside.map(|beside| self.nodes[*beside].kept(column)).fold(0, u64::saturating_add)
+            beside.map(|beside| self.kept(*beside, column)).fold(0, u64::saturating_add)
         };
-        let on_path = self.path(own_of(queue)).filter(|at| *at != ROOT);
-        let kept: Vec<_> = on_path.map(|at| (at, kept_beside(at))).filter(|(_, kept)| *kept > 0).collect();
-        let (last, _) = *kept.last()?;
+        let on_path = self.path(own_of(queue)).take_while(|at| *at != ROOT);
+        let kept: Vec<_> = on_path.map(|at| (at, kept_beside(at))).collect();
+        let (last, _) = *kept.iter().rfind(|(_, kept)| *kept > 0)?;
         let free = self.free_at(column);
-        let is_entitled = |at: At, taken: u64| {
-            self.nodes[at].held.at(column).saturating_add(taken) <= self.nodes[at].entitled.at(column)
+        let from_it = |taken: u64| {
+            let owing = kept.iter().take_while(move |(at, _)| !self.is_within_promise(*at, column, taken));
+            owing.filter(|(_, kept)| *kept > 0)
         };
         let fits = |tasks: u32| {
             let taken = amount.saturating_mul(u64::from(tasks));
-            let from_it = kept.iter().filter(|(at, _)| !is_entitled(*at, taken)).map(|(_, kept)| *kept);
-            let kept = from_it.fold(0, u64::saturating_add);
+            let kept = from_it(taken).map(|(_, kept)| *kept).fold(0, u64::saturating_add);
             kept == 0 || taken.saturating_add(kept) <= free
         };
         if !fits(1) {
-            let from_it = kept.iter().rev().find(|(at, _)| !is_entitled(*at, amount));
-            return Some((0, from_it.map_or(last, |(at, _)| *at)));
+            return Some((0, from_it(amount).last().map_or(last, |(at, _)| *at)));
         }
         let (mut most, mut too_many) = (1, u64::from(wanted).max(1) + 1);
         while u64::from(most) + 1 < too_many {

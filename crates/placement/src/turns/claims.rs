@@ -19,6 +19,8 @@ use crate::turns::victims::{Evictions, Scratch, victims};
 /// Of the steps that are left, one search takes at most this part, so that one that finds nothing leaves some to the
 /// others.
 const PART_OF_STEPS: u64 = 4;
+/// So many that might go are looked at for one step.
+const LOOKS_PER_STEP: usize = 8;
 /// Of so many that need nobody to leave it is told where they could be seated.
 const MOST_FREE: usize = 4;
 
@@ -130,10 +132,44 @@ impl Queues {
         self.refresh();
     }
 
+    /// Of those that run and are meant, the positions of those to whom a group has a right, each as the only one to leave.
+    fn subject_to(
+        &self,
+        key: &GroupKey,
+        running: &[Running],
+        rules: &Rules,
+        is_meant: impl Fn(&Running) -> bool,
+    ) -> Vec<usize> {
+        let Some(facts) = self.shapes.get(&key.shape) else { return Vec::new() };
+        let claims: Vec<_> = facts.needs.iter().map(|need| self.claim(key, need, rules)).collect();
+        let has = |running: &Running| claims.iter().any(|claim| self.right_to(claim, running, false).is_some());
+        let subject = (0..).zip(running).filter(|(_, running)| is_meant(running) && has(running));
+        subject.map(|(at, _)| at).collect()
+    }
+
     pub(crate) fn all_ways(&self, shape: ShapeIndex) -> u64 {
         let ways = self.shapes.get(&shape).map_or(0, |facts| facts.kinds.len());
         (0..ways).fold(0, |all, way| all | 1 << way)
     }
+}
+
+/// Of those that run, the positions of all that a task of a group has a right to have evicted, whether they may be yet or not; none if it needs
+/// nobody to leave, or if it could not start whoever of them left, as far as the steps go. Queues and seats are as before afterwards.
+pub fn may_leave<S: Scratch>(
+    queues: &mut Queues,
+    scratch: &mut S,
+    key: &GroupKey,
+    running: &[Running],
+    rules: &Rules,
+    mut steps: u64,
+) -> Vec<usize> {
+    let later = Rules { now_ms: u64::MAX, ..*rules };
+    // As for claims: who waits for others to end yields to who has a right.
+    queues.reckon(Reckon::Without);
+    let found = victims(queues, scratch, key, running, &later, &mut steps);
+    let subject = found.map_or_else(Vec::new, |_| queues.subject_to(key, running, &later, |_| true));
+    queues.reckon(Reckon::Beside);
+    subject
 }
 
 /// Finds room for what waits and has a right to it, up to `most` tasks, by evicting some of those that run. What is
@@ -185,7 +221,8 @@ impl<S: Scratch> Claiming<'_, S> {
         let part = steps.div_ceil(PART_OF_STEPS);
         let mut left = part;
         let found = victims(self.queues, self.scratch, key, &self.running, self.rules, &mut left);
-        *steps -= (part - left).max(1);
+        let looks = (self.running.len() / LOOKS_PER_STEP) as u64;
+        *steps = steps.saturating_sub((part - left).max(1) + looks);
         if let Some(found) = found
             && let Some(seated) = self.take(key, &found)
         {
@@ -261,15 +298,9 @@ impl<S: Scratch> Claiming<'_, S> {
     /// When the first of those may be evicted for a group that may not be yet.
     fn first_to_come(&self, key: &GroupKey) -> Option<u64> {
         let later = Rules { now_ms: u64::MAX, ..*self.rules };
-        let needs = &self.queues.shapes.get(&key.shape)?.needs;
-        let to_come = |running: &&Running| running.protected_until_ms > self.rules.now_ms;
-        let by_need = needs.iter().filter_map(|need| {
-            let claim = self.queues.claim(key, need, &later);
-            let may = |running: &&Running| self.queues.right_to(&claim, running, false).is_some();
-            let running = self.running.iter().filter(to_come).filter(may);
-            running.map(|running| running.protected_until_ms).min()
-        });
-        by_need.min()
+        let to_come = |running: &Running| running.protected_until_ms > self.rules.now_ms;
+        let subject = self.queues.subject_to(key, &self.running, &later, to_come);
+        subject.into_iter().map(|at| self.running[at].protected_until_ms).min()
     }
 
     /// Puts back all that was taken out.

@@ -34,6 +34,8 @@ pub struct GroupFacts {
     pub oldest: (u64, u32),
     /// How many tasks wait.
     pub count: u32,
+    /// Whether still more wait than were counted: a round ends with the last one that was, since who comes next is not known then.
+    pub more: bool,
     /// What one task holds by each alternative, at least one and at most 64. It is the shape's: groups of one shape
     /// have equal needs, and those that were put last count for all of them.
     pub needs: Arc<[Need]>,

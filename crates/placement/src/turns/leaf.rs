@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 
 use crate::fleet::ShapeIndex;
-use crate::turns::group::{GroupKey, May, QueueIndex, UserIndex};
+use crate::turns::group::{GroupFacts, GroupKey, May, QueueIndex, UserIndex};
 use crate::turns::queues::Shape;
 use crate::turns::share::{Held, History, dominant};
 
@@ -43,6 +43,7 @@ impl Place {
 struct Waiting {
     oldest: (u64, u32),
     count: u32,
+    more: bool,
 }
 
 /// Groups of one user and priority.
@@ -132,10 +133,11 @@ impl Leaf {
     }
 
     /// Puts a group; whether it is the first of its shape.
-    pub(crate) fn put(&mut self, key: &GroupKey, oldest: (u64, u32), count: u32) -> bool {
+    pub(crate) fn put(&mut self, key: &GroupKey, facts: &GroupFacts) -> bool {
+        let GroupFacts { oldest, count, more, .. } = *facts;
         let user = self.users.entry(key.user).or_default();
         let lane = user.lanes.entry(key.priority).or_default();
-        let before = lane.groups.insert(key.shape, Waiting { oldest, count });
+        let before = lane.groups.insert(key.shape, Waiting { oldest, count, more });
         if let Some(before) = before {
             lane.by_age.remove(&(before.oldest, key.shape));
         }
@@ -147,8 +149,16 @@ impl Leaf {
     }
 
     pub(crate) fn count(&self, key: &GroupKey) -> u32 {
-        let lane = self.users.get(&key.user).and_then(|user| user.lanes.get(&key.priority));
-        lane.and_then(|lane| lane.groups.get(&key.shape)).map_or(0, |waiting| waiting.count)
+        self.waiting(key).map_or(0, |waiting| waiting.count)
+    }
+
+    /// Whether more of a group wait than were counted.
+    pub(crate) fn has_more(&self, key: &GroupKey) -> bool {
+        self.waiting(key).is_some_and(|waiting| waiting.more)
+    }
+
+    fn waiting(&self, key: &GroupKey) -> Option<&Waiting> {
+        self.users.get(&key.user)?.lanes.get(&key.priority)?.groups.get(&key.shape)
     }
 
     /// Takes some off the count of a group that has more of them.

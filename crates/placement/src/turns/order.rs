@@ -4,7 +4,9 @@
 //!
 //! Who goes first by a promise does so with the kinds of work that the promise is for and with nothing else: below it
 //! only those may be picked, and those are all that its place and the places below are reckoned from. A task that may
-//! have what is promised then takes it, even if it would rather have had something else.
+//! have what is promised then takes it, even if it would rather have had something else. A promise counts at each fork on the
+//! way down to whom it is made to, whatever others hold there: who is below what it is entitled to is before all others
+//! beside each of those above it, too.
 //!
 //! Shares are compared over what somebody below asks for and may get. A resource that is all given away is asked for
 //! by nobody, as far as that goes: so who holds much of it is not kept from the others (the lesson of hierarchical
@@ -41,8 +43,15 @@ pub(crate) struct Turn {
     may: May,
 }
 
-/// What a node would hold more: so much, so many times.
-type More<'a> = Option<(&'a Held, u64)>;
+/// What would be held more: so much, so many times, by these nodes.
+#[derive(Clone, Copy)]
+struct Added<'a> {
+    each: &'a Held,
+    times: u64,
+    by: &'a [At],
+}
+
+type More<'a> = Option<Added<'a>>;
 
 impl Queues {
     /// Whose turn it is, if anything may be placed.
@@ -87,10 +96,11 @@ impl Queues {
         let next = |at: At, may: &May| self.next_below(self.nodes[at].above, may)[1];
         let way: Vec<_> =
             turn.way.iter().map(|(at, may)| (*at, may, next(*at, may), self.claims(*at, None, may))).collect();
+        let by: Vec<_> = turn.way.iter().map(|(at, _)| *at).collect();
         let is_still_first = |after: u64| {
             let share = |user| leaf.share_with(user, (each, after), &self.capacity, self.history);
             let first_user = user.is_none_or(|next| turn.place.with_share(share(turn.place.user())) < next);
-            let more = Some((each, after));
+            let more = Some(Added { each, times: after, by: &by });
             let first_on_way = |(at, may, next, claims): &(At, &May, Option<Key>, Vec<u32>)| {
                 let is_first = next.is_none_or(|next| self.key_of(*at, more, may) < next);
                 // Once a promise is met by some kind, something else may be picked below.
@@ -122,6 +132,10 @@ impl Queues {
             let line = &mut self.nodes[above].line;
             before.map(|before| line.remove(&before));
             key.map(|key| line.insert(key));
+            // Who is above goes by who has a claim below.
+            if before.into_iter().chain(key).any(|key| !key.served) {
+                self.mark(above);
+            }
         }
     }
 
@@ -136,12 +150,11 @@ impl Queues {
         found
     }
 
-    /// A node's place for what may be picked below, if it held so much more, so many times.
+    /// A node's place for what may be picked below, if so much more were held.
     fn key_of(&self, at: At, more: More<'_>, may: &May) -> Key {
         let node = &self.nodes[at];
         let rank = owner_of(at).map_or(at as u32, |_| 0);
-        let claims = self.asked(at, may).filter_map(|kind| self.below_entitled(at, kind, more));
-        if let Some(share) = (!node.entitled.is_none()).then(|| claims.min()).flatten() {
+        if let Some(share) = self.claimed(at, more, may) {
             return Key { served: false, share: u128::from(share), rank, at };
         }
         let share = if may.has_all(&node.asks) {
@@ -161,7 +174,8 @@ impl Queues {
     }
 
     fn held_with(&self, at: At, column: usize, more: More<'_>) -> u64 {
-        let added = more.map_or(0, |(each, times)| each.at(column).saturating_mul(times));
+        let added = more.filter(|more| more.by.contains(&at));
+        let added = added.map_or(0, |more| more.each.at(column).saturating_mul(more.times));
         self.nodes[at].held.at(column).saturating_add(added)
     }
 
@@ -169,9 +183,36 @@ impl Queues {
         self.nodes[at].asks.kinds().filter(|kind| may.has(*kind))
     }
 
-    /// The kinds of work below a node that it is below what it is entitled to for.
+    /// Those below a node that might have a claim: with less of it, or less to pick, nobody has one who has none now.
+    fn claimants(&self, at: At) -> impl Iterator<Item = &Key> {
+        self.nodes[at].line.iter().take_while(|key| !key.served)
+    }
+
+    /// How much of what is promised to it there is of who has least of it, of a node and those below; nothing if nobody has a claim.
+    fn claimed(&self, at: At, more: More<'_>, may: &May) -> Option<u64> {
+        let is_promised = !self.nodes[at].entitled.is_none();
+        let own = is_promised.then(|| self.asked(at, may).filter_map(|kind| self.below_entitled(at, kind, more)).min());
+        let below = if more.is_none() && *may == May::ALL {
+            self.claimants(at).next().map(|key| key.share as u64)
+        } else {
+            self.claimants(at).filter_map(|key| self.claimed(key.at, more, may)).min()
+        };
+        own.flatten().into_iter().chain(below).min()
+    }
+
+    /// The kinds of work below a node that it, or somebody below it, is below what it is entitled to for; ascending.
     fn claims(&self, at: At, more: More<'_>, may: &May) -> Vec<u32> {
-        self.asked(at, may).filter(|kind| self.below_entitled(at, *kind, more).is_some()).collect()
+        let mut claims: Vec<_> = match self.nodes[at].entitled.is_none() {
+            true => Vec::new(),
+            false => self.asked(at, may).filter(|kind| self.below_entitled(at, *kind, more).is_some()).collect(),
+        };
+        let own = claims.len();
+        self.claimants(at).for_each(|key| claims.extend(self.claims(key.at, more, may)));
+        if claims.len() > own {
+            claims.sort_unstable();
+            claims.dedup();
+        }
+        claims
     }
 
     /// What may be picked below a node, of what might be picked beside it.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use crate::fleet::ShapeIndex;
 use crate::turns::bounds::Reckon;
-use crate::turns::fixed::mul_div;
 use crate::turns::group::{ALTERNATIVES, Asks, GroupFacts, GroupKey, Kinds, Need, QueueIndex, UserIndex};
 use crate::turns::leaf::{Account, Leaf};
 use crate::turns::order::Key;
@@ -68,15 +67,16 @@ pub(crate) struct Node {
     pub(crate) above: At,
     pub(crate) facts: QueueFacts,
     /// Queues below, and its own work.
-    below: BTreeSet<At>,
+    pub(crate) below: BTreeSet<At>,
     pub(crate) held: Held,
     pub(crate) decayed: Held,
     pub(crate) active: u64,
     /// What is promised in it to whom waits for others to end, less what those hold; sums wrap.
     pub(crate) later: (Held, u64),
-    /// Its reserve within its limit, less where the reserves beside it come to more than there is; 0 is none.
+    /// Its reserve within its limit, less where the reserves beside it come to more than there is; 0 is none, also where
+    /// only queues below it are promised something.
     pub(crate) entitled: Held,
-    /// Nodes below that do not lend all of what they are entitled to.
+    /// Nodes below that do not lend all of what they, or others below them, are entitled to.
     pub(crate) lenders: Vec<At>,
     pub(crate) asks: Asks,
     /// Its place in the order of the node above, while there is work below that may be placed.
@@ -103,6 +103,8 @@ pub struct Queues {
     free: Held,
     /// What was given out of it in this round.
     pub(crate) given: Held,
+    /// Whether the round came to the end of what was counted of a group of which more waits.
+    counted_out: bool,
     pub(crate) history: History,
     pub(crate) nodes: Vec<Node>,
     pub(crate) leaves: Vec<Leaf>,
@@ -152,12 +154,6 @@ impl Node {
             stale: false,
         }
     }
-
-    /// What is kept free for it: what it is entitled to, does not hold and does not lend.
-    pub(crate) fn kept(&self, at: usize) -> u64 {
-        let Some(lend) = self.facts.lend.at(at) else { return 0 };
-        self.entitled.at(at).saturating_sub(lend).saturating_sub(self.held.at(at))
-    }
 }
 
 impl Queues {
@@ -167,6 +163,7 @@ impl Queues {
             capacity,
             free: Held::NONE,
             given: Held::NONE,
+            counted_out: false,
             history: History::default(),
             nodes: vec![Node::new(ROOT)],
             leaves: Vec::new(),
@@ -218,11 +215,18 @@ impl Queues {
     pub(crate) fn begin(&mut self) {
         self.round += 1;
         self.given = Held::NONE;
+        self.counted_out = false;
     }
 
     /// What was found to be passed in this round is looked at again.
     pub(crate) fn begin_again(&mut self) {
         self.round += 1;
+        self.counted_out = false;
+    }
+
+    /// Whether all of a group were placed that were counted, and there are more.
+    pub(crate) fn is_counted_out(&self) -> bool {
+        self.counted_out
     }
 
     /// What past use weighs.
@@ -309,7 +313,7 @@ impl Queues {
         }
         self.ensure(key.queue);
         self.put_shape(key.shape, &facts.needs);
-        if self.leaves[key.queue.0 as usize].put(&key, facts.oldest, facts.count)
+        if self.leaves[key.queue.0 as usize].put(&key, facts)
             && let Some(shape) = self.shapes.get_mut(&key.shape)
         {
             shape.queues.insert(key.queue);
@@ -320,7 +324,8 @@ impl Queues {
     pub fn put_before(&mut self, key: GroupKey, more: &GroupFacts) {
         self.ensure(key.queue);
         let count = self.count(&key).saturating_add(more.count);
-        self.put_group(key, &GroupFacts { count, ..more.clone() });
+        let more_wait = more.more || self.leaves[key.queue.0 as usize].has_more(&key);
+        self.put_group(key, &GroupFacts { count, more: more_wait, ..more.clone() });
     }
 
     /// Nothing waits in a group any more.
@@ -373,7 +378,11 @@ impl Queues {
     /// Takes placed tasks off those that wait.
     pub(crate) fn lessen(&mut self, key: &GroupKey, by: u32) {
         let leaf = &mut self.leaves[key.queue.0 as usize];
-        if leaf.count(key) > by { leaf.lessen(key, by) } else { self.remove_group(*key) }
+        if leaf.count(key) > by {
+            return leaf.lessen(key, by);
+        }
+        self.counted_out |= leaf.has_more(key);
+        self.remove_group(*key);
     }
 
     /// By which alternatives the groups of a shape in a queue may be placed. It changes what is asked for on the way
@@ -475,41 +484,6 @@ impl Queues {
         let kinds = needs.iter().take(ALTERNATIVES).map(|need| self.kinds.number(need)).collect();
         let queues = self.shapes.remove(&index).map(|shape| shape.queues).unwrap_or_default();
         self.shapes.insert(index, Shape { needs: Arc::clone(needs), kinds, queues });
-    }
-
-    /// What each queue is entitled to: its reserve, scaled where the reserves beside it come to more than the queue
-    /// above is entitled to, or than there is, so that two promises never fight.
-    fn weigh_promises(&mut self) {
-        let mut next = vec![(ROOT, self.capacity.clone())];
-        while let Some((at, pot)) = next.pop() {
-            let below: Vec<_> = self.nodes[at].below.iter().copied().collect();
-            let mut promised = Held::NONE;
-            for child in &below {
-                for (column, amount) in self.promise(*child) {
-                    promised.set(column, promised.at(column).saturating_add(amount));
-                }
-            }
-            for child in &below {
-                let (mut entitled, mut pot_below) = (Held::NONE, pot.clone());
-                for (column, amount) in self.promise(*child).filter(|(_, amount)| *amount > 0) {
-                    let (there_is, all) = (pot.at(column), promised.at(column));
-                    let scaled = if all > there_is { mul_div(amount, there_is, all) } else { amount };
-                    entitled.set(column, scaled);
-                    pot_below.set(column, scaled);
-                }
-                self.nodes[*child].entitled = entitled;
-                next.push((*child, pot_below));
-            }
-            let lends_less = |child: &At| {
-                !self.nodes[*child].entitled.is_none() && self.nodes[*child].facts.lend != Named::default()
-            };
-            self.nodes[at].lenders = below.iter().copied().filter(lends_less).collect();
-        }
-    }
-
-    fn promise(&self, at: At) -> impl Iterator<Item = (usize, u64)> + '_ {
-        let facts = &self.nodes[at].facts;
-        facts.reserve.entries().map(|(column, amount)| (column, amount.min(facts.limit.at(column).unwrap_or(amount))))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who may have whom evicted: work of a queue, work of less priority in the same queue; and a queue that has not all it
-//! is promised, those that hold more than they are, of what it is promised.
+//! is promised, those that hold more than they are, of what it is promised. A queue above them that names no promise itself is
+//! nothing between them.
 //!
 //! Nothing is evicted for weights alone, and priorities of different queues are not compared. Who holds no more than is
 //! promised of one thing is not evicted for it, even by who is promised another: otherwise two queues, one promised
@@ -99,7 +100,8 @@ impl Queues {
         let is_mine = |at: &At| claim.owed.iter().any(|(mine, _)| mine == at);
         let theirs: Vec<_> = self.path(own_of(running.queue)).take_while(|at| !is_mine(at)).collect();
         let common = theirs.last().map_or(ROOT, |at| self.nodes[*at].above);
-        let (_, owed) = claim.owed.iter().take_while(|(at, _)| *at != common).last()?;
+        // What any of them is promised counts: it is no less because others below the same one hold more than they should.
+        let mut mine = claim.owed.iter().take_while(|(at, _)| *at != common);
         let is_held = |column: &&usize| running.held.at(**column) > 0;
         let is_over = |column: &usize| {
             let over = |at: &At| {
@@ -109,7 +111,8 @@ impl Queues {
             };
             theirs.iter().all(over)
         };
-        let may = owed.iter().any(|column| is_held(&column)) && claim.needed.iter().filter(is_held).all(is_over);
+        let may = mine.any(|(_, owed)| owed.iter().any(|column| is_held(&column)))
+            && claim.needed.iter().filter(is_held).all(is_over);
         may.then_some(Reason::Reclaim)
     }
 

@@ -84,6 +84,8 @@ pub struct Round<S> {
     /// nothing was placed: call again. As long as the room remembers what it found, each call gets further than the one
     /// before, and one of them is complete.
     pub complete: bool,
+    /// Whether it ended because not all that waits was counted. It would end so again: this is no bound of how much it may do.
+    pub counted_out: bool,
 }
 
 /// Gives seats to whoever is next. What is placed is accounted for in the queues and taken off what waits there;
@@ -104,12 +106,16 @@ fn go_round<R: Room>(queues: &mut Queues, room: &mut R, bound: Bound) -> Round<R
         Running { queues, room, left: bound.steps, tasks: bound.tasks, found: BTreeMap::new(), placed: Vec::new() };
     running.survey();
     let complete = loop {
+        if running.queues.is_counted_out() {
+            break false;
+        }
         let Some(turn) = running.queues.first() else { break true };
         if running.left == 0 || running.tasks == 0 || !running.turn(&turn) {
             break false;
         }
     };
-    Round { placed: running.placed, steps: bound.steps - running.left, complete }
+    let counted_out = running.queues.is_counted_out();
+    Round { placed: running.placed, steps: bound.steps - running.left, complete, counted_out }
 }
 
 struct Running<'a, R: Room> {

@@ -158,6 +158,18 @@ fn a_share_goes_where_the_least_is_left_and_several_where_most_is() {
     assert_eq!(devices(2, 300), [0, 1]);
 }
 
+/// Two members want two shares each, with memory of which only one device has enough for both.
+#[test]
+fn members_that_share_several_devices_leave_each_other_those_that_both_need() {
+    let mut mixed = node(4, 3);
+    for (device, memory_bytes) in mixed.devices.iter_mut().zip([1, 2, 1]) {
+        device.memory_bytes = memory_bytes;
+    }
+    let mut pairs = ShapeFacts { size: 2, ..shape(1, 2) };
+    (pairs.wishes[0].share_milli, pairs.wishes[0].memory_bytes) = (500, 1);
+    assert_eq!(seat(&mut fleet(0, vec![mixed], pairs), 1), (Ended::Enough, vec![vec![0, 0]]));
+}
+
 #[test]
 fn what_is_given_back_is_never_more_than_there_is() {
     let mut fleet = fleet(0, vec![node(2, 2)], shape(1, 1));

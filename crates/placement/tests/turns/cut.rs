@@ -28,7 +28,7 @@ fn key(at: u32) -> GroupKey {
 fn put(fleet: &mut Fleet, queues: &mut Queues, at: u32, cpu: u64) {
     fleet.put_shape(ShapeIndex(at), shape(cpu));
     let needs: Arc<[Need]> = [Need { held: Held::NONE.with(Column::Cpu, cpu), any_model: false }].into();
-    queues.put_group(key(at), &GroupFacts { oldest: (at.into(), 0), count: 1, needs });
+    queues.put_group(key(at), &GroupFacts { oldest: (at.into(), 0), count: 1, more: false, needs });
 }
 
 /// Many shapes for which there is no room, each with a task, and a younger one for which there is.

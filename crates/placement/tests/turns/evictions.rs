@@ -141,21 +141,25 @@ impl Case {
     }
 }
 
+/// By what any queue of the claimant's is promised that is not the other's, too: of all that it is promised of what is asked for it has
+/// less, and the other, as every queue of its that is not the claimant's, has more than it is promised of what it holds.
 fn may_reclaim(now: &Facts, before: &Facts, (queue, need): (QueueIndex, &Need), running: &Running) -> bool {
     let (mine, theirs) = (now.path(queue), now.path(running.queue));
-    // A queue's own work is promised nothing.
-    let Some(branch) = mine.iter().rfind(|at| !theirs.contains(at)).copied() else { return false };
     let asked: Vec<_> = COLUMNS.into_iter().filter(|column| need.held.get(*column) > 0).collect();
-    let is_promised = |column: &&Column| now.entitled(branch, **column) > 0;
-    let promised: Vec<_> = asked.iter().filter(is_promised).collect();
-    let is_owed = |column: &Column| now.held(branch, *column) + need.held.get(*column) <= now.entitled(branch, *column);
     let is_held = |column: &&Column| running.held.get(**column) > 0;
     let is_over = |column: &Column| {
         let over = |at: &&QueueIndex| before.held(**at, *column) > before.entitled(**at, *column);
         theirs.iter().filter(|at| !mine.contains(at)).all(|at| over(&at))
     };
-    let owed = promised.iter().all(|column| is_owed(column));
-    owed && promised.into_iter().any(|column| is_held(&column)) && asked.iter().filter(is_held).all(is_over)
+    let is_owed_it = |at: &&QueueIndex| {
+        let promised: Vec<_> = asked.iter().filter(|column| now.entitled(**at, **column) > 0).collect();
+        let is_owed =
+            |column: &&Column| now.held(**at, **column) + need.held.get(**column) <= now.entitled(**at, **column);
+        promised.iter().all(is_owed) && promised.into_iter().any(|column| is_held(&column))
+    };
+    // A queue's own work is promised nothing.
+    let is_owed = mine.iter().filter(|at| !theirs.contains(at)).any(|at| is_owed_it(&at));
+    is_owed && asked.iter().filter(is_held).all(is_over)
 }
 
 pub(crate) fn cpus(count: u64) -> Named {
@@ -188,6 +192,24 @@ fn who_is_promised_gets_it_from_who_has_more_than_promised() {
     assert_eq!(case.chosen(&key), [2, 4, 5], "of queue 1 only what is more than its promise");
     let key = case.waits(3, 0, 9);
     assert_eq!(case.chosen(&key), [], "who is promised nothing has no right");
+}
+
+/// `research` names nothing; of `research/vision` it is known what it is promised, and `research/speech` holds much of something else.
+#[test]
+fn what_is_promised_below_a_queue_that_names_nothing_comes_back_from_other_tenants() {
+    let mut case = Case::idle(Fleet::one(20, 0, &[4], &[gpus(1, Some(0)), plain(1, 0)]));
+    case.facts.queue(0, None, |_| {});
+    let reserve = Named::default().with(Column::Gpu(0), 2 * GPU).with(Column::Cpu, 3);
+    case.facts.queue(1, Some(0), |facts| facts.reserve = reserve);
+    (0..8).for_each(|_| case.start(2, 1, 0, 1));
+    case.facts.queue(2, Some(0), |_| {});
+    (0..4).for_each(|at| case.start(3, 0, 0, 10 + at));
+    let key = case.waits(1, 0, 0);
+    assert_eq!(case.chosen(&key), [8], "one of the other tenant's devices, though speech holds more CPUs than that");
+    let others = case.waits(2, 0, 0);
+    assert_eq!(case.chosen(&others), [], "what is promised beside it is not its own");
+    case.facts.queue(0, None, |facts| facts.reserve = cpus(3));
+    assert_eq!(case.chosen(&key), [8], "nor is it less because all of research is promised fewer CPUs than it has");
 }
 
 /// Both would have a right to what the other holds.

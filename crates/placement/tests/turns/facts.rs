@@ -46,7 +46,7 @@ impl Facts {
         let (queue, user, shape) = (QueueIndex(queue), UserIndex(user.into()), ShapeIndex(shape));
         let key = GroupKey { queue, priority: 0, user, shape };
         let needs = fleet.work[shape.0 as usize].needs();
-        self.groups.insert(key, GroupFacts { oldest: (0, 0), count, needs });
+        self.groups.insert(key, GroupFacts { oldest: (0, 0), count, more: false, needs });
         key
     }
 
@@ -134,11 +134,25 @@ impl Facts {
         }
     }
 
-    /// What a queue is promised within its limit; 0 if nothing.
+    /// What a queue names as promised to it; 0 if nothing.
+    fn named(&self, queue: QueueIndex, column: Column) -> u64 {
+        self.facts(queue).reserve.get(column).unwrap_or(0)
+    }
+
+    fn children(&self, of: Option<QueueIndex>) -> impl Iterator<Item = QueueIndex> {
+        self.all().into_iter().filter(move |at| self.facts(*at).parent == of)
+    }
+
+    /// What counts as promised to a queue beside others, within its limit: what it names, or all that is promised below it.
     fn promise(&self, queue: QueueIndex, column: Column) -> u64 {
-        let facts = self.facts(queue);
-        let promised = facts.reserve.get(column).unwrap_or(0);
-        promised.min(facts.limit.get(column).unwrap_or(promised))
+        let below = |column| self.children(Some(queue)).map(|child| self.promise(child, column)).sum::<u64>();
+        let own = |column| Some(self.named(queue, column)).filter(|named| *named > 0).unwrap_or_else(|| below(column));
+        let promised = match column {
+            // Devices of a model are devices, also of one that only those below name.
+            Column::Gpus => own(Column::Gpus).max(below(Column::Gpus)).max(own(Column::Gpu(0)) + own(Column::Gpu(1))),
+            column => own(column),
+        };
+        promised.min(self.facts(queue).limit.get(column).unwrap_or(promised))
     }
 
     pub(crate) fn beside(&self, queue: QueueIndex) -> Vec<QueueIndex> {
@@ -146,18 +160,27 @@ impl Facts {
         self.all().into_iter().filter(|other| self.facts(*other).parent == parent).collect()
     }
 
-    /// What a queue is entitled to.
-    pub(crate) fn entitled(&self, queue: QueueIndex, column: Column) -> u64 {
+    /// What a queue and those below it come to, where those beside it may be promised more than there is.
+    fn part(&self, queue: QueueIndex, column: Column) -> u64 {
         let above = self.path(queue).into_iter().skip(1).find(|above| self.promise(*above, column) > 0);
-        let there_is = above.map_or(self.capacity.get(column), |above| self.entitled(above, column));
+        let there_is = above.map_or(self.capacity.get(column), |above| self.part(above, column));
         let all: u64 = self.beside(queue).into_iter().map(|beside| self.promise(beside, column)).sum();
         let promise = self.promise(queue, column);
         if all > there_is { promise * there_is / all } else { promise }
     }
 
+    /// What a queue is entitled to itself: nothing if it names nothing, whatever is promised below it.
+    pub(crate) fn entitled(&self, queue: QueueIndex, column: Column) -> u64 {
+        if self.named(queue, column) > 0 { self.part(queue, column) } else { 0 }
+    }
+
+    /// What is kept free for a queue. Who is promised something says what of it is kept; else those below do.
     pub(crate) fn kept(&self, queue: QueueIndex, column: Column) -> u64 {
-        let Some(lend) = self.facts(queue).lend.get(column) else { return 0 };
-        self.entitled(queue, column).saturating_sub(lend).saturating_sub(self.held(queue, column))
+        let entitled = self.entitled(queue, column);
+        match self.facts(queue).lend.get(column) {
+            Some(lend) if entitled > 0 => entitled.saturating_sub(lend).saturating_sub(self.held(queue, column)),
+            _ => self.children(Some(queue)).map(|child| self.kept(child, column)).sum(),
+        }
     }
 
     /// Whose bounds have no room for an amount.
@@ -173,13 +196,15 @@ impl Facts {
 
     /// Beside whom so much is kept for others that the amount is not left; the uppermost.
     fn keeps_from(&self, queue: QueueIndex, column: Column, amount: u64) -> Option<Child> {
-        let below = |of: Option<QueueIndex>| self.all().into_iter().filter(move |at| self.facts(*at).parent == of);
-        let mut kept = vec![(Child::Own(queue), below(Some(queue)).map(|at| self.kept(at, column)).sum::<u64>())];
+        let mut kept =
+            vec![(Child::Own(queue), self.children(Some(queue)).map(|at| self.kept(at, column)).sum::<u64>())];
         for at in self.path(queue) {
-            if self.held(at, column) + amount > self.entitled(at, column) {
-                let others = self.beside(at).into_iter().filter(|beside| *beside != at);
-                kept.push((Child::Queue(at), others.map(|at| self.kept(at, column)).sum()));
+            if self.entitled(at, column) > 0 && self.held(at, column) + amount <= self.entitled(at, column) {
+                // From whoever is promised it nothing is kept.
+                break;
             }
+            let others = self.beside(at).into_iter().filter(|beside| *beside != at);
+            kept.push((Child::Queue(at), others.map(|at| self.kept(at, column)).sum()));
         }
         let all: u64 = kept.iter().map(|(_, kept)| kept).sum();
         let upper = kept.into_iter().rfind(|(_, kept)| *kept > 0)?.0;

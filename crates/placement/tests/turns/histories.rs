@@ -118,7 +118,7 @@ impl Facts {
             Told::Group(key, _, 0) => drop(self.groups.remove(&key)),
             Told::Group(key, oldest, count) => {
                 let needs = fleet.work[key.shape.0 as usize].needs();
-                self.groups.insert(key, GroupFacts { oldest, count, needs });
+                self.groups.insert(key, GroupFacts { oldest, count, more: false, needs });
             }
         }
     }

@@ -89,7 +89,7 @@ impl Reference<'_> {
         COLUMNS.into_iter().filter(move |column| need.get(*column) > 0)
     }
 
-    /// The ways below that a child is below its reserve for, with how much of it there is.
+    /// The ways below that a child, or some queue below it, is below its reserve for, with how much of it there is.
     fn claims(&self, child: Child, below: &BTreeSet<Way>) -> BTreeMap<Way, u64> {
         let Child::Queue(queue) = child else { return BTreeMap::new() };
         let held = |column: Column| self.held(child, column, |account| &account.held);
@@ -100,7 +100,15 @@ impl Reference<'_> {
             let parts = promised.iter().filter(|_| is_below).map(|column| part(held(*column), entitled(*column)));
             Some((*way, parts.max()?))
         };
-        below.iter().filter_map(of_way).collect()
+        let mut claims: BTreeMap<Way, u64> = below.iter().filter_map(of_way).collect();
+        for child in self.facts.all().into_iter().filter(|other| self.facts.facts(*other).parent == Some(queue)) {
+            let child = Child::Queue(child);
+            for (way, part) in self.claims(child, &self.below(child, below)) {
+                let least = claims.entry(way).or_insert(part);
+                *least = part.min(*least);
+            }
+        }
+        claims
     }
 
     fn key(&self, child: Child, below: &BTreeSet<Way>) -> (bool, u128, u32) {

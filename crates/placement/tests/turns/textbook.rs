@@ -208,10 +208,10 @@ fn a_reserve_goes_first_only_with_what_it_is_for() {
 /// Nor is it on the way down: of those below who is promised something, it is who asks for that.
 #[test]
 fn a_reserve_goes_first_with_those_below_that_ask_for_it() {
-    let mut fleet = Fleet::one(8, 0, &[2], &[gpus(1, Some(0)), plain(1, 0)]);
+    let mut fleet = Fleet::one(8, 9, &[2], &[gpus(1, Some(0)), plain(1, 0)]);
     let mut facts = Facts::of(&fleet);
     facts.queue(0, None, |facts| facts.reserve = Named::default().with(Column::Gpu(0), 2 * GPU));
-    facts.queue(1, Some(0), |facts| facts.reserve = cpus(8));
+    facts.queue(1, Some(0), |facts| facts.reserve = Named::default().with(Column::Memory, 8));
     facts.queue(2, Some(0), |_| {});
     facts.hold(2, 0, cpu(3), 3);
     [(1, 0, 1), (2, 0, 0), (3, 0, 1)].into_iter().for_each(|group| {
@@ -311,6 +311,80 @@ fn promises_of_more_than_there_is_are_scaled() {
     });
     let placed = facts.round(&mut fleet);
     assert_eq!((of_queue(&placed, 0), of_queue(&placed, 1)), (8, 4));
+}
+
+/// The other tenant has the smaller share, and the queue between names no reserve.
+#[test]
+fn a_reserve_below_a_queue_that_names_none_goes_before_other_tenants() {
+    let mut fleet = Fleet::one(40, 0, &[4], &[gpus(1, Some(0)), plain(1, 0)]);
+    let mut facts = Facts::of(&fleet);
+    facts.queue(0, None, |_| {});
+    facts.queue(1, Some(0), |facts| facts.reserve = Named::default().with(Column::Gpu(0), 2 * GPU));
+    facts.queue(2, Some(0), |_| {});
+    facts.hold(2, 0, cpu(30), 30);
+    facts.queue(3, None, |facts| facts.weight = 9);
+    for queue in 1..=3 {
+        facts.wait(&fleet, (queue, 0, 0), 9);
+    }
+    assert_eq!(queues_of(&facts.round(&mut fleet)), [1, 1, 3, 3]);
+}
+
+#[test]
+fn what_is_not_lent_below_a_queue_that_says_nothing_stays_free() {
+    for reserve in [Named::default(), cpus(8)] {
+        let mut fleet = Fleet::one(10, 0, &[], &[plain(1, 0)]);
+        let mut facts = Facts::of(&fleet);
+        facts.queue(0, None, |facts| facts.reserve = reserve.clone());
+        facts.queue(1, Some(0), |facts| (facts.reserve, facts.lend) = (cpus(6), cpus(1)));
+        facts.wait(&fleet, (2, 0, 0), 20);
+        assert_eq!(facts.round(&mut fleet.clone()).len(), 5, "{reserve:?}");
+        let mut queues = facts.tell();
+        facts.wait(&fleet, (1, 0, 0), 2);
+        assert_eq!(of_queue(&facts.round(&mut fleet), 1), 2);
+        let kept = queues.kept_from(QueueIndex(2), Column::Cpu, 6).expect("it is kept");
+        assert_eq!(kept.keepers, [(QueueIndex(1), 5)], "by whom it was said");
+    }
+}
+
+/// Who is promised it takes it, also where the queue above is promised less than is held in it.
+#[test]
+fn what_is_kept_for_others_is_not_kept_from_who_is_promised_it_below() {
+    let mut fleet = Fleet::one(6, 0, &[], &[plain(1, 0)]);
+    let mut facts = Facts::of(&fleet);
+    facts.capacity = cpu(20);
+    facts.queue(0, None, |_| {});
+    facts.queue(1, Some(0), |facts| facts.reserve = cpus(3));
+    facts.hold(2, 0, cpu(9), 9);
+    facts.queue(2, Some(0), |_| {});
+    facts.queue(3, None, |facts| (facts.reserve, facts.lend) = (cpus(6), cpus(0)));
+    facts.wait(&fleet, (1, 0, 0), 9);
+    assert_eq!(facts.round(&mut fleet).len(), 3);
+}
+
+/// What is free, what its lenders do not lend, and what it is promised itself, nobody can want back.
+#[test]
+fn borrowed_is_what_could_be_taken_back() {
+    let fleet = Fleet::one(10, 0, &[], &[plain(1, 0)]);
+    let mut facts = Facts::of(&fleet);
+    let lent = |facts: &Facts| facts.tell().lent_to(QueueIndex(3), Column::Cpu);
+    facts.queue(0, None, |_| {});
+    facts.queue(1, Some(0), |facts| facts.reserve = cpus(4));
+    facts.queue(3, None, |facts| facts.reserve = cpus(1));
+    facts.hold(3, 0, cpu(6), 6);
+    facts.free = cpu(4);
+    assert_eq!(lent(&facts), None, "as much is free");
+    facts.hold(2, 0, cpu(3), 3);
+    facts.free = cpu(1);
+    let told = Lent { beyond: 5, wanted: 3, lenders: vec![(QueueIndex(1), 4)] };
+    assert_eq!(lent(&facts), Some(told));
+    facts.queue(1, Some(0), |facts| (facts.reserve, facts.lend) = (cpus(4), cpus(2)));
+    let told = Lent { beyond: 5, wanted: 2, lenders: vec![(QueueIndex(1), 2)] };
+    assert_eq!(lent(&facts), Some(told), "what is free is kept");
+    facts.queue(1, Some(0), |facts| (facts.reserve, facts.lend) = (cpus(4), cpus(0)));
+    assert_eq!(lent(&facts), None, "nothing is lent");
+    facts.queue(1, Some(0), |facts| facts.reserve = cpus(4));
+    facts.hold(1, 0, cpu(4), 4);
+    assert_eq!(lent(&facts), None, "it holds all that it is promised");
 }
 
 #[test]

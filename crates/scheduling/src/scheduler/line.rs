@@ -11,8 +11,11 @@ use flowyard_state::{ReadyGroup, ReadyStep, State};
 
 use super::Known;
 use crate::beside::Whose;
-use crate::waiting;
+use crate::waiting::{self, Counted};
 use crate::why::{KeptFree, Resource};
+
+/// Tasks of a group that are counted, so that a place behind as many is found.
+const COUNTED: u32 = 20_000;
 
 /// A fleet that has room for everything, and devices of no model.
 struct Endless;
@@ -51,7 +54,7 @@ pub(crate) struct Line {
 impl Line {
     /// What waits in this state.
     pub(crate) fn of(state: &State) -> Self {
-        Self { known: Known::of(state, 0, Fit::Fragmentation) }
+        Self { known: Known::of(state, (0, Fit::Fragmentation), Counted::up_to(COUNTED)) }
     }
 
     /// What is kept free of a resource from a queue that wants so much of it; nothing if it may have it.

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::*;
 
 /// Longer than anything is protected by the usual contract.
-const LONG: u64 = 400_000;
-pub(super) const MIN_RUN: u64 = Contract::DEFAULT.min_run_ms;
+const LONG: u64 = 700_000;
+/// Nothing runs in these worlds: what is placed is taken to be fetched for as long as that may take.
+pub(super) const MIN_RUN: u64 = 2 * Contract::DEFAULT.min_run_ms;
 
 /// A cluster, with a scheduler that follows it.
 pub(super) struct World {

@@ -1,7 +1,8 @@
 //! Gangs in a cluster with a declared topology.
 
 use super::*;
-use crate::{NearRoom, near_room};
+use crate::NearRoom;
+use crate::why::reasons;
 
 /// A cluster of two blocks: racks of two nodes, and a node that says nothing of where it is. Each node has two CPUs.
 ///
@@ -87,15 +88,10 @@ fn a_gang_waits_for_the_level_that_it_needs_and_does_not_for_one_that_it_prefers
     let placed = seats(&mut scheduler, &mut state);
     assert_eq!(placed.keys().copied().collect::<Vec<_>>(), [5], "only what does not insist: {placed:?}");
     assert!(placed[&5].iter().all(|node| *node <= 4), "and that in one block: {placed:?}");
-    // Room is kept for the first that waits; it is asked what there is beside that.
-    state
-        .claims()
-        .map(|(key, _)| *key)
-        .collect::<Vec<_>>()
-        .into_iter()
-        .for_each(|key| state = state.without_claim(key));
-    let job = state.job(JobId(4)).unwrap().spec.clone();
-    let room = near_room(&state, &job.steps[0]).unwrap();
+    // Room is kept for the first that waits, which does not keep that one out.
+    let first = TaskKey { job: JobId(4), step: StepIndex(0), task: TaskIndex(0) };
+    assert!(state.claim(&first).is_some(), "room is kept for it");
+    let room = reasons(&state, first).unwrap().near.unwrap();
     assert_eq!((room.level.as_str(), room.domains, room.most_when_empty), ("rack", 4, 4));
     let (domain, members) = room.most.unwrap();
     assert!(members == 3 && domain == ["b", "1"], "{domain:?} {members}");
@@ -118,7 +114,8 @@ fn what_a_level_is_may_change_while_work_waits() {
     assert!(could_ever_run(&state, &waiting));
     declare(&mut state, &[]);
     let gone = NearRoom { level: "rack".parse().unwrap(), domains: 0, most: None, most_when_empty: 0 };
-    assert_eq!(near_room(&state, &waiting), Some(gone), "nobody says what a rack is");
+    let first = TaskKey { job: JobId(1), step: StepIndex(0), task: TaskIndex(0) };
+    assert_eq!(reasons(&state, first).unwrap().near, Some(gone), "nobody says what a rack is");
     assert!(seats(&mut scheduler, &mut state).is_empty());
     declare(&mut state, &["rack"]);
     let fresh = Scheduler::new(0).round(&state, state.time(), BOUND);

@@ -183,6 +183,22 @@ fn who_waits_starts_where_others_of_its_step_have_made_room_for_it() {
     assert_eq!((world.running(wide), world.state.claims().count()), (2, 0));
 }
 
+/// Each of its nodes is full of small tasks.
+#[test]
+fn a_gang_that_waits_for_thousands_of_attempts_has_room_kept_for_it() {
+    let mut world = World::new(&[(70, 0); 30]);
+    world.submit("other", small(2_100, 600));
+    world.rest();
+    let wide = world.submit("lab", gang(30, 70, None));
+    world.rest();
+    assert_eq!(world.reservation().map(|(_, awaited)| awaited), Some(2_100));
+    world.submit("other", small(2_100, 600));
+    world.now += 1_000;
+    world.finish(|_, _| true);
+    world.rest();
+    assert_eq!(world.running(wide), 30);
+}
+
 #[test]
 fn only_wide_work_gets_a_reservation_and_one_in_each_part_of_the_tree() {
     let mut world = World::new(&[(4, 0)]);
@@ -211,7 +227,7 @@ fn a_reservation_yields_to_whom_others_leave_for() {
     world.submit("heavy", gang(1, 2, None));
     world.rest();
     assert_eq!(world.reservation(), Some((None, 2)));
-    world.now += 400_000;
+    world.now += MIN_RUN;
     let owner = world.submit("lab", gang(1, 2, None));
     let claims = world.rest();
     assert_eq!(claims.len(), 1, "those who borrow go");

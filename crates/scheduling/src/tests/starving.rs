@@ -7,12 +7,13 @@ use proptest::prelude::*;
 
 use super::evictions::World;
 use super::*;
+use crate::passed::PASSED_OVER_MS;
 
 const QUEUES: [&str; 4] = ["lab", "lab/one", "other", "devices"];
 const LONGEST_MS: u64 = 60_000;
 const STEP_MS: u64 = 5_000;
 
-/// Work that is small enough for whatever room falls free, or so wide that room is kept for it.
+/// Work that is small enough for whatever room falls free, or in between, or so wide that room is kept for it.
 #[derive(Debug, Clone)]
 struct Wish {
     queue: usize,
@@ -32,7 +33,7 @@ struct Wish {
 
 fn wish() -> impl Strategy<Value = Wish> {
     let whose = (0..QUEUES.len(), 0..3_usize, prop_oneof![3 => Just(0), 1 => -1..3_i32], 1..3_u32);
-    let what = (prop_oneof![2 => Just(1_u32), 1 => 2..4_u32], 1..5_u64, 0..3_u32, 0..3_u32);
+    let what = (prop_oneof![2 => Just(1_u32), 1 => 2..4_u32], 1..5_u64, 0..4_u32, 0..3_u32);
     let how = (prop_oneof![2 => Just(0_u8), 1 => 1..6_u8], prop::bool::weighted(0.3), prop::option::of(0..2_usize));
     (whose, what, how, any::<bool>(), prop::option::weighted(0.2, Just(1))).prop_map(
         |((queue, owner, priority, tasks), (size, cpus, gpus, licences), (beside, tagged, rack), timeout, most)| Wish {
@@ -74,12 +75,7 @@ impl Wish {
         step.resources.cpu_milli = self.cpus * 1_000;
         step.timeout_ms = self.timeout.then_some(LONGEST_MS);
         if self.gpus > 0 {
-            let (model, min_memory_bytes, memory_bytes) = (None, 0, 0);
-            let (same_link_group, link, share_milli) = (false, None, 1_000);
-            let count = self.gpus;
-            let request =
-                GpuRequest { count, model, min_memory_bytes, same_link_group, link, share_milli, memory_bytes };
-            step.resources.gpus = vec![request];
+            step.resources.gpus = vec![devices(self.gpus)];
         }
         if self.licences > 0 {
             step.resources.tokens = [("matlab".parse().unwrap(), self.licences)].into();
@@ -90,13 +86,20 @@ impl Wish {
         let tags = if self.tagged { ["loud".to_owned()].into() } else { BTreeSet::new() };
         JobSpec { priority: self.priority, tags, ..fixture::spec(QUEUES[self.queue], step) }
     }
+}
 
-    /// Whether it fits wherever one CPU falls free, or room is kept for it.
-    fn is_looked_after(&self, nodes: &[(u64, usize, usize)]) -> bool {
-        let may = nodes.iter().filter(|(.., rack)| self.rack.is_none_or(|own| own == *rack));
-        let half = |(cpus, ..): &(u64, usize, usize)| 2 * self.cpus >= *cpus;
-        (self.cpus == 1 && self.size == 1) || self.size > 1 || may.into_iter().all(half)
-    }
+fn devices(count: u32) -> GpuRequest {
+    let (model, min_memory_bytes, memory_bytes) = (None, 0, 0);
+    let (same_link_group, link, share_milli) = (false, None, 1_000);
+    GpuRequest { count, model, min_memory_bytes, same_link_group, link, share_milli, memory_bytes }
+}
+
+/// Work of one CPU that never ends, and of one device if it is of those.
+fn stream(world: &mut World, with_devices: bool) {
+    let mut small = step(20_000);
+    small.resources.gpus = if with_devices { vec![devices(1)] } else { Vec::new() };
+    world.submit("heavy", small);
+    world.rest();
 }
 
 fn in_rack(rack: usize) -> Constraint {
@@ -180,11 +183,11 @@ proptest! {
 
     #[test]
     fn whatever_could_start_alone_starts_within_a_bound_while_others_end(
-        nodes in prop::collection::vec((1..6_u64, 0..3_usize, 0..2_usize), 1..4),
+        nodes in prop::collection::vec((1..6_u64, 0..5_usize, 0..2_usize), 1..4),
         queues in bounds(),
         (licences, per_job) in (0..4_u64, prop::option::weighted(0.2, 1..4_u32)),
         wishes in prop::collection::vec(wish(), 1..7),
-        streams in any::<bool>(),
+        streams in prop::option::of(any::<bool>()),
     ) {
         let alone = |wish: &&Wish| {
             let mut world = empty(&nodes, &queues, licences, per_job);
@@ -192,13 +195,9 @@ proptest! {
             world.rest();
             job.is_some_and(|job| world.running(job) > 0)
         };
-        let looked_after = wishes.iter().filter(|wish| wish.is_looked_after(&nodes));
-        let wishes: Vec<_> = looked_after.filter(alone).cloned().collect();
+        let wishes: Vec<_> = wishes.iter().filter(alone).cloned().collect();
         let mut world = empty(&nodes, &queues, licences, per_job);
-        if streams {
-            world.submit("heavy", step(20_000));
-            world.rest();
-        }
+        streams.into_iter().for_each(|with_devices| stream(&mut world, with_devices));
         let mut left = BTreeMap::new();
         for wish in &wishes {
             let job = send(&mut world, wish.owner, wish.spec()).expect("it was taken alone");
@@ -206,8 +205,8 @@ proptest! {
             world.rest();
         }
         let tasks: u64 = wishes.iter().map(|wish| u64::from(wish.tasks)).sum();
-        // Each waits for what is there, for room, and for those before it; who is evicted begins anew.
-        let bound = world.now + (6 * tasks + 6) * (LONGEST_MS + 2 * STEP_MS);
+        // Each waits until it was passed over for long, for what is there, for room, and for those before it; who is evicted begins anew.
+        let bound = world.now + PASSED_OVER_MS + (6 * tasks + 6) * (LONGEST_MS + 2 * STEP_MS);
         while !left.is_empty() {
             pass(&mut world);
             world.rest();
@@ -217,4 +216,57 @@ proptest! {
             prop_assert!(world.now < bound, "they starve: {left:?}");
         }
     }
+}
+
+/// How long a task with so many devices waits beside a stream of tasks with one each, of which one ends each second: that which runs longest.
+fn wait_beside_a_stream(nodes: &[(u64, usize, usize)], count: u32) -> u64 {
+    let mut world = empty(nodes, &[], 0, None);
+    stream(&mut world, true);
+    let mut wants = step(1);
+    wants.resources.gpus = vec![devices(count)];
+    let since = world.now;
+    let job = world.submit("other", wants);
+    world.rest();
+    while world.running(job) == 0 && world.now < since + 2 * PASSED_OVER_MS {
+        world.now += 1_000;
+        let live = world.state.nodes().flat_map(|(id, _)| world.state.live_members(id));
+        let oldest = live.map(|(key, attempt, _)| (attempt.placed_at, key)).min().map(|(_, key)| key);
+        world.end_members(|key, _| Some(*key) == oldest);
+        world.rest();
+    }
+    world.now - since
+}
+
+#[test]
+fn a_few_devices_of_a_node_are_found_beside_a_stream_of_single_ones() {
+    let most = PASSED_OVER_MS + 20_000;
+    for count in [2, 3] {
+        let waited = wait_beside_a_stream(&[(99, 8, 0), (99, 8, 1)], count);
+        assert!(waited <= most, "{count}: {waited}");
+    }
+}
+
+/// Half of most nodes is less than half of the largest.
+#[test]
+fn a_large_node_takes_no_right_from_what_is_half_of_the_others() {
+    let waited = wait_beside_a_stream(&[(99, 8, 0), (99, 8, 0), (99, 16, 1)], 4);
+    assert!(waited <= PASSED_OVER_MS + 40_000, "{waited}");
+}
+
+/// One CPU is kept free for a queue that lends no more, and the next of the stream is wide on its node: it always has room kept for it.
+#[test]
+fn what_is_kept_free_for_others_does_not_starve_who_would_leave_it_free() {
+    let promised = (1, None, None, Some(2), Some(1));
+    let mut world = empty(&[(5, 1, 0)], &[(2, promised)], 0, None);
+    stream(&mut world, true);
+    let mut wants = step(1);
+    wants.resources.cpu_milli = 4_000;
+    let since = world.now;
+    let job = world.submit("lab", wants);
+    world.rest();
+    while world.running(job) == 0 && world.now < since + 10 * LONGEST_MS {
+        pass(&mut world);
+        world.rest();
+    }
+    assert!(world.now <= since + 3 * LONGEST_MS, "{} ms", world.now - since);
 }

@@ -3,6 +3,7 @@
 use super::beside::end;
 use super::near::{gang, register, yard};
 use super::*;
+use crate::why::reasons;
 
 /// A gang that goes on without members for a minute.
 fn lasting(size: u32, near: Option<Near>) -> StepSpec {
@@ -247,4 +248,39 @@ fn room_that_falls_free_in_pieces_is_kept_for_a_rank_that_needs_more() {
 
 fn on(state: &State, node: u64) -> Vec<MemberKey> {
     state.live_members(NodeId(node)).map(|(key, ..)| key).collect()
+}
+
+#[test]
+fn what_is_kept_for_an_open_rank_is_no_room_for_a_gang_that_has_to_be_near() {
+    let mut state = yard();
+    let mut scheduler = Scheduler::new(0);
+    let constraint = |label: &str, operator, values: &[&str]| Constraint {
+        label: label.parse().unwrap(),
+        operator,
+        values: values.iter().map(|value| (*value).to_owned()).collect(),
+    };
+    let mut lasting = lasting(2, None);
+    lasting.resources.cpu_milli = 1_500;
+    submit(&mut state, "default", lasting);
+    assert_eq!(round(&mut scheduler, &mut state).0, [(1, vec![1, 2])]);
+    // One each on all other nodes, so that 1.5 CPUs are free nowhere; in the second rack they are over soonest.
+    let blocks = [
+        constraint("block", ConstraintOperator::In, &["b"]),
+        constraint("block", ConstraintOperator::Absent, &[]),
+        constraint("rack", ConstraintOperator::In, &["2"]),
+    ];
+    for (constraint, (tasks, timeout_ms)) in blocks.into_iter().zip([(2, None), (1, None), (2, Some(1_000))]) {
+        let placing = Placing { unique_host: true, ..Placing::default() };
+        submit(&mut state, "default", StepSpec { constraints: vec![constraint], placing, timeout_ms, ..step(tasks) });
+    }
+    assert_eq!(round(&mut scheduler, &mut state).0.len(), 5);
+    lose(&mut state, 2);
+    assert_eq!((round(&mut scheduler, &mut state), open(&state)), ((vec![], vec![]), 1), "there is no room");
+    let near = Some(Near { level: "rack".parse().unwrap(), need: true });
+    let constraints = vec![constraint("block", ConstraintOperator::In, &["a"])];
+    let asked = StepSpec { constraints, ..gang(2, Placing { near, ..Placing::default() }) };
+    submit(&mut state, "default", asked);
+    let task = TaskKey { job: JobId(5), step: StepIndex(0), task: TaskIndex(0) };
+    let near = reasons(&state, task).unwrap().near.unwrap();
+    assert_eq!(near.most, Some((vec!["a".to_owned(), "2".to_owned()], 1)), "the other CPU that is free there is kept");
 }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use flowyard_model::{
-    ClusterVersion, Command, Constraint, Entry, FanOut, GpuLink, JobSpec, Queue, QueuePath, Reply, Revision, Spread,
-    StepIndex, StepSpec, SubmitJob, TaskIndex, TaskKey, TimeMs,
+    ClusterVersion, Command, Constraint, Entry, FanOut, GpuLink, GpuRequest, JobSpec, Name, Queue, QueuePath, Reply,
+    Revision, Spread, StepIndex, StepSpec, SubmitJob, TaskIndex, TaskKey, TimeMs,
 };
 use flowyard_state::{State, apply};
 
@@ -62,6 +62,55 @@ pub enum Change {
         /// As it might be.
         to: u64,
     },
+    /// Fewer members of a gang.
+    Members {
+        /// As it is.
+        from: u32,
+        /// As it might be.
+        to: u32,
+        /// Whether it is with how many it starts at least, where its size is not fixed; else its size.
+        is_least: bool,
+    },
+    /// Fewer of a token, each member.
+    Tokens {
+        /// Of which.
+        name: Name,
+        /// As it is.
+        from: u32,
+        /// As it might be.
+        to: u32,
+    },
+    /// A smaller part of each GPU by an alternative, in thousandths.
+    Share {
+        /// The position of the alternative.
+        alternative: u32,
+        /// As it is.
+        from: u32,
+        /// As it might be.
+        to: u32,
+    },
+    /// Less memory with the part of each GPU by an alternative.
+    ShareMemory {
+        /// The position of the alternative.
+        alternative: u32,
+        /// As it is.
+        from: u64,
+        /// As it might be.
+        to: u64,
+    },
+    /// GPUs with less memory by an alternative.
+    GpuMemory {
+        /// The position of the alternative.
+        alternative: u32,
+        /// As it is.
+        from: u64,
+        /// As it might be.
+        to: u64,
+    },
+    /// A gang that may be in several domains of a level.
+    NotNear(Name),
+    /// A step that may be evicted.
+    Preemptible,
     /// Without a constraint.
     Without(Constraint),
     /// Without being spread.
@@ -115,13 +164,27 @@ pub enum Change {
         /// As it might be.
         to: u64,
     },
+    /// A queue lends more of what is kept for it.
+    Lend {
+        /// Which.
+        queue: QueuePath,
+        /// Of what.
+        resource: Resource,
+        /// As it is.
+        from: u64,
+        /// As it might be.
+        to: u64,
+    },
 }
 
 impl Change {
     /// The queue that it changes, if it does.
     pub fn queue(&self) -> Option<&QueuePath> {
         match self {
-            Self::MaxActive { queue, .. } | Self::Limit { queue, .. } | Self::Borrow { queue, .. } => Some(queue),
+            Self::MaxActive { queue, .. }
+            | Self::Limit { queue, .. }
+            | Self::Borrow { queue, .. }
+            | Self::Lend { queue, .. } => Some(queue),
             _ => None,
         }
     }
@@ -133,18 +196,25 @@ impl Change {
             u64::try_from(thousandths).unwrap_or(u64::MAX)
         };
         match self {
-            Self::Gpus { from, to, .. } | Self::MaxActive { from, to, .. } | Self::MaxParallel { from, to } => {
-                part(u64::from(*from), u64::from(*to))
-            }
+            Self::Gpus { from, to, .. }
+            | Self::MaxActive { from, to, .. }
+            | Self::MaxParallel { from, to }
+            | Self::Members { from, to, .. }
+            | Self::Tokens { from, to, .. }
+            | Self::Share { from, to, .. } => part(u64::from(*from), u64::from(*to)),
             Self::Cpu { from, to }
             | Self::Memory { from, to }
             | Self::Disk { from, to }
+            | Self::ShareMemory { from, to, .. }
+            | Self::GpuMemory { from, to, .. }
+            | Self::Lend { from, to, .. }
             | Self::Limit { from, to, .. }
             | Self::Borrow { from, to, .. } => part(*from, *to),
             // What is given up or asked of others is more than any part of an amount.
             Self::Priority { .. } => 1_000,
             Self::Model { .. } | Self::Unlinked { .. } => 1_001,
-            Self::Without(_) | Self::NotSpread(_) | Self::NotUnique | Self::NotApart(_) => 1_002,
+            Self::Without(_) | Self::NotSpread(_) | Self::NotUnique | Self::NotApart(_) | Self::NotNear(_) => 1_002,
+            Self::Preemptible => 1_003,
         }
     }
 
@@ -160,10 +230,18 @@ impl Change {
             Self::Model { alternative, to, .. } => {
                 step.resources.gpus.get_mut(*alternative as usize)?.model = Some(to.clone());
             }
-            Self::Unlinked { alternative, .. } => {
-                let request = step.resources.gpus.get_mut(*alternative as usize)?;
-                *request = request.anyhow_linked();
+            Self::Unlinked { alternative, .. }
+            | Self::Share { alternative, .. }
+            | Self::ShareMemory { alternative, .. }
+            | Self::GpuMemory { alternative, .. } => {
+                self.make_of_gpus(step.resources.gpus.get_mut(*alternative as usize)?);
             }
+            Self::Members { to, is_least: true, .. } => step.placing.min_size = Some(*to),
+            Self::Members { to, .. } => step.size = *to,
+            Self::Tokens { name, to: 0, .. } => drop(step.resources.tokens.remove(name)),
+            Self::Tokens { name, to, .. } => drop(step.resources.tokens.insert(name.clone(), *to)),
+            Self::NotNear(_) => step.placing.near = None,
+            Self::Preemptible => step.preemptible = true,
             Self::Cpu { to, .. } => step.resources.cpu_milli = *to,
             Self::Memory { to, .. } => step.resources.memory_bytes = *to,
             Self::Disk { to, .. } => step.resources.disk_bytes = *to,
@@ -172,9 +250,24 @@ impl Change {
             Self::NotSpread(_) => step.placing.spread = None,
             Self::NotUnique => step.placing.unique_host = false,
             Self::NotApart(_) => step.placing.apart.clear(),
-            Self::Priority { .. } | Self::MaxActive { .. } | Self::Limit { .. } | Self::Borrow { .. } => {}
+            Self::Priority { .. }
+            | Self::MaxActive { .. }
+            | Self::Limit { .. }
+            | Self::Borrow { .. }
+            | Self::Lend { .. } => {}
         }
         Some(())
+    }
+
+    /// Makes a change of what is asked of devices.
+    fn make_of_gpus(&self, request: &mut GpuRequest) {
+        match self {
+            Self::Unlinked { .. } => *request = request.anyhow_linked(),
+            Self::Share { to, .. } => request.share_milli = *to,
+            Self::ShareMemory { to, .. } => request.memory_bytes = *to,
+            Self::GpuMemory { to, .. } => request.min_memory_bytes = *to,
+            _ => {}
+        }
     }
 
     /// Makes a change of a queue in its record.
@@ -183,6 +276,7 @@ impl Change {
             Self::MaxActive { to, .. } => queue.max_active = Some(*to),
             Self::Limit { resource, to, .. } => resource.set(&mut queue.limit, *to),
             Self::Borrow { resource, to, .. } => resource.set(&mut queue.borrow, *to),
+            Self::Lend { resource, to, .. } => resource.set(&mut queue.lend, *to),
             _ => {}
         }
     }

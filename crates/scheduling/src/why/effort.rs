@@ -5,13 +5,16 @@ use flowyard_placement::Bound;
 use flowyard_state::State;
 
 use crate::scheduler::{Proposal, Scheduler};
+use crate::waiting::Counted;
 
 /// Most rounds that one question costs.
-pub const ROUNDS: u32 = 40;
+pub const ROUNDS: u32 = 56;
 /// Of these, most that go into when it would start.
 pub(crate) const FORECAST_ROUNDS: u32 = 24;
 /// What one round may do: as much as a real one may place, and steps enough for ten thousand nodes and hundreds of shapes.
 pub(crate) const BOUND: Bound = Bound { tasks: 4_000, steps: 4_000_000 };
+/// What it counts of each group: so that it says of a task behind many others what becomes of it.
+const COUNTED: Counted = Counted::up_to(20_000);
 /// What the round may do that finds the place in the line.
 pub(crate) const LINE: Bound = Bound { tasks: 20_000, steps: 4_000_000 };
 
@@ -56,7 +59,7 @@ impl Effort {
         }
         self.left -= 1;
         self.used += 1;
-        Some(Scheduler::new(0).round(state, now, BOUND))
+        Some(Scheduler::counting(0, COUNTED).round(state, now, BOUND))
     }
 
     /// Whether a round places a task, with all the other work that waits.

@@ -3,22 +3,20 @@
 
 use std::collections::BTreeSet;
 
-use flowyard_model::{NodeId, Placing, QueuePath, StepSpec, TaskKey, TimeMs};
+use flowyard_model::{Name, NodeId, Placing, QueuePath, StepSpec, TaskKey, TimeMs};
 use flowyard_state::State;
 
-use super::bounds::{BoundOn, BoundReached, alternatives, met};
 use super::change::{Base, Change};
 use super::effort::{Effort, FORECAST_ROUNDS, Verdict};
 use super::fit::Fit;
-use super::own_of;
+use super::raise::{Raise, raises};
+use super::{KeptFree, lending, own_of};
 use crate::scheduler::Line;
 
 /// Rounds that one kind of change may cost.
 const ROUNDS_PER_KIND: u32 = 7;
 /// Other models that are tried for one alternative.
 const MODELS: usize = 8;
-/// How many tasks' worth a bound is raised by at most.
-const RAISED: u64 = 1_024;
 
 /// Changes, together, that would let the task start now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,43 +25,53 @@ pub struct Fix {
     pub changes: Vec<Change>,
     /// Where it would be placed.
     pub nodes: Vec<NodeId>,
-    /// Whether a smaller change of this kind is known not to do.
+    /// Whether one unit less is known not to do.
     pub smallest: bool,
 }
 
 /// A way to change something by more or less.
-struct Kind<'a> {
+pub(crate) struct Kind<'a> {
     /// By how much at most.
-    most: u64,
+    pub(crate) most: u64,
     /// The changes of a size.
-    of_size: Box<dyn Fn(u64) -> Vec<Change> + 'a>,
+    pub(crate) of_size: Box<dyn Fn(u64) -> Vec<Change> + 'a>,
 }
 
 /// What is looked for, and with what.
-struct Search<'a> {
-    base: &'a Base<'a>,
+pub(crate) struct Search<'a> {
+    pub(crate) base: &'a Base<'a>,
     fit: Fit,
     line: Line,
-    now: TimeMs,
-    effort: &'a mut Effort,
+    pub(crate) now: TimeMs,
+    pub(crate) effort: &'a mut Effort,
 }
 
 /// Looks for what would let the task start, which waits in this state.
-pub(crate) fn find(base: &Base<'_>, state: &State, task: TaskKey, now: TimeMs, effort: &mut Effort) -> Vec<Fix> {
+pub(crate) fn find(
+    base: &Base<'_>,
+    (state, task): (&State, TaskKey),
+    kept: &[KeptFree],
+    now: TimeMs,
+    effort: &mut Effort,
+) -> Vec<Fix> {
     let found = state.outline(task.job).zip(state.step_spec(task.job, task.step)).zip(state.step(task.job, task.step));
     let Some(((job, spec), step)) = found else { return Vec::new() };
-    let mut kinds = Vec::new();
+    let (mut kinds, mut raised) = (Vec::new(), Vec::new());
     let needed = step.counts.active + base.rank() + 1;
     match spec.max_parallel.filter(|most| needed > *most) {
         Some(from) => kinds.push(one(Change::MaxParallel { from, to: needed })),
         None => {
-            kinds.extend(raised_bounds(state, &job.spec.queue, spec));
+            raised = raises(&state.without_claim(task), &job.spec.queue, spec);
+            kinds.extend(lending::lent(state, kept).into_iter().map(several));
             kinds.extend(fewer_devices(spec));
             kinds.extend(unlinked(spec).map(one));
+            kinds.extend(fewer_members(spec));
             kinds.extend(less(spec));
+            kinds.extend(fewer_tokens(spec));
+            kinds.extend(smaller_parts(spec));
             kinds.extend(other_models(state, spec));
             kinds.extend(spec.constraints.iter().map(|constraint| one(Change::Without(constraint.clone()))));
-            kinds.extend(less_apart(spec).into_iter().map(one));
+            kinds.extend(given_up(spec).into_iter().map(one));
             kinds.extend(priorities(state, &job.spec.queue, job.spec.priority, spec.priority));
         }
     }
@@ -73,47 +81,19 @@ pub(crate) fn find(base: &Base<'_>, state: &State, task: TaskKey, now: TimeMs, e
     let free = claims.into_iter().fold(state.clone(), |free, key| free.without_claim(key));
     let mut search =
         Search { base, fit: Fit::of(&free, spec, own_of(state, task)), line: Line::of(&free), now, effort };
-    let mut fixes: Vec<_> = kinds.iter().filter_map(|kind| search.smallest(kind)).collect();
+    let mut fixes: Vec<_> = raised.iter().filter_map(|raise: &Raise| search.raised(raise)).collect();
+    fixes.extend(kinds.iter().filter_map(|kind| search.smallest(kind)));
     fixes.sort_by_key(|fix| (fix.changes.len(), fix.changes.iter().map(Change::size).max()));
     fixes
 }
 
 fn one<'a>(change: Change) -> Kind<'a> {
-    Kind { most: 1, of_size: Box::new(move |_| vec![change.clone()]) }
+    several(vec![change])
 }
 
-/// All bounds that are met by an alternative, each raised by as many tasks' worth.
-fn raised_bounds<'a>(state: &State, queue: &QueuePath, spec: &StepSpec) -> Vec<Kind<'a>> {
-    let by = |alternative| met(state, queue, spec, alternative);
-    let sets = alternatives(spec).map(by).filter(|found| {
-        // What is kept from eviction is raised by nobody but an operator who means it, and licences have to be bought.
-        let is_fixed = |bound: &BoundReached| matches!(bound.on, BoundOn::NoPreempt(_) | BoundOn::Cluster(_));
-        !found.is_empty() && !found.iter().any(is_fixed)
-    });
-    sets.map(|found| {
-        let reserved = |bound: &BoundReached| match (&bound.on, state.queue(&bound.queue)) {
-            (BoundOn::Borrow(resource), Some(queue)) => queue.reserve.promised(resource.column()),
-            _ => 0,
-        };
-        let found: Vec<_> = found.into_iter().map(|bound| (reserved(&bound), bound)).collect();
-        let raised = move |tasks: u64| found.iter().map(|(reserved, bound)| raise(bound, *reserved, tasks)).collect();
-        Kind { most: RAISED, of_size: Box::new(raised) }
-    })
-    .collect()
-}
-
-fn raise(bound: &BoundReached, reserved: u64, tasks: u64) -> Change {
-    let BoundReached { queue, on, held, need, most, .. } = bound.clone();
-    let to = held.saturating_add(need.saturating_mul(tasks));
-    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    match on {
-        BoundOn::Tasks => Change::MaxActive { queue, from: small(most), to: small(to) },
-        BoundOn::Limit(resource) => Change::Limit { queue, resource, from: most, to },
-        BoundOn::Borrow(resource) | BoundOn::NoPreempt(resource) | BoundOn::Cluster(resource) => {
-            let beyond = |amount: u64| amount.saturating_sub(reserved);
-            Change::Borrow { queue, resource, from: beyond(most), to: beyond(to) }
-        }
-    }
+/// Changes that are made together or not at all.
+fn several<'a>(changes: Vec<Change>) -> Kind<'a> {
+    Kind { most: 1, of_size: Box::new(move |_| changes.clone()) }
 }
 
 fn fewer_devices<'a>(spec: &StepSpec) -> Vec<Kind<'a>> {
@@ -149,12 +129,52 @@ fn less<'a>(spec: &StepSpec) -> Vec<Kind<'a>> {
     .collect()
 }
 
-/// What a step says of what is beside it, each taken back.
-fn less_apart(spec: &StepSpec) -> Vec<Change> {
-    let Placing { spread, unique_host, apart, .. } = &spec.placing;
+/// Fewer members of a gang, down to two; of one of no fixed size, that it may start with fewer, down to one.
+fn fewer_members<'a>(spec: &StepSpec) -> Option<Kind<'a>> {
+    let (from, is_least) = (spec.least_size(), spec.placing.min_size.is_some());
+    let to = move |less: u64| vec![Change::Members { from, to: from - less as u32, is_least }];
+    let least = if is_least { 1 } else { 2 };
+    (from > least).then(|| Kind { most: u64::from(from - least), of_size: Box::new(to) })
+}
+
+/// Fewer of each token.
+fn fewer_tokens<'a>(spec: &StepSpec) -> Vec<Kind<'a>> {
+    let fewer = |(name, from): (&Name, &u32)| {
+        let (name, from) = (name.clone(), *from);
+        let to = move |less: u64| vec![Change::Tokens { name: name.clone(), from, to: from - less as u32 }];
+        Kind { most: u64::from(from), of_size: Box::new(to) }
+    };
+    spec.resources.tokens.iter().filter(|(_, count)| **count > 0).map(fewer).collect()
+}
+
+/// A smaller part of each device, with less of its memory, and devices with less memory.
+fn smaller_parts<'a>(spec: &StepSpec) -> Vec<Kind<'a>> {
+    let mut kinds = Vec::new();
+    for (alternative, request) in (0..).zip(&spec.resources.gpus) {
+        let (share, own, least) = (request.share_milli, request.memory_bytes, request.min_memory_bytes);
+        if share < 1_000 {
+            let to = move |less: u64| vec![Change::Share { alternative, from: share, to: share - less as u32 }];
+            kinds.push(Kind { most: u64::from(share) - 1, of_size: Box::new(to) });
+        }
+        let memory = move |less: u64| vec![Change::ShareMemory { alternative, from: own, to: own - less }];
+        // None at all is as large a part of the memory as the share is, which may be more.
+        kinds.extend((own > 1).then(|| Kind { most: own - 1, of_size: Box::new(memory) }));
+        let memory = move |less: u64| vec![Change::GpuMemory { alternative, from: least, to: least - less }];
+        kinds.extend((least > 0).then(|| Kind { most: least, of_size: Box::new(memory) }));
+    }
+    kinds
+}
+
+/// What a step says of what is near to and beside it, and that it must not be evicted, each taken back.
+fn given_up(spec: &StepSpec) -> Vec<Change> {
+    let Placing { near, spread, unique_host, apart, .. } = &spec.placing;
+    let near = near.as_ref().filter(|near| near.need && spec.size > 1);
+    let near = near.map(|near| Change::NotNear(near.level.clone()));
+    let may_be_evicted = (!spec.preemptible).then_some(Change::Preemptible);
     let spread = spread.clone().map(Change::NotSpread);
     let apart = (!apart.is_empty()).then(|| Change::NotApart(apart.iter().cloned().collect()));
-    spread.into_iter().chain(unique_host.then_some(Change::NotUnique)).chain(apart).collect()
+    let beside = spread.into_iter().chain(unique_host.then_some(Change::NotUnique)).chain(apart);
+    near.into_iter().chain(beside).chain(may_be_evicted).collect()
 }
 
 fn other_models<'a>(state: &State, spec: &StepSpec) -> Vec<Kind<'a>> {
@@ -180,8 +200,10 @@ fn priorities<'a>(state: &State, queue: &QueuePath, from: i32, of_step: i32) -> 
     let own = i64::from(from) + i64::from(of_step);
     let waiting = state.ready_groups().filter(|ready| ready.queue == *queue).map(|ready| ready.priority.0);
     let passed: BTreeSet<i64> = waiting.filter(|priority| *priority >= own).chain([own]).collect();
-    let above = passed.into_iter().map(|priority| priority + 1 - i64::from(of_step));
-    let targets: Vec<i32> = above.filter_map(|to| i32::try_from(to).ok()).filter(|to| *to > from).collect();
+    // The same as somebody's may do, too.
+    let targets = passed.into_iter().flat_map(|priority| [priority, priority + 1]).map(|to| to - i64::from(of_step));
+    let targets: BTreeSet<i32> = targets.filter_map(|to| i32::try_from(to).ok()).filter(|to| *to > from).collect();
+    let targets: Vec<i32> = targets.into_iter().collect();
     let most = targets.len() as u64;
     let to = move |at: u64| vec![Change::Priority { from, to: targets[at as usize - 1] }];
     (most > 0).then(|| Kind { most, of_size: Box::new(to) })
@@ -190,11 +212,11 @@ fn priorities<'a>(state: &State, queue: &QueuePath, from: i32, of_step: i32) -> 
 impl Search<'_> {
     /// The smallest change of a kind by which the task is placed, as far as the rounds go.
     fn smallest(&mut self, kind: &Kind<'_>) -> Option<Fix> {
-        let least = self.least_possible(kind)?;
-        if self.effort.left() <= FORECAST_ROUNDS {
-            self.effort.cut = true;
+        // To look for the least that is of any use takes its time, too.
+        if !self.has_rounds() {
             return None;
         }
+        let least = self.least_possible(kind)?;
         let mut rounds = ROUNDS_PER_KIND - 1;
         if let Some(nodes) = self.placed(kind, least) {
             return Some(Fix { changes: (kind.of_size)(least), nodes, smallest: true });
@@ -242,20 +264,43 @@ impl Search<'_> {
         Some(yes)
     }
 
+    /// Whether there are rounds left beside those for when it would start.
+    pub(crate) fn has_rounds(&mut self) -> bool {
+        let has = self.effort.left() > FORECAST_ROUNDS;
+        self.effort.cut |= !has;
+        has
+    }
+
     fn is_possible(&mut self, kind: &Kind<'_>, size: u64) -> bool {
-        let changes = (kind.of_size)(size);
-        let Some((state, task)) = self.base.with(&changes) else { return false };
+        self.may_do(&(kind.of_size)(size))
+    }
+
+    /// Whether the changes are not known to be of no use.
+    pub(crate) fn may_do(&mut self, changes: &[Change]) -> bool {
+        let Some((state, task)) = self.base.with(changes) else { return false };
         let Some((job, spec)) = state.outline(task.job).zip(state.step_spec(task.job, task.step)) else { return false };
         // A queue that may hold more may be entitled to more, too.
         let line = changes.iter().all(|change| change.queue().is_none()).then_some(&mut self.line);
-        self.fit.is_possible(&state, &job.spec.queue, spec, line)
+        let spec = spec.of_size(spec.least_size());
+        self.fit.is_possible(&state, &job.spec.queue, &spec, line)
     }
 
     fn placed(&mut self, kind: &Kind<'_>, size: u64) -> Option<Vec<NodeId>> {
-        let (state, task) = self.base.with(&(kind.of_size)(size))?;
+        self.placed_with(&(kind.of_size)(size))
+    }
+
+    /// Where the task is placed with these changes; nothing if it is not, or that is not known.
+    pub(crate) fn placed_with(&mut self, changes: &[Change]) -> Option<Vec<NodeId>> {
+        let (state, task) = self.base.with(changes)?;
         match self.effort.verdict(&state, self.now, task) {
             Verdict::Placed(nodes) => Some(nodes),
             Verdict::Waits | Verdict::Unknown => None,
         }
+    }
+
+    /// Whether it is known that the task is not placed with these changes.
+    pub(crate) fn waits_with(&mut self, changes: &[Change]) -> bool {
+        let Some((state, task)) = self.base.with(changes) else { return true };
+        self.effort.verdict(&state, self.now, task) == Verdict::Waits
     }
 }

@@ -12,7 +12,7 @@ use flowyard_model::{
 };
 use flowyard_state::{Basis, State};
 
-use super::bounds::{alternatives, met};
+use super::bounds::{Reckon, alternatives, way};
 use super::change::perform;
 use super::effort::{Effort, FORECAST_ROUNDS, Verdict};
 use super::fit::Fit;
@@ -43,9 +43,19 @@ pub enum Start {
         ends: u64,
         /// Whether something ends before whose followers are not known, because it writes the list that they come from.
         unknown_followers: bool,
-        /// Of what ends before and has no bound, how many earlier runs it is known from how long it takes, the fewest of any; 0 if it was
-        /// told what is expected. Nothing if all of it has a bound.
+        /// Of how much of what ends before it is known from earlier runs how long it takes.
+        learned: u64,
+        /// How many runs that are, the fewest of any; nothing if it is not known so of any of it.
         runs: Option<u32>,
+        /// Of how much of it it was told what is expected, and nothing else is known.
+        expected: u64,
+        /// Whether a throttle holds some of it up: how long what is placed takes to begin to run is not known, and taken as nothing.
+        throttled: bool,
+    },
+    /// As soon as some of what is placed and does not run yet, which a throttle bounds, does run; how long that takes is not known.
+    OnceRunning {
+        /// Members that are placed and do not run yet.
+        starting: u64,
     },
     /// It cannot be known, because this runs, or would by then, and has no `timeout`.
     NoTimeout {
@@ -94,10 +104,12 @@ struct Ahead {
     ended: u64,
     joined: bool,
     unknown_followers: bool,
-    /// What ends at a time that is an estimate, and how many runs that is from.
+    /// What ends at a time that is an estimate, and how many runs that is from; 0 if it was declared.
     estimated: BTreeMap<MemberKey, u32>,
-    /// The fewest of those that ended.
-    runs: Option<u32>,
+    /// Of those that ended: how many were estimated from runs, the fewest runs, and how many were declared.
+    basis: (u64, Option<u32>, u64),
+    /// Members that were placed and did not run yet at first, if a throttle bounds how many may be.
+    starting: Option<u64>,
 }
 
 /// When the task would start that the first round, made from this state, does not place.
@@ -106,7 +118,8 @@ pub(crate) fn start(state: State, task: TaskKey, first: &Proposal, now: TimeMs, 
     let queue = state.outline(task.job)?.spec.queue.clone();
     let mut ahead = Ahead::of(state, now);
     ahead.place(first);
-    let (mut is_settled, mut ends) = (settles(first), 0);
+    // What the throttle held up goes on as soon as it may.
+    let (mut is_settled, mut ends) = (settles(first) && ahead.starting.is_none_or(|starting| starting == 0), 0);
     for _ in 0..FORECAST_ROUNDS {
         if is_settled {
             if !ahead.next(ends >= EXACT_ENDS) {
@@ -119,8 +132,7 @@ pub(crate) fn start(state: State, task: TaskKey, first: &Proposal, now: TimeMs, 
         }
         let Some(proposal) = effort.round(&ahead.state, ahead.now) else { break };
         if let Verdict::Placed(_) = effort.judged(&proposal, task) {
-            let Ahead { now: at, joined, ended: ends, unknown_followers, runs, .. } = ahead;
-            return Some(Start::At { at, joined, ends, unknown_followers, runs });
+            return Some(ahead.starts());
         }
         ahead.place(&proposal);
         is_settled = settles(&proposal);
@@ -140,10 +152,11 @@ impl Ahead {
         let now = now.max(state.time());
         let (ends, endless, known, leaving, wake) = Default::default();
         let (ended, joined, unknown_followers) = (0, false, false);
-        let (estimated, runs) = Default::default();
+        let (estimated, basis) = Default::default();
         let mut ahead = Self {
             first: state.clone(),
-            state: state.unthrottled(),
+            starting: (!state.policy().throttle.is_none()).then(|| starting(&state)),
+            state,
             began: now,
             now,
             ends,
@@ -155,11 +168,21 @@ impl Ahead {
             joined,
             unknown_followers,
             estimated,
-            runs,
+            basis,
         };
         ahead.take_in();
         ahead.accept();
         ahead
+    }
+
+    /// It is placed now.
+    fn starts(self) -> Start {
+        let Self { now: at, joined, ended: ends, unknown_followers, basis, starting, .. } = self;
+        if let Some(starting) = starting.filter(|_| at == self.began && ends == 0) {
+            return Start::OnceRunning { starting };
+        }
+        let ((learned, runs, expected), throttled) = (basis, starting.is_some());
+        Start::At { at, joined, ends, unknown_followers, learned, runs, expected, throttled }
     }
 
     /// Places what a round has placed.
@@ -169,6 +192,9 @@ impl Ahead {
         }
         self.wake = proposal.wake_at;
         self.take_in();
+        if self.starting.is_some() && !proposal.plans.is_empty() {
+            self.accept();
+        }
     }
 
     /// Notes when what runs has to end; who is asked to go ends sooner than was known.
@@ -203,11 +229,13 @@ impl Ahead {
         }
     }
 
-    /// What agents have not said yet that they have is taken as had: otherwise it would be given up meanwhile.
+    /// What agents have not said yet that they have is taken as had: otherwise it would be given up meanwhile. Where a throttle bounds what
+    /// starts it is taken as running, since nobody knows how long that takes.
     fn accept(&mut self) {
+        let least = if self.starting.is_some() { Phase::Running } else { Phase::Accepted };
         let nodes: Vec<NodeId> = self.state.nodes().map(|(id, _)| id).collect();
         for node in nodes {
-            let placed = self.state.live_members(node).filter(|(_, _, member)| member.phase == Phase::Placed);
+            let placed = self.state.live_members(node).filter(|(_, _, member)| member.phase < least);
             let placed: Vec<_> = placed.map(|(key, ..)| (key, None)).collect();
             self.report(node, placed);
         }
@@ -249,10 +277,22 @@ impl Ahead {
         for (node, key) in over {
             self.ended += u64::from(key.rank.0 == 0);
             self.unknown_followers |= self.writes_a_list(key.task);
-            self.runs = self.runs.into_iter().chain(self.estimated.get(&key).copied()).min();
+            self.count_basis(key);
             by_node.entry(node).or_default().push((key, Some(good.clone())));
         }
         by_node.into_iter().for_each(|(node, keys)| self.report(node, keys));
+    }
+
+    /// Notes on what it rests when somebody ended.
+    fn count_basis(&mut self, key: MemberKey) {
+        let Some(of) = self.estimated.get(&key).copied() else { return };
+        let ((learned, runs, expected), one) = (&mut self.basis, u64::from(key.rank.0 == 0));
+        if of == 0 {
+            *expected += one;
+            return;
+        }
+        *learned += one;
+        *runs = Some(runs.map_or(of, |runs| runs.min(of)));
     }
 
     fn writes_a_list(&self, task: TaskKey) -> bool {
@@ -263,9 +303,10 @@ impl Ahead {
     fn report(&mut self, node: NodeId, keys: Vec<Said>) {
         let Some(incarnation) = self.state.node(node).map(|node| node.incarnation) else { return };
         for part in keys.chunks(limits::REPORTS_PER_ENTRY) {
+            let lives = if self.starting.is_some() { Phase::Running } else { Phase::Accepted };
             let report = |(member, end): &Said| AttemptReport {
                 member: *member,
-                phase: if end.is_some() { Phase::Ended } else { Phase::Accepted },
+                phase: if end.is_some() { Phase::Ended } else { lives },
                 times: PhaseTimes::NONE,
                 end: end.clone(),
                 checkpoint: None,
@@ -286,7 +327,8 @@ impl Ahead {
             self.state.live_members(*node).any(|(live, ..)| live == *key).then_some((*node, *key))
         };
         let endless: Vec<_> = endless.iter().filter_map(live).collect();
-        let met = alternatives(spec).flat_map(|alternative| met(&self.state, queue, spec, alternative));
+        let way = |alternative| way(&self.state, queue, (spec, alternative), Reckon::Kept, None);
+        let met = alternatives(spec).flat_map(|alternative| way(alternative).bounds).flatten();
         let met: BTreeSet<QueuePath> = met.map(|bound| bound.queue).collect();
         let in_the_way = |(node, key): &&(NodeId, MemberKey)| {
             let suits = self.state.node(*node).is_some_and(|node| spec.allows(&node.inventory));
@@ -311,6 +353,12 @@ impl Ahead {
         let whose = tasks.into_iter().take(NAMED).map(|(task, node)| Endless { task, node }).collect();
         Start::NoTimeout { whose, all }
     }
+}
+
+/// Members that are placed and do not run yet.
+fn starting(state: &State) -> u64 {
+    let live = state.nodes().flat_map(|(id, _)| state.live_members(id));
+    live.filter(|(.., member)| member.phase < Phase::Running).count() as u64
 }
 
 /// When a member will have ended, and how that is known; nothing if it is not.

@@ -3,15 +3,20 @@
 //! Nothing is guessed. Facts are counted in the state, the place in the line is the solver's own, the start is what the real scheduler
 //! does in virtual time, and each fix was solved. What one question may cost is bounded, and an answer says if it met that bound.
 
+mod alternatives;
 mod bounds;
 mod change;
 mod effort;
 mod fit;
 mod fixes;
 mod forecast;
+mod lending;
 mod nodes;
+mod overdue;
 mod promised;
+mod raise;
 mod resource;
+mod rules;
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -19,19 +24,22 @@ use std::sync::Arc;
 use flowyard_model::{NodeId, QueuePath, Revision, StepSpec, TaskKey, TaskState, Throttle, TimeMs};
 use flowyard_state::{ReadyGroup, ReadyStep, State, fingerprint};
 
+pub use self::alternatives::{Alternative, by_alternative};
 pub(crate) use self::bounds::need;
 pub use self::bounds::{BoundOn, BoundReached, Holder, KeptFree};
 pub use self::change::{Change, Question};
 pub use self::effort::ROUNDS;
 pub use self::fixes::Fix;
 pub use self::forecast::{Endless, Start};
-pub use self::nodes::{ClosedAs, Lack, Nearness, Nodes, Rejection, Short, Unable};
+pub use self::nodes::{ClosedAs, Gpus, Lack, Nearness, Nodes, Rejection, Short, Unable};
+pub use self::overdue::overdue;
 pub use self::resource::Resource;
 
 use self::change::Base;
 use self::effort::{Effort, LINE, Verdict};
 use self::fit::Fit;
 use crate::beside::Own;
+use crate::near::{NearRoom, near_room};
 use crate::scheduler::{Line, Standing};
 
 /// Why a ready task is not placed.
@@ -41,16 +49,30 @@ pub struct Reasons {
     pub parallel: Option<Parallel>,
     /// As much of its job is starting as may be.
     pub throttled: Option<Throttled>,
-    /// Bounds of queues that it would meet, by each of its alternatives.
+    /// Bounds of queues that it would meet, by each of its alternatives, those first by which it has room; also bounds on one model where it
+    /// asks for any.
     pub bounds: Vec<BoundReached>,
-    /// What is free and kept for others, by the first alternative that is within all bounds; nothing if another one is not kept out so.
+    /// What is free and kept for others, where that is what keeps it out.
     pub kept: Vec<KeptFree>,
     /// Whether there is an alternative that is within all bounds.
     pub within_bounds: bool,
+    /// What of both keeps it out, whatever the nodes have: it is out of all bounds, or there is room only where it must not take it.
+    pub rule: Option<Rule>,
     /// What the nodes lack for one member.
     pub nodes: Nodes,
     /// Members of one task that find room at the same time, at most its size.
     pub seats: u64,
+    /// Of a gang that has to be in one domain of a level: how much room there is for it so near.
+    pub near: Option<NearRoom>,
+}
+
+/// What of the rules of queues keeps a task out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Their bounds.
+    Bounds,
+    /// What they keep free for others.
+    Kept,
 }
 
 /// A step that may have only so many tasks active.
@@ -106,6 +128,8 @@ pub struct Explanation {
     pub placed: Option<Vec<NodeId>>,
     /// Tasks of its step that the next round places.
     pub placed_of_step: u64,
+    /// By which of several alternatives of GPUs it is placed.
+    pub alternative: Option<u32>,
     /// Why it is not placed.
     pub reasons: Reasons,
     /// Where it stands in the line; nothing if it is kept out of it by its own step.
@@ -134,23 +158,29 @@ pub fn explain(state: &State, question: &Question, now: TimeMs) -> Option<Explan
         return None;
     }
     let mut effort = Effort::new();
-    let reasons = of_ready(&there, task, base.rank())?;
+    let mut reasons = of_ready(&there, task, base.rank())?;
     // Who has a place that is not free yet is in line all the same.
     let position = reasons.parallel.is_none().then(|| position(&there.without_claim(task), task)).flatten();
     let first = effort.round(&there, now)?;
     let verdict = effort.judged(&first, task);
     let all = first.plans.iter().flat_map(|plan| &plan.placements);
     let placed_of_step = all.filter(|it| (it.task.job, it.task.step) == (task.job, task.step)).count() as u64;
+    let alternative = alternatives::taken(&first.plans, task);
+    if matches!(verdict, Verdict::Placed(_)) {
+        // Who will have ended before goes where others wait for room, which no bound keeps for them then.
+        reasons.bounds.retain(|bound| bound.held.saturating_add(bound.need) > bound.most);
+        reasons.rule = reasons.rule.filter(|rule| *rule != Rule::Bounds);
+    }
     let (placed, fixes, start) = match verdict {
         Verdict::Placed(nodes) => (Some(nodes), Vec::new(), Start::Now),
         Verdict::Waits => {
-            let fixes = fixes::find(&base, &there, task, now, &mut effort);
+            let fixes = fixes::find(&base, (&there, task), &reasons.kept, now, &mut effort);
             (None, fixes, forecast::start(there, task, &first, now, &mut effort)?)
         }
         Verdict::Unknown => (None, Vec::new(), Start::Beyond(now)),
     };
     let (revision, rounds, cut) = (state.revision(), effort.used(), effort.cut);
-    Some(Explanation { revision, placed, placed_of_step, reasons, position, start, fixes, rounds, cut })
+    Some(Explanation { revision, placed, placed_of_step, alternative, reasons, position, start, fixes, rounds, cut })
 }
 
 fn of_ready(state: &State, task: TaskKey, rank: u32) -> Option<Reasons> {
@@ -162,23 +192,18 @@ fn of_ready(state: &State, task: TaskKey, rank: u32) -> Option<Reasons> {
     let (spec, queue) = (&spec.of_size(spec.least_size()), &job.spec.queue);
     let active = step.counts.active;
     let parallel = spec.max_parallel.map(|most| Parallel { active, before: rank, most });
-    let by = |alternative| bounds::reached(state, queue, spec, alternative);
-    let met: Vec<Vec<BoundReached>> = bounds::alternatives(spec).map(by).collect();
-    let within: Vec<u32> = (0..).zip(&met).filter(|(_, met)| met.is_empty()).map(|(at, _)| at).collect();
-    // Where everybody lends all they have, nothing is kept, and it need not be asked.
-    let mut line = state.queues().any(|queue| !queue.lend.is_empty()).then(|| Line::of(state));
-    let kept = |alternative| line.as_mut().map_or_else(Vec::new, |line| bounds::kept(line, queue, spec, alternative));
-    let kept = within.iter().copied().map(kept);
-    // It is a reason only if it holds for every way that is open otherwise.
-    let kept = kept.map(|kept| Some(kept).filter(|kept| !kept.is_empty())).collect::<Option<Vec<_>>>();
+    let mut fit = Fit::of(state, spec, own_of(state, task));
+    let rules = rules::of(state, queue, spec, &mut fit);
     Some(Reasons {
         parallel: parallel.filter(|it| it.active.saturating_add(it.before) >= it.most),
         throttled: throttled(state, task, spec),
-        bounds: met.into_iter().flatten().collect(),
-        kept: kept.and_then(|kept| kept.into_iter().next()).unwrap_or_default(),
-        within_bounds: !within.is_empty(),
+        bounds: rules.bounds,
+        kept: rules.kept,
+        within_bounds: rules.within_bounds,
+        rule: rules.rule,
         nodes: nodes::rejections(state, task, spec),
-        seats: Fit::of(state, spec, own_of(state, task)).seats(spec),
+        seats: fit.seats(spec),
+        near: near_room(state, task, spec),
     })
 }
 

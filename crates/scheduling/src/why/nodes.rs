@@ -39,18 +39,10 @@ pub enum Lack {
     Disk(Short),
     /// Tokens of a kind.
     Token(Name, Short),
-    /// It has no such devices, however free: how many it has at all.
-    Devices {
-        /// How many.
-        all: u64,
-    },
-    /// It has them, but not free and well.
-    FreeDevices {
-        /// How many are well and untouched.
-        free: u64,
-        /// How many it has.
-        all: u64,
-    },
+    /// It has not enough such devices, however free.
+    Devices(Gpus),
+    /// It has enough of them, but not free and well.
+    FreeDevices(Gpus),
     /// It has enough of them, but however free not so many as near to each other as they have to be.
     Near(Nearness),
     /// There are enough of them free and well, but not so many as near to each other as they have to be.
@@ -121,6 +113,27 @@ pub struct Short {
     pub never: bool,
 }
 
+/// Devices of a node that a member could have by one of its alternatives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpus {
+    /// By which alternative: the first that is not ruled out for good, or else the first.
+    pub alternative: u32,
+    /// Of which model they have to be, if that is said.
+    pub model: Option<String>,
+    /// How many a member needs.
+    pub wanted: u32,
+    /// How much of each, in thousandths.
+    pub share_milli: u32,
+    /// How much of the memory of each, where that is said; else as large a part as of the device.
+    pub memory_bytes: u64,
+    /// How many are well and have so much free.
+    pub free: u64,
+    /// How many would do if they were.
+    pub suiting: u64,
+    /// How many there are in all.
+    pub all: u64,
+}
+
 /// How many devices are near to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nearness {
@@ -182,8 +195,8 @@ impl Lack {
             Self::Memory(memory) => short(memory, "too_little_memory", "memory_taken"),
             Self::Disk(disk) => short(disk, "too_little_disk", "disk_taken"),
             Self::Token(..) => "tokens",
-            Self::Devices { .. } => "no_such_gpus",
-            Self::FreeDevices { .. } => "gpus_taken",
+            Self::Devices(_) => "no_such_gpus",
+            Self::FreeDevices(_) => "gpus_taken",
             Self::Near(_) => "no_such_link",
             Self::FreeNear(_) => "link_taken",
             Self::Apart { .. } => "apart",
@@ -354,15 +367,23 @@ fn devices(wants: &[GpuRequest], node: &Node) -> Option<Lack> {
     if wants.is_empty() || wants.iter().any(|request| are_found(request, devices, |at| free(at, request))) {
         return None;
     }
+    let count = |(alternative, request): (u32, &GpuRequest)| Gpus {
+        alternative,
+        model: request.model.clone(),
+        wanted: request.count,
+        share_milli: request.share_milli,
+        memory_bytes: request.memory_bytes,
+        free: acceptable(request, devices, |at| free(at, request)).len() as u64,
+        suiting: acceptable(request, devices, |_| true).len() as u64,
+        all: devices.len() as u64,
+    };
     let found = |request: &&GpuRequest| are_found(request, devices, |_| true);
-    let all = devices.len() as u64;
-    if wants.iter().any(|request| found(&request)) {
+    if let Some(first) = (0..).zip(wants).find(|(_, request)| found(request)) {
         let scattered = wants.iter().filter(found).find_map(|it| nearness(it, devices, |at| free(at, it)));
-        let untouched = (0..devices.len()).filter(|at| devices[*at].healthy && held(*at) == 0).count() as u64;
-        return Some(scattered.map_or(Lack::FreeDevices { free: untouched, all }, Lack::FreeNear));
+        return Some(scattered.map_or_else(|| Lack::FreeDevices(count(first)), Lack::FreeNear));
     }
     let scattered = wants.iter().find_map(|request| nearness(request, devices, |_| true));
-    Some(scattered.map_or(Lack::Devices { all }, Lack::Near))
+    Some(scattered.map_or_else(|| Lack::Devices(count((0, &wants[0]))), Lack::Near))
 }
 
 /// Whether there are enough acceptable devices that may be taken, as near to each other as they have to be.

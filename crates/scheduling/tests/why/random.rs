@@ -23,8 +23,9 @@ pub(crate) struct Recipe {
 }
 
 type Amounts = (Option<u64>, Option<u64>);
-/// Which, its cap, what it is promised, limited to, may borrow and lend, and whether it has a quota of what must not be evicted.
-type QueueRecipe = (usize, Option<u32>, Amounts, Amounts, Amounts, Amounts, bool);
+/// Which, its cap, what it is promised, limited to, may borrow and lend, whether it has a quota of what must not be evicted, and to how many
+/// devices of which model it is limited.
+type QueueRecipe = (usize, Option<u32>, Amounts, Amounts, Amounts, Amounts, bool, Option<(usize, u64)>);
 
 #[derive(Debug, Clone)]
 struct Wish {
@@ -106,7 +107,8 @@ pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
     let node = (1..9_u64, 1..9_u64, 0..5_u32, 0..MODELS.len(), 0..2_usize);
     let most = prop_oneof![2 => Just(None), 1 => (1..5_u32).prop_map(Some)];
     let keeps = any::<bool>();
-    let queue = (0..QUEUES.len(), most, amounts(), amounts(), amounts(), amounts(), keeps);
+    let of_model = prop_oneof![2 => Just(None), 1 => (0..MODELS.len(), 0..3_u64).prop_map(Some)];
+    let queue = (0..QUEUES.len(), most, amounts(), amounts(), amounts(), amounts(), keeps, of_model);
     let throttle = || prop_oneof![4 => Just(None), 1 => (1..4_u32).prop_map(Some)];
     (
         prop::collection::vec(node, 1..4),
@@ -148,13 +150,15 @@ impl Recipe {
         };
         world.perform(Command::PutPolicy(policy.into()));
         QUEUES.iter().for_each(|path| drop(world.put(queue(path))));
-        for (at, max_active, limit, reserve, borrow, lend, keeps) in &self.queues {
+        for (at, max_active, limit, reserve, borrow, lend, keeps, of_model) in &self.queues {
             let amounts = |(cpus, devices): &Amounts| QueueAmounts {
                 cpu_milli: cpus.map(|cpus| cpus * 1_000),
                 gpu_milli: devices.map(|devices| (GpuClass::Any, devices * 1_000)).into_iter().collect(),
                 ..QueueAmounts::default()
             };
-            let [limit, reserve, borrow, lend] = [limit, reserve, borrow, lend].map(amounts);
+            let [mut limit, reserve, borrow, lend] = [limit, reserve, borrow, lend].map(amounts);
+            let of_model = of_model.map(|(model, devices)| (GpuClass::model(MODELS[model]), devices * 1_000));
+            limit.gpu_milli.extend(of_model);
             // What must not be evicted may hold all that is promised, and the rest of what it needs if that is little.
             let mut reserve = reserve;
             let mut no_preempt = QueueAmounts::default();

@@ -2,7 +2,7 @@
 
 use flowyard_model::*;
 use flowyard_scheduling::why::{
-    BoundOn, Change, Explanation, Fix, Lack, Nearness, Question, Resource, Short, Start, Unable, explain,
+    BoundOn, Change, Explanation, Fix, Gpus, Lack, Nearness, Question, Resource, Short, Start, Unable, explain,
 };
 
 use crate::world::{World, asking, gpus, job, key, label, machine, queue, step, wide, wish};
@@ -206,7 +206,17 @@ fn every_lack_of_a_node_is_counted_with_an_example() {
     assert_eq!((of("unable").example, &of("unable").lack), (unable, &Lack::Unable(Unable::Process)));
     assert_eq!(of("cpus_taken").example, full);
     assert_eq!(of("cpus_taken").lack, Lack::Cpu(Short { free: 1_000, all: 4_000, never: false }));
-    assert_eq!(of("gpus_taken").lack, Lack::FreeDevices { free: 1, all: 2 });
+    let gpus = Gpus {
+        alternative: 0,
+        model: None,
+        wanted: 2,
+        share_milli: 1_000,
+        memory_bytes: 0,
+        free: 1,
+        suiting: 2,
+        all: 2,
+    };
+    assert_eq!(of("gpus_taken").lack, Lack::FreeDevices(gpus));
     assert_eq!((told.reasons.nodes.all, told.reasons.nodes.closed, told.reasons.nodes.fitting), (7, 1, 0));
     assert_eq!((told.fixes, told.start), (vec![], Start::NotEvenThen), "no one change is enough");
 }
@@ -289,7 +299,7 @@ fn the_start_is_known_from_timeouts_and_otherwise_says_whose_end_is_not_known() 
     let placed = world.state.attempt(key(JobId(1), 0), AttemptNumber(1)).unwrap().placed_at;
     let job = world.submit("default", "ada", 0, wide(2));
     let at = placed.after(10 * minute).after(grace);
-    assert_eq!(world.first(job).start, Start::At { at, joined: false, ends: 1, unknown_followers: false, runs: None });
+    assert_eq!(world.first(job).start, at_one_end(at, 0));
     world.submit("default", "bob", 0, wide(1));
     world.settle();
     let large = world.submit("default", "ada", 0, wide(4));
@@ -306,6 +316,12 @@ fn the_start_is_known_from_timeouts_and_otherwise_says_whose_end_is_not_known() 
     assert!(at >= submitted.after(minute), "its deadline passes before");
 }
 
+/// At a time, once one attempt has ended, of whose time so much is only what is expected.
+fn at_one_end(at: TimeMs, expected: u64) -> Start {
+    let (joined, unknown_followers, throttled) = (false, false, false);
+    Start::At { at, joined, ends: 1, unknown_followers, learned: 0, runs: None, expected, throttled }
+}
+
 fn job_of(step: StepSpec) -> JobSpec {
     job("default", vec![step])
 }
@@ -320,7 +336,8 @@ fn a_start_that_rests_on_earlier_runs_or_on_what_is_expected_says_so() {
     let placed = world.state.attempt(key(JobId(1), 0), AttemptNumber(1)).unwrap().placed_at;
     let job = world.submit("default", "ada", 0, wide(2));
     let at = placed.after(10 * minute);
-    let expected = Start::At { at, joined: false, ends: 1, unknown_followers: false, runs: Some(0) };
+    let (joined, unknown_followers, throttled) = (false, false, false);
+    let expected = Start::At { at, joined, ends: 1, unknown_followers, learned: 0, runs: None, expected: 1, throttled };
     assert_eq!(world.first(job).start, expected);
 }
 

@@ -6,8 +6,11 @@ use flowyard_state::State;
 
 use crate::world::World;
 
+/// How much there is of something, by queue and owner.
+type Amounts = Vec<((QueuePath, String), u64)>;
+
 /// What a queue and all below it hold of what a bound counts, by owner and queue.
-pub(crate) fn held(state: &State, queue: &QueuePath, on: &BoundOn) -> Vec<((QueuePath, String), u64)> {
+pub(crate) fn held(state: &State, queue: &QueuePath, on: &BoundOn) -> Amounts {
     let mut found = std::collections::BTreeMap::new();
     for (id, node) in state.nodes() {
         for (key, _, member) in state.live_members(id) {
@@ -23,6 +26,7 @@ pub(crate) fn held(state: &State, queue: &QueuePath, on: &BoundOn) -> Vec<((Queu
                     if is_kept { held.get(resource.column()) } else { 0 }
                 }
                 BoundOn::Cluster(resource) => held.get(resource.column()),
+                BoundOn::NoQuota(_) => 0,
             };
             let counts = queue.covers(&job.spec.queue) || matches!(on, BoundOn::Cluster(_));
             if counts && amount > 0 {
@@ -46,6 +50,7 @@ pub(crate) fn needed(spec: &StepSpec, alternative: u32, on: &BoundOn) -> u64 {
         BoundOn::Limit(resource)
         | BoundOn::Borrow(resource)
         | BoundOn::NoPreempt(resource)
+        | BoundOn::NoQuota(resource)
         | BoundOn::Cluster(resource) => resource,
     };
     let (wants, size) = (&spec.resources, u64::from(spec.size));
@@ -115,17 +120,37 @@ fn subsets(count: usize) -> Vec<Vec<GpuIndex>> {
 /// The change that is one less than this one, where it is of an amount.
 pub(crate) fn one_less(change: &Change) -> Option<Change> {
     let mut less = change.clone();
-    match &mut less {
-        Change::Gpus { from, to, .. } => {
+    let is_one = match &mut less {
+        Change::Gpus { from, to, .. }
+        | Change::Members { from, to, .. }
+        | Change::Tokens { from, to, .. }
+        | Change::Share { from, to, .. } => {
             *to += 1;
-            (to < from).then_some(less)
+            to < from
         }
-        Change::Cpu { from, to } | Change::Memory { from, to } | Change::Disk { from, to } => {
+        Change::Cpu { from, to }
+        | Change::Memory { from, to }
+        | Change::Disk { from, to }
+        | Change::ShareMemory { from, to, .. }
+        | Change::GpuMemory { from, to, .. } => {
             *to += 1;
-            (to < from).then_some(less)
+            to < from
         }
-        _ => None,
-    }
+        Change::MaxActive { from, to, .. } | Change::MaxParallel { from, to } => {
+            *to -= 1;
+            to > from
+        }
+        Change::Limit { from, to, .. } | Change::Borrow { from, to, .. } | Change::Lend { from, to, .. } => {
+            *to -= 1;
+            to > from
+        }
+        Change::Priority { from, to } => {
+            *to -= 1;
+            to > from
+        }
+        _ => false,
+    };
+    is_one.then_some(less)
 }
 
 /// What counts as held of a node for a task that has no place yet.
@@ -203,4 +228,54 @@ pub(crate) fn free(state: &State, column: Column<'_>) -> u64 {
 pub(crate) fn held_of(state: &State, queue: &QueuePath, column: Column<'_>) -> u64 {
     let on = BoundOn::Limit(flowyard_scheduling::why::Resource::of(column));
     held(state, queue, &on).iter().map(|(_, held)| held).sum()
+}
+
+/// How much more of what a bound counts there will be once those have started who have a place, and who those are.
+pub(crate) fn kept(state: &State, queue: &QueuePath, on: &BoundOn) -> (u64, Amounts) {
+    let amount = |key: TaskKey, held: &Held| match on {
+        BoundOn::NoQuota(_) => 0,
+        BoundOn::Tasks => 1,
+        BoundOn::NoPreempt(_) if state.step_spec(key.job, key.step).unwrap().preemptible => 0,
+        BoundOn::Limit(resource)
+        | BoundOn::Borrow(resource)
+        | BoundOn::Cluster(resource)
+        | BoundOn::NoPreempt(resource) => held.get(resource.column()),
+    };
+    let counts =
+        |key: TaskKey| matches!(on, BoundOn::Cluster(_)) || queue.covers(&state.job(key.job).unwrap().spec.queue);
+    let holds = |key: TaskKey, alternative: u32, node: NodeId, gpus: &[GpuIndex]| {
+        let wanted = &state.step_spec(key.job, key.step).unwrap().resources;
+        Held::by_member(wanted, alternative, &state.node(node).unwrap().inventory, gpus)
+    };
+    let (mut now, mut leaving, mut awaited) = (0, 0, 0);
+    for (id, _) in state.nodes() {
+        for (key, attempt, member) in state.live_members(id).filter(|(key, ..)| counts(key.task)) {
+            if matches!(on, BoundOn::Tasks) && first_live(state, key) != key.rank {
+                continue;
+            }
+            let amount = amount(key.task, &holds(key.task, member.gpu_alternative, id, &member.gpus));
+            let is_awaited = state.claims().any(|(_, claim)| claim.awaits.iter().any(|it| it.task == key.task));
+            now += amount;
+            match attempt.preempted.is_some() {
+                true => leaving += amount,
+                false if is_awaited => awaited += amount,
+                false => {}
+            }
+        }
+    }
+    let (mut claimed, mut reserved, mut whose) = (0, 0, std::collections::BTreeMap::new());
+    for (key, claim) in state.claims().filter(|(key, _)| counts(**key)) {
+        let mut held = Held::NONE;
+        let seats = claim.members.iter();
+        seats.for_each(|seat| held.add(&holds(*key, seat.gpu_alternative, seat.node, &seat.gpus)));
+        let amount = amount(*key, &held);
+        *(if claim.is_reservation() { &mut reserved } else { &mut claimed }) += amount;
+        let job = state.job(key.job).unwrap();
+        if amount > 0 {
+            *whose.entry((job.spec.queue.clone(), job.owner.clone())).or_insert(0) += amount;
+        }
+    }
+    let left: u64 = now - leaving + claimed;
+    let most = now.max(left).max(left - awaited + reserved);
+    (most - now, whose.into_iter().collect())
 }

@@ -173,6 +173,10 @@ fn changed_queue(state: &State, change: &Change) -> Option<Queue> {
             assert_eq!(queue.borrow.get(resource.column()), Some(*from));
             name(&mut queue.borrow, resource.column(), *to);
         }
+        Change::Lend { resource, from, to, .. } => {
+            assert_eq!(queue.lend.get(resource.column()), Some(*from));
+            name(&mut queue.lend, resource.column(), *to);
+        }
         _ => {}
     }
     Some(queue)
@@ -205,6 +209,26 @@ pub(crate) fn change_spec(spec: &mut JobSpec, change: &Change) {
         Change::Disk { from, to } => {
             assert_eq!(std::mem::replace(&mut step.resources.disk_bytes, *to), *from);
         }
+        Change::Members { from, to, is_least: false } => assert_eq!(std::mem::replace(&mut step.size, *to), *from),
+        Change::Members { from, to, .. } => assert_eq!(step.placing.min_size.replace(*to), Some(*from)),
+        Change::Tokens { name, from, to } => {
+            assert_eq!(step.resources.tokens.insert(name.clone(), *to), Some(*from));
+            step.resources.tokens.retain(|_, count| *count > 0);
+        }
+        Change::Share { alternative, from, to } => {
+            let share = &mut step.resources.gpus[*alternative as usize].share_milli;
+            assert_eq!(std::mem::replace(share, *to), *from);
+        }
+        Change::ShareMemory { alternative, from, to } => {
+            let memory = &mut step.resources.gpus[*alternative as usize].memory_bytes;
+            assert_eq!(std::mem::replace(memory, *to), *from);
+        }
+        Change::GpuMemory { alternative, from, to } => {
+            let least = &mut step.resources.gpus[*alternative as usize].min_memory_bytes;
+            assert_eq!(std::mem::replace(least, *to), *from);
+        }
+        Change::NotNear(level) => assert_eq!(step.placing.near.take().map(|near| near.level).as_ref(), Some(level)),
+        Change::Preemptible => assert!(!std::mem::replace(&mut step.preemptible, true)),
         Change::NotSpread(_) => step.placing.spread = None,
         Change::NotUnique => step.placing.unique_host = false,
         Change::NotApart(_) => step.placing.apart.clear(),
@@ -215,7 +239,7 @@ pub(crate) fn change_spec(spec: &mut JobSpec, change: &Change) {
         Change::MaxParallel { from, to } => {
             assert_eq!(step.max_parallel.replace(*to), Some(*from));
         }
-        Change::MaxActive { .. } | Change::Limit { .. } | Change::Borrow { .. } => {}
+        Change::MaxActive { .. } | Change::Limit { .. } | Change::Borrow { .. } | Change::Lend { .. } => {}
     }
 }
 

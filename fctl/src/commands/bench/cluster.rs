@@ -1,7 +1,7 @@
 //! The coordinators of a bench: three on loopback, each a process with a folder of its own, formed by the commands that an operator
 //! types; or those of a cluster that is there already.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -192,6 +192,14 @@ pub(super) async fn until_put(client: &mut Client, queue: &Queue) -> Result<(), 
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// How often each coordinator has waited for the disk until what it wrote to its log was there, by its address; once all of them answer.
+pub(super) async fn fsyncs(client: &mut Client) -> Result<BTreeMap<String, u64>, Failure> {
+    let all_answer = |status: &ClusterStatus| status.members.iter().all(|member| member.about.is_some());
+    let members = settled(client, async |status| all_answer(status)).await?.members;
+    let counted = members.into_iter().map(|it| (it.api_address, it.about.map_or(0, |about| about.log_fsyncs)));
+    Ok(counted.collect())
 }
 
 /// The addresses of all coordinators, the one that leads first.

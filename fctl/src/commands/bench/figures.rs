@@ -37,6 +37,8 @@ pub(super) struct Figures {
     pub tls: bool,
     /// Of our own coordinators.
     pub fsync: Option<bool>,
+    /// How often they waited for it, all together, from the first submission to the last end.
+    pub fsyncs: Option<u64>,
     pub disk: Option<String>,
     pub problems: Vec<String>,
 }
@@ -119,8 +121,11 @@ impl Figures {
         output::line(format!("  entries of the log: {}, {each} for 100 tasks", self.entries));
         let tls = if self.tls { "with TLS" } else { "without TLS" };
         let disk = match (self.fsync, &self.disk) {
-            (Some(true), Some(disk)) => format!("; every entry synced to {disk}"),
-            (Some(false), Some(disk)) => format!("; on {disk}, where syncing costs nothing"),
+            (Some(true), Some(disk)) => {
+                let fsyncs = text::count(self.fsyncs.unwrap_or_default(), "fsync");
+                format!("; every entry synced to {disk}, by {fsyncs} of the coordinators together")
+            }
+            (Some(false), Some(disk)) => format!("; on {disk}, where nothing is synced, or syncing costs nothing"),
             _ => String::new(),
         };
         output::line(format!("  {tls}{disk}"));

@@ -22,6 +22,7 @@ use super::cluster::{Cluster, Door, addresses, term};
 use super::figures::{Figures, Process, at};
 use super::load::{Jobs, Load, active, until_ended};
 use super::process::Taken;
+use super::synced::Synced;
 use super::verdict::{Law, Verdict};
 use super::workload::Workload;
 use crate::cli::Global;
@@ -33,7 +34,7 @@ use crate::{output, text};
 /// Memory of a node for each of its CPUs.
 const MEMORY_PER_CPU: u64 = 4 << 30;
 /// How often it is looked whether all goes on, and how often that is told.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 const TELL: Duration = Duration::from_secs(5);
 /// How long hollow agents may take to get on while they connect.
 const CONNECT: Duration = Duration::from_secs(60);
@@ -265,6 +266,7 @@ async fn measure(yard: &mut Yard, asked: &BenchFleet, workload: &Workload) -> Re
     }
     let load = Load { run: &run, tag: &run, retries: asked.retries, clients, taken: Arc::default(), patience };
     let (before, first) = (yard.taken(), last_entry(&mut owner).await);
+    let synced = Synced::begin(yard.cluster.is_some(), &mut owner).await?;
     let (jobs, submit_ms) = carried(yard, asked, workload, &load, owner.clone()).await?;
     let after = yard.taken();
     let entries = last_entry(&mut owner).await.saturating_sub(first);
@@ -273,10 +275,13 @@ async fn measure(yard: &mut Yard, asked: &BenchFleet, workload: &Workload) -> Re
     output::note("all has ended; every task is looked at");
     let mut verdict = Verdict::of(&mut owner, &run, &jobs, law, &told).await?;
     verdict.problems.extend(chaos.iter().filter_map(Happened::problem));
+    let fsyncs = synced.finish(&mut owner, &mut verdict.problems).await?;
     let elections = term(&mut owner).await?.saturating_sub(first_term);
     let took = Took { connect_ms, submit_ms, before, after };
     let found = figures(asked, &yard.folder, verdict, &told, took, jobs.len() as u64);
-    Ok(Figures { elections, entries, backlog, chaos, ..found })
+    let fsync = found.fsync.map(|means| means && fsyncs.is_some_and(|(_, all)| all));
+    let fsyncs = fsyncs.map(|(count, _)| count);
+    Ok(Figures { elections, entries, backlog, chaos, fsync, fsyncs, ..found })
 }
 
 /// The number of the last entry, as far as whoever answers knows; 0 if nobody does.
@@ -447,6 +452,7 @@ fn figures(asked: &BenchFleet, folder: &Path, verdict: Verdict, told: &Told, too
         chaos: Vec::new(),
         tls: true,
         fsync: ours.then_some(fsync),
+        fsyncs: None,
         disk: ours.then_some(disk),
         problems: verdict.problems,
     }

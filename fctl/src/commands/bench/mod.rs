@@ -11,8 +11,10 @@ mod figures;
 mod fleet;
 mod load;
 mod process;
+mod synced;
 mod synthetic;
 pub(super) mod trace;
+mod traced;
 mod verdict;
 pub(super) mod workload;
 

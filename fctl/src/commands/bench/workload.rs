@@ -6,10 +6,13 @@ use flowyard_hollow::{DURATION, LABEL};
 use flowyard_model::{GpuRequest, Isolation, JobSpec, Name, NetworkMode, OnFailure, QueuePath, Retry, RetryOn};
 use flowyard_sdk::flow::{Flow, FlowStep, Foreach, Packing};
 
+use super::traced::Traced;
 use crate::cli::bench::BenchFleet;
 use crate::failure::Failure;
 
 const MIB: u64 = 1 << 20;
+/// Tasks, if nothing is said and there is no trace.
+const TASKS: u64 = 10_000;
 /// Memory of a task whose shape is the first.
 const MEMORY_BYTES: u64 = 64 * MIB;
 /// Shapes that differ in their memory; those beyond differ in their CPU, too.
@@ -42,8 +45,8 @@ pub(in crate::commands) struct Arrival {
 pub(super) enum Workload {
     /// Made from flags.
     Made(Made),
-    /// Read from a file, by time.
-    Traced(Vec<Arrival>),
+    /// Read from a file.
+    Traced(Traced),
 }
 
 /// What flags ask for.
@@ -66,7 +69,7 @@ impl Workload {
     /// When the file of a trace cannot be read.
     pub(super) fn of(asked: &BenchFleet) -> Result<Self, Failure> {
         if let Some(path) = &asked.trace {
-            return Ok(Self::Traced(super::trace::read(path)?));
+            return Ok(Self::Traced(Traced::of(super::trace::read(path)?, asked.tasks)));
         }
         let plain = Arrival {
             at_ms: 0,
@@ -81,7 +84,7 @@ impl Workload {
             mark: None,
         };
         Ok(Self::Made(Made {
-            tasks: asked.tasks,
+            tasks: asked.tasks.unwrap_or(TASKS),
             array: if asked.distinct { 1 } else { asked.array },
             distinct: asked.distinct,
             shapes: asked.shapes.into(),
@@ -118,7 +121,7 @@ impl Workload {
     pub(super) fn tasks(&self) -> u64 {
         match self {
             Self::Made(made) => made.tasks,
-            Self::Traced(arrivals) => arrivals.iter().map(|arrival| u64::from(arrival.count)).sum(),
+            Self::Traced(traced) => traced.tasks,
         }
     }
 
@@ -126,7 +129,7 @@ impl Workload {
     pub(super) fn arrivals(&self) -> Box<dyn Iterator<Item = Arrival> + Send + '_> {
         match self {
             Self::Made(made) => Box::new(made.arrivals()),
-            Self::Traced(arrivals) => Box::new(arrivals.iter().cloned()),
+            Self::Traced(traced) => Box::new(traced.arrivals()),
         }
     }
 
@@ -134,7 +137,7 @@ impl Workload {
     pub(super) fn queues(&self) -> Result<BTreeSet<QueuePath>, Failure> {
         match self {
             Self::Made(made) => (0..made.queues).map(queue).chain(made.plain.queue.clone().map(Ok)).collect(),
-            Self::Traced(arrivals) => Ok(arrivals.iter().filter_map(|arrival| arrival.queue.clone()).collect()),
+            Self::Traced(traced) => Ok(traced.arrivals.iter().filter_map(|arrival| arrival.queue.clone()).collect()),
         }
     }
 
@@ -142,7 +145,7 @@ impl Workload {
     pub(super) fn users(&self) -> BTreeSet<&Name> {
         match self {
             Self::Made(_) => BTreeSet::new(),
-            Self::Traced(arrivals) => arrivals.iter().filter_map(|arrival| arrival.user.as_ref()).collect(),
+            Self::Traced(traced) => traced.arrivals.iter().filter_map(|arrival| arrival.user.as_ref()).collect(),
         }
     }
 }

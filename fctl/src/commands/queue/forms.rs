@@ -125,8 +125,11 @@ pub(super) fn shown(amounts: &QueueAmounts, column: Column<'_>) -> String {
 pub(super) fn in_words(contract: &Contract) -> String {
     let Contract { min_run_ms, notice_ms, kill_within_ms } = contract;
     let [min_run, notice, kill] = [min_run_ms, notice_ms, kill_within_ms].map(|ms| duration(*ms));
-    let all = duration(contract.sum_ms());
-    format!("evicted after {min_run}, {notice} of notice, killed within {kill}: gone within {all} and some seconds")
+    let all = duration(contract.bound_ms());
+    format!(
+        "evicted after a run of {min_run}, {notice} of notice, killed within {kill}: gone within {all} and some seconds, with what is \
+         fetched before"
+    )
 }
 
 /// What a queue holds that others are promised, who they are, and when its work may have to go at the earliest.

@@ -271,7 +271,8 @@ pub(crate) const STEP: &[Field] = &[
     field(
         "gpu",
         Shape::Gpu,
-        "GPUs: how many (0 for none), or a table with the model and memory each must have.",
+        "GPUs: how many (0 for none), or a table with the model and memory each must have; or a list of such, each an alternative, \
+         the best first: a later one is taken only while no machine has room for an earlier one, or its queue may have no more of that.",
         "{ count = 2, model = \"H100\", memory = \"40GiB\" }",
     )
     .or("none")

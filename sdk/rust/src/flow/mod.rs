@@ -21,6 +21,7 @@ pub(crate) mod problem;
 pub(crate) mod read;
 mod read_beside;
 mod read_gang;
+mod read_gpu;
 mod read_retry;
 mod read_step;
 mod reference;

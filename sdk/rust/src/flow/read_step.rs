@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flowyard_model::{GpuRequest, Isolation, Name, NetworkMode, Notice, OnDisconnect, OnFailure, StopSignal, limits};
+use flowyard_model::{Isolation, Name, NetworkMode, Notice, OnDisconnect, OnFailure, StopSignal, limits};
 
 use super::constraints::constraint;
 use super::fields;
@@ -10,6 +10,7 @@ use super::json::to_json;
 use super::read::{is_tag, priority};
 use super::read_beside::read_beside;
 use super::read_gang::{read_gang, read_prefer};
+use super::read_gpu::read_gpu;
 use super::read_retry::read_retry;
 use super::spec::{FlowStep, Foreach};
 use super::walk::{At, KeyAt, Walk};
@@ -17,7 +18,7 @@ use crate::flags;
 use crate::shown::shown;
 use crate::units;
 
-const SIZE: &str = "a size with a unit, such as \"256MiB\"";
+pub(super) const SIZE: &str = "a size with a unit, such as \"256MiB\"";
 pub(super) const TIME: &str = "a time with a unit, such as \"10m\"";
 
 /// Reads the known keys of a step.
@@ -328,46 +329,4 @@ fn parsed_list<T, E: std::fmt::Display>(
 fn read_network(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<NetworkMode> {
     let choices = [("private", NetworkMode::Private), ("host", NetworkMode::Host), ("none", NetworkMode::None)];
     walk.choice(at, &choices)
-}
-
-fn read_gpu(walk: &mut Walk<'_>, at: &At<'_, '_>) -> Option<Vec<GpuRequest>> {
-    let (model, same_link_group) = (None, false);
-    let any = GpuRequest {
-        count: 1,
-        model,
-        min_memory_bytes: 0,
-        same_link_group,
-        share_milli: 1_000,
-        memory_bytes: 0,
-        link: None,
-    };
-    if at.as_table().is_none() {
-        if at.as_integer().is_none() {
-            walk.wrong(at, "a number of GPUs, or a table such as { count = 2, model = \"H100\" }");
-            return None;
-        }
-        let count: u32 = walk.integer(at, 0, i64::from(limits::GPUS))?;
-        return Some(if count == 0 { Vec::new() } else { vec![GpuRequest { count, ..any }] });
-    }
-    let mut request = any;
-    let entries = walk.table(at, "a table")?;
-    for entry in walk.fields(entries, fields::GPU, "in `gpu`") {
-        match entry.key {
-            "count" => request.count = walk.integer(&entry.at, 1, i64::from(limits::GPUS))?,
-            "model" => request.model = Some(walk.text(&entry.at, "the model in quotes")?),
-            "memory" => request.min_memory_bytes = walk.quantity(&entry.at, SIZE, units::bytes)?,
-            "share" => {
-                let share = walk.quantity(&entry.at, "a part of a device such as 0.25", units::share_milli)?;
-                request.share_milli = u32::try_from(share).unwrap_or(1_000);
-            }
-            "link" => request.link = Some(walk.choice(&entry.at, &flags::LINKS)?),
-            _ => request.same_link_group = walk.boolean(&entry.at)?,
-        }
-    }
-    if request.same_link_group && request.link.is_some() {
-        walk.problem(at, "`link` and `same_link_group` are both said")
-            .help("`same_link_group = true` is the same as `link = \"nvlink\"`; say only `link`");
-        return None;
-    }
-    Some(vec![flags::of_share(request)])
 }

@@ -100,12 +100,24 @@ A member of a gang finds these, too:
 | `FLOWYARD_GANG_GENERATION` | How often members had been replaced when it started: 0 in a gang that lost none. |
 | `FLOWYARD_GANG_FILE` | A JSON file with the `generation`, the `size`, `main_address`, `main_port` and the `members` (`rank`, `node`, `address`, `local_rank`) as they are now. It and the file of hosts are written anew, each as a whole, when a member was replaced. |
 | `MASTER_ADDR`, `MASTER_PORT`, `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `LOCAL_WORLD_SIZE`, `GROUP_RANK` | The same in the words of `torch.distributed` (`init_method=\"env://\"`). |
-| `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`, `JAX_PROCESS_ID` | In those of JAX. |
+| `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`, `JAX_PROCESS_ID` | In those of `jax.distributed.initialize`, which reads the first by itself and is given the others as arguments. |
 | `OMPI_COMM_WORLD_RANK`, `OMPI_COMM_WORLD_SIZE`, `OMPI_COMM_WORLD_LOCAL_RANK`, `OMPI_COMM_WORLD_LOCAL_SIZE`, `PMI_RANK`, `PMI_SIZE` | In those of Open MPI and PMI. |
 
 What is not `FLOWYARD_...` of these, `env` may set otherwise.
 
 Nothing else is inherited but `PATH`, `LANG` and `TZ`; `env` adds to it. Variables starting with `FLOWYARD_` cannot be set.
+";
+
+const GPU_ALTERNATIVES: &str = "
+Alternatives, up to eight, each a number from 1 on or a table:
+
+```toml
+gpu = [{ count = 2, model = \"H100\" }, { count = 4, model = \"A100\" }]
+```
+
+Every machine is looked at for the first before the second is tried, and a task keeps what it was given until it ends; it finds what that is in
+`CUDA_VISIBLE_DEVICES`. The members of a gang all have the same alternative. Each says all it needs: a `share` or `link` holds for its own
+alternative alone.
 ";
 
 const RETRY_EXAMPLE: &str = "
@@ -186,6 +198,7 @@ fn section(text: &mut String, field: &Field) {
         Shape::Gpu => {
             text.push('\n');
             rows(text, GPU);
+            text.push_str(GPU_ALTERNATIVES);
         }
         Shape::Gang => {
             text.push('\n');
@@ -256,7 +269,7 @@ fn holds(shape: Shape) -> String {
         Shape::ExitCodes => "a whole number from 1 to 255, or a list of them".to_owned(),
         Shape::Retry => "a number of tries, or a table".to_owned(),
         Shape::Notice => "a table".to_owned(),
-        Shape::Gpu => "a number, or a table".to_owned(),
+        Shape::Gpu => "a number, a table, or a list of alternatives".to_owned(),
         Shape::Gang => "a table".to_owned(),
         Shape::Near => "a level, or a table".to_owned(),
         Shape::Replace => "`true` or `false`, or a table".to_owned(),

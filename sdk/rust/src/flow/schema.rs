@@ -1,6 +1,6 @@
 //! The JSON Schema of the flow file, for editors; made of the table of fields.
 
-use flowyard_model::limits::QUEUE_TOKENS;
+use flowyard_model::limits::{GPU_ALTERNATIVES, QUEUE_TOKENS};
 use serde_json::{Map, Value, json};
 
 use super::fields::{
@@ -78,7 +78,7 @@ fn shape(shape: Shape) -> Value {
         Shape::ExitCodes => one_or_many(&json!({ "type": "integer", "minimum": 1, "maximum": 255 })),
         Shape::Notice => json!(table(NOTICE, &["time"])),
         Shape::Retry => json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, table(RETRY, &["times"])] }),
-        Shape::Gpu => json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, table(GPU, &[])] }),
+        Shape::Gpu => gpu(),
         Shape::Gang => Value::Object(table(GANG, &["size"])),
         Shape::Near => json!({ "anyOf": [{ "type": "string", "pattern": NAME }, table(NEAR, &["level"])] }),
         Shape::Replace => json!({ "anyOf": [{ "type": "boolean" }, table(REPLACE, &[])] }),
@@ -89,6 +89,13 @@ fn shape(shape: Shape) -> Value {
         Shape::Defaults => defaults(),
         Shape::Reserved => json!({ "not": {} }),
     }
+}
+
+/// A number, a table, or a list of alternatives.
+fn gpu() -> Value {
+    let one = |least: u32| json!({ "anyOf": [{ "type": "integer", "minimum": least }, table(GPU, &[])] });
+    let many = json!({ "type": "array", "items": one(1), "minItems": 1, "maxItems": GPU_ALTERNATIVES });
+    json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, table(GPU, &[]), many] })
 }
 
 fn one_or_many(one: &Value) -> Value {

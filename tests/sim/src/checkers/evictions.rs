@@ -1,7 +1,7 @@
 //! Whoever is evicted had run for as long as its contract says, may be evicted at all, and makes room for a claim of
 //! who evicts it.
 
-use flowyard_model::{Contract, JobId, limits};
+use flowyard_model::{Attempt, Contract, JobId, TaskKey, limits};
 use flowyard_state::State;
 
 use super::{Checker, Seen, changed_tasks, require};
@@ -19,8 +19,8 @@ impl Checker for EvictionsKeepTheContract {
             if seen.before.attempt(key, attempt.number).is_none_or(|before| before.preempted.is_some()) {
                 continue;
             }
-            let ran_ms = now - attempt.placed_at.0;
             let least_ms = contract(seen.before, key.job).min_run_ms;
+            let ran_ms = now.saturating_sub(runs_since(seen.before, key, attempt, least_ms));
             require(ran_ms >= least_ms, || format!("{key:?} was evicted after {ran_ms} ms of {least_ms}"))?;
             let may = seen.state.step_spec(key.job, key.step).is_some_and(|spec| spec.preemptible);
             require(may, || format!("{key:?} must not be evicted"))?;
@@ -31,6 +31,20 @@ impl Checker for EvictionsKeepTheContract {
             require(claim.is_some_and(named), || format!("{key:?} was evicted for a task without a claim"))?;
         }
         Ok(())
+    }
+}
+
+/// Since when all members of an attempt run, as it was known before; what fetches has its minimum run once more, or five minutes.
+fn runs_since(before: &State, key: TaskKey, attempt: &Attempt, least_ms: u64) -> u64 {
+    let latest = attempt.placed_at.0 + least_ms.min(300_000);
+    let known = before.attempt(key, attempt.number).unwrap_or(attempt);
+    let whole = known.surgery.is_none() && known.members.iter().all(|member| member.times.running.is_some());
+    let last = known.members.iter().filter_map(|member| member.times.running).max().filter(|_| whole);
+    match last {
+        Some(last) => last.0.clamp(attempt.placed_at.0, latest),
+        // Which ranks ran before they were lost is looked at in State's own tests.
+        None if known.surgery.is_some() => attempt.placed_at.0,
+        None => latest,
     }
 }
 
